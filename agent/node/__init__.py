@@ -1,0 +1,1 @@
+"""The node agent: owns one node's spool, its ranks' shims and its health readings."""

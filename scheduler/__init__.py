@@ -1,0 +1,1 @@
+"""The control plane: turns requests and site reports into facts, and facts into plans."""

@@ -1,0 +1,1 @@
+"""The SDK and command line of tenants and operators; imports neither ray nor sqlalchemy."""
