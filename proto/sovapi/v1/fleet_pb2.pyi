@@ -1,0 +1,345 @@
+from sovapi.v1 import common_pb2 as _common_pb2
+from sovapi.v1 import jobs_pb2 as _jobs_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SiteStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SITE_STATUS_UNSPECIFIED: _ClassVar[SiteStatus]
+    SITE_STATUS_ACTIVE: _ClassVar[SiteStatus]
+    SITE_STATUS_PLANNED: _ClassVar[SiteStatus]
+    SITE_STATUS_ON_HOLD: _ClassVar[SiteStatus]
+SITE_STATUS_UNSPECIFIED: SiteStatus
+SITE_STATUS_ACTIVE: SiteStatus
+SITE_STATUS_PLANNED: SiteStatus
+SITE_STATUS_ON_HOLD: SiteStatus
+
+class Fact(_message.Message):
+    __slots__ = ("key", "values", "assurance", "asserted_by", "evidence_digest", "observed_at_ms", "expires_at_ms")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    ASSURANCE_FIELD_NUMBER: _ClassVar[int]
+    ASSERTED_BY_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    assurance: _common_pb2.Assurance
+    asserted_by: str
+    evidence_digest: str
+    observed_at_ms: int
+    expires_at_ms: int
+    def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., asserted_by: _Optional[str] = ..., evidence_digest: _Optional[str] = ..., observed_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class Party(_message.Message):
+    __slots__ = ("name", "country", "stake_milli_percent")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    STAKE_MILLI_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    country: str
+    stake_milli_percent: int
+    def __init__(self, name: _Optional[str] = ..., country: _Optional[str] = ..., stake_milli_percent: _Optional[int] = ...) -> None: ...
+
+class NodeDeclaration(_message.Message):
+    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    NVLINK_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    CPU_ARCH_FIELD_NUMBER: _ClassVar[int]
+    CPU_MILLI_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INTERCONNECTS_FIELD_NUMBER: _ClassVar[int]
+    slot: str
+    pod: str
+    leaf: str
+    nvlink_domain: str
+    gpu_class: str
+    gpus: int
+    cpu_arch: _common_pb2.CpuArch
+    cpu_milli: int
+    memory_bytes: int
+    interconnects: _containers.RepeatedScalarFieldContainer[_common_pb2.Interconnect]
+    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ...) -> None: ...
+
+class SiteDeclaration(_message.Message):
+    __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    ULTIMATE_PARENTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    MIN_ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    display_name: str
+    status: SiteStatus
+    facts: _containers.RepeatedCompositeFieldContainer[Fact]
+    ultimate_parents: _containers.RepeatedCompositeFieldContainer[Party]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeDeclaration]
+    min_isolation: _common_pb2.Isolation
+    power_cap_w: int
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeDeclaration, _Mapping]]] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., power_cap_w: _Optional[int] = ...) -> None: ...
+
+class ApplyFleetRequest(_message.Message):
+    __slots__ = ("sites", "dry_run", "reason")
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[SiteDeclaration]
+    dry_run: bool
+    reason: str
+    def __init__(self, sites: _Optional[_Iterable[_Union[SiteDeclaration, _Mapping]]] = ..., dry_run: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ApplyFleetResponse(_message.Message):
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Site(_message.Message):
+    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LAST_CONTACT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    NODES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    NODES_READY_FIELD_NUMBER: _ClassVar[int]
+    GPUS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    GPUS_USED_MILLI_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ULTIMATE_PARENTS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ACKED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    display_name: str
+    status: SiteStatus
+    country: str
+    operator: str
+    facts: _containers.RepeatedCompositeFieldContainer[Fact]
+    connected: bool
+    last_contact_age_ms: int
+    nodes_total: int
+    nodes_ready: int
+    gpus_total: int
+    gpus_used_milli: int
+    cordoned: bool
+    agent_version: str
+    ultimate_parents: _containers.RepeatedCompositeFieldContainer[Party]
+    generation: int
+    acked_generation: int
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ...) -> None: ...
+
+class ListSitesRequest(_message.Message):
+    __slots__ = ("page",)
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    page: _common_pb2.PageRequest
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ...) -> None: ...
+
+class ListSitesResponse(_message.Message):
+    __slots__ = ("sites", "next_page_token")
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[Site]
+    next_page_token: str
+    def __init__(self, sites: _Optional[_Iterable[_Union[Site, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    NVLINK_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_REPORTED_FIELD_NUMBER: _ClassVar[int]
+    GPUS_USED_MILLI_FIELD_NUMBER: _ClassVar[int]
+    CPU_ARCH_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    LAST_REPORT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    site: str
+    pod: str
+    leaf: str
+    nvlink_domain: str
+    gpu_class: str
+    gpus: int
+    gpus_reported: int
+    gpus_used_milli: int
+    cpu_arch: _common_pb2.CpuArch
+    health: _common_pb2.Health
+    health_detail: str
+    isolation: _common_pb2.Isolation
+    cordoned: bool
+    boot_id: str
+    telemetry: str
+    last_report_age_ms: int
+    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ("page", "site")
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    page: _common_pb2.PageRequest
+    site: str
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ..., site: _Optional[str] = ...) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes", "next_page_token")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    next_page_token: str
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CordonRequest(_message.Message):
+    __slots__ = ("target", "reason")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    reason: str
+    def __init__(self, target: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CordonResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UncordonRequest(_message.Message):
+    __slots__ = ("target", "reason")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    reason: str
+    def __init__(self, target: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class UncordonResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ("target", "reason", "deadline_ms")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    reason: str
+    deadline_ms: int
+    def __init__(self, target: _Optional[str] = ..., reason: _Optional[str] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class DrainResponse(_message.Message):
+    __slots__ = ("attempts_affected",)
+    ATTEMPTS_AFFECTED_FIELD_NUMBER: _ClassVar[int]
+    attempts_affected: int
+    def __init__(self, attempts_affected: _Optional[int] = ...) -> None: ...
+
+class FenceRequest(_message.Message):
+    __slots__ = ("node", "reason")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    reason: str
+    def __init__(self, node: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FenceResponse(_message.Message):
+    __slots__ = ("attempts_fenced",)
+    ATTEMPTS_FENCED_FIELD_NUMBER: _ClassVar[int]
+    attempts_fenced: int
+    def __init__(self, attempts_fenced: _Optional[int] = ...) -> None: ...
+
+class VerdictsRequest(_message.Message):
+    __slots__ = ("requirements", "site")
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    requirements: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ResidencyRequirement]
+    site: str
+    def __init__(self, requirements: _Optional[_Iterable[_Union[_jobs_pb2.ResidencyRequirement, _Mapping]]] = ..., site: _Optional[str] = ...) -> None: ...
+
+class SiteVerdict(_message.Message):
+    __slots__ = ("site", "requirement", "permitted", "denials")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
+    PERMITTED_FIELD_NUMBER: _ClassVar[int]
+    DENIALS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    requirement: int
+    permitted: bool
+    denials: _containers.RepeatedCompositeFieldContainer[_common_pb2.Denial]
+    def __init__(self, site: _Optional[str] = ..., requirement: _Optional[int] = ..., permitted: _Optional[bool] = ..., denials: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ...) -> None: ...
+
+class VerdictsResponse(_message.Message):
+    __slots__ = ("verdicts",)
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    verdicts: _containers.RepeatedCompositeFieldContainer[SiteVerdict]
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[SiteVerdict, _Mapping]]] = ...) -> None: ...
+
+class MaintenanceWindow(_message.Message):
+    __slots__ = ("id", "target", "from_ms", "to_ms", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    target: str
+    from_ms: int
+    to_ms: int
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., target: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AddMaintenanceRequest(_message.Message):
+    __slots__ = ("window",)
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    window: MaintenanceWindow
+    def __init__(self, window: _Optional[_Union[MaintenanceWindow, _Mapping]] = ...) -> None: ...
+
+class AddMaintenanceResponse(_message.Message):
+    __slots__ = ("window",)
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    window: MaintenanceWindow
+    def __init__(self, window: _Optional[_Union[MaintenanceWindow, _Mapping]] = ...) -> None: ...
+
+class ListMaintenanceRequest(_message.Message):
+    __slots__ = ("page",)
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    page: _common_pb2.PageRequest
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ...) -> None: ...
+
+class ListMaintenanceResponse(_message.Message):
+    __slots__ = ("windows", "next_page_token")
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    windows: _containers.RepeatedCompositeFieldContainer[MaintenanceWindow]
+    next_page_token: str
+    def __init__(self, windows: _Optional[_Iterable[_Union[MaintenanceWindow, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RemoveMaintenanceRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RemoveMaintenanceResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

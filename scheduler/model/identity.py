@@ -1,0 +1,39 @@
+"""Who calls, as the rest of the control plane sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scheduler.model.ids import SiteId, TenantPath
+
+
+class Role(StrEnum):
+    """What sort of identity a certificate names."""
+
+    TENANT = "tenant"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    SITE = "site"
+    NODE = "node"
+    MONITOR = "monitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller. `path` is the SPIFFE path, "/tenant/trust-a/user/ada".
+
+    A tenant's principal acts for `tenant` and everything below it; other roles have none. A site's
+    or node's principal has `site`.
+    """
+
+    path: str
+    role: Role
+    tenant: TenantPath | None = None
+    site: SiteId | None = None
+
+    def may_see(self, tenant: TenantPath) -> bool:
+        """Whether work of `tenant` is this caller's to know of."""
+        if self.role is not Role.TENANT or self.tenant is None:
+            return self.role is Role.OPERATOR
+        return tenant == self.tenant or tenant.startswith(f"{self.tenant}/")

@@ -1,0 +1,304 @@
+"""A job: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from scheduler.model.fleet import CpuArch, Interconnect
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.reasons import Reason
+from scheduler.model.residency import Requirement
+
+
+class JobKind(IntEnum):
+    """What sort of work it is."""
+
+    UNSPECIFIED = 0
+    BATCH = 1
+    SERVICE = 2
+    RAY = 3
+
+
+class JobState(IntEnum):
+    """Where a job is in its life; `core/lifecycle.py` has the table of moves."""
+
+    UNSPECIFIED = 0
+    QUEUED = 1
+    PLACED = 2
+    STARTING = 3
+    RUNNING = 4
+    PREEMPTING = 5
+    CANCELLING = 6
+    LOST = 7
+    SUCCEEDED = 8
+    FAILED = 9
+    CANCELLED = 10
+
+
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+HOLDS_NODES = frozenset(
+    {
+        JobState.PLACED,
+        JobState.STARTING,
+        JobState.RUNNING,
+        JobState.PREEMPTING,
+        JobState.CANCELLING,
+        JobState.LOST,
+    }
+)
+"""States whose placement still counts against capacity and quota: LOST too, until it is fenced."""
+
+
+class Priority(IntEnum):
+    """Priority classes; a higher one goes first inside a project."""
+
+    UNSPECIFIED = 0
+    SPOT = 1
+    NORMAL = 2
+    HIGH = 3
+
+
+class TopologyLevel(IntEnum):
+    """How close together a gang's nodes are, closest first."""
+
+    UNSPECIFIED = 0
+    NODE = 1
+    NVLINK = 2
+    LEAF = 3
+    POD = 4
+    SITE = 5
+
+
+class TopologyMode(IntEnum):
+    """Whether closeness must hold, or is only liked."""
+
+    UNSPECIFIED = 0
+    REQUIRED = 1
+    PREFERRED = 2
+
+
+class OnPartition(IntEnum):
+    """What becomes of running work when its site cannot reach the control plane."""
+
+    UNSPECIFIED = 0
+    KEEP = 1
+    REQUEUE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The shape of a job. Zero CPU or memory means: in proportion to the GPUs."""
+
+    nodes: int = 1
+    gpus_per_node: int = 1
+    gpu_classes: tuple[GpuClass, ...] = ()
+    gpu_share_milli: int = 1000
+    mig_profile: str = ""
+    max_nodes: int = 0
+    cpu_arch: CpuArch = CpuArch.ANY
+    tasks_per_node: int = 1
+    tasks_per_gpu: bool = False
+    cpu_milli_per_node: int = 0
+    memory_bytes_per_node: int = 0
+    interconnect: Interconnect = Interconnect.ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Everything of a gang is within one domain of this level. A site is always required."""
+
+    within: TopologyLevel = TopologyLevel.SITE
+    mode: TopologyMode = TopologyMode.REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetMount:
+    """An input from the catalogue."""
+
+    dataset: str
+    mount: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOutput:
+    """An output into the catalogue; `from_path` is relative to the working directory."""
+
+    dataset: str
+    from_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalBeforeEnd:
+    """A signal sent some time before the time limit."""
+
+    signal: str
+    before_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preemption:
+    """Whether and how a job may be preempted."""
+
+    allowed: bool = True
+    grace_ms: int = 30_000
+    min_runtime_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often an attempt may be followed by another, by whose fault it ended."""
+
+    hardware: int = 3
+    application: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobArray:
+    """Many tasks from one job."""
+
+    count: int
+    max_running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A job that must have reached a state first."""
+
+    job: str
+    state: JobState
+
+
+DEFAULT_TIME_LIMIT_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """All that a tenant asks for. `env` and `secrets` are sorted pairs."""
+
+    name: str
+    project: TenantPath
+    command: tuple[str, ...]
+    residency: Requirement
+    kind: JobKind = JobKind.BATCH
+    bundle_digest: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+    image: str = ""
+    egress: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    topology: Topology = field(default_factory=Topology)
+    inputs: tuple[DatasetMount, ...] = ()
+    outputs: tuple[DatasetOutput, ...] = ()
+    priority: Priority = Priority.NORMAL
+    time_limit_ms: int = DEFAULT_TIME_LIMIT_MS
+    signal_before_end: SignalBeforeEnd | None = None
+    preemption: Preemption = field(default_factory=Preemption)
+    retries: Retries = field(default_factory=Retries)
+    on_partition: OnPartition = OnPartition.KEEP
+    array: JobArray | None = None
+    depends_on: tuple[Dependency, ...] = ()
+    max_path_latency_us: int = 0
+
+
+class RankPhase(IntEnum):
+    """Where one process of an attempt is."""
+
+    UNSPECIFIED = 0
+    PREPARED = 1
+    STARTING = 2
+    RUNNING = 3
+    OVER = 4
+
+
+class RankCause(IntEnum):
+    """Why a rank is over."""
+
+    UNSPECIFIED = 0
+    EXIT = 1
+    STOP = 2
+    LEASE = 3
+    TIME_LIMIT = 4
+    FENCE = 5
+    NEVER_STARTED = 6
+    LOST = 7
+    INFRASTRUCTURE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RankStatus:
+    """One process of an attempt as its site last reported it."""
+
+    rank: int
+    node: NodeId
+    phase: RankPhase
+    exit_code: int | None = None
+    signal: int = 0
+    cause: RankCause = RankCause.UNSPECIFIED
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+    log_bytes: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlacement:
+    """A node of a placement and the GPUs taken on it (bit i = GPU i)."""
+
+    node: NodeId
+    gpu_mask: int
+
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs' indices, ascending."""
+        return tuple(i for i in range(self.gpu_mask.bit_length()) if self.gpu_mask >> i & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an attempt runs: one site, its nodes in rank order."""
+
+    key: AttemptKey
+    site: SiteId
+    gpu_class: GpuClass
+    nodes: tuple[NodePlacement, ...]
+    gpu_milli: int
+    """What the placement is charged: whole nodes where the job does not share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at running a job."""
+
+    key: AttemptKey
+    site: SiteId
+    state: JobState
+    placement: Placement
+    ranks: tuple[RankStatus, ...] = ()
+    reason: Reason | None = None
+    message: str = ""
+    country: str = ""
+    placed_at_ms: int = 0
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the store holds it; `attempts` oldest first. `spec` may be erased: None."""
+
+    id: JobId
+    tenant: TenantPath
+    owner: str
+    name: str
+    state: JobState
+    spec: JobSpec | None
+    spec_digest: str
+    submitted_at_ms: int
+    attempts: tuple[Attempt, ...] = ()
+    reason: Reason | None = None
+    message: str = ""
+    ended_at_ms: int = 0
+    exit_code: int | None = None
+    cancel_requested: bool = False
+    not_before_ms: int = 0
+    """A requeued job backs off until then."""

@@ -1,0 +1,161 @@
+"""What the planner eats and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from scheduler.model.fleet import Node, NodeReport, Site
+from scheduler.model.ids import AttemptKey, JobId, SiteId, TenantPath
+from scheduler.model.job import (
+    JobState,
+    Placement,
+    Priority,
+    Resources,
+    Topology,
+)
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import Policy, Requirement
+from scheduler.model.tenancy import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class JobClass:
+    """Queued jobs that are alike: what blocks one blocks all. Interned by the store."""
+
+    tenant: TenantPath
+    resources: Resources
+    topology: Topology
+    residency: Requirement
+    priority: Priority
+    time_limit_bucket_ms: int
+    preemptible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job that waits for a placement."""
+
+    id: JobId
+    job_class: JobClass
+    submitted_at_ms: int
+    next_attempt: int
+    not_before_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """An attempt that holds nodes."""
+
+    placement: Placement
+    tenant: TenantPath
+    job_class: JobClass
+    state: JobState
+    placed_at_ms: int
+
+
+# The change feed: what happened since a sequence number, absolute and in commit order. Applying
+# all changes from 0 to an empty fleet rebuilds the planner's state.
+
+
+@dataclass(frozen=True, slots=True)
+class SiteChanged:
+    """A site is now as said, or was removed (None)."""
+
+    id: SiteId
+    site: Site | None
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node is now as said; `node` None when it is no longer declared."""
+
+    id: str
+    node: Node | None
+    report: NodeReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantsChanged:
+    """The whole tenant tree is now this."""
+
+    tenants: tuple[Tenant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The policy in force is now this."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A job is now queued, live, or (both None) neither. Never both."""
+
+    id: JobId
+    queued: QueuedJob | None
+    live: LiveAttempt | None
+
+
+Change: TypeAlias = SiteChanged | NodeChanged | TenantsChanged | PolicyChanged | JobChanged
+
+
+@dataclass(frozen=True, slots=True)
+class PlanBudget:
+    """Most work for one plan, counted in decisions and never in time."""
+
+    placements_max: int = 10_000
+    attempts_max: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preempt:
+    """An attempt to be ended so that another may start."""
+
+    victim: AttemptKey
+    beneficiary: JobId
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why a class of jobs stays queued: its decisive reason and everything found."""
+
+    job_class: JobClass
+    denials: tuple[Denial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Placements to commit, in order. `sequence` is the change sequence it was planned on."""
+
+    sequence: int
+    policy_revision: int
+    placements: tuple[Placement, ...]
+    preemptions: tuple[Preempt, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReasons:
+    """What stands between a job and one site. No denial: it would start there now."""
+
+    site: SiteId
+    permitted: bool
+    denials: tuple[Denial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a job does not run, completely. `changes` are minimal sets that would unblock it."""
+
+    summary: str
+    sites: tuple[SiteReasons, ...]
+    quota: tuple[Denial, ...]
+    changes: tuple[tuple[Denial, ...], ...]
+    queue_position: int
+    would_run_at: SiteId | None = None
+
+

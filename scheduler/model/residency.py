@@ -1,0 +1,132 @@
+"""Facts about sites, requirements of work, and the two possible verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TypeAlias
+
+from scheduler.model.reasons import Denial
+
+
+class Assurance(IntEnum):
+    """How strongly a fact is known. Zero denies wherever the fact is needed."""
+
+    UNSPECIFIED = 0
+    DECLARED = 1
+    AUDITED = 2
+    ATTESTED = 3
+    MEASURED = 4
+
+
+class Tier(IntEnum):
+    """Security classification of work and accreditation of sites. SENSITIVE is a marking."""
+
+    UNSPECIFIED = 0
+    OFFICIAL = 1
+    SECRET = 2
+    TOP_SECRET = 3
+
+
+class NodeSharing(IntEnum):
+    """Who may be on the same node at the same time."""
+
+    UNSPECIFIED = 0
+    NONE = 1
+    TENANT = 2
+    ANY = 3
+
+
+class FactKey(StrEnum):
+    """What can be known of a site. Values of a fact are strings; countries are ISO alpha-2."""
+
+    COUNTRY = "country"
+    LANDLORD = "landlord"
+    """One value: the country whose law reaches the landlord."""
+    FACILITY_OPERATOR = "facility_operator"
+    """Country of the party that builds and runs the facility."""
+    SERVICE_OPERATOR = "service_operator"
+    """Country of the party that runs the cloud service on it."""
+    ULTIMATE_PARENTS = "ultimate_parents"
+    """Held as `Site.parents`; the fact carries assurance, source and dates of that list."""
+    SUPPORT_DESK = "support_desk"
+    """Countries from which the site is supported and administered."""
+    KEY_CUSTODIAN = "key_custodian"
+    ACCREDITATION = "accreditation"
+    """The highest tier the site is accredited for, by name."""
+    MARKINGS = "markings"
+    """Markings the site may handle."""
+    SINKS = "sinks"
+    """Countries that logs, metrics and backups of the site flow to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One graded statement about a site."""
+
+    key: FactKey
+    values: tuple[str, ...]
+    assurance: Assurance
+    asserted_by: str
+    observed_at_ms: int
+    expires_at_ms: int | None = None
+    evidence_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Party:
+    """Somebody above a site's operator, with the stake they hold through the chain."""
+
+    name: str
+    country: str
+    stake_milli_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What must hold of a site before work may be there. An empty one permits nothing.
+
+    `tolerate_foreign_compulsion` lists countries whose law may reach the operator although they
+    are not among `jurisdictions`; empty means none.
+    """
+
+    jurisdictions: tuple[str, ...]
+    tier: Tier = Tier.OFFICIAL
+    markings: tuple[str, ...] = ()
+    tolerate_foreign_compulsion: tuple[str, ...] = ()
+    agreements: tuple[str, ...] = ()
+    node_sharing: NodeSharing = NodeSharing.TENANT
+    min_assurance: Assurance = Assurance.DECLARED
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator allows at most, whatever work asks for. Revised as a whole."""
+
+    revision: int = 1
+    name: str = "gb-only"
+    allowed_jurisdictions: tuple[str, ...] = ("GB",)
+    control_plane_tier: Tier = Tier.OFFICIAL
+    controlling_stake_milli_percent: int = 25_000
+    """A stake of more than this is control (the UK's PSC threshold, 25 %)."""
+    min_assurance: Assurance = Assurance.DECLARED
+    fact_max_age_ms: int | None = None
+    min_isolation: int = 0
+    """Least `fleet.Isolation` of a node; the sites' own minimum applies as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The site may hold the work. Names the facts this relied on."""
+
+    relied_on: tuple[FactKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The site may not, for each of these reasons; never empty."""
+
+    denials: tuple[Denial, ...]
+
+
+Verdict: TypeAlias = Permit | Deny
