@@ -1,1 +1,1 @@
-"""The site agent: holds the one stream to the control plane and makes the site reach what is desired."""
+"""The site agent: holds the one stream to the control plane and makes the site as desired."""
