@@ -10,7 +10,6 @@ STAMP := $(VENV)/.stamp
 EDITABLE := $(VENV)/.stamp-editable
 SEEDS ?= 50
 PYTEST_ARGS ?=
-PROTOS = $(sort $(wildcard proto/sovapi/v1/*.proto))
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 	--universal --python-version 3.11
 
@@ -24,7 +23,7 @@ setup: $(EDITABLE) ## Make the private environment in .venv (nothing to do the s
 
 $(STAMP): requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
@@ -59,8 +58,7 @@ check: setup ## Lint, format, types, import layers, generated code, wire compati
 	$(BIN)/python -m contract_check compatible
 
 proto: setup ## Generate the Python code of the wire contract.
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto \
-		--grpc_python_out=proto $(PROTOS)
+	$(BIN)/python -m contract_check generate
 
 proto-check: setup ## Fail when generated code or the wire contract is out of step.
 	$(BIN)/python -m contract_check generated
