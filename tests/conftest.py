@@ -1,21 +1,51 @@
-"""What every test may ask for: a server that must be installed, and nothing else."""
+"""What every test may ask for: a program that must be installed, and nothing else.
+
+With REQUIRE_SERVICES=1, as in CI, every skip is a failure: a suite that quietly skips what it
+cannot run proves nothing about it.
+"""
 
 import os
 import shutil
+from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+# No deadline: a slow machine is not a failure. In CI a failure must be found again by anybody.
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("house")
 
 
 def service(name: str, package: str) -> str:
-    """The path of program `name`, or a skip that names the Debian `package` to install.
-
-    With REQUIRE_SERVICES=1, as in CI, a missing program is a failure: a suite that quietly
-    skips what it cannot run proves nothing about it.
-    """
+    """The path of program `name`, or a skip that names the Debian `package` to install."""
     found = shutil.which(name)
-    if found is not None:
-        return found
-    message = f"needs {name}: apt-get install {package}"
-    if os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+    if found is None:
+        pytest.skip(f"needs {name}: apt-get install {package}")
+    return found
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure that gives the skip's reason."""
+    if os.environ.get("REQUIRE_SERVICES") != "1" or not report.skipped:
+        return
+    if hasattr(report, "wasxfail"):  # An expected failure reports itself as skipped too.
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"nothing may be skipped with REQUIRE_SERVICES=1: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test fails where services are required."""
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So does a file that skips itself whole."""
+    report = yield
+    refuse_skip(report)
+    return report
