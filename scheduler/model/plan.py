@@ -157,5 +157,3 @@ class Explanation:
     changes: tuple[tuple[Denial, ...], ...]
     queue_position: int
     would_run_at: SiteId | None = None
-
-

@@ -1,0 +1,237 @@
+"""Sites, nodes and tenants: what operators declare, and what they are shown."""
+
+from __future__ import annotations
+
+from scheduler.model.fleet import (
+    CpuArch,
+    Health,
+    Interconnect,
+    Isolation,
+    Node,
+    NodeReport,
+    Site,
+    SiteStatus,
+)
+from scheduler.model.ids import GpuClass, SiteId, TenantPath, node_id, slot_of
+from scheduler.model.reasons import Denial, Reason, invalid
+from scheduler.model.residency import Assurance, Fact, FactKey, Party, Policy, Tier
+from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
+from scheduler.wire.enums import known, number
+from sovapi.v1 import common_pb2, fleet_pb2, policy_pb2, sitelink_pb2, tenants_pb2
+
+
+def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
+    """One graded statement about a site."""
+    return fleet_pb2.Fact(
+        key=fact.key,
+        values=fact.values,
+        assurance=number(common_pb2.Assurance, fact.assurance),
+        asserted_by=fact.asserted_by,
+        evidence_digest=fact.evidence_digest,
+        observed_at_ms=fact.observed_at_ms,
+        expires_at_ms=fact.expires_at_ms or 0,
+    )
+
+
+def fact_from_proto(message: fleet_pb2.Fact, site: str) -> Fact:
+    """One graded statement about a site; a key that nobody interprets is refused.
+
+    Raises:
+        Refused: the key is not one of `FactKey`.
+    """
+    if message.key not in tuple(FactKey):
+        allowed = ", ".join(sorted(FactKey))
+        raise invalid(
+            Denial(
+                Reason.INVALID_ARGUMENT,
+                f"found {message.key[:64]!r}; allowed: {allowed}",
+                f"sites[{site}].facts.key",
+            )
+        )
+    return Fact(
+        key=FactKey(message.key),
+        values=tuple(message.values),
+        assurance=known(Assurance, message.assurance),
+        asserted_by=message.asserted_by,
+        observed_at_ms=message.observed_at_ms,
+        expires_at_ms=message.expires_at_ms or None,
+        evidence_digest=message.evidence_digest,
+    )
+
+
+def party_to_proto(party: Party) -> fleet_pb2.Party:
+    """Somebody above an operator."""
+    return fleet_pb2.Party(
+        name=party.name, country=party.country, stake_milli_percent=party.stake_milli_percent
+    )
+
+
+def party_from_proto(message: fleet_pb2.Party) -> Party:
+    """Somebody above an operator."""
+    return Party(message.name, message.country, message.stake_milli_percent)
+
+
+def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
+    """A node as declared; whether it is cordoned is not part of a declaration."""
+    return fleet_pb2.NodeDeclaration(
+        slot=slot_of(node.id),
+        pod=node.pod,
+        leaf=node.leaf,
+        nvlink_domain=node.nvlink_domain,
+        gpu_class=node.gpu_class,
+        gpus=node.gpus,
+        cpu_arch=number(common_pb2.CpuArch, node.cpu_arch),
+        cpu_milli=node.cpu_milli,
+        memory_bytes=node.memory_bytes,
+        interconnects=[number(common_pb2.Interconnect, i) for i in node.interconnects],
+    )
+
+
+def node_from_proto(message: fleet_pb2.NodeDeclaration, site: SiteId) -> Node:
+    """A node as declared at `site`; without an NVLink domain it is one by itself."""
+    return Node(
+        id=node_id(site, message.slot),
+        pod=message.pod,
+        leaf=message.leaf,
+        nvlink_domain=message.nvlink_domain or message.slot,
+        gpu_class=GpuClass(message.gpu_class),
+        gpus=message.gpus,
+        cpu_arch=known(CpuArch, message.cpu_arch),
+        cpu_milli=message.cpu_milli,
+        memory_bytes=message.memory_bytes,
+        interconnects=tuple(known(Interconnect, i) for i in message.interconnects),
+    )
+
+
+def site_to_proto(site: Site, nodes: tuple[Node, ...]) -> fleet_pb2.SiteDeclaration:
+    """A site as declared, with its nodes."""
+    return fleet_pb2.SiteDeclaration(
+        id=site.id,
+        display_name=site.display_name,
+        status=number(fleet_pb2.SiteStatus, site.status),
+        facts=[fact_to_proto(fact) for fact in site.facts],
+        ultimate_parents=[party_to_proto(party) for party in site.parents],
+        nodes=[node_to_proto(node) for node in nodes],
+        min_isolation=number(common_pb2.Isolation, site.min_isolation),
+        power_cap_w=site.power_cap_w,
+    )
+
+
+def site_from_proto(message: fleet_pb2.SiteDeclaration) -> tuple[Site, tuple[Node, ...]]:
+    """A site as declared, with its nodes."""
+    site = Site(
+        id=SiteId(message.id),
+        status=known(SiteStatus, message.status),
+        facts=tuple(fact_from_proto(fact, message.id) for fact in message.facts),
+        parents=tuple(party_from_proto(party) for party in message.ultimate_parents),
+        display_name=message.display_name,
+        min_isolation=known(Isolation, message.min_isolation),
+        power_cap_w=message.power_cap_w if message.HasField("power_cap_w") else None,
+    )
+    return site, tuple(node_from_proto(node, site.id) for node in message.nodes)
+
+
+def node_report_to_proto(report: NodeReport) -> sitelink_pb2.NodeReport:
+    """What a node says of itself."""
+    return sitelink_pb2.NodeReport(
+        slot=slot_of(report.node),
+        boot_id=report.boot_id,
+        gpu_uuids=report.gpu_uuids,
+        health=number(common_pb2.Health, report.health),
+        health_detail=report.health_detail,
+        isolation=number(common_pb2.Isolation, report.isolation),
+        telemetry=report.telemetry,
+        cpu_arch=number(common_pb2.CpuArch, report.cpu_arch),
+        cpu_milli=report.cpu_milli,
+        memory_bytes=report.memory_bytes,
+        runtime_alive=report.runtime_alive,
+        agent_connected=report.agent_connected,
+        agent_version=report.agent_version,
+    )
+
+
+def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> NodeReport:
+    """What a node at `site` says of itself: as many GPUs as it names."""
+    return NodeReport(
+        node=node_id(site, message.slot),
+        boot_id=message.boot_id,
+        gpus=len(message.gpu_uuids),
+        health=known(Health, message.health),
+        health_detail=message.health_detail,
+        isolation=known(Isolation, message.isolation),
+        telemetry=message.telemetry,
+        runtime_alive=message.runtime_alive,
+        agent_connected=message.agent_connected,
+        agent_version=message.agent_version,
+        gpu_uuids=tuple(message.gpu_uuids),
+        cpu_arch=known(CpuArch, message.cpu_arch),
+        cpu_milli=message.cpu_milli,
+        memory_bytes=message.memory_bytes,
+    )
+
+
+def tenant_to_proto(tenant: Tenant) -> tenants_pb2.Tenant:
+    """One node of the tenant tree."""
+    return tenants_pb2.Tenant(
+        path=tenant.path,
+        display_name=tenant.display_name,
+        weight=tenant.weight,
+        quotas=[
+            tenants_pb2.GpuQuota(
+                gpu_class=quota.gpu_class,
+                guarantee_milli=quota.guarantee_milli or None,
+                limit_milli=quota.limit_milli,
+            )
+            for quota in tenant.quotas
+        ],
+        queue_order=number(tenants_pb2.QueueOrder, tenant.queue_order),
+        max_queued_jobs=tenant.max_queued_jobs,
+    )
+
+
+def tenant_from_proto(message: tenants_pb2.Tenant) -> Tenant:
+    """One node of the tenant tree."""
+    return Tenant(
+        path=TenantPath(message.path),
+        weight=message.weight,
+        quotas=tuple(
+            GpuQuota(
+                gpu_class=GpuClass(quota.gpu_class),
+                guarantee_milli=quota.guarantee_milli,
+                limit_milli=quota.limit_milli if quota.HasField("limit_milli") else None,
+            )
+            for quota in message.quotas
+        ),
+        queue_order=known(QueueOrder, message.queue_order),
+        max_queued_jobs=message.max_queued_jobs,
+        display_name=message.display_name,
+    )
+
+
+def policy_to_proto(policy: Policy, digest: str = "") -> policy_pb2.Policy:
+    """What the operator allows at most; `digest` names the pack it came from."""
+    return policy_pb2.Policy(
+        revision=policy.revision,
+        name=policy.name,
+        digest=digest,
+        allowed_jurisdictions=policy.allowed_jurisdictions,
+        control_plane_tier=number(common_pb2.Tier, policy.control_plane_tier),
+        controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
+        min_assurance=number(common_pb2.Assurance, policy.min_assurance),
+        fact_max_age_ms=policy.fact_max_age_ms,
+        min_isolation=number(common_pb2.Isolation, Isolation(policy.min_isolation)),
+    )
+
+
+def policy_from_proto(message: policy_pb2.Policy) -> Policy:
+    """What the operator allows at most."""
+    return Policy(
+        revision=message.revision,
+        name=message.name,
+        allowed_jurisdictions=tuple(message.allowed_jurisdictions),
+        control_plane_tier=known(Tier, message.control_plane_tier),
+        controlling_stake_milli_percent=message.controlling_stake_milli_percent,
+        min_assurance=known(Assurance, message.min_assurance),
+        fact_max_age_ms=message.fact_max_age_ms if message.HasField("fact_max_age_ms") else None,
+        min_isolation=known(Isolation, message.min_isolation),
+    )

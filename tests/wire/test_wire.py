@@ -1,0 +1,177 @@
+"""No field is lost between wire and domain: every one is set, sent over and back, and compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scheduler.core.job_ids import JobIdCodec
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import (
+    Attempt,
+    Job,
+    JobState,
+    NodePlacement,
+    Placement,
+    RankCause,
+    RankPhase,
+    RankStatus,
+)
+from scheduler.model.plan import Explanation, SiteReasons
+from scheduler.model.reasons import Denial, Reason, Refused
+from scheduler.wire import fleet, jobs, sitelink, spec
+from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
+from tests.wire.filling import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+CODEC = JobIdCodec(b"k" * 32)
+SITE = SiteId("exch-a")
+TEXTS = {"job_id": CODEC.encode(JobId(7)), "key": "country", "reason": "NODES_BUSY", "node": "n01"}
+
+
+def _spec_there_and_back(message: jobs_pb2.JobSpec) -> Message:
+    return spec.spec_to_proto(spec.spec_from_proto(message))
+
+
+def _tenant_there_and_back(message: tenants_pb2.Tenant) -> Message:
+    return fleet.tenant_to_proto(fleet.tenant_from_proto(message))
+
+
+def _site_there_and_back(message: fleet_pb2.SiteDeclaration) -> Message:
+    return fleet.site_to_proto(*fleet.site_from_proto(message))
+
+
+def _policy_there_and_back(message: policy_pb2.Policy) -> Message:
+    return fleet.policy_to_proto(fleet.policy_from_proto(message), message.digest)
+
+
+def _desired_there_and_back(message: sitelink_pb2.Desired) -> Message:
+    return sitelink.desired_to_proto(sitelink.desired_from_proto(message, SITE, CODEC), CODEC)
+
+
+def _report_there_and_back(message: sitelink_pb2.SiteReport) -> Message:
+    return sitelink.report_to_proto(sitelink.report_from_proto(message, SITE, CODEC), CODEC)
+
+
+@pytest.mark.parametrize(
+    ("message", "there_and_back"),
+    [
+        pytest.param(jobs_pb2.JobSpec(), _spec_there_and_back, id="a job's specification"),
+        pytest.param(fleet_pb2.SiteDeclaration(), _site_there_and_back, id="a declared site"),
+        pytest.param(tenants_pb2.Tenant(), _tenant_there_and_back, id="a tenant"),
+        pytest.param(policy_pb2.Policy(), _policy_there_and_back, id="a policy"),
+        pytest.param(sitelink_pb2.Desired(), _desired_there_and_back, id="desired state"),
+        pytest.param(sitelink_pb2.SiteReport(), _report_there_and_back, id="a site's report"),
+    ],
+)
+def test_no_field_is_lost_there_and_back(
+    message: Message, there_and_back: Callable[[Message], Message]
+) -> None:
+    full = fill(message, TEXTS)
+    assert there_and_back(full) == full
+
+
+def _full_job() -> Job:
+    rank = RankStatus(
+        rank=1,
+        node=NodeId("exch-a/n01"),
+        phase=RankPhase.OVER,
+        exit_code=3,
+        signal=9,
+        cause=RankCause.STOP,
+        started_at_ms=1,
+        ended_at_ms=2,
+        log_bytes=3,
+        detail="d",
+    )
+    key = AttemptKey(JobId(7), 1)
+    nodes = (NodePlacement(NodeId("exch-a/n01"), 0b101),)
+    return Job(
+        id=JobId(7),
+        tenant=TenantPath("trust-a/radiology"),
+        owner="/tenant/trust-a/user/ada",
+        name="train",
+        state=JobState.FAILED,
+        spec=spec.spec_from_proto(fill(jobs_pb2.JobSpec(), TEXTS)),
+        spec_digest="sha256:1",
+        submitted_at_ms=1,
+        attempts=(
+            Attempt(
+                key=key,
+                site=SITE,
+                state=JobState.FAILED,
+                placement=Placement(key, SITE, GpuClass("H100"), nodes, 2000),
+                ranks=(rank,),
+                reason=Reason.EXIT_NONZERO,
+                message="m",
+                country="GB",
+                placed_at_ms=1,
+                started_at_ms=2,
+                ended_at_ms=3,
+            ),
+        ),
+        reason=Reason.EXIT_NONZERO,
+        message="m",
+        ended_at_ms=4,
+        exit_code=3,
+    )
+
+
+def unset_fields(message: Message) -> list[str]:
+    """Names of all fields, nested ones too, that hold their default."""
+    present = {field.name for field, _ in message.ListFields()}
+    unset = [f.full_name for f in message.DESCRIPTOR.fields if f.name not in present]
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for child in value if field.is_repeated else (value,):
+            unset += unset_fields(child)
+    return unset
+
+
+def test_every_field_of_a_job_is_shown() -> None:
+    assert unset_fields(jobs.job_to_proto(_full_job(), CODEC)) == []
+
+
+def test_every_field_of_an_explanation_is_shown_but_the_estimate_that_nothing_makes_yet() -> None:
+    denial = Denial(Reason.NODES_BUSY, "all busy", "exch-a")
+    explanation = Explanation(
+        summary="waits",
+        sites=(SiteReasons(SITE, permitted=True, denials=(denial,)),),
+        quota=(denial,),
+        changes=((denial,),),
+        queue_position=1,
+        would_run_at=SITE,
+    )
+    shown = jobs.explanation_to_proto(explanation, _full_job(), CODEC)
+    assert unset_fields(shown) == ["sovapi.v1.ExplainJobResponse.estimated_start_ms"]
+
+
+def test_a_specification_survives_its_stored_form() -> None:
+    asked = spec.spec_from_proto(fill(jobs_pb2.JobSpec(), TEXTS))
+    stored = spec.spec_to_bytes(asked)
+    assert spec.spec_from_bytes(stored) == asked
+    assert spec.spec_digest(stored).startswith("sha256:")
+
+
+def test_a_number_that_no_enum_has_denies() -> None:
+    message = sitelink_pb2.NodeReport(slot="n01", health=99, isolation=77)  # type: ignore[arg-type]
+    report = fleet.node_report_from_proto(message, SITE)
+    assert not report.ready()
+    assert report.isolation == 0
+
+
+def test_a_fact_that_nobody_interprets_is_refused_with_its_field() -> None:
+    message = fleet_pb2.SiteDeclaration(id="exch-a", facts=[fleet_pb2.Fact(key="weather")])
+    with pytest.raises(Refused, match=r"sites\[exch-a\]\.facts\.key: found 'weather'; allowed: "):
+        fleet.site_from_proto(message)
+
+
+def test_a_site_cannot_name_another_sites_node() -> None:
+    message = jobs_pb2.RankStatus(rank=0, node="n01")
+    assert jobs.rank_from_site(message, SITE).node == NodeId("exch-a/n01")
