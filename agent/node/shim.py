@@ -1,0 +1,518 @@
+"""Keeps one rank: owns its process tree, its log, its limits and the record of its end.
+
+Started through `COMMAND` with `python -I -S` and an empty environment; its argument HOME is the
+rank's spool directory (see `spool.py`, which owns the layout). Beside `confine` it imports only the
+standard library, so it starts fast. It is single-threaded: PR_SET_PDEATHSIG fires when the parent
+*thread* ends.
+
+Three processes: the **shim** (own session, detached from whoever started it), the **init** below it
+(PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**. The tie
+is cut upwards and kept downwards: nothing that kills the starter reaches the rank, and whatever
+ends the shim or the init ends the whole tree, `setsid` children included. At `none` a killed shim
+may leave processes behind; `spool.py` finds them by SOV_RANK_KEY.
+
+The end is recorded as `code` (it exited) or `signal` (a signal ended it), never both; both are null
+when the rank never ran. A program that cannot be executed is code 127 (not found) or 126, with a
+line in the log. `cause` says why it ended: exit, stop, fence, lease, time_limit or infrastructure.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+from typing import Any, NoReturn
+
+from agent.node import confine
+
+COMMAND = (  # Run with -c; the arguments are the directory that holds this package, and HOME.
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from agent.node.shim import main; main(sys.argv[2])"
+)
+LOG_LIMIT_BYTES = 64 * 1024 * 1024  # The log keeps this much of the beginning ...
+LOG_TAIL_BYTES = 256 * 1024  # ... and, once over it, this much of the end.
+READ_BYTES = 64 * 1024
+DRAIN_READS = 16  # Log reads in one turn of the loop: a chatty rank must not delay its own end.
+ORDER_BYTES = 4096
+TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
+GPU_LOCK_WAIT_MS = 3000  # A killed predecessor lets go of its GPU a moment after its record.
+RECORD_BYTES = 2048  # Reserved at the start, so that a full disk cannot cost the exit record.
+RECORD_RETRY_S = 1.0
+KILL_POLL_S = 0.02
+
+FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, suspended time included: the clock of leases and limits."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def wall_ms() -> int:
+    """UTC milliseconds, for people only."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+
+
+def sync_folder() -> None:
+    """Make the names in the rank's directory, our working directory, durable."""
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def claim_start(doc: dict[str, Any]) -> bool:
+    """Make started.json: whole, durable, and only if nobody gave the key up by making it first."""
+    with open("started.tmp", "w", encoding="utf-8") as file:
+        json.dump(doc, file)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link("started.tmp", "started.json")
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink("started.tmp")
+    sync_folder()
+    return True
+
+
+def reserve_record() -> None:
+    """Take the room of the exit record now: blank, it reads as 'no record'."""
+    with open("exit.durable", "wb", 0) as file:
+        file.write(b" " * RECORD_BYTES)
+        os.fsync(file.fileno())
+    sync_folder()
+
+
+def record_end(doc: dict[str, Any]) -> None:
+    """Write the exit record over its reserved room and only then make it visible; never give up.
+
+    A reader that finds nobody alive and no exit.json reads exit.durable, so a power cut between the
+    two steps loses nothing. If another already recorded the end, that record stands.
+    """
+    body = (
+        json.dumps({**doc, "detail": str(doc.get("detail", ""))[:400]}).encode().ljust(RECORD_BYTES)
+    )
+    while True:
+        try:
+            file = os.open("exit.durable", os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.pwrite(file, body, 0)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            sync_folder()
+            os.link("exit.durable", "exit.json")
+            sync_folder()
+        except FileExistsError:
+            return
+        except OSError:
+            time.sleep(RECORD_RETRY_S)
+        else:
+            return
+
+
+class Log:
+    """The rank's output, bounded: the beginning as it comes, the end when it is over.
+
+    A write that fails (disk full) ends the beginning there; the rank never notices.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._room = limit_bytes
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+        self._dropped = 0
+        self._open = True
+        self._file = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._room -= os.fstat(self._file).st_size
+
+    def add(self, chunk: bytes) -> None:
+        """Keep what the rank wrote, as far as there is room."""
+        if self._open:
+            taken = self._write(chunk[: max(0, self._room)])
+            self._room -= taken
+            chunk = chunk[taken:]
+            if not chunk:
+                return
+            self._open = False
+            self._write(b"\n[sov: the log is full; its end follows when the rank is over]\n")
+        self._tail.append(chunk)
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(self._tail[0]) >= LOG_TAIL_BYTES:
+            self._tail_bytes -= len(self._tail[0])
+            self._dropped += len(self._tail.popleft())
+
+    def close(self) -> None:
+        """Write the kept end, after a line saying how much is missing before it."""
+        if self._tail:
+            kept = b"".join(self._tail)[-LOG_TAIL_BYTES:]
+            self._dropped += self._tail_bytes - len(kept)
+            self._write(f"\n[sov: {self._dropped} bytes are missing here]\n".encode() + kept)
+        os.close(self._file)
+
+    def _write(self, chunk: bytes) -> int:
+        done = 0
+        while done < len(chunk):
+            try:
+                done += os.write(self._file, chunk[done:])
+            except OSError:
+                break
+        return done
+
+
+def run_rank(spec: dict[str, Any], output: int, report: int, own_session: int) -> NoReturn:
+    """The rank's process up to its exec. A failed set-up is reported; a failed exec is an exit."""
+    try:
+        os.setsid()
+        os.write(own_session, b"s")
+        for number in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.umask(spec.get("umask", 0o077))
+        confine.limit_resources(spec)
+        if spec["isolation"] == "uid":
+            confine.drop_privileges(spec)
+        elif spec["isolation"] == "none":
+            confine.die_with_parent()
+        os.chdir(spec["cwd"])
+    except (OSError, ValueError, KeyError) as error:
+        os.write(report, json.dumps({"failed": f"rank set-up: {error}"}).encode())
+        os._exit(125)
+    try:
+        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (no shell: it is the point)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        os.write(2, f"sov: cannot run {spec['argv'][0]!r}: {why}\n".encode())
+        os._exit(127 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else 126)
+
+
+def reap_until_over(rank: int, report: int) -> NoReturn:
+    """Wait for the rank, reaping strays; end with it. In a namespace the kernel then kills the
+    rest.
+    """
+    while True:
+        pid, status = os.wait()
+        if pid == rank:
+            os.write(report, json.dumps({"status": status}).encode())
+            os._exit(0)
+
+
+def run_init(spec: dict[str, Any], go: int, output: int, report: int) -> NoReturn:
+    """The init below the shim: prepares the view of the world, starts the rank, passes signals
+    on.
+    """
+    try:
+        confine.die_with_parent()
+        if os.read(go, 1) != b"g":  # The shim died before it recorded us: nothing may run.
+            os._exit(0)
+        os.setsid()
+        if spec["isolation"] == "none":
+            confine.adopt_orphans()
+        else:
+            confine.own_mounts()
+        if spec["isolation"] == "uid":
+            confine.hide(spec.get("hide", []), [spec["cwd"], *spec.get("keep", [])])
+        session_read, session_write = os.pipe()
+        rank = os.fork()
+    except (OSError, KeyError) as error:
+        os.write(report, json.dumps({"failed": f"isolation {spec['isolation']}: {error}"}).encode())
+        os._exit(1)
+    if rank == 0:
+        run_rank(spec, output, report, session_write)
+    os.close(output)
+    os.close(session_write)
+    os.read(session_read, 1)  # Before that the rank's session does not exist, and a signal is lost.
+    for number in FORWARDED:
+        signal.signal(number, lambda got, _: confine.send_session(rank, got))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    reap_until_over(rank, report)
+
+
+class Shim:
+    """The loop of one rank, from go to record."""
+
+    def __init__(self, spec: dict[str, Any], ctl: socket.socket) -> None:
+        self.spec = spec
+        self.ctl = ctl
+        self.cause = "exit"
+        self.kill_at: int | None = None
+        self.log = Log(spec.get("log_limit_bytes", LOG_LIMIT_BYTES))
+        self.lease_until: int | None = spec.get("lease_until_ms")
+        self.end_at: int | None = None
+        self.warn_at: int | None = None
+        self.init = 0
+        self.reported = b""
+        self.started: dict[str, Any] = {}
+
+    def launch(self, ready: int) -> bool:
+        """Fork the init, record it durably, and only then let it run. False: the key was given
+        up.
+        """
+        if self.spec["isolation"] == "none":
+            confine.adopt_orphans()
+        else:
+            confine.own_pids()
+        go_read, go_write = os.pipe()
+        self.output, output_write = os.pipe()
+        self.report, report_write = os.pipe()
+        self.init = os.fork()
+        if self.init == 0:
+            for fd in (go_write, self.output, self.report, ready):
+                os.close(fd)
+            run_init(self.spec, go_read, output_write, report_write)
+        for fd in (go_read, output_write, report_write):
+            os.close(fd)
+        os.set_blocking(self.output, False)
+        self.pidfd = os.pidfd_open(self.init)
+        now = boot_ms()
+        self.started = {"started_boot_ms": now, "started_wall_ms": wall_ms()}
+        if (limit := self.spec.get("time_limit_ms")) is not None:
+            self.end_at = now + limit
+            if (before := self.spec.get("signal_before_end")) is not None:
+                self.warn_at = max(now, self.end_at - before["before_ms"])
+        shim = {"shim_pid": os.getpid(), "shim_ticks": confine.start_ticks(os.getpid())}
+        init = {"init_pid": self.init, "init_ticks": confine.start_ticks(self.init)}
+        run = claim_start({"boot_id": boot_id(), **shim, **init, **self.started})
+        if run:
+            os.write(go_write, b"g")
+        os.close(go_write)
+        return run
+
+    def watch(self) -> None:
+        """Until the init is gone: keep the log, obey orders, keep the limits."""
+        events = select.poll()
+        for fd in (self.output, self.pidfd, self.ctl.fileno()):
+            events.register(fd, select.POLLIN)
+        while True:
+            timers = [
+                at
+                for at in (self.lease_until, self.end_at, self.warn_at, self.kill_at)
+                if at is not None
+            ]
+            wait = max(0, min([TURN_MS, *(at - boot_ms() for at in timers)]))
+            ready = {fd for fd, _ in events.poll(wait)}
+            if self.pidfd in ready:  # First: what ended by itself was not stopped.
+                return
+            if self.ctl.fileno() in ready:
+                self.obey(self.ctl.recv(ORDER_BYTES))
+            if self.output in ready and not self.read_log(DRAIN_READS):
+                events.unregister(self.output)
+            self.keep_limits(boot_ms())
+
+    def read_log(self, reads: int) -> bool:
+        """Take what the pipe holds; False at its end."""
+        for _ in range(reads):
+            try:
+                chunk = os.read(self.output, READ_BYTES)
+            except BlockingIOError:
+                return True
+            if not chunk:
+                return False
+            self.log.add(chunk)
+        return True
+
+    def obey(self, message: bytes) -> None:
+        """One order from the node agent: renew the lease, or stop. What is not understood is
+        ignored.
+        """
+        try:
+            order = json.loads(message)
+            if order["op"] == "lease" and self.lease_until is not None:
+                self.lease_until = max(self.lease_until, int(order["until_ms"]))
+            elif order["op"] == "stop":
+                self.end(
+                    "fence" if order.get("cause") == "fence" else "stop", int(order["grace_ms"])
+                )
+        except (ValueError, KeyError, TypeError):
+            return
+
+    def keep_limits(self, now: int) -> None:
+        """Act on whatever is due: the warning, the time limit, the lease, the end of the grace."""
+        if self.warn_at is not None and now >= self.warn_at:
+            self.warn_at = None
+            confine.send(self.init, int(self.spec["signal_before_end"]["signal"]))
+        if self.end_at is not None and now >= self.end_at:
+            self.end("time_limit", self.spec["grace_ms"])
+        if self.lease_until is not None and now >= self.lease_until:
+            self.end("lease", self.spec["grace_ms"])
+        if self.kill_at is not None and now >= self.kill_at:
+            self.kill_at = None
+            self.kill_all()
+
+    def end(self, cause: str, grace_ms: int) -> None:
+        """TERM to the rank's session and the clock of its grace; a later order may only shorten
+        it.
+        """
+        kill_at = boot_ms() + max(0, grace_ms)
+        if self.cause == "exit":
+            self.cause = cause
+            self.lease_until = self.end_at = self.warn_at = None
+            self.kill_at = kill_at
+            if grace_ms > 0:
+                confine.send(self.init, signal.SIGTERM)
+        elif self.kill_at is not None:
+            self.kill_at = min(self.kill_at, kill_at)
+
+    def kill_all(self) -> None:
+        """SIGKILL for the whole tree."""
+        if self.spec["isolation"] != "none":
+            confine.send(self.init, signal.SIGKILL)
+            return
+        while below := confine.descendants(self.init):
+            for pid in below:
+                confine.send(pid, signal.SIGKILL)
+            time.sleep(KILL_POLL_S)
+
+    def finish(self) -> dict[str, Any]:
+        """Reap the tree, close the log, and say how it ended.
+
+        PID 1 is reaped only after its whole namespace is gone. At `none` what outlived the rank is
+        now ours, as its subreaper, and is killed here.
+        """
+        os.waitpid(self.init, 0)
+        while self.spec["isolation"] == "none" and (below := confine.descendants(os.getpid())):
+            for pid in below:
+                confine.send(pid, signal.SIGKILL)
+            time.sleep(KILL_POLL_S)
+            self.read_log(DRAIN_READS)
+            reap_strays()
+        while self.read_log(DRAIN_READS) and self.pending():
+            pass
+        self.log.close()
+        said = os.read(self.report, ORDER_BYTES)
+        answer: dict[str, Any] = json.loads(said) if said else {}
+        ended = {
+            **self.started,
+            "ended_boot_ms": boot_ms(),
+            "ended_wall_ms": wall_ms(),
+            "boot_id": boot_id(),
+        }
+        if "failed" in answer:
+            return {
+                "code": None,
+                "signal": None,
+                "cause": "infrastructure",
+                "detail": answer["failed"],
+                **ended,
+            }
+        code = (
+            os.waitstatus_to_exitcode(answer["status"]) if "status" in answer else -signal.SIGKILL
+        )
+        number = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
+        return {**number, "cause": self.cause, **ended}
+
+    def pending(self) -> bool:
+        """Whether the log pipe still holds something."""
+        return bool(select.select([self.output], [], [], 0)[0])
+
+
+def reap_strays() -> None:
+    """Reap whatever was handed to us."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def boot_id() -> str:
+    """This boot of this machine."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def lock_gpus(spec: dict[str, Any]) -> list[int]:
+    """Hold a lock per GPU: Ray counts GPUs, only this knows which. A taken one is an OSError."""
+    held: list[int] = []
+    for index in spec.get("gpus", []):
+        folder = os.path.join("..", "gpu")
+        os.makedirs(folder, 0o700, exist_ok=True)
+        fd = os.open(os.path.join(folder, f"{index}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        give_up_at = boot_ms() + GPU_LOCK_WAIT_MS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if boot_ms() >= give_up_at:
+                    raise OSError(errno.EBUSY, f"GPU {index} is held by another rank") from None
+                time.sleep(KILL_POLL_S)
+        held.append(fd)
+    return held
+
+
+def keep_rank(ready: int) -> None:
+    """Everything from the claim of the key to its record. Only one process ever gets past the
+    bind.
+    """
+    ctl = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        ctl.bind("ctl")
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return  # The key was claimed before: it ran, runs, or was given up.
+        raise
+    shim, locks = None, []
+    try:
+        reserve_record()
+        with open("spec.json", encoding="utf-8") as file:
+            spec = json.load(file)
+        locks = lock_gpus(spec)
+        shim = Shim(spec, ctl)
+        if not shim.launch(ready):
+            return  # Whoever gave the key up has recorded its end.
+        os.close(ready)
+        shim.watch()
+        record = shim.finish()
+    except Exception as error:  # Whatever went wrong, the tree ends and the end is recorded.
+        if shim is not None and shim.init:
+            shim.kill_all()
+            confine.send(shim.init, signal.SIGKILL)
+        now = {"ended_boot_ms": boot_ms(), "ended_wall_ms": wall_ms(), "boot_id": boot_id()}
+        why = f"shim: {type(error).__name__}: {error}"
+        record = {"code": None, "signal": None, "cause": "infrastructure", "detail": why, **now}
+        if shim is not None and shim.init:
+            os.waitpid(shim.init, 0)  # In a namespace: until all of it is gone.
+            record |= shim.started
+    for (
+        fd
+    ) in locks:  # Before the record: who reads it may start the next rank on these GPUs at once.
+        os.close(fd)
+    record_end(record)
+
+
+def main(home: str) -> None:
+    """Detach, keep the rank, leave. The first process stays until the rank is running or will
+    not.
+    """
+    ready_read, ready_write = os.pipe()
+    if os.fork():
+        os.close(ready_write)
+        os.read(ready_read, 1)
+        return
+    os.close(ready_read)
+    os.setsid()
+    os.umask(0o077)
+    # Blocked for good in the shim (a host going down tells everybody to stop: the rank decides),
+    # and in the init until its handlers stand.
+    signal.pthread_sigmask(signal.SIG_SETMASK, FORWARDED)
+    os.chdir(home)
+    keep_rank(ready_write)

@@ -1,0 +1,195 @@
+"""Reading and writing what a spool is made of: documents, control sockets, traces of processes.
+
+The layout and its meaning are in `spool.py`; here is only how each kind of thing is done safely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
+
+Document = dict[str, object]
+
+
+class SpoolError(Exception):
+    """The spool cannot do what was asked; the message says why."""
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, suspended time included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def wall_ms() -> int:
+    """UTC milliseconds, for people only."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+
+
+def boot_id() -> str:
+    """This boot of this machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """When `pid` started, which tells it from a later process of that number; None when dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def survivors(key: str) -> Iterator[int]:
+    """Processes of a rank whose shim is gone, found by their environment (which they could
+    clear).
+    """
+    mark = f"SOV_RANK_KEY={key}".encode()
+    for name in sorted(os.listdir("/proc")):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    yield int(name)
+
+
+def kill_survivors(key: str) -> None:
+    for pid in survivors(key):
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(pid)
+            try:
+                if pid in survivors(key):  # Seen again with the handle held: it is that process.
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
+
+
+def gate_of(home: Path) -> str:
+    try:
+        return os.readlink(home / "gate")
+    except FileNotFoundError:
+        return ""
+
+
+def listening(home: Path) -> bool:
+    """Whether somebody holds `ctl`: the shim, or the init for a moment after it."""
+    with _ctl_address(home) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+
+def send_order(home: Path, order: Document) -> bool:
+    with _ctl_address(home) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        try:
+            sender.sendto(json.dumps(order).encode(), address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except BlockingIOError:  # Its queue is full of orders it will get to; ours is repeated.
+            return True
+        return True
+
+
+@contextlib.contextmanager
+def _ctl_address(home: Path) -> Generator[str]:
+    """The socket's path through a descriptor: the plain one may be longer than the 107 bytes
+    allowed.
+    """
+    folder = os.open(home, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/ctl"
+    finally:
+        os.close(folder)
+
+
+def kept_by_someone(started: Document) -> bool:
+    """Whether shim or init lives: the init is reaped only when its whole namespace is gone."""
+    if started.get("boot_id") != boot_id():
+        return False
+    pairs = ((started.get(f"{who}_pid"), started.get(f"{who}_ticks")) for who in ("shim", "init"))
+    return any(
+        isinstance(pid, int) and start_ticks(pid) == ticks is not None for pid, ticks in pairs
+    )
+
+
+def number(value: object) -> int:
+    if not isinstance(value, int):
+        raise SpoolError(f"a spool document holds {value!r} where a number belongs")
+    return value
+
+
+def number_or_none(value: object) -> int | None:
+    return None if value is None else number(value)
+
+
+def read_document(path: Path) -> Document:
+    """A document of ours, or nothing: absent, blank and torn ones read as absent."""
+    try:
+        with open(path, "rb") as file:
+            doc: object = json.loads(file.read(DOCUMENT_BYTES_MAX) or b"null")
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return cast("Document", doc) if isinstance(doc, dict) else {}
+
+
+def size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _durable(home: Path, name: str, doc: Mapping[str, object]) -> Path:
+    """A durable file that nobody looks at yet."""
+    path = home / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
+    body = json.dumps(doc).encode()
+    if len(body) > DOCUMENT_BYTES_MAX:
+        raise SpoolError(f"{name} has {len(body)} bytes: at most {DOCUMENT_BYTES_MAX}")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(fd, "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(fd)
+    return path
+
+
+def publish(home: Path, name: str, doc: Mapping[str, object]) -> None:
+    os.rename(_durable(home, name, doc), home / name)
+    sync_folder(home)
+
+
+def publish_once(home: Path, name: str, doc: Mapping[str, object]) -> None:
+    """As `_publish`, unless the document exists: the first one stands."""
+    if (home / name).exists():
+        return
+    path = _durable(home, name, doc)
+    with contextlib.suppress(FileExistsError):
+        os.link(path, home / name)
+    path.unlink()
+    sync_folder(home)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
