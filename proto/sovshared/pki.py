@@ -86,20 +86,23 @@ def key_from_pem(pem: bytes, what: str = "key") -> ec.EllipticCurvePrivateKey:
 
 
 def make_csr(
-    key: ec.EllipticCurvePrivateKey, path: str, *, expired_chain_pem: bytes | None = None
+    key: ec.EllipticCurvePrivateKey, path: str, *, replaces: Identity | None = None
 ) -> bytes:
     """A signing request (DER) for `key`.
 
     The CA takes the name from what it authenticated, never from here; `path` is only for people
-    who read the request. `expired_chain_pem` is an own certificate for the same key that has run
-    out: enclosed, it proves to the CA who asks, for TLS refuses expired certificates.
+    who read the request. `replaces` is the caller's own identity, whose certificate is enclosed
+    with the old key's signature over the new key: proof of who asks where the connection gives
+    none, because the certificate has expired or because somebody else passes the request on.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path[-64:])])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    if expired_chain_pem is not None:
-        leaf = x509.load_pem_x509_certificates(expired_chain_pem)[0]
-        der = leaf.public_bytes(serialization.Encoding.DER)
-        enclosed = base64.b64encode(der)
+    if replaces is not None:
+        leaf = x509.load_pem_x509_certificates(replaces.chain_pem)[0]
+        old_key = key_from_pem(replaces.key_pem)
+        signature = old_key.sign(_vouched(key.public_key()), ec.ECDSA(hashes.SHA256()))
+        parts = (leaf.public_bytes(serialization.Encoding.DER), signature)
+        enclosed = b".".join(base64.b64encode(part) for part in parts)
         builder = builder.add_attribute(AttributeOID.UNSTRUCTURED_NAME, enclosed)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
@@ -123,16 +126,36 @@ def load_csr(der: bytes) -> x509.CertificateSigningRequest:
     return csr
 
 
-def enclosed_certificate(csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
-    """The expired certificate that `make_csr` enclosed, if there is one. Not yet believed."""
+def replaced_certificate(csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
+    """The certificate that `make_csr` enclosed, if any, its owner's signature verified.
+
+    Whoever made the request held that certificate's key. Who issued it is not checked here.
+    """
     try:
         attribute = csr.attributes.get_attribute_for_oid(AttributeOID.UNSTRUCTURED_NAME)
     except x509.AttributeNotFound:
         return None
     try:
-        return x509.load_der_x509_certificate(base64.b64decode(attribute.value, validate=True))
-    except ValueError as error:
-        raise PkiInvalid("csr_der: the enclosed certificate cannot be read") from error
+        der, signature = (base64.b64decode(p, validate=True) for p in attribute.value.split(b"."))
+        certificate = x509.load_der_x509_certificate(der)
+        old_key = certificate.public_key()
+        if not isinstance(old_key, ec.EllipticCurvePublicKey):
+            raise PkiInvalid("csr_der: the enclosed certificate has another kind of key")
+        old_key.verify(signature, _vouched(_ec(csr.public_key())), ec.ECDSA(hashes.SHA256()))
+    except (ValueError, InvalidSignature) as error:
+        raise PkiInvalid("csr_der: the enclosed certificate proves nothing") from error
+    return certificate
+
+
+def _vouched(key: ec.EllipticCurvePublicKey) -> bytes:
+    """What an old key signs to hand its name on to `key`."""
+    return b"sovshared certificate renewal\0" + bytes.fromhex(public_key_digest(key))
+
+
+def _ec(key: object) -> ec.EllipticCurvePublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise PkiInvalid("csr_der: found another kind of key, allowed elliptic-curve P-256")
+    return key
 
 
 def certificate_facts(pem: bytes) -> CertificateFacts:

@@ -55,7 +55,7 @@ async def renew_once(directory: Path, renew: Renew) -> pki.Identity:
     """Renews the identity in `directory` with a fresh key, and keeps the new one there."""
     old = pki.load(directory)
     key = pki.new_key()
-    answer = await renew(pki.make_csr(key, old.facts().spiffe_id))
+    answer = await renew(pki.make_csr(key, old.facts().spiffe_id, replaces=old))
     new = pki.Identity(pki.key_to_pem(key), answer.chain_pem, answer.trust_pem)
     if new.facts().spiffe_id != old.facts().spiffe_id:
         raise pki.PkiInvalid(f"renewal: found a certificate for {new.facts().spiffe_id!r}")

@@ -65,7 +65,7 @@ def test_a_request_proves_its_key() -> None:
     der = pki.make_csr(key, "/operator/olga")
     csr = pki.load_csr(der)
     assert csr.public_key() == key.public_key()
-    assert pki.enclosed_certificate(csr) is None
+    assert pki.replaced_certificate(csr) is None
     broken = bytearray(der)
     broken[-1] ^= 1
     with pytest.raises(pki.PkiInvalid, match="csr_der"):
@@ -78,10 +78,19 @@ def test_a_request_of_junk_is_refused(der: bytes) -> None:
         pki.load_csr(der)
 
 
-def test_a_request_can_enclose_an_expired_certificate() -> None:
-    key = pki.new_key()
-    old = TestCa().issue(URI, key=key, until_ms=FROM_MS + 1000)
-    csr = pki.load_csr(pki.make_csr(key, "/operator/olga", expired_chain_pem=old.chain_pem))
-    enclosed = pki.enclosed_certificate(csr)
-    assert enclosed is not None
-    assert pki.facts_of(enclosed) == old.facts()
+def test_a_request_can_prove_whose_certificate_it_replaces() -> None:
+    ca = TestCa()
+    old = ca.issue(URI, until_ms=FROM_MS + 1000)
+    csr = pki.load_csr(pki.make_csr(pki.new_key(), "/operator/olga", replaces=old))
+    replaced = pki.replaced_certificate(csr)
+    assert replaced is not None
+    assert pki.facts_of(replaced) == old.facts()
+
+
+def test_who_lacks_the_old_key_proves_nothing() -> None:
+    ca = TestCa()
+    old, thief = ca.issue(URI), ca.issue(URI)
+    stolen = pki.Identity(thief.key_pem, old.chain_pem, old.trust_pem)
+    csr = pki.load_csr(pki.make_csr(pki.new_key(), "/operator/olga", replaces=stolen))
+    with pytest.raises(pki.PkiInvalid, match="proves nothing"):
+        pki.replaced_certificate(csr)
