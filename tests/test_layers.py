@@ -147,6 +147,14 @@ def test_every_contract_has_a_violation_that_shows_it_works() -> None:
     assert names == {case.values[0] for case in VIOLATIONS}
 
 
+def test_no_layer_is_optional() -> None:
+    """A layer in parentheses may be missing, or be renamed without anyone noticing."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [layer for contract in contracts["contracts"] for layer in contract.get("layers", [])]
+    assert layers
+    assert [layer for layer in layers if "(" in layer] == []
+
+
 @pytest.mark.parametrize(("name", "text", "message"), BANNED)
 def test_a_ban_names_the_replacement(name: str, text: str, message: str) -> None:
     done = lint(name, text)
