@@ -1,0 +1,413 @@
+"""What runs on every node of a cell: makes room for ranks, unpacks their bundles, starts their
+shims.
+
+A plain class; the site's Ray driver makes a resident actor of it. The spool is its only state, so
+it may die and be replaced at any moment, and every call may be repeated. It starts ranks and
+nothing else: what becomes of them is the node agent's business, through the same spool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypedDict
+
+from agent.node import shim
+from agent.node.spool import UID_FIRST, UID_LAST, Phase, RankStatus, Rendezvous, Spool
+from agent.node.spool_files import boot_ms
+
+BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
+UNPACKED_BYTES_MAX = 1024 * 1024 * 1024
+BUNDLE_MEMBERS_MAX = 100_000
+BUNDLES_KEPT_MAX = 16
+SHIM_START_S = 20
+PORT_FIRST, PORT_LAST = (
+    20_000,
+    32_767,
+)  # Above Ray's worker ports, below the kernel's ephemeral ones.
+PORT_TRIES_MAX = 512
+RESERVED_NAMES = frozenset(
+    [
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "CUDA_VISIBLE_DEVICES",
+    ]
+)
+RESERVED_PREFIXES = ("SOV_", "RAY_")
+
+FACTS_VARIABLE = "SOV_NODE_FACTS"  # In the raylet's environment: the path of the facts file.
+LEVELS = ("none", "pidns", "uid")
+
+
+class ExecutorError(Exception):
+    """The node cannot do what was asked; the message says why. Nothing was started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What an executor must know of its node; plain values, so that they travel."""
+
+    spool: str
+    address: str
+    runtime_dir: str  # Its bin/ comes first in a rank's PATH.
+    checkpoint_root: str
+    hide: tuple[str, ...] = ()  # Covered at level `uid`: spool, keys, Ray's directory.
+    level: str = "none"  # The highest isolation this node reached.
+    uid_first: int = UID_FIRST
+    uid_last: int = UID_LAST
+
+
+class Prepared(TypedDict):
+    """The answer to `prepare`."""
+
+    address: str
+    port: int
+    has_bundle: bool
+    boot_ms: int
+
+
+class RankSpec(TypedDict):
+    """What `start` needs of one rank; all values plain, they cross Ray."""
+
+    job_id: str
+    attempt: int
+    rank: int
+    local_rank: int
+    node_rank: int
+    world_size: int
+    local_world_size: int
+    num_nodes: int
+    gpus_per_node: int
+    gpus: list[int]
+    master_address: str
+    master_port: int
+    argv: list[str]
+    env: dict[str, str]
+    bundle_digest: str | None
+    isolation: str
+    grace_ms: int
+    lease_until_ms: int | None
+    time_limit_ms: int | None
+    signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
+
+
+class Executor:
+    """One node's executor. Methods return plain values: they cross Ray and JSON."""
+
+    def __init__(self, node: NodeFacts) -> None:
+        self.node = node
+        self.spool = Spool(Path(node.spool))
+        self.bundles = Path(node.spool) / "bundle"
+        self.bundles.mkdir(mode=0o700, exist_ok=True)
+        Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def ping(self) -> dict[str, object]:
+        """That it answers, as which process, and for which node."""
+        return {"pid": os.getpid(), "node": asdict(self.node)}
+
+    def prepare(self, key: str, bundle_digest: str | None = None) -> Prepared:
+        """Make room for a rank; the barrier of a gang. Repeating it gives the same rendezvous."""
+        port = _free_port(self.node.address, key, self.spool.ports())
+        made = self.spool.prepare(key, Rendezvous(self.node.address, port))
+        has_bundle = bundle_digest is None or self._bundle(bundle_digest).exists()
+        return {
+            "address": made.address,
+            "port": made.port,
+            "has_bundle": has_bundle,
+            "boot_ms": boot_ms(),
+        }
+
+    def put_bundle(self, digest: str, offset: int, content: bytes) -> None:
+        """Take in a part of a bundle. Parts may come twice, and from two callers at once."""
+        if not 0 <= offset <= BUNDLE_BYTES_MAX - len(content):
+            most = f"at most {BUNDLE_BYTES_MAX}"
+            raise ExecutorError(f"bundle part of {len(content)} bytes at {offset}: {most}")
+        part = os.open(self._bundle(digest).with_suffix(".part"), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            while content:
+                written = os.pwrite(part, content, offset)
+                content, offset = content[written:], offset + written
+        finally:
+            os.close(part)
+
+    def seal_bundle(self, digest: str) -> None:
+        """Accept a bundle whose parts are all here, if it is what its digest says."""
+        whole = self._bundle(digest)
+        part = whole.with_suffix(".part")
+        if whole.exists():
+            return
+        with open(part, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != found:
+            part.unlink(missing_ok=True)
+            raise ExecutorError(f"bundle {digest}: what arrived has digest {found}")
+        with contextlib.suppress(FileNotFoundError):  # Another caller sealed it first.
+            part.rename(whole)
+        kept = sorted(self.bundles.glob("*.tar"), key=lambda path: -path.stat().st_mtime_ns)
+        for old in kept[BUNDLES_KEPT_MAX:]:
+            old.unlink(missing_ok=True)
+
+    def start(self, key: str, spec: RankSpec) -> dict[str, object]:
+        """Start a rank that was prepared; its status. A key that was started, or given up, stays
+        so.
+        """
+        status = self.spool.status(key)
+        if status.phase is Phase.ABSENT:
+            raise ExecutorError(f"rank {key} was not prepared here")
+        if status.phase is Phase.PREPARED:
+            self.spool.write_spec(key, self._shim_spec(key, spec))
+            if not self.spool.open_gate(key):
+                return _plain(self.spool.status(key))
+        elif status.phase is not Phase.STARTING:
+            return _plain(status)
+        self._run_shim(key)
+        return _plain(self.spool.status(key))
+
+    def known(self) -> list[dict[str, object]]:
+        """The status of every rank in the spool."""
+        return [_plain(status) for status in self.spool.known()]
+
+    def _run_shim(self, key: str) -> None:
+        """A second shim for one key is harmless: only the first to bind its socket goes on."""
+        package = str(Path(__file__).resolve().parents[2])
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            shim.COMMAND,
+            package,
+            str(self.spool.home(key)),
+        ]
+        quiet = subprocess.DEVNULL
+        subprocess.run(
+            command,
+            env={},
+            stdin=quiet,
+            stdout=quiet,
+            stderr=quiet,
+            timeout=SHIM_START_S,
+            check=True,
+        )
+
+    def _bundle(self, digest: str) -> Path:
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise ExecutorError(f"bundle digest {digest!r}: want 64 hexadecimal digits")
+        return self.bundles / f"{digest}.tar"
+
+    def _shim_spec(self, key: str, spec: RankSpec) -> dict[str, object]:
+        """All the shim needs, with the work directory filled and handed to the job's user."""
+        if spec["isolation"] not in LEVELS or LEVELS.index(spec["isolation"]) > LEVELS.index(
+            self.node.level
+        ):
+            raise ExecutorError(
+                f"isolation {spec['isolation']!r}: this node reaches {self.node.level}"
+            )
+        if (until := spec["lease_until_ms"]) is not None and until <= boot_ms():
+            raise ExecutorError(f"rank {key}: its lease lapsed before it was started")
+        work = self.spool.home(key) / "work"
+        checkpoints = Path(self.node.checkpoint_root) / spec["job_id"]
+        checkpoints.mkdir(mode=0o700, exist_ok=True)
+        if (digest := spec["bundle_digest"]) is not None:
+            shutil.rmtree(work, ignore_errors=True)  # A start that was cut off left half of it.
+            work.mkdir(mode=0o700)
+            with open(self._bundle(digest), "rb") as bundle:
+                unpack(bundle, work)
+        own: dict[str, object] = {"uid": None, "gid": None}
+        if spec["isolation"] == "uid":
+            uid = self._uid(spec["job_id"], checkpoints)
+            _give(work, uid)
+            os.chown(checkpoints, uid, uid)
+            own = {"uid": uid, "gid": uid}
+        warn = spec["signal_before_end"]
+        return {
+            **own,
+            "argv": spec["argv"],
+            "env": self._environment(key, spec, work, checkpoints),
+            "cwd": str(work.resolve()),
+            "keep": [str(checkpoints.resolve())],
+            "hide": [*self.node.hide, self.node.spool, self.node.checkpoint_root],
+            "gpus": sorted(spec["gpus"]),
+            "isolation": spec["isolation"],
+            "grace_ms": spec["grace_ms"],
+            "lease_until_ms": spec["lease_until_ms"],
+            "time_limit_ms": spec["time_limit_ms"],
+            "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
+        }
+
+    def _uid(self, job: str, checkpoints: Path) -> int:
+        """The job's uid: that of its checkpoints from an earlier attempt, else derived from its
+        id.
+        """
+        first, last = self.node.uid_first, self.node.uid_last
+        owner = checkpoints.stat().st_uid
+        wanted = (
+            owner
+            if first <= owner <= last
+            else first + zlib.crc32(job.encode()) % (last - first + 1)
+        )
+        uid = self.spool.uid_for(job, wanted, first=first, last=last)
+        if first <= owner <= last and uid != owner:
+            raise ExecutorError(
+                f"job {job}: uid {owner} of its checkpoints is in use by another job here"
+            )
+        return uid
+
+    def _environment(
+        self, key: str, spec: RankSpec, work: Path, checkpoints: Path
+    ) -> dict[str, str]:
+        """A rank's environment, from nothing: what users may change, then theirs, then what is
+        ours.
+        """
+        start = {
+            "PATH": f"{self.node.runtime_dir}/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(work.resolve()),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",  # Or logs come in lumps.
+        }
+        gpus = sorted(spec["gpus"])
+        ours = {
+            "RANK": spec["rank"],
+            "LOCAL_RANK": spec["local_rank"],
+            "WORLD_SIZE": spec["world_size"],
+            "LOCAL_WORLD_SIZE": spec["local_world_size"],
+            "GROUP_RANK": spec["node_rank"],
+            "MASTER_ADDR": spec["master_address"],
+            "MASTER_PORT": spec["master_port"],
+            "CUDA_VISIBLE_DEVICES": ",".join(
+                map(str, gpus)
+            ),  # Empty hides all; absent would show all.
+            "SOV_JOB_ID": spec["job_id"],
+            "SOV_ATTEMPT": spec["attempt"],
+            "SOV_NODE_RANK": spec["node_rank"],
+            "SOV_NUM_NODES": spec["num_nodes"],
+            "SOV_GPUS_PER_NODE": spec["gpus_per_node"],
+            "SOV_CHECKPOINT_DIR": checkpoints.resolve(),
+            "SOV_RANK_KEY": key,
+        }
+        return (
+            start | user_environment(spec["env"]) | {name: str(ours[name]) for name in sorted(ours)}
+        )
+
+
+class ResidentExecutor(Executor):
+    """The executor as Ray starts it: it finds its node's facts where the raylet's environment
+    says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
+
+
+def write_facts(path: Path, facts: NodeFacts) -> None:
+    """Put a node's facts where its executor and its node agent read them."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(asdict(facts), indent=1))
+    part.rename(path)
+
+
+def read_facts(path: Path) -> NodeFacts:
+    """The facts of a node, as `write_facts` put them down."""
+    doc: dict[str, Any] = json.loads(path.read_text())
+    doc["hide"] = tuple(doc["hide"])
+    return NodeFacts(**doc)
+
+
+def user_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The user's variables without those that are ours to set."""
+    return {
+        name: env[name]
+        for name in sorted(env)
+        if name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES)
+    }
+
+
+def unpack(bundle: IO[bytes], target: Path) -> None:
+    """Unpack a bundle of plain files and directories with relative paths; anything else is refused.
+
+    Checked here and again by tarfile's own `data` filter, before a byte of a member is written.
+    """
+    total = 0
+    with tarfile.open(fileobj=bundle, mode="r:*") as archive:
+        for count, member in enumerate(archive):
+            path = PurePosixPath(member.name)
+            total += member.size
+            if not (member.isreg() or member.isdir()):
+                raise ExecutorError(
+                    f"bundle member {member.name!r}: only files and directories are allowed"
+                )
+            if (
+                path.is_absolute()
+                or ".." in path.parts
+                or "\\" in member.name
+                or "\0" in member.name
+            ):
+                raise ExecutorError(
+                    f"bundle member {member.name!r}: want a relative path without '..'"
+                )
+            if count >= BUNDLE_MEMBERS_MAX:
+                raise ExecutorError(f"bundle has more than {BUNDLE_MEMBERS_MAX} members")
+            if total > UNPACKED_BYTES_MAX:
+                raise ExecutorError(f"bundle unpacks to more than {UNPACKED_BYTES_MAX} bytes")
+            archive.extract(member, target, filter="data")
+
+
+def _give(folder: Path, uid: int) -> None:
+    for place, folders, files in os.walk(folder):
+        for name in ("", *folders, *files):
+            os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
+
+
+def _free_port(address: str, key: str, taken: frozenset[int]) -> int:
+    """A port nobody listens on now. Begins at a place derived from the key: neighbours rarely
+    meet.
+    """
+    span = PORT_LAST - PORT_FIRST + 1
+    begin = zlib.crc32(key.encode()) % span
+    for step in range(PORT_TRIES_MAX):
+        port = PORT_FIRST + (begin + step) % span
+        if port in taken:
+            continue
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+        return port
+    raise ExecutorError(
+        f"no free port on {address} among {PORT_TRIES_MAX} from {PORT_FIRST + begin}"
+    )
+
+
+def _plain(status: RankStatus) -> dict[str, object]:
+    plain = asdict(status)
+    return {
+        name: str(value) if name in ("phase", "cause") and value else value
+        for name, value in plain.items()
+    }
+
+
+__all__: Sequence[str] = (
+    "Executor",
+    "ExecutorError",
+    "NodeFacts",
+    "Prepared",
+    "RankSpec",
+    "unpack",
+)

@@ -1,0 +1,315 @@
+"""The port through which a site agent starts work: what it asks, what it is told.
+
+Two implementations: `RayDriverProcess` (here; the driver itself is `ray_driver.py`, a process of
+its own, because losing Ray's head ends the process that uses it) and the simulator's. Only starting
+goes this way. Stops, exits and logs go through the node agents, which need no Ray.
+
+Every call may be repeated. `launch` for a key that was launched, wholly or in part, converges: no
+rank runs twice. When it fails, some ranks may have started; the caller stops them through the node
+agents, which also gives up the keys that have not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, cast
+
+LINE_BYTES_MAX = 4 * 1024 * 1024
+CALLS_MAX = 256  # Calls in flight; one more is refused as retryable.
+CALL_TIMEOUT_S = 120.0
+BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 15.0
+STEADY_S = 30.0  # A driver that lived this long begins again with the first back-off.
+STOP_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankOrder:
+    """One rank and its place."""
+
+    rank: int
+    node: str  # The node's label in Ray: its slot name.
+    node_rank: int
+    local_rank: int
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOrder:
+    """One attempt of a job, placed. `key` is `<job id>.<attempt>`."""
+
+    key: str
+    job_id: str
+    attempt: int
+    ranks: tuple[RankOrder, ...]
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    gpus_per_node: int
+    num_nodes: int
+    isolation: str  # none | pidns | uid
+    grace_ms: int
+    bundle_digest: str | None = None
+    bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
+    leased: bool = False
+    lease_ms: int | None = None  # What is left of the lease when this order is given.
+    time_limit_ms: int | None = None
+    signal_before_end: tuple[int, int] | None = (
+        None  # Signal number, milliseconds before the limit.
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchResult:
+    """What became of a launch or release.
+
+    `ok`: every rank was started, now or before (some may be over already). Otherwise `reason` is
+    one of the REASON_ constants, and `retryable` says whether the same order may succeed later
+    unchanged.
+    """
+
+    key: str
+    ok: bool
+    reason: str = ""
+    detail: str = ""
+    retryable: bool = False
+
+
+REASON_DRIVER = "driver_unavailable"  # No driver, or it was lost during the call.
+REASON_PLACEMENT = "placement_unavailable"  # Ray could not reserve the nodes in time.
+REASON_NODE = "node_unavailable"  # An executor did not answer.
+REASON_ORDER = "order_invalid"  # The order cannot be carried out anywhere.
+REASON_RANK = "rank_refused"  # A node refused to prepare or start a rank.
+REASON_GIVEN_UP = "given_up"  # A key was stopped before it could start.
+REASON_INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A placement group of ours. `state` is Ray's: PENDING, CREATED, RESCHEDULING."""
+
+    key: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RayNode:
+    """A raylet by label. Not alive is not stopped: what it started may run on."""
+
+    node: str
+    alive: bool
+    address: str
+    detail: str = ""
+
+
+class ExecutorUnavailable(Exception):
+    """The way in is closed for now; ask again."""
+
+
+class Executor(Protocol):
+    """How a site agent starts work."""
+
+    async def launch(self, order: LaunchOrder) -> LaunchResult:
+        """Reserve, prepare all, start all; repeatable."""
+        ...
+
+    async def release(self, key: str) -> LaunchResult:
+        """Give an attempt's reservation back; only when all its ranks are over. Repeatable."""
+        ...
+
+    async def reservations(self) -> tuple[Reservation, ...]:
+        """Every reservation held, by key. ExecutorUnavailable when nobody can say."""
+        ...
+
+    async def nodes(self) -> tuple[RayNode, ...]:
+        """Every labelled raylet, dead ones included. ExecutorUnavailable when nobody can say."""
+        ...
+
+
+class RayDriverProcess:
+    """Keeps the driver process up and talks JSON lines with it.
+
+    The child is lost whenever Ray's head is; it is started again with a back-off for as long as
+    this runs, and calls in flight fail as retryable.
+    """
+
+    def __init__(self, config: Mapping[str, object], *, environment: Mapping[str, str]) -> None:
+        """`config` is the driver's (see `ray_driver.Config`); `environment` is all it gets to
+        see.
+        """
+        self._config = dict(config)
+        self._environment = dict(environment)
+        self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._next = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.restarts = 0
+
+    async def __aenter__(self) -> RayDriverProcess:
+        self._task = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def pid(self) -> int | None:
+        """The driver's pid while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    async def wait_ready(self) -> None:
+        """Until a driver is connected to Ray."""
+        await self._ready.wait()
+
+    async def launch(self, order: LaunchOrder) -> LaunchResult:
+        """See `Executor.launch`."""
+        plain = asdict(replace(order, env=dict(order.env)))
+        now_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+        return await self._do("launch", order.key, {"order": plain, "given_boot_ms": now_ms})
+
+    async def release(self, key: str) -> LaunchResult:
+        """See `Executor.release`."""
+        return await self._do("release", key, {"key": key})
+
+    async def reservations(self) -> tuple[Reservation, ...]:
+        """See `Executor.reservations`."""
+        answer = await self._call("reservations", {})
+        return tuple(Reservation(**row) for row in cast("list[dict[str, Any]]", answer["rows"]))
+
+    async def nodes(self) -> tuple[RayNode, ...]:
+        """See `Executor.nodes`."""
+        answer = await self._call("nodes", {})
+        return tuple(RayNode(**row) for row in cast("list[dict[str, Any]]", answer["rows"]))
+
+    async def _do(self, method: str, key: str, params: Mapping[str, object]) -> LaunchResult:
+        try:
+            answer = await self._call(method, params)
+        except ExecutorUnavailable as lost:
+            return LaunchResult(key, False, REASON_DRIVER, str(lost), retryable=True)
+        except ValueError as error:
+            return LaunchResult(key, False, REASON_ORDER, str(error))
+        return LaunchResult(**answer)
+
+    async def _call(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None or not self._ready.is_set():
+            raise ExecutorUnavailable("the Ray driver is not up")
+        if len(self._calls) >= CALLS_MAX:
+            raise ExecutorUnavailable(f"{CALLS_MAX} calls to the Ray driver are in flight")
+        self._next += 1
+        number = self._next
+        line = json.dumps({"id": number, "method": method, "params": params}).encode() + b"\n"
+        if len(line) > LINE_BYTES_MAX:
+            raise ValueError(f"{method} takes {len(line)} bytes: at most {LINE_BYTES_MAX}")
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        try:
+            process.stdin.write(line)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await process.stdin.drain()
+                return await answer
+        except TimeoutError:
+            raise ExecutorUnavailable(f"no answer to {method} in {CALL_TIMEOUT_S:.0f} s") from None
+        except (BrokenPipeError, ConnectionResetError):
+            raise ExecutorUnavailable("the Ray driver was lost") from None
+        finally:
+            del self._calls[number]
+
+    async def _supervise(self) -> None:
+        backoff_s = BACKOFF_S_FIRST
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            try:
+                await self._run_once()
+            finally:
+                self._ready.clear()
+                self._process = None
+                for call in self._calls.values():
+                    if not call.done():
+                        call.set_exception(ExecutorUnavailable("the Ray driver was lost"))
+            backoff_s = BACKOFF_S_FIRST if clock() - began > STEADY_S else backoff_s
+            self.restarts += 1
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+
+    async def _run_once(self) -> None:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agent.site.ray_driver"),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=self._environment,
+            limit=LINE_BYTES_MAX,
+            start_new_session=True,
+        )
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        chatter = asyncio.create_task(_pass_on(process.stderr))
+        try:
+            process.stdin.write(json.dumps(self._config).encode() + b"\n")
+            await self._read_answers(process.stdout)
+        except (ValueError, ConnectionError) as error:
+            _log.warning("the Ray driver broke the protocol: %s", error)
+        finally:
+            await asyncio.shield(_end(process))
+            chatter.cancel()
+        _log.warning("the Ray driver ended with %s", process.returncode)
+
+    async def _read_answers(self, stream: asyncio.StreamReader) -> None:
+        """Hand answers to their callers until the end of the stream. A late answer has no
+        caller.
+        """
+        while line := await stream.readline():
+            message = cast("dict[str, Any]", json.loads(line))
+            if "ready" in message:
+                self._ready.set()
+                continue
+            call = self._calls.get(message["id"])
+            if call is None or call.done():
+                continue
+            if "error" in message:
+                call.set_exception(ExecutorUnavailable(str(message["error"])))
+            else:
+                call.set_result(message["result"])
+
+
+async def _pass_on(stream: asyncio.StreamReader) -> None:
+    """The driver's own words, and Ray's, into our log."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:  # A line over the limit: skip what is buffered.
+            line = b"(a line too long to show)\n"
+        if not line:
+            return
+        _log.info("ray driver: %s", line.decode(errors="replace").rstrip()[:2000])
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close the driver's input, which ends it; kill it, and only it, if that takes too long."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        await process.wait()

@@ -1,0 +1,465 @@
+"""The site's Ray driver: the only importer of ray, a process of its own, stateless.
+
+Reads one line of JSON with its configuration, then one call a line; answers one line a call, in any
+order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray does not); the site
+agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
+executor `executor/<node>`. Ends when its input does.
+
+`launch` is: reserve the nodes, prepare every rank (the barrier), start every rank. Each step is a
+swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
+failed launch left is stopped by the site agent through the node agents, and its reservation
+released after that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import ray
+from ray import util
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemError, RayTaskError
+from ray.util import get_placement_group, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup
+
+from agent.node.executor import Prepared, RankSpec, ResidentExecutor
+from agent.site import executor as port
+
+NAMESPACE = "sov"
+THREADS = 16  # Calls served at once.
+EXECUTOR_CALLS = 64  # Calls one executor serves at once.
+RESERVE_S = 20.0
+STEP_S = 45.0  # Preparing or starting all ranks of a gang, an executor's restart included.
+ATTEMPT_S = 25.0  # One try of it, above the time a shim is given to come up.
+RETRY_PAUSE_S = 0.3
+REMOVE_S = 10.0
+BUNDLE_PART_BYTES = 4 * 1024 * 1024
+WATCH_EVERY_S = 2.0
+GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.\d{1,9}")
+_Answer = TypeVar("_Answer")
+
+
+class Failed(Exception):
+    """A launch that did not work, as the port's result says it."""
+
+    def __init__(self, reason: str, detail: str, *, retryable: bool) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.retryable = reason, detail, retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One rank of an order, with its spool key."""
+
+    key: str
+    node: str
+    order: Mapping[str, Any]
+
+
+def boot_ms() -> int:
+    """The clock of leases."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+class Driver:
+    """What the calls do. Thread-safe; holds nothing but handles that can be had again."""
+
+    def __init__(self) -> None:
+        self._executors: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def executor(self, node: str) -> Any:
+        """The resident executor of a node; made if it does not exist. Never waits."""
+        with self._lock:
+            if node not in self._executors:
+                actor = cast("Any", ray.remote(ResidentExecutor))
+                self._executors[node] = actor.options(
+                    name=f"executor/{node}",
+                    lifetime="detached",
+                    get_if_exists=True,
+                    num_cpus=0,
+                    num_gpus=0,
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    max_concurrency=EXECUTOR_CALLS,
+                    label_selector={"node": node},
+                ).remote()
+            return self._executors[node]
+
+    def forget_executor(self, node: str) -> None:
+        """Ask for its handle again next time."""
+        with self._lock:
+            self._executors.pop(node, None)
+
+    def warm(self) -> None:
+        """Have an executor on every live node before the first launch asks for it."""
+        for row in self.nodes({})["rows"]:
+            if row["alive"]:
+                self.executor(row["node"])
+
+    def launch(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `executor.Executor.launch`."""
+        order = cast("Mapping[str, Any]", params["order"])
+        key = str(order["key"])
+        try:
+            ranks = ranks_of(order)
+            reserve(order, ranks)
+            prepared = self._prepare(order, ranks)
+            self._deliver_bundle(order, ranks, prepared)
+            self._start(order, params["given_boot_ms"], ranks, prepared)
+        except Failed as failed:
+            return result(key, failed.reason, failed.detail, retryable=failed.retryable)
+        except RayError as error:
+            return result(key, port.REASON_NODE, first_line(error), retryable=True)
+        return result(key)
+
+    def _prepare(
+        self, order: Mapping[str, Any], ranks: Sequence[Rank]
+    ) -> dict[str, tuple[Prepared, int]]:
+        """Prepare every rank; its answer, and our boot time when all had answered."""
+        digest = order["bundle_digest"]
+        answers = cast(
+            "dict[str, Prepared]",
+            self._everywhere(
+                "prepare", ranks, lambda actor, rank: actor.prepare.remote(rank.key, digest)
+            ),
+        )
+        now = boot_ms()
+        return {key: (answer, now) for key, answer in answers.items()}
+
+    def _deliver_bundle(
+        self,
+        order: Mapping[str, Any],
+        ranks: Sequence[Rank],
+        prepared: Mapping[str, tuple[Prepared, int]],
+    ) -> None:
+        """Hand the bundle, part by part, to the nodes that lack it."""
+        lacking = {rank.node: rank for rank in ranks if not prepared[rank.key][0]["has_bundle"]}
+        if not lacking:
+            return
+        digest, path = order["bundle_digest"], order["bundle_path"]
+        if path is None or not Path(path).is_file():
+            raise Failed(port.REASON_ORDER, f"bundle {digest}: no file at {path}", retryable=False)
+        one_each = list(lacking.values())
+        with open(path, "rb") as file:
+            offset = 0
+            while part := file.read(BUNDLE_PART_BYTES):
+                self._everywhere(
+                    "bundle",
+                    one_each,
+                    lambda actor, _, at=offset, what=part: actor.put_bundle.remote(
+                        digest, at, what
+                    ),
+                )
+                offset += len(part)
+        self._everywhere("bundle", one_each, lambda actor, _: actor.seal_bundle.remote(digest))
+
+    def _start(
+        self,
+        order: Mapping[str, Any],
+        given_boot_ms: int,
+        ranks: Sequence[Rank],
+        prepared: Mapping[str, tuple[Prepared, int]],
+    ) -> None:
+        """Start every rank. One that was given up fails the launch: the gang can never be whole."""
+        leader = prepared[ranks[0].key][0]
+        local_world: dict[str, int] = {}
+        for rank in ranks:
+            local_world[rank.node] = local_world.get(rank.node, 0) + 1
+
+        def spec(rank: Rank) -> RankSpec:
+            answer, answered_ms = prepared[rank.key]
+            until = None
+            if order["leased"] and order["lease_ms"] is not None:
+                # The node's clock was read before its answer came: counted so, the lease is never
+                # longer.
+                left_ms = given_boot_ms + order["lease_ms"] - answered_ms
+                until = answer["boot_ms"] + left_ms
+            return rank_spec(order, rank, leader, len(ranks), local_world[rank.node], until)
+
+        statuses = self._everywhere(
+            "start", ranks, lambda actor, rank: actor.start.remote(rank.key, dict(spec(rank)))
+        )
+        for key in sorted(statuses):
+            status = cast("Mapping[str, Any]", statuses[key])
+            if status["cause"] == "never_started":
+                detail = f"rank {key} was given up before it ran"
+                raise Failed(port.REASON_GIVEN_UP, detail, retryable=False)
+
+    def _everywhere(
+        self, step: str, ranks: Sequence[Rank], call: Callable[[Any, Rank], Any]
+    ) -> dict[str, Any]:
+        """`call` for each rank on its node's executor, all at once; answers by rank key.
+
+        An executor that is away 'may or may not have run' the call: the same call is made again,
+        which the executor's idempotence allows. What it refuses is final.
+        """
+        answers: dict[str, Any] = {}
+        give_up_at = time.monotonic() + STEP_S
+        while missing := [rank for rank in ranks if rank.key not in answers]:
+            asked = [(rank, call(self.executor(rank.node), rank)) for rank in missing]
+            try_until = min(give_up_at, time.monotonic() + ATTEMPT_S)
+            trouble = ""
+            for rank, reference in asked:
+                try:
+                    wait_s = max(0.0, try_until - time.monotonic())
+                    answers[rank.key] = ray.get(reference, timeout=wait_s)
+                except (RayActorError, GetTimeoutError) as error:
+                    trouble = f"{step} on {rank.node}: {first_line(error)}"
+                    self.forget_executor(rank.node)
+                except RayTaskError as error:
+                    detail = f"{step} of {rank.key} on {rank.node}: {cause_of(error)}"
+                    raise Failed(port.REASON_RANK, detail, retryable=False) from error
+            if trouble and time.monotonic() >= give_up_at:
+                raise Failed(port.REASON_NODE, trouble, retryable=True)
+            if trouble:
+                time.sleep(RETRY_PAUSE_S)
+        return answers
+
+    def release(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `executor.Executor.release`."""
+        key = str(params["key"])
+        group = find_group(key)
+        if group is None:
+            return result(key)
+        remove_placement_group(group)
+        give_up_at = time.monotonic() + REMOVE_S
+        while any(row["key"] == key for row in self.reservations({})["rows"]):
+            if time.monotonic() >= give_up_at:
+                detail = f"reservation {key} is not gone after {REMOVE_S:.0f} s"
+                return result(key, port.REASON_PLACEMENT, detail, retryable=True)
+            time.sleep(0.05)
+        return result(key)
+
+    def reservations(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        """See `executor.Executor.reservations`."""
+        table = cast("dict[str, dict[str, Any]]", cast("Any", util).placement_group_table())
+        rows = [
+            {"key": row["name"], "state": row["state"]}
+            for row in table.values()
+            if _KEY.fullmatch(row["name"]) and row["state"] != "REMOVED"
+        ]
+        return {"rows": sorted(rows, key=lambda row: row["key"])}
+
+    def nodes(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        """See `executor.Executor.nodes`. Of several raylets with one label the live one counts."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in cast("list[Mapping[str, Any]]", ray.nodes()):
+            node = row.get("Labels", {}).get("node")
+            if node is None or (node in found and not row["Alive"]):
+                continue
+            found[node] = {
+                "node": node,
+                "alive": bool(row["Alive"]),
+                "address": row["NodeManagerAddress"],
+                "detail": "" if row["Alive"] else str(row.get("DeathReasonMessage", ""))[:500],
+            }
+        return {"rows": [found[node] for node in sorted(found)]}
+
+
+def ranks_of(order: Mapping[str, Any]) -> list[Rank]:
+    """An order's ranks, rank 0 first; an order that contradicts itself is refused."""
+    rows = sorted(cast("list[Mapping[str, Any]]", order["ranks"]), key=lambda row: row["rank"])
+    if not _KEY.fullmatch(str(order["key"])):
+        raise Failed(
+            port.REASON_ORDER, f"key {order['key']!r}: want <job>.<attempt>", retryable=False
+        )
+    if [row["rank"] for row in rows] != list(range(len(rows))) or not rows:
+        found = [row["rank"] for row in rows]
+        raise Failed(port.REASON_ORDER, f"ranks {found}: want 0, 1, ...", retryable=False)
+    places = {row["node"] for row in rows}
+    if len(places) != order["num_nodes"]:
+        detail = f"num_nodes {order['num_nodes']}: the ranks name {len(places)} nodes"
+        raise Failed(port.REASON_ORDER, detail, retryable=False)
+    return [Rank(f"{order['key']}.{row['rank']}", str(row["node"]), row) for row in rows]
+
+
+def rank_spec(
+    order: Mapping[str, Any],
+    rank: Rank,
+    leader: Prepared,
+    world_size: int,
+    local_world_size: int,
+    lease_until_ms: int | None,
+) -> RankSpec:
+    """What an executor needs to start one rank."""
+    warn = order["signal_before_end"]
+    return {
+        "job_id": order["job_id"],
+        "attempt": order["attempt"],
+        "rank": rank.order["rank"],
+        "local_rank": rank.order["local_rank"],
+        "node_rank": rank.order["node_rank"],
+        "world_size": world_size,
+        "local_world_size": local_world_size,
+        "num_nodes": order["num_nodes"],
+        "gpus_per_node": order["gpus_per_node"],
+        "gpus": list(rank.order["gpus"]),
+        "master_address": leader["address"],
+        "master_port": leader["port"],
+        "argv": list(order["argv"]),
+        "env": dict(order["env"]),
+        "bundle_digest": order["bundle_digest"],
+        "isolation": order["isolation"],
+        "grace_ms": order["grace_ms"],
+        "lease_until_ms": lease_until_ms,
+        "time_limit_ms": order["time_limit_ms"],
+        "signal_before_end": (warn[0], warn[1]) if warn else None,
+    }
+
+
+def reserve(order: Mapping[str, Any], ranks: Sequence[Rank]) -> None:
+    """Hold the order's nodes under its key, all or nothing; a group that exists is the one we want.
+
+    A group that this call made and that cannot be had in time is given back. One from before is
+    left: ranks may run in it.
+    """
+    key = str(order["key"])
+    places = sorted({(rank.order["node_rank"], rank.node) for rank in ranks})
+    gpus = int(order["gpus_per_node"])
+    # A bundle must ask for something: without GPUs it asks for one byte of memory.
+    bundle: dict[str, float] = {"GPU": gpus} if gpus else {"memory": 1}
+    group, made = find_group(key), False
+    if group is None:
+        try:
+            group = placement_group(
+                [dict(bundle) for _ in places],
+                "STRICT_SPREAD" if len(places) > 1 else "STRICT_PACK",
+                key,
+                "detached",
+                bundle_label_selector=[{"node": node} for _, node in places],
+            )
+            made = True
+        except RaySystemError as error:
+            if "already exists" not in str(error) or (group := find_group(key)) is None:
+                raise Failed(port.REASON_PLACEMENT, first_line(error), retryable=True) from error
+    if not group.wait(RESERVE_S):
+        if made:
+            remove_placement_group(group)
+        named = ", ".join(node for _, node in places)
+        detail = f"no reservation on {named} in {RESERVE_S:.0f} s: busy, or no such live raylet"
+        raise Failed(port.REASON_PLACEMENT, detail, retryable=True)
+
+
+def find_group(key: str) -> PlacementGroup | None:
+    """The placement group of that name, if there is one."""
+    try:
+        return get_placement_group(key)
+    except ValueError:
+        return None
+
+
+def result(
+    key: str, reason: str = "", detail: str = "", *, retryable: bool = False
+) -> dict[str, Any]:
+    """A LaunchResult as JSON."""
+    detail = detail[:2000]
+    return {
+        "key": key,
+        "ok": not reason,
+        "reason": reason,
+        "detail": detail,
+        "retryable": retryable,
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """The part of an error a person reads first."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:500]
+
+
+def cause_of(error: RayTaskError) -> str:
+    """What the executor said, without Ray's frames around it."""
+    cause = getattr(error, "cause", None)
+    return first_line(cause if isinstance(cause, BaseException) else error)
+
+
+class Watch:
+    """Ends the process when the head has not answered for long: half a driver is worse than
+    none.
+    """
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+
+    def start(self) -> None:
+        """Watch in the background."""
+        threading.Thread(target=self._ask, daemon=True).start()
+        threading.Thread(target=self._judge, daemon=True).start()
+
+    def _ask(self) -> None:
+        while True:
+            try:
+                ray.nodes()
+                self._heard = time.monotonic()
+            except Exception as error:  # Counted as silence, whatever it was; _judge acts on it.
+                print(f"the head did not answer: {first_line(error)}", file=sys.stderr)
+            time.sleep(WATCH_EVERY_S)
+
+    def _judge(self) -> None:
+        while time.monotonic() - self._heard < GCS_SILENT_S:
+            time.sleep(WATCH_EVERY_S)
+        print("the head is silent: ending", file=sys.stderr)
+        os._exit(3)
+
+
+def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None]) -> None:
+    """Answer calls until there are no more."""
+    methods = {
+        "launch": driver.launch,
+        "release": driver.release,
+        "reservations": driver.reservations,
+        "nodes": driver.nodes,
+    }
+
+    def answer(call: Mapping[str, Any]) -> None:
+        try:
+            send({"id": call["id"], "result": methods[call["method"]](call["params"])})
+        except Exception as error:  # A call must not take the others along.
+            send({"id": call["id"], "error": first_line(error)})
+
+    pool = ThreadPoolExecutor(THREADS)
+    for line in iter(lambda: calls.readline(port.LINE_BYTES_MAX), b""):
+        pool.submit(answer, json.loads(line))
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def main() -> None:
+    """Take stdin and stdout for the protocol, before anything of Ray's can write there."""
+    calls, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
+    quiet = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(quiet, 0)
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def send(message: Mapping[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        with lock:
+            while line:
+                line = line[os.write(answers, line) :]
+
+    config = json.loads(calls.readline(port.LINE_BYTES_MAX))
+    cast("Any", ray).init(
+        address=config["address"], namespace=NAMESPACE, log_to_driver=False, configure_logging=False
+    )
+    driver = Driver()
+    driver.warm()
+    Watch().start()
+    send({"ready": os.getpid()})
+    serve(driver, calls, send)
+    os._exit(0)  # Ray's own farewell may wait for a head that is gone.
+
+
+if __name__ == "__main__":
+    main()
