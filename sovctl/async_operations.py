@@ -1,0 +1,207 @@
+"""Fleet, tenants, policy, audit and identity, as coroutines. Answers are the wire's own messages.
+
+What changes something is sent once unless the control plane takes it the same way twice: applying
+a file, cordoning and fencing all state what shall be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from sovapi.v1 import (
+    audit_pb2,
+    common_pb2,
+    fleet_pb2,
+    identity_pb2,
+    jobs_pb2,
+    policy_pb2,
+    tenants_pb2,
+)
+from sovctl.errors import ConfigError
+from sovctl.link import Connected, Repeat
+from sovctl.spec import Residency
+from sovctl.spec_proto import residency_to_proto
+from sovshared import pki
+
+PAGE_SIZE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a join token was exchanged for."""
+
+    identity: pki.Identity
+    spiffe_id: str
+    not_after_ms: int
+
+
+def _page(token: str) -> common_pb2.PageRequest:
+    return common_pb2.PageRequest(page_size=PAGE_SIZE, page_token=token)
+
+
+class AsyncOperationCalls(Connected):
+    """Calls of every service but JobService."""
+
+    async def quota(self, tenant: str = "") -> Sequence[tenants_pb2.QuotaLine]:
+        """Guarantee, limit and use of a tenant and everything below it; default: the caller's."""
+        request = tenants_pb2.GetQuotaRequest(tenant=tenant)
+        response = await self.link.call(self.link.tenants.GetQuota, request)
+        return tuple(response.lines)
+
+    async def sites(self) -> AsyncIterator[fleet_pb2.Site]:
+        """All sites; pages are fetched as needed."""
+        token = ""
+        while True:
+            request = fleet_pb2.ListSitesRequest(page=_page(token))
+            response = await self.link.call(self.link.fleet.ListSites, request)
+            for site in response.sites:
+                yield site
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def nodes(self, site: str = "") -> AsyncIterator[fleet_pb2.Node]:
+        """All nodes, or those of one site."""
+        token = ""
+        while True:
+            request = fleet_pb2.ListNodesRequest(page=_page(token), site=site)
+            response = await self.link.call(self.link.fleet.ListNodes, request)
+            for node in response.nodes:
+                yield node
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def tenants(self) -> AsyncIterator[tenants_pb2.Tenant]:
+        """The tenant tree, parents first."""
+        token = ""
+        while True:
+            request = tenants_pb2.ListTenantsRequest(page=_page(token))
+            response = await self.link.call(self.link.tenants.List, request)
+            for tenant in response.tenants:
+                yield tenant
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def policy(self) -> policy_pb2.Policy:
+        """The policy in force."""
+        return await self.link.call(self.link.policy.Get, policy_pb2.GetPolicyRequest())
+
+    async def apply_tenants(
+        self, tenants: Iterable[tenants_pb2.Tenant], *, dry_run: bool = False, reason: str = ""
+    ) -> Sequence[str]:
+        """Makes the tenant tree what is given; the changes."""
+        request = tenants_pb2.ApplyTenantsRequest(tenants=tenants, dry_run=dry_run, reason=reason)
+        return tuple((await self.link.call(self.link.tenants.Apply, request)).changes)
+
+    async def apply_fleet(
+        self, sites: Iterable[fleet_pb2.SiteDeclaration], *, dry_run: bool = False, reason: str = ""
+    ) -> Sequence[str]:
+        """Makes the declared fleet what is given; the changes."""
+        request = fleet_pb2.ApplyFleetRequest(sites=sites, dry_run=dry_run, reason=reason)
+        return tuple((await self.link.call(self.link.fleet.Apply, request)).changes)
+
+    async def apply_policy(
+        self, policy: policy_pb2.Policy, *, dry_run: bool = False, reason: str = ""
+    ) -> policy_pb2.ApplyPolicyResponse:
+        """Makes the policy what is given; the changes and the new revision."""
+        request = policy_pb2.ApplyPolicyRequest(policy=policy, dry_run=dry_run, reason=reason)
+        return await self.link.call(self.link.policy.Apply, request)
+
+    async def cordon(self, target: str, *, reason: str = "") -> None:
+        """Lets no new work onto a site or node."""
+        request = fleet_pb2.CordonRequest(target=target, reason=reason)
+        await self.link.call(self.link.fleet.Cordon, request)
+
+    async def uncordon(self, target: str, *, reason: str = "") -> None:
+        """Lets work onto a site or node again."""
+        request = fleet_pb2.UncordonRequest(target=target, reason=reason)
+        await self.link.call(self.link.fleet.Uncordon, request)
+
+    async def drain(self, target: str, *, reason: str = "", deadline_ms: int = 0) -> int:
+        """Cordons and, by the deadline, moves work away; how many attempts that touches.
+
+        Without a deadline what runs may finish.
+        """
+        request = fleet_pb2.DrainRequest(target=target, reason=reason, deadline_ms=deadline_ms)
+        response = await self.link.call(self.link.fleet.Drain, request, Repeat.NEVER)
+        return response.attempts_affected
+
+    async def fence(self, node: str, *, reason: str) -> int:
+        """States, audited, that nothing of a lost node runs any more; attempts that ends."""
+        request = fleet_pb2.FenceRequest(node=node, reason=reason)
+        response = await self.link.call(self.link.fleet.Fence, request, Repeat.NEVER)
+        return response.attempts_fenced
+
+    async def verdicts(
+        self, requirements: Sequence[Residency | jobs_pb2.ResidencyRequirement], *, site: str = ""
+    ) -> Sequence[fleet_pb2.SiteVerdict]:
+        """Which sites meet which of the requirements, with every reason."""
+        messages = [
+            residency_to_proto(each) if isinstance(each, Residency) else each
+            for each in requirements
+        ]
+        request = fleet_pb2.VerdictsRequest(requirements=messages, site=site)
+        return tuple((await self.link.call(self.link.fleet.Verdicts, request)).verdicts)
+
+    async def audit_leaves(
+        self, *, tenant: str = "", job: str = ""
+    ) -> AsyncIterator[audit_pb2.AuditLeaf]:
+        """The audit log, as far as the caller may read it, oldest first."""
+        token = ""
+        while True:
+            request = audit_pb2.ListLeavesRequest(page=_page(token), tenant=tenant, job_id=job)
+            response = await self.link.call(self.link.audit.ListLeaves, request)
+            for leaf in response.leaves:
+                yield leaf
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def checkpoint(self) -> audit_pb2.Checkpoint:
+        """Size and root hash of the audit log."""
+        return await self.link.call(self.link.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest())
+
+    async def whoami(self) -> identity_pb2.WhoamiResponse:
+        """Who the control plane takes us for."""
+        return await self.link.call(self.link.identity.Whoami, identity_pb2.WhoamiRequest())
+
+    async def create_join_token(
+        self, name: str, *, ttl_ms: int = 0
+    ) -> identity_pb2.CreateJoinTokenResponse:
+        """A token that lets `name` ("/site/exch-a/agent") join once."""
+        request = identity_pb2.CreateJoinTokenRequest(name=name, ttl_ms=ttl_ms)
+        method = self.link.identity.CreateJoinToken
+        return await self.link.call(method, request, Repeat.NEVER)
+
+    async def revoke(self, name: str, *, reason: str) -> None:
+        """Takes back every certificate of a name."""
+        request = identity_pb2.RevokeRequest(name=name, reason=reason)
+        await self.link.call(self.link.identity.Revoke, request)
+
+    async def renew(self, identity: pki.Identity) -> Joined:
+        """A fresh key and certificate for the caller's own name."""
+        key = pki.new_key()
+        csr = pki.make_csr(key, identity.facts().spiffe_id)
+        request = identity_pb2.RenewRequest(csr_der=csr)
+        response = await self.link.call(self.link.identity.Renew, request, Repeat.NEVER)
+        renewed = pki.Identity(
+            pki.key_to_pem(key), response.certificate_pem, response.trust_bundle_pem
+        )
+        return Joined(renewed, renewed.facts().spiffe_id, response.not_after_ms)
+
+    async def join_as(self, name: str, token: str) -> Joined:
+        """Makes a key and exchanges the single-use token for a certificate of `name`."""
+        key = pki.new_key()
+        request = identity_pb2.JoinRequest(token=token, name=name, csr_der=pki.make_csr(key, name))
+        response = await self.link.call(self.link.identity.Join, request, Repeat.NEVER)
+        identity = pki.Identity(
+            pki.key_to_pem(key), response.certificate_pem, response.trust_bundle_pem
+        )
+        try:
+            facts = identity.facts()
+        except pki.PkiInvalid as error:
+            raise ConfigError(f"the control plane's certificate cannot be read: {error}") from None
+        return Joined(identity, facts.spiffe_id, facts.not_after_ms)

@@ -1,0 +1,320 @@
+"""The synchronous client: the asyncio one, run on a thread of its own.
+
+Every method blocks until its answer is there, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from sovapi.v1 import (
+    audit_pb2,
+    fleet_pb2,
+    identity_pb2,
+    jobs_pb2,
+    policy_pb2,
+    tenants_pb2,
+)
+from sovctl import config
+from sovctl.async_client import AsyncClient
+from sovctl.async_jobs import AsyncJob, Forecast, Spec, SubmitOutcome, aclose
+from sovctl.link import CALL_TIMEOUT_MS
+from sovctl.logs import LogChunk
+from sovctl.results import JobInfo
+from sovctl.spec import Residency
+
+CLOSE_TIMEOUT_S = 10
+
+ValueT = TypeVar("ValueT")
+
+
+class _Loop:
+    """An event loop on a thread, to run coroutines from outside."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_quiet_poller)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="sovctl")
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, ValueT]) -> ValueT:
+        """The coroutine's result. Ctrl-C in the caller cancels it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+        except CancelledError:
+            raise RuntimeError("the client was closed while a call was under way") from None
+
+    def iterate(self, make: Callable[[], AsyncIterator[ValueT]]) -> Iterator[ValueT]:
+        """The items of an asynchronous iterator, one at a time."""
+        source = self.run(_made(make))
+        try:
+            while True:
+                try:
+                    yield self.run(_next(source))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if self._loop.is_running():
+                self.run(aclose(source))
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Runs a last coroutine and ends the thread."""
+        if not self._loop.is_running():
+            last.close()
+            return
+        asyncio.run_coroutine_threadsafe(last, self._loop).result(CLOSE_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_TIMEOUT_S)
+        self._loop.close()
+
+
+async def _made(make: Callable[[], AsyncIterator[ValueT]]) -> AsyncIterator[ValueT]:
+    return make()
+
+
+async def _next(source: AsyncIterator[ValueT]) -> ValueT:
+    return await anext(source)
+
+
+def _quiet_poller(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """gRPC wakes all loops of a process through one pipe; whoever comes late finds it empty."""
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+class Job:
+    """A job that was submitted or looked up. `info` is what was last heard of it."""
+
+    def __init__(self, loop: _Loop, job: AsyncJob) -> None:
+        self._loop = loop
+        self._job = job
+        self.id = job.id
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.info.state}>"
+
+    @property
+    def info(self) -> JobInfo:
+        """What was last heard."""
+        return self._job.info
+
+    def refresh(self) -> JobInfo:
+        """The job as it is now."""
+        return self._loop.run(self._job.refresh())
+
+    def wait(self, timeout_s: float | None = None, *, check: bool = False) -> JobInfo:
+        """Waits until the job is over; see `AsyncJob.wait`."""
+        return self._loop.run(self._job.wait(timeout_s, check=check))
+
+    def logs(
+        self, *, rank: int | None = 0, follow: bool = False, since_ms: int = 0
+    ) -> Iterator[LogChunk]:
+        """The job's output; `rank` None means all ranks."""
+        return self._loop.iterate(
+            lambda: self._job.logs(rank=rank, follow=follow, since_ms=since_ms)
+        )
+
+    def cancel(self, *, now: bool = False) -> JobInfo:
+        """Asks the job to stop; `now` skips the grace."""
+        return self._loop.run(self._job.cancel(now=now))
+
+    def explain(self) -> jobs_pb2.ExplainJobResponse:
+        """Why the job is where it is."""
+        return self._loop.run(self._job.explain())
+
+
+class Client:
+    """A control plane, as one identity sees it. Use it in a `with`, or close it."""
+
+    def __init__(
+        self,
+        context: str | config.Context = "",
+        *,
+        timeout_s: float = CALL_TIMEOUT_MS / 1000,
+        channel: Callable[[], grpc.aio.Channel] | None = None,
+    ) -> None:
+        """Reads the configuration; arguments as for `AsyncClient`.
+
+        `channel` makes the connection in place of the context's own; it is called on the client's
+        event loop.
+        """
+        if isinstance(context, str):
+            context = config.load().context(context)
+        self._loop = _Loop()
+        self._client = self._loop.run(_client(context, timeout_s, channel))
+
+    def submit(self, spec: Spec, *, idempotency_key: str = "") -> Job:
+        """Queues a job; see `AsyncClient.submit`."""
+        submitted = self._client.submit(spec, idempotency_key=idempotency_key)
+        return Job(self._loop, self._loop.run(submitted))
+
+    def forecast(self, spec: Spec) -> Forecast:
+        """What `submit` would do now; changes nothing."""
+        return self._loop.run(self._client.forecast(spec))
+
+    def submit_many(self, specs: Iterable[Spec]) -> Sequence[SubmitOutcome]:
+        """Queues many jobs in one stream; an outcome for each, in order."""
+        return self._loop.run(self._client.submit_many(specs))
+
+    def upload(self, working_dir: str | Path, *, project: str = "") -> str:
+        """Bundles a directory and stores it; its digest."""
+        return self._loop.run(self._client.upload(working_dir, project=project))
+
+    def get(self, job: str) -> Job:
+        """The job of an id, or of a name that only one live job has."""
+        return Job(self._loop, self._loop.run(self._client.get(job)))
+
+    def list(self, *, states: Sequence[str] = (), project: str = "") -> Iterator[JobInfo]:
+        """All jobs the caller may see; pages are fetched as needed."""
+        return self._loop.iterate(lambda: self._client.list(states=states, project=project))
+
+    def watch(self, jobs: Sequence[str] = ()) -> Iterator[JobInfo]:
+        """Each job's state, then each change of it."""
+        return self._loop.iterate(lambda: self._client.watch(jobs))
+
+    def cancel(self, job: str, *, now: bool = False) -> JobInfo:
+        """Asks a job to stop; `now` skips the grace."""
+        return self._loop.run(self._client.cancel(job, now=now))
+
+    def explain(self, job: str) -> jobs_pb2.ExplainJobResponse:
+        """Every constraint that binds, and the smallest changes that would unblock."""
+        return self._loop.run(self._client.explain(job))
+
+    def logs(
+        self,
+        job: str,
+        *,
+        rank: int | None = 0,
+        follow: bool = False,
+        since_ms: int = 0,
+        attempt: int = 0,
+    ) -> Iterator[LogChunk]:
+        """A job's output, streamed from its site."""
+        return self._loop.iterate(
+            lambda: self._client.logs(
+                job, rank=rank, follow=follow, since_ms=since_ms, attempt=attempt
+            )
+        )
+
+    def quota(self, tenant: str = "") -> Sequence[tenants_pb2.QuotaLine]:
+        """Guarantee, limit and use; default: the caller's own tenant."""
+        return self._loop.run(self._client.quota(tenant))
+
+    def sites(self) -> Iterator[fleet_pb2.Site]:
+        """All sites."""
+        return self._loop.iterate(self._client.sites)
+
+    def nodes(self, site: str = "") -> Iterator[fleet_pb2.Node]:
+        """All nodes, or those of one site."""
+        return self._loop.iterate(lambda: self._client.nodes(site))
+
+    def tenants(self) -> Iterator[tenants_pb2.Tenant]:
+        """The tenant tree, parents first."""
+        return self._loop.iterate(self._client.tenants)
+
+    def policy(self) -> policy_pb2.Policy:
+        """The policy in force."""
+        return self._loop.run(self._client.policy())
+
+    def apply_tenants(
+        self, tenants: Iterable[tenants_pb2.Tenant], *, dry_run: bool = False, reason: str = ""
+    ) -> Sequence[str]:
+        """Makes the tenant tree what is given; the changes."""
+        return self._loop.run(self._client.apply_tenants(tenants, dry_run=dry_run, reason=reason))
+
+    def apply_fleet(
+        self, sites: Iterable[fleet_pb2.SiteDeclaration], *, dry_run: bool = False, reason: str = ""
+    ) -> Sequence[str]:
+        """Makes the declared fleet what is given; the changes."""
+        return self._loop.run(self._client.apply_fleet(sites, dry_run=dry_run, reason=reason))
+
+    def apply_policy(
+        self, policy: policy_pb2.Policy, *, dry_run: bool = False, reason: str = ""
+    ) -> policy_pb2.ApplyPolicyResponse:
+        """Makes the policy what is given; the changes and the new revision."""
+        return self._loop.run(self._client.apply_policy(policy, dry_run=dry_run, reason=reason))
+
+    def cordon(self, target: str, *, reason: str = "") -> None:
+        """Lets no new work onto a site or node."""
+        self._loop.run(self._client.cordon(target, reason=reason))
+
+    def uncordon(self, target: str, *, reason: str = "") -> None:
+        """Lets work onto a site or node again."""
+        self._loop.run(self._client.uncordon(target, reason=reason))
+
+    def drain(self, target: str, *, reason: str = "", deadline_ms: int = 0) -> int:
+        """Cordons and moves work away by the deadline; how many attempts that touches."""
+        drained = self._client.drain(target, reason=reason, deadline_ms=deadline_ms)
+        return self._loop.run(drained)
+
+    def fence(self, node: str, *, reason: str) -> int:
+        """States that nothing of a lost node runs any more; attempts that ends."""
+        return self._loop.run(self._client.fence(node, reason=reason))
+
+    def verdicts(
+        self, requirements: Sequence[Residency | jobs_pb2.ResidencyRequirement], *, site: str = ""
+    ) -> Sequence[fleet_pb2.SiteVerdict]:
+        """Which sites meet which of the requirements, with every reason."""
+        return self._loop.run(self._client.verdicts(requirements, site=site))
+
+    def audit_leaves(self, *, tenant: str = "", job: str = "") -> Iterator[audit_pb2.AuditLeaf]:
+        """The audit log, as far as the caller may read it, oldest first."""
+        return self._loop.iterate(lambda: self._client.audit_leaves(tenant=tenant, job=job))
+
+    def checkpoint(self) -> audit_pb2.Checkpoint:
+        """Size and root hash of the audit log."""
+        return self._loop.run(self._client.checkpoint())
+
+    def whoami(self) -> identity_pb2.WhoamiResponse:
+        """Who the control plane takes us for."""
+        return self._loop.run(self._client.whoami())
+
+    def create_join_token(
+        self, name: str, *, ttl_ms: int = 0
+    ) -> identity_pb2.CreateJoinTokenResponse:
+        """A token that lets `name` join once."""
+        return self._loop.run(self._client.create_join_token(name, ttl_ms=ttl_ms))
+
+    def revoke(self, name: str, *, reason: str) -> None:
+        """Takes back every certificate of a name."""
+        self._loop.run(self._client.revoke(name, reason=reason))
+
+    def renew_if_due(self, now_ms: int) -> bool:
+        """Renews the certificate at half its life; whether it did."""
+        return self._loop.run(self._client.renew_if_due(now_ms))
+
+    def close(self) -> None:
+        """Ends calls under way, the connection and the thread."""
+        self._loop.close(self._client.close())
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def _client(
+    context: config.Context,
+    timeout_s: float,
+    channel: Callable[[], grpc.aio.Channel] | None,
+) -> AsyncClient:
+    made = channel() if channel is not None else None
+    return AsyncClient(context, timeout_s=timeout_s, channel=made)

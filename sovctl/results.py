@@ -1,0 +1,142 @@
+"""Answers as plain frozen values: what the SDK hands out and `-o json` prints.
+
+The names here are public and stable; docs/cli.md lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sovapi.v1 import jobs_pb2
+
+TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+"""States that a job never leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankInfo:
+    """One process of an attempt. `exit_code` is None while it runs or when a signal ended it."""
+
+    rank: int
+    node: str
+    phase: str
+    exit_code: int | None
+    signal: int | None
+    cause: str | None
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    log_bytes: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInfo:
+    """One try at running a job: where it was and how it ended."""
+
+    number: int
+    site: str
+    country: str
+    nodes: tuple[str, ...]
+    state: str
+    reason: str | None
+    message: str
+    placed_at_ms: int | None
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    ranks: tuple[RankInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as the control plane last said. `id` is None for a dry run, which makes no job."""
+
+    id: str | None
+    name: str
+    tenant: str
+    owner: str
+    state: str
+    reason: str | None
+    message: str
+    exit_code: int | None
+    submitted_at_ms: int | None
+    ended_at_ms: int | None
+    nodes: int
+    gpus: int
+    attempts: tuple[AttemptInfo, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the state is final."""
+        return self.state in TERMINAL
+
+    @property
+    def attempt(self) -> AttemptInfo | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+
+def enum_name(name: str, prefix: str) -> str:
+    """`JOB_STATE_RUNNING` as people know it: `RUNNING`."""
+    return name.removeprefix(f"{prefix}_")
+
+
+def state_name(state: jobs_pb2.JobState) -> str:
+    """The state's word; a number that this client does not know stays a number."""
+    if state in jobs_pb2.JobState.values():
+        return enum_name(jobs_pb2.JobState.Name(state), "JOB_STATE")
+    return f"STATE_{state}"
+
+
+def _rank(rank: jobs_pb2.RankStatus) -> RankInfo:
+    known_cause = rank.cause in jobs_pb2.RankCause.values() and rank.cause != 0
+    known_phase = rank.phase in jobs_pb2.RankPhase.values()
+    phase = jobs_pb2.RankPhase.Name(rank.phase) if known_phase else str(rank.phase)
+    cause = jobs_pb2.RankCause.Name(rank.cause) if known_cause else ""
+    return RankInfo(
+        rank=rank.rank,
+        node=rank.node,
+        phase=enum_name(phase, "RANK_PHASE"),
+        exit_code=rank.exit_code if rank.HasField("exit_code") else None,
+        signal=rank.signal or None,
+        cause=enum_name(cause, "RANK_CAUSE") or None,
+        started_at_ms=rank.started_at_ms or None,
+        ended_at_ms=rank.ended_at_ms or None,
+        log_bytes=rank.log_bytes,
+        detail=rank.detail,
+    )
+
+
+def _attempt(attempt: jobs_pb2.Attempt) -> AttemptInfo:
+    return AttemptInfo(
+        number=attempt.number,
+        site=attempt.site,
+        country=attempt.country,
+        nodes=tuple(attempt.nodes),
+        state=state_name(attempt.state),
+        reason=attempt.reason or None,
+        message=attempt.message,
+        placed_at_ms=attempt.placed_at_ms or None,
+        started_at_ms=attempt.started_at_ms or None,
+        ended_at_ms=attempt.ended_at_ms or None,
+        ranks=tuple(_rank(r) for r in sorted(attempt.ranks, key=lambda r: r.rank)),
+    )
+
+
+def job_info(job: jobs_pb2.Job) -> JobInfo:
+    """The job as a plain value."""
+    resources = job.spec.resources
+    return JobInfo(
+        id=job.id or None,
+        name=job.name,
+        tenant=job.tenant,
+        owner=job.owner,
+        state=state_name(job.state),
+        reason=job.reason or None,
+        message=job.message,
+        exit_code=job.exit_code if job.HasField("exit_code") else None,
+        submitted_at_ms=job.submitted_at_ms or None,
+        ended_at_ms=job.ended_at_ms or None,
+        nodes=resources.nodes,
+        gpus=resources.nodes * resources.gpus_per_node,
+        attempts=tuple(_attempt(a) for a in sorted(job.attempts, key=lambda a: a.number)),
+    )
