@@ -1,0 +1,1 @@
+"""Verbs of the control plane: pure functions over the model, the standard library only."""

@@ -1,0 +1,147 @@
+"""Where a class of jobs may go by law and by shape: the same for all its jobs, so asked once.
+
+An answer leaves out all that changes from minute to minute (who is on a node, whether it is
+healthy). It holds until the fleet's facts, its declaration or the policy change, and no longer
+than the facts that its verdicts rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scheduler.core.asks import Ask
+from scheduler.core.index import SiteIndex
+from scheduler.core.layout import Layout
+from scheduler.core.residency import next_change_ms, permits
+from scheduler.core.topology import enough
+from scheduler.model.fleet import Isolation, Site, SiteStatus
+from scheduler.model.ids import GpuClass, SiteId
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import Deny, Policy, Requirement, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAnswer:
+    """The sites (as bits) and nodes of one GPU class that suit."""
+
+    gpu_class: GpuClass
+    sites: int
+    nodes: Mapping[int, int]
+    """Nodes that suit, by the site's bit number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a class may go, the preferred GPU class first, and why not elsewhere."""
+
+    version: int
+    until_ms: int | None
+    classes: tuple[ClassAnswer, ...]
+    denials: tuple[Denial, ...]
+
+    def holds(self, version: int, now_ms: int) -> bool:
+        """Whether the answer may still be used."""
+        return self.version == version and (self.until_ms is None or now_ms < self.until_ms)
+
+
+class Verdicts:
+    """Residency verdicts, remembered per requirement and site while they last.
+
+    Whoever owns this forgets a site when its facts change, and everything when the policy does.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._by_requirement: dict[
+            Requirement, dict[SiteId, tuple[Verdict, int | None]]
+        ] = {}  # fmt: skip
+
+    def of(self, requirement: Requirement, site: Site, now_ms: int) -> tuple[Verdict, int | None]:
+        """The verdict on `site`, and the moment until which it holds (None: for good)."""
+        by_site = self._by_requirement.setdefault(requirement, {})
+        known = by_site.get(site.id)
+        if known is not None and (known[1] is None or now_ms < known[1]):
+            return known
+        verdict = permits(requirement, site, self.policy, now_ms)
+        by_site[site.id] = verdict, next_change_ms(site, self.policy, now_ms)
+        return by_site[site.id]
+
+    def forget(self, site: SiteId) -> None:
+        """The facts of `site` changed."""
+        for by_site in self._by_requirement.values():
+            by_site.pop(site, None)
+
+
+def site_denials(site: Site, *, connected: bool) -> tuple[Denial, ...]:
+    """What stands against any new work at `site`, whatever it is."""
+    denials: list[Denial] = []
+    if site.status is not SiteStatus.ACTIVE:
+        detail = f"the site is {site.status.name}, needed ACTIVE"
+        denials.append(Denial(Reason.SITE_NOT_ACTIVE, detail, site.id))
+    if not connected:
+        detail = "the site is not connected; it takes no new work"
+        denials.append(Denial(Reason.SITE_DISCONNECTED, detail, site.id))
+    if site.cordoned:
+        denials.append(Denial(Reason.SITE_CORDONED, "the site is cordoned", site.id))
+    return tuple(denials)
+
+
+def least_isolation(site: Site, policy: Policy) -> Isolation:
+    """The isolation that a node of `site` must reach: the stricter of site's and policy's."""
+    return Isolation(max(site.min_isolation, policy.min_isolation))
+
+
+def suited(layout: Layout, ask: Ask, gpu_class: GpuClass) -> int:
+    """The nodes of `gpu_class` that suit `ask` as declared."""
+    arch, interconnect, size = layout.suits(ask.shape)
+    return layout.of_class.get(gpu_class, 0) & arch & interconnect & size
+
+
+def answer(
+    ask: Ask,
+    requirement: Requirement,
+    sites: Sequence[tuple[Site, SiteIndex, bool]],
+    verdicts: Verdicts,
+    now_ms: int,
+    version: int,
+) -> Answer:
+    """Asks every site. `sites` come in the order of their bits, each with whether connected."""
+    denials: list[Denial] = []
+    until_ms: int | None = None
+    found: dict[GpuClass, dict[int, int]] = {}
+    for number, (site, index, connected) in enumerate(sites):
+        verdict, holds_until_ms = verdicts.of(requirement, site, now_ms)
+        if holds_until_ms is not None:
+            until_ms = holds_until_ms if until_ms is None else min(until_ms, holds_until_ms)
+        against = site_denials(site, connected=connected)
+        if isinstance(verdict, Deny):
+            against = verdict.denials + against
+        if against:
+            denials += against
+            continue
+        fitting = _fitting_classes(ask, index, least_isolation(site, verdicts.policy))
+        if not fitting:
+            detail = "no nodes there are of the shape that is asked for"
+            denials.append(Denial(Reason.NODE_SHAPE, detail, site.id))
+        for gpu_class, nodes in fitting:
+            found.setdefault(gpu_class, {})[number] = nodes
+    classes = tuple(
+        ClassAnswer(name, sum(1 << number for number in found[name]), found[name])
+        for name in (ask.gpu_classes or sorted(found))
+        if name in found
+    )
+    if not sites:
+        denials.append(Denial(Reason.NODES_TOO_FEW, "no site is declared"))
+    return Answer(version, until_ms, classes, tuple(denials))
+
+
+def _fitting_classes(ask: Ask, index: SiteIndex, least: Isolation) -> list[tuple[GpuClass, int]]:
+    fitting: list[tuple[GpuClass, int]] = []
+    for gpu_class in index.layout.classes:
+        if not ask.accepts(gpu_class):
+            continue
+        nodes = suited(index.layout, ask, gpu_class) & index.isolated(least)
+        if enough(nodes, ask.nodes, index.layout.required_domains(ask)):
+            fitting.append((gpu_class, nodes))
+    return fitting

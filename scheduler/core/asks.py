@@ -1,0 +1,116 @@
+"""What a class of jobs asks of a node and of a gang, taken apart once and used many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler.model.fleet import CpuArch, Interconnect, Node
+from scheduler.model.ids import GpuClass, TenantPath, organisation_of
+from scheduler.model.job import TopologyLevel, TopologyMode
+from scheduler.model.plan import JobClass
+from scheduler.model.residency import NodeSharing
+
+CPU_MILLI_MIN = 100
+"""The least CPU that a job may ask of a node: with less left, a node takes nothing more."""
+
+CPU_JOB_MILLI_DEFAULT = 1000
+"""CPU of a job without GPUs that names no amount."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a node must be, whoever is on it. Zero CPU or memory: in proportion to the GPUs."""
+
+    gpus: int
+    cpu_milli: int
+    memory_bytes: int
+    cpu_arch: CpuArch
+    interconnect: Interconnect
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A class of jobs as the planner reads it."""
+
+    nodes: int
+    shape: Shape
+    gpu_classes: tuple[GpuClass, ...]
+    """Acceptable models, the preferred first; empty: any."""
+    within: TopologyLevel
+    """The level that must hold; SITE always does."""
+    prefer: TopologyLevel
+    """The level that is liked; equal to `within` where it must hold."""
+    sharing: NodeSharing
+    organisation: TenantPath
+
+    def accepts(self, gpu_class: GpuClass) -> bool:
+        """Whether the model will do."""
+        return not self.gpu_classes or gpu_class in self.gpu_classes
+
+    def milli_on(self, node_gpus: int) -> int:
+        """What one node of `node_gpus` GPUs is charged: all of it where it is not shared."""
+        gpus = node_gpus if self.sharing is NodeSharing.NONE else self.shape.gpus
+        return gpus * 1000
+
+
+def ask_of(job_class: JobClass) -> Ask:
+    """The ask of `job_class`."""
+    resources, topology = job_class.resources, job_class.topology
+    level = topology.within if topology.within else TopologyLevel.SITE
+    required = topology.mode is not TopologyMode.PREFERRED
+    return Ask(
+        nodes=max(1, resources.nodes),
+        shape=Shape(
+            gpus=max(0, resources.gpus_per_node),
+            cpu_milli=resources.cpu_milli_per_node,
+            memory_bytes=resources.memory_bytes_per_node,
+            cpu_arch=resources.cpu_arch,
+            interconnect=resources.interconnect,
+        ),
+        gpu_classes=resources.gpu_classes,
+        within=level if required else TopologyLevel.SITE,
+        prefer=level,
+        sharing=job_class.residency.node_sharing,
+        organisation=organisation_of(job_class.tenant),
+    )
+
+
+def cpu_milli_on(shape: Shape, node: Node) -> int:
+    """CPU that a job of `shape` takes of `node`."""
+    if shape.cpu_milli:
+        return shape.cpu_milli
+    if shape.gpus and node.gpus:
+        return node.cpu_milli * shape.gpus // node.gpus
+    return min(CPU_JOB_MILLI_DEFAULT, node.cpu_milli)
+
+
+def memory_bytes_on(shape: Shape, node: Node) -> int:
+    """Memory that a job of `shape` takes of `node`: in proportion to GPUs, or else to CPU."""
+    if shape.memory_bytes:
+        return shape.memory_bytes
+    if shape.gpus and node.gpus:
+        return node.memory_bytes * shape.gpus // node.gpus
+    return node.memory_bytes * cpu_milli_on(shape, node) // max(1, node.cpu_milli)
+
+
+def suits_arch(shape: Shape, node: Node) -> bool:
+    """Whether the node's instruction set will do."""
+    if shape.cpu_arch is CpuArch.UNSPECIFIED:
+        return False
+    return shape.cpu_arch in (CpuArch.ANY, node.cpu_arch)
+
+
+def suits_interconnect(shape: Shape, node: Node) -> bool:
+    """Whether the node is on the interconnect that is asked for."""
+    if shape.interconnect is Interconnect.UNSPECIFIED:
+        return False
+    return shape.interconnect is Interconnect.ANY or shape.interconnect in node.interconnects
+
+
+def suits_size(shape: Shape, node: Node) -> bool:
+    """Whether the node, all of it free, is large enough."""
+    return (
+        shape.gpus <= node.gpus
+        and cpu_milli_on(shape, node) <= node.cpu_milli
+        and memory_bytes_on(shape, node) <= node.memory_bytes
+    )

@@ -1,0 +1,268 @@
+"""The planner's state: everything it knows, kept between cycles and fed by changes alone.
+
+`apply` is the sole mutator. Applying the same changes in any order that keeps the order per key
+gives the same state; a test rebuilds it from scratch and compares. `settle` brings the indices up
+to date before they are read: a change of what is declared rebuilds the index of its site only, a
+report, a placement or an end moves a few bits.
+
+The planner plans on this state with `occupy` and undoes it with `vacate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from scheduler.core.answers import Answer, Verdicts, answer
+from scheduler.core.asks import Ask, ask_of
+from scheduler.core.index import LaneKey, SiteIndex
+from scheduler.core.occupancy import NodeRecord, Occupant
+from scheduler.core.quota import QuotaTree, Usage, charge
+from scheduler.core.waiting import Waiting
+from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, site_of
+from scheduler.model.job import Placement
+from scheduler.model.plan import (
+    Change,
+    JobChanged,
+    JobClass,
+    LiveAttempt,
+    NodeChanged,
+    PolicyChanged,
+    QueuedJob,
+    SiteChanged,
+    TenantsChanged,
+)
+from scheduler.model.residency import Policy
+
+ASKS_MAX = 100_000
+"""Classes of live jobs whose asks are remembered."""
+
+
+class FleetState:
+    """Sites, nodes, tenants, policy, queued and live jobs, and the indices over them."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.policy = Policy(allowed_jurisdictions=())  # Until one is in force: nowhere.
+        self.tree = QuotaTree()
+        self.sites: dict[SiteId, tuple[Site, bool]] = {}
+        self.nodes: dict[NodeId, NodeRecord] = {}
+        self.live: dict[JobId, LiveAttempt] = {}
+        self.queued: dict[JobId, QueuedJob] = {}
+        self.classes: dict[JobClass, Waiting] = {}
+        self.usage: Usage = {}
+        # Derived; read only after `settle`.
+        self.order: list[tuple[Site, SiteIndex, bool]] = []
+        self.lanes: dict[LaneKey, list[int]] = {}
+        self.capacity_milli: dict[GpuClass, int] = {}
+        self.version = 0
+        self.verdicts = Verdicts(self.policy)
+        self._indices: dict[SiteId, SiteIndex] = {}
+        self._nodes_at: dict[SiteId, set[NodeId]] = {}
+        self._occupants: dict[NodeId, dict[JobId, Occupant]] = {}
+        self._asks: dict[JobClass, Ask] = {}
+        self._stale_sites: set[SiteId] = set()
+        self._stale_order = True
+
+    def apply_all(self, sequence: int, changes: Iterable[Change]) -> None:
+        """Applies `changes`, the last of which has the number `sequence`."""
+        for change in changes:
+            self.apply(change)
+        self.sequence = sequence
+
+    def apply(self, change: Change) -> None:
+        """Makes `change` so. Changes are absolute: applying one twice is applying it once."""
+        match change:
+            case SiteChanged():
+                self._apply_site(change)
+            case NodeChanged():
+                self._apply_node(NodeId(change.id), change.node, change.report)
+            case TenantsChanged():
+                self.tree = QuotaTree(change.tenants)
+            case PolicyChanged():
+                self.policy = change.policy
+                self.verdicts = Verdicts(change.policy)
+                self.version += 1
+            case JobChanged():
+                self._apply_job(change)
+            case _:
+                assert_never(change)
+
+    def settle(self) -> None:
+        """Brings the indices up to date; cheap when nothing was declared anew."""
+        if not self._stale_order and not self._stale_sites:
+            return
+        for site in sorted(self._stale_sites):
+            self._indices[site] = SiteIndex(
+                self.nodes[node] for node in sorted(self._nodes_at.get(site, ()))
+            )
+        self._stale_sites.clear()
+        self._stale_order = False
+        self.order, self.lanes, self.capacity_milli = [], {}, {}
+        for number, name in enumerate(sorted(self.sites)):
+            site, connected = self.sites[name]
+            index = self._indices.setdefault(name, SiteIndex(()))
+            index.join_fleet(1 << number, self.lanes)
+            self.order.append((site, index, connected))
+            if site.status is SiteStatus.ACTIVE:
+                for node in index.layout.nodes:
+                    milli = self.capacity_milli.get(node.gpu_class, 0) + node.gpus * 1000
+                    self.capacity_milli[node.gpu_class] = milli
+        self.version += 1
+
+    def answer_for(self, waiting: Waiting, now_ms: int) -> Answer:
+        """Where the class may go by law and shape."""
+        known = waiting.answer
+        if known is None or not known.holds(self.version, now_ms):
+            known = self.answer_to(waiting.job_class, now_ms)
+            waiting.answer = known
+        return known
+
+    def answer_to(self, job_class: JobClass, now_ms: int) -> Answer:
+        """The same for a class that may have no queued job."""
+        return answer(
+            self.ask_for(job_class),
+            job_class.residency,
+            self.order,
+            self.verdicts,
+            now_ms,
+            self.version,
+        )
+
+    def ask_for(self, job_class: JobClass) -> Ask:
+        """The ask of `job_class`, remembered."""
+        waiting = self.classes.get(job_class)
+        if waiting is not None:
+            return waiting.ask
+        if len(self._asks) > ASKS_MAX:
+            self._asks.clear()
+        if job_class not in self._asks:
+            self._asks[job_class] = ask_of(job_class)
+        return self._asks[job_class]
+
+    def occupy(self, placement: Placement, ask: Ask, until_ms: int) -> None:
+        """Puts the job of `placement` on its nodes; `vacate` undoes it exactly."""
+        job, shape, sharing = placement.key.job, ask.shape, ask.sharing
+        for part in placement.nodes:
+            occupant = Occupant(
+                job, part.gpu_mask, shape, sharing, ask.organisation, until_ms
+            )  # fmt: skip
+            record = self.nodes.get(part.node)
+            if record is None:
+                # Not declared now; should it be again, the job is already there.
+                self._occupants.setdefault(part.node, {})[job] = occupant
+                continue
+            index = self._indices.get(placement.site)
+            if index is None or placement.site in self._stale_sites:
+                record.add(occupant)
+                continue
+            index.leave(record)
+            record.add(occupant)
+            index.enter(record)
+
+    def vacate(self, placement: Placement) -> None:
+        """Takes the job of `placement` off its nodes."""
+        job = placement.key.job
+        for part in placement.nodes:
+            record = self.nodes.get(part.node)
+            if record is None:
+                others = self._occupants[part.node]
+                del others[job]
+                if not others:
+                    del self._occupants[part.node]
+                continue
+            index = self._indices.get(placement.site)
+            if index is None or placement.site in self._stale_sites:
+                record.remove(record.occupants[job])
+                continue
+            index.leave(record)
+            record.remove(record.occupants[job])
+            index.enter(record)
+
+    def _apply_site(self, change: SiteChanged) -> None:
+        if change.site is None:
+            self.sites.pop(change.id, None)
+        else:
+            self.sites[change.id] = change.site, change.connected
+        self.verdicts.forget(change.id)
+        self._stale_order = True
+
+    def _apply_node(self, name: NodeId, node: Node | None, report: NodeReport | None) -> None:
+        site, record = site_of(name), self.nodes.get(name)
+        if node is None:
+            if record is not None:
+                del self.nodes[name]
+                self._nodes_at[site].discard(name)
+                self._stale_sites.add(site)
+                if not record.occupants:
+                    self._occupants.pop(name, None)
+            return
+        if record is None or not _same_place(record.node, node):
+            occupants = self._occupants.setdefault(name, {})
+            self.nodes[name] = NodeRecord(node, report, occupants)
+            self._nodes_at.setdefault(site, set()).add(name)
+            self._stale_sites.add(site)
+            return
+        index = None if site in self._stale_sites else self._indices.get(site)
+        if index is not None:
+            index.leave(record)
+            if _isolation(record.report) is not _isolation(report):
+                index.forget_isolation()
+                self.version += 1
+        record.node, record.report = node, report
+        record.recount()
+        if index is not None:
+            index.enter(record)
+
+    def _apply_job(self, change: JobChanged) -> None:
+        assert change.queued is None or change.live is None, "a job is never queued and live"
+        before = self.live.get(change.id)
+        same_place = (
+            before is not None
+            and change.live is not None
+            and before.placement == change.live.placement
+            and before.job_class == change.live.job_class
+        )
+        if before is not None and not same_place:
+            self.vacate(before.placement)
+            placed = before.placement
+            charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
+            del self.live[change.id]
+        queued = self.queued.pop(change.id, None)
+        if queued is not None:
+            waiting = self.classes[queued.job_class]
+            waiting.remove(queued)
+            if not waiting.jobs:
+                del self.classes[queued.job_class]
+        if change.live is not None:
+            self.live[change.id] = change.live
+            if not same_place:
+                self._take(change.live)
+        if change.queued is not None:
+            job_class = change.queued.job_class
+            if job_class not in self.classes:
+                self.classes[job_class] = Waiting(job_class)
+            self.classes[job_class].add(change.queued)
+            self.queued[change.id] = change.queued
+
+    def _take(self, live: LiveAttempt) -> None:
+        ask = self.ask_for(live.job_class)
+        self.occupy(live.placement, ask, ends_by_ms(live.job_class, live.placed_at_ms))
+        placed = live.placement
+        charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
+
+
+def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:
+    """When a job placed at `placed_at_ms` will have run into its time limit."""
+    return placed_at_ms + job_class.time_limit_bucket_ms
+
+
+def _same_place(old: Node, new: Node) -> bool:
+    """Whether two declarations of a node differ in the operator's cordon at most."""
+    return old is new or replace(old, cordoned=new.cordoned) == new
+
+
+def _isolation(report: NodeReport | None) -> object:
+    return report.isolation if report is not None else None

@@ -1,0 +1,77 @@
+"""Public names of jobs: a keyed permutation of row ids, so that names tell no volumes.
+
+A Feistel network over 64 bits with keyed BLAKE2b as its round function: every 64-bit number has
+exactly one public form and back. It hides order and count; it is no secret by itself, and nothing
+may be authorised by knowing an id.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from scheduler.model.ids import JobId
+
+ROUNDS = 6
+KEY_BYTES_MIN = 16
+KEY_BYTES_MAX = 64
+JOB_ID_MAX = (1 << 63) - 1
+PREFIX = "job-"
+PUBLIC_ID_PATTERN = re.compile(r"job-[a-z2-7]{13}")
+_HALF_BITS = 32
+_HALF_MASK = (1 << _HALF_BITS) - 1
+
+
+class JobIdCodec:
+    """Encodes row ids as `job-` and 13 base32 characters, and decodes them, under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+            raise ValueError(
+                f"job id key: {len(key)} bytes, allowed {KEY_BYTES_MIN} to {KEY_BYTES_MAX}"
+            )
+        # One keyed state a round, copied for each use: keying BLAKE2b is most of its cost.
+        self._rounds = tuple(
+            hashlib.blake2b(key=key, digest_size=_HALF_BITS // 8, person=b"sov job %d" % n)
+            for n in range(ROUNDS)
+        )
+
+    def encode(self, job: JobId) -> str:
+        """The public form of `job`."""
+        if not 0 <= job <= JOB_ID_MAX:
+            raise ValueError(f"job id {job}: allowed 0 to {JOB_ID_MAX}")
+        return _text(self._forward(job))
+
+    def decode(self, public: str) -> JobId | None:
+        """The row id that `public` names, or None when it is no job id under this key."""
+        if PUBLIC_ID_PATTERN.fullmatch(public) is None:
+            return None
+        number = int.from_bytes(base64.b32decode(public[len(PREFIX) :].upper() + "==="), "big")
+        # 13 characters hold 65 bits: only the spelling that we would write is a name.
+        if _text(number) != public:
+            return None
+        job = self._backward(number)
+        return JobId(job) if job <= JOB_ID_MAX else None
+
+    def _mix(self, round_number: int, half: int) -> int:
+        state = self._rounds[round_number].copy()
+        state.update(half.to_bytes(_HALF_BITS // 8, "big"))
+        return int.from_bytes(state.digest(), "big")
+
+    def _forward(self, number: int) -> int:
+        left, right = number >> _HALF_BITS, number & _HALF_MASK
+        for n in range(ROUNDS):
+            left, right = right, left ^ self._mix(n, right)
+        return left << _HALF_BITS | right
+
+    def _backward(self, number: int) -> int:
+        left, right = number >> _HALF_BITS, number & _HALF_MASK
+        for n in reversed(range(ROUNDS)):
+            left, right = right ^ self._mix(n, left), left
+        return left << _HALF_BITS | right
+
+
+def _text(number: int) -> str:
+    encoded = base64.b32encode(number.to_bytes(8, "big")).decode("ascii")
+    return PREFIX + encoded.rstrip("=").lower()

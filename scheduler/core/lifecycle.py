@@ -1,0 +1,318 @@
+"""The life of a job: one table of moves, and how the end of an attempt is read.
+
+`TABLE` has every legal (state, event); whatever is not in it is refused. Events are what was
+established, not what was asked for, so messages may be lost, doubled or overtake one another: a
+job that runs need never have been seen starting.
+
+Choices where people could expect different things:
+
+* A cancelled job that had already succeeded has succeeded: when every rank ended by itself with
+  exit code 0 before the stop reached it. Anything else that ends under a cancel is CANCELLED,
+  whatever its exit code, as with Slurm's scancel.
+* A preempted job that succeeded has succeeded too; anything else that ends while it is being
+  preempted goes back to the queue, free of charge to its retries.
+* LOST holds the nodes: the site may still run it. It ends by proof (an exit, a fence, a lapsed
+  lease), or by the site coming back with the job still running.
+* A cancel of a LOST job waits for the same proof.
+* A rank that failed by itself tells whose fault it was only where no rank met a fault of the
+  infrastructure: ranks of a gang crash when they lose a peer.
+* A time limit is final, as in Slurm: running it again would meet the limit again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scheduler.model.job import TERMINAL, Attempt, Job, JobState, RankCause, RankStatus, Retries
+from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.model.sitelink import AttemptPhase, AttemptReport
+
+BACK_OFF_MS = 2_000
+"""Wait before the first retry after a fault of the infrastructure; doubles with each."""
+
+BACK_OFF_MAX_MS = 300_000
+
+SIGNAL_EXIT_BASE = 128
+"""The exit code of a job that signal n ended is 128 + n, as in a shell."""
+
+
+class Event(StrEnum):
+    """What was established about a job."""
+
+    PLACED = "placed"
+    STARTING = "starting"
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCEL = "cancel"
+    STOPPED = "stopped"
+    PREEMPT = "preempt"
+    LOST = "lost"
+    REQUEUED = "requeued"
+
+
+_OVER = {Event.SUCCEEDED: JobState.SUCCEEDED, Event.FAILED: JobState.FAILED}
+_AWAY = {Event.CANCEL: JobState.CANCELLING, Event.REQUEUED: JobState.QUEUED}
+_LIVE = {**_OVER, **_AWAY, Event.LOST: JobState.LOST, Event.PREEMPT: JobState.PREEMPTING}
+
+_MOVES: dict[JobState, dict[Event, JobState]] = {
+    JobState.QUEUED: {
+        Event.PLACED: JobState.PLACED,
+        Event.CANCEL: JobState.CANCELLED,
+        # Attempts may prove impossible before one starts: its spec was erased.
+        Event.FAILED: JobState.FAILED,
+    },
+    JobState.PLACED: {
+        **_LIVE,
+        Event.STARTING: JobState.STARTING,
+        Event.STARTED: JobState.RUNNING,
+    },
+    JobState.STARTING: {**_LIVE, Event.STARTED: JobState.RUNNING},
+    JobState.RUNNING: _LIVE,
+    JobState.PREEMPTING: {**_OVER, **_AWAY, Event.LOST: JobState.LOST},
+    JobState.CANCELLING: {**_OVER, Event.STOPPED: JobState.CANCELLED},
+    JobState.LOST: {
+        **_OVER,
+        **_AWAY,
+        Event.STARTING: JobState.STARTING,
+        Event.STARTED: JobState.RUNNING,
+    },
+}
+
+TABLE: dict[tuple[JobState, Event], JobState] = {
+    (state, event): after for state, moves in _MOVES.items() for event, after in moves.items()
+}
+"""Every legal move. Terminal states have none."""
+
+
+def step(state: JobState, event: Event) -> JobState | None:
+    """The state after `event`, or None where the table has no such move."""
+    return TABLE.get((state, event))
+
+
+def must_step(state: JobState, event: Event) -> JobState:
+    """The state after `event`; refuses what the table does not have."""
+    after = step(state, event)
+    if after is None:
+        message = f"a job that is {state.name} cannot become {event.value}"
+        raise Refused(Code.FAILED_PRECONDITION, Reason.ILLEGAL_TRANSITION, message)
+    return after
+
+
+HARDWARE_REASONS = frozenset(
+    {
+        Reason.LEASE_LAPSED,
+        Reason.NODE_RUNTIME_LOST,
+        Reason.NODE_LOST,
+        Reason.RANK_LOST,
+        Reason.START_FAILED,
+        Reason.GUARD_REFUSED,
+        Reason.OPERATOR_FENCE,
+    }
+)
+"""Ends of an attempt that are not the job's fault: `retries.hardware` counts these."""
+
+APPLICATION_REASONS = frozenset({Reason.EXIT_NONZERO, Reason.SIGNALLED})
+"""Ends that `retries.application` counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a report makes of a job. `attempt_reason` says how the attempt ended, None: it goes on;
+    `reason` says why the job is where it is. `exit_code` only where a rank told one."""
+
+    event: Event
+    state: JobState
+    reason: Reason | None = None
+    message: str = ""
+    exit_code: int | None = None
+    attempt_reason: Reason | None = None
+    back_off_ms: int = 0
+
+    def ends_attempt(self) -> bool:
+        """Whether nothing of the attempt runs any more."""
+        return self.state in TERMINAL or self.state is JobState.QUEUED
+
+
+def outcome(job: Job, report: AttemptReport) -> Outcome | None:
+    """What `report` on the current attempt of `job` means. None: nothing that is not known yet.
+
+    The caller matches the report's key against the job's last attempt first; a report on any
+    other attempt is about the past.
+    """
+    if job.state in TERMINAL or job.state is JobState.QUEUED:
+        return None
+    match report.phase:
+        case AttemptPhase.UNSPECIFIED | AttemptPhase.STOPPING:
+            return None
+        case AttemptPhase.ACCEPTED | AttemptPhase.STARTING:
+            return _progress(job, Event.STARTING)
+        case AttemptPhase.RUNNING:
+            return _progress(job, Event.STARTED)
+        case AttemptPhase.ENDED:
+            return _ended(job, report)
+        case AttemptPhase.REFUSED:
+            detail = report.detail or "the site's guard refused it"
+            return _fault(job, Reason.GUARD_REFUSED, detail)
+        case AttemptPhase.FAILED_TO_START:
+            detail = report.detail or "it could not be started"
+            return _fault(job, _hardware_reason(report, Reason.START_FAILED), detail)
+        case AttemptPhase.LOST:
+            detail = report.detail or "its node was lost and is fenced"
+            return _fault(job, _hardware_reason(report, Reason.NODE_LOST), detail)
+
+
+def lapsed(job: Job, reason: Reason, detail: str) -> Outcome:
+    """The current attempt is certainly over, although its site did not say so.
+
+    A lapsed lease, a node's new boot id, or an operator's word that a node is fenced.
+    """
+    assert reason in HARDWARE_REASONS, "only faults of the infrastructure end an attempt unheard"
+    return _fault(job, reason, detail)
+
+
+def _progress(job: Job, event: Event) -> Outcome | None:
+    """A sign of life. What is being stopped stays so; a step back is an old report."""
+    after = step(job.state, event)
+    if after is None or after is job.state:
+        return None
+    return Outcome(event, after)
+
+
+def _ended(job: Job, report: AttemptReport) -> Outcome:
+    ranks = sorted(report.ranks, key=lambda rank: (rank.ended_at_ms, rank.rank))
+    if ranks and all(_succeeded(rank) for rank in ranks):
+        return Outcome(Event.SUCCEEDED, _after(job, Event.SUCCEEDED), exit_code=0)
+    if job.state is JobState.CANCELLING:
+        return _cancelled(job, ranks)
+    for rank in ranks:
+        if rank.cause is RankCause.TIME_LIMIT:
+            return _failed(job, Reason.TIME_LIMIT, _told(rank, "reached its time limit"), rank)
+    if job.state is JobState.PREEMPTING:
+        return _preempted(job)
+    for rank in ranks:
+        if rank.cause in _HARDWARE_CAUSES:
+            reason, what = _HARDWARE_CAUSES[rank.cause]
+            return _fault(job, _hardware_reason(report, reason), _told(rank, what))
+    for rank in ranks:
+        if rank.cause is RankCause.EXIT and not _succeeded(rank):
+            return _exited(job, rank)
+    detail = report.detail or "it was stopped, and nothing here had asked for that"
+    return _fault(job, _hardware_reason(report, Reason.RANK_LOST), detail)
+
+
+_HARDWARE_CAUSES: dict[RankCause, tuple[Reason, str]] = {
+    RankCause.LEASE: (Reason.LEASE_LAPSED, "stopped as its lease lapsed"),
+    RankCause.FENCE: (Reason.NODE_LOST, "was fenced"),
+    RankCause.LOST: (Reason.RANK_LOST, "lost its keeper"),
+    RankCause.INFRASTRUCTURE: (Reason.START_FAILED, "could not be started"),
+}
+
+
+def _exited(job: Job, rank: RankStatus) -> Outcome:
+    """The job's own failure; again where `retries.application` has some left."""
+    if rank.signal:
+        reason, message = Reason.SIGNALLED, _told(rank, f"was ended by signal {rank.signal}")
+    else:
+        reason, message = Reason.EXIT_NONZERO, _told(rank, f"exited with {rank.exit_code}")
+    used = sum(1 for past in _past(job) if past.reason in APPLICATION_REASONS)
+    if job.spec is not None and used < job.spec.retries.application:
+        return Outcome(
+            Event.REQUEUED,
+            _after(job, Event.REQUEUED),
+            reason,
+            f"{message}; retry {used + 1} of {job.spec.retries.application}",
+            exit_code_of(rank),
+            reason,
+        )
+    return _failed(job, reason, message, rank)
+
+
+def _fault(job: Job, reason: Reason, detail: str) -> Outcome:
+    """The infrastructure's fault; again, after a back-off, where `retries.hardware` has some."""
+    if job.state is JobState.CANCELLING:
+        return _cancelled(job, [])
+    if job.state is JobState.PREEMPTING:
+        return _preempted(job)
+    # An erased spec cannot be launched again.
+    retries = job.spec.retries if job.spec is not None else Retries(hardware=0)
+    used = sum(1 for past in _past(job) if past.reason in HARDWARE_REASONS)
+    if used < retries.hardware:
+        return Outcome(
+            Event.REQUEUED,
+            _after(job, Event.REQUEUED),
+            reason,
+            f"{detail}; retry {used + 1} of {retries.hardware}",
+            attempt_reason=reason,
+            back_off_ms=back_off_ms(used),
+        )
+    after = _after(job, Event.FAILED)
+    if retries.hardware == 0:
+        return Outcome(Event.FAILED, after, reason, detail, attempt_reason=reason)
+    message = f"{detail}; all {retries.hardware} retries for faults of the hardware are used"
+    return Outcome(
+        Event.FAILED, after, Reason.RETRIES_EXHAUSTED, message, attempt_reason=reason
+    )  # fmt: skip
+
+
+def back_off_ms(used: int) -> int:
+    """How long a job waits in the queue after `used` retries came before: doubling, bounded."""
+    return min(BACK_OFF_MAX_MS, BACK_OFF_MS << min(used, 16))
+
+
+def exit_code_of(rank: RankStatus) -> int | None:
+    """A rank's exit code as a shell would tell it."""
+    return SIGNAL_EXIT_BASE + rank.signal if rank.signal else rank.exit_code
+
+
+def _cancelled(job: Job, ranks: list[RankStatus]) -> Outcome:
+    code = next((code for rank in ranks if (code := exit_code_of(rank))), None)
+    return Outcome(
+        Event.STOPPED,
+        _after(job, Event.STOPPED),
+        Reason.CANCELLED,
+        "cancelled",
+        code,
+        Reason.CANCELLED,
+    )
+
+
+def _preempted(job: Job) -> Outcome:
+    return Outcome(
+        Event.REQUEUED,
+        _after(job, Event.REQUEUED),
+        Reason.PREEMPTED,
+        "preempted; it waits for another place",
+        attempt_reason=Reason.PREEMPTED,
+    )
+
+
+def _failed(job: Job, reason: Reason, message: str, rank: RankStatus) -> Outcome:
+    return Outcome(
+        Event.FAILED, _after(job, Event.FAILED), reason, message, exit_code_of(rank), reason
+    )
+
+
+def _after(job: Job, event: Event) -> JobState:
+    after = step(job.state, event)
+    assert after is not None, f"{job.state.name} has no move for {event.value}"
+    return after
+
+
+def _succeeded(rank: RankStatus) -> bool:
+    return rank.cause is RankCause.EXIT and rank.exit_code == 0 and not rank.signal
+
+
+def _hardware_reason(report: AttemptReport, default: Reason) -> Reason:
+    said = report.reason
+    return said if said is not None and said in HARDWARE_REASONS else default
+
+
+def _past(job: Job) -> tuple[Attempt, ...]:
+    return job.attempts[:-1]
+
+
+def _told(rank: RankStatus, what: str) -> str:
+    message = f"rank {rank.rank} on {rank.node} {what}"
+    return f"{message}: {rank.detail}" if rank.detail else message

@@ -1,0 +1,180 @@
+"""Decides where queued work goes: pure, deterministic, and the state is as before when it returns.
+
+Simple equivalent: again and again give the next job in fair order the best permitted place that
+has room, until no job has one; and say why for the rest. Departures:
+
+* Jobs of one class are alike. When the first of a class does not fit, the class is done for this
+  plan: a plan only takes, so nothing that could help it happens before the next one.
+* The state itself is planned on, so that each placement sees the ones before it, and every
+  placement is undone at the end: only committed changes may move the state for good.
+* The oldest job that finds no room keeps nodes for itself, so that smaller ones cannot starve it
+  (`holds`).
+"""
+
+from __future__ import annotations
+
+from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.gangs import Spot, find
+from scheduler.core.holds import HOLD_AFTER_MS, Holds
+from scheduler.core.queueing import FairOrder
+from scheduler.core.quota import charge, fits, lineage, within
+from scheduler.core.waiting import Waiting
+from scheduler.model.ids import AttemptKey, GpuClass
+from scheduler.model.job import Placement
+from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import NodeSharing
+
+DEFAULT_BUDGET = PlanBudget()
+
+
+def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
+    """The placements to commit next, in order, and why the rest waits."""
+    fleet.settle()  # 1. What is free, and who uses what.
+    order, blocked = whose_turn(fleet, now_ms)  # 2. In which order.
+    desk = Desk(fleet, now_ms)
+    try:
+        blocked += desk.deal(order, budget)  # 3. Filter, score, take.
+        placements = tuple(placement for placement, _ in desk.taken)
+    finally:
+        desk.undo()  # 4. Leave the state as it was.
+    return Plan(
+        sequence=fleet.sequence,
+        policy_revision=fleet.policy.revision,
+        placements=placements,
+        blocked=tuple(blocked),
+    )
+
+
+def whose_turn(fleet: FleetState, now_ms: int) -> tuple[FairOrder, list[Blocked]]:
+    """The fair order, and the classes that are outside it."""
+    tenants = fleet.tree.tenants
+    inside: list[Waiting] = []
+    blocked: list[Blocked] = []
+    for job_class, waiting in fleet.classes.items():
+        if any(path not in tenants for path in lineage(job_class.tenant)):
+            detail = f"tenant {job_class.tenant!r} is not in the tree"
+            denial = Denial(Reason.QUOTA_LIMIT, detail, job_class.tenant)
+            blocked.append(Blocked(job_class, (denial,)))
+        elif waiting.next_ready(0, now_ms) == len(waiting.line):
+            denial = Denial(Reason.BACKING_OFF, "every job waits for its back-off to end")
+            blocked.append(Blocked(job_class, (denial,)))
+        else:
+            inside.append(waiting)
+    # A class's first job orders it; dictionaries keep insertion order, and that is history.
+    blocked.sort(key=lambda b: fleet.classes[b.job_class].line[0])
+    guarantees = {path: fleet.tree.guarantees(path) for path in tenants}
+    order = FairOrder(
+        inside, dict(tenants), fleet.usage, fleet.capacity_milli, guarantees, now_ms
+    )  # fmt: skip
+    return order, blocked
+
+
+class Desk:
+    """Where one plan is made: what was taken so far, and how to undo it."""
+
+    def __init__(self, fleet: FleetState, now_ms: int) -> None:
+        self.fleet = fleet
+        self.now_ms = now_ms
+        self.holds = Holds(fleet, now_ms)
+        self.taken: list[tuple[Placement, JobClass]] = []
+
+    def deal(self, order: FairOrder, budget: PlanBudget) -> list[Blocked]:
+        """Gives turns until nobody is left or the budget is spent; says who waits and why."""
+        blocked: list[Blocked] = []
+        attempts = 0
+        while len(self.taken) < budget.placements_max and attempts < budget.attempts_max:
+            turn = order.next()
+            if turn is None:
+                return blocked
+            attempts += 1
+            waiting, at = turn
+            spot = self.place(waiting)
+            if isinstance(spot, Spot):
+                order.placed(self.take(waiting, at, spot))
+            else:
+                order.blocked()
+                self._hold(waiting, at, spot)
+                blocked.append(Blocked(waiting.job_class, spot))
+        detail = "the plan's budget was spent first; the next plan goes on"
+        denials = (Denial(Reason.PLAN_BUDGET, detail),)
+        return blocked + [Blocked(waiting.job_class, denials) for waiting in order.rest()]
+
+    def place(self, waiting: Waiting) -> Spot | tuple[Denial, ...]:
+        """The best place for the first job of a class now, or what stands against it."""
+        fleet, ask, tenant = self.fleet, waiting.ask, waiting.job_class.tenant
+        answer = fleet.answer_for(waiting, self.now_ms)
+        quota: list[Denial] = []
+        for where in answer.classes:
+            if ask.sharing is not NodeSharing.NONE:
+                milli = ask.nodes * ask.shape.gpus * 1000
+                if not within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                    quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                    continue
+            spot = self.look(waiting, where)
+            if spot is None:
+                continue
+            milli = spot.milli(ask)
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                return spot
+            quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+        return self._why(waiting, answer, quota)
+
+    def look(self, waiting: Waiting, where: ClassAnswer) -> Spot | None:
+        """The best place on one GPU class, leaving alone what is held for others."""
+        if not self.holds:
+            return find(self.fleet, waiting.ask, waiting.views, where, None)
+        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
+        return find(
+            self.fleet,
+            waiting.ask,
+            waiting.views,
+            where,
+            lambda number, name: self.holds.against(number, name, ends_ms),
+        )
+
+    def take(self, waiting: Waiting, at: int, spot: Spot) -> GpuClass:
+        """Puts the job on its nodes for the rest of this plan."""
+        ask, job_class = waiting.ask, waiting.job_class
+        queued = waiting.jobs[waiting.line[at][1]]
+        placement = Placement(
+            AttemptKey(queued.id, queued.next_attempt),
+            spot.site,
+            spot.gpu_class,
+            spot.parts(ask),
+            spot.milli(ask),
+        )
+        self.fleet.occupy(placement, ask, ends_by_ms(job_class, self.now_ms))
+        charge(self.fleet.usage, job_class.tenant, spot.gpu_class, placement.gpu_milli)
+        self.taken.append((placement, job_class))
+        return spot.gpu_class
+
+    def undo(self) -> None:
+        """Takes back everything, the last first."""
+        for placement, job_class in reversed(self.taken):
+            self.fleet.vacate(placement)
+            charge(self.fleet.usage, job_class.tenant, placement.gpu_class, -placement.gpu_milli)
+
+    def _why(self, waiting: Waiting, answer: Answer, quota: list[Denial]) -> tuple[Denial, ...]:
+        """The decisive reason first, then everything that rules out sites."""
+        if not answer.classes:
+            return answer.denials
+        if quota:
+            return (*quota, *answer.denials)
+        ask = waiting.ask
+        if self.holds and any(
+            find(self.fleet, ask, waiting.views, where, None) for where in answer.classes
+        ):
+            detail = "there is room, but it is kept for a job that is before this one"
+            return (Denial(Reason.BEHIND_OTHERS, detail), *answer.denials)
+        room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
+        detail = f"{room} are not free together at any site that may hold the work"
+        return (Denial(Reason.NODES_BUSY, detail), *answer.denials)
+
+    def _hold(self, waiting: Waiting, at: int, denials: tuple[Denial, ...]) -> None:
+        waited_ms = self.now_ms - waiting.line[at][0]
+        busy = bool(denials) and denials[0].reason is Reason.NODES_BUSY
+        if busy and waited_ms >= HOLD_AFTER_MS:
+            answer = self.fleet.answer_for(waiting, self.now_ms)
+            self.holds.hold_for(waiting.ask, answer)

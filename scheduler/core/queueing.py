@@ -1,0 +1,197 @@
+"""Whose turn it is.
+
+Simple equivalent: before each placement, look at the whole tenant tree. From the root down choose
+the child that is below its guarantee before one that is not, then the one with the smallest
+weighted dominant share (the largest part of the fleet's GPUs of any class that it uses, over its
+weight), then by name. Inside a project: higher priority first; then the oldest job, or, where the
+project says `shortest`, the least declared GPU time, except that a job that has waited
+SHORTEST_WAIT_MAX_MS goes by age before those that have not.
+
+Departure: a placement changes the share of one tenant and its ancestors only, so each level keeps
+its children in a heap and only those on the path are put back.
+
+"Below its guarantee" counts the GPU classes that its own queue can use: a tenant is not let
+before others for H100s that nothing of its own wants.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+from scheduler.core.quota import ALL_CLASSES, Usage, lineage
+from scheduler.core.waiting import Waiting
+from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
+
+SHARE_SCALE = 1_000_000_000_000
+"""Shares are integers: this many parts make the fleet."""
+
+SHORTEST_WAIT_MAX_MS = 7 * 24 * 3600 * 1000
+"""In a `shortest` project, a job that has waited this long goes by age."""
+
+ClassKey = tuple[int, int, int, int, int]
+TurnKey = tuple[int, int, TenantPath]
+
+
+class Turn:
+    """A tenant with queued work somewhere below it."""
+
+    __slots__ = (
+        "capacity_milli", "children", "classes", "guarantees", "line", "order", "path", "share",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self, tenant: Tenant, line: dict[GpuClass, int], capacity_milli: dict[GpuClass, int]
+    ) -> None:
+        self.path = tenant.path
+        self.weight = max(1, tenant.weight)
+        self.order = tenant.queue_order
+        # The tenant's usage as the state holds it: it moves as the planner places.
+        self.line = line
+        self.capacity_milli = capacity_milli
+        self.guarantees: tuple[GpuQuota, ...] = ()
+        self.children: list[tuple[TurnKey, Turn]] = []
+        self.classes: list[tuple[ClassKey, Waiting, int]] = []
+        self.share = 0
+        for gpu_class in line:
+            self.recount(gpu_class)
+
+    def recount(self, gpu_class: GpuClass) -> None:
+        """The tenant uses more of `gpu_class` than before."""
+        capacity = self.capacity_milli.get(gpu_class, 0)
+        if capacity:
+            share = self.line[gpu_class] * SHARE_SCALE // (capacity * self.weight)
+            self.share = max(self.share, share)
+
+    def key(self) -> TurnKey:
+        """The order among siblings; the smallest goes first."""
+        for quota in self.guarantees:
+            if self.line.get(quota.gpu_class, 0) < quota.guarantee_milli:
+                return 0, self.share, self.path
+        return 1, self.share, self.path
+
+
+class FairOrder:
+    """Deals turns. After `next`, exactly one of `placed` and `blocked` is due."""
+
+    def __init__(
+        self,
+        classes: Iterable[Waiting],
+        tenants: dict[TenantPath, Tenant],
+        usage: Usage,
+        capacity_milli: dict[GpuClass, int],
+        guarantees: dict[TenantPath, tuple[GpuQuota, ...]],
+        now_ms: int,
+    ) -> None:
+        self._now_ms = now_ms
+        self._turns: dict[TenantPath, Turn] = {}
+        self._path: list[Turn] = []
+        self.root = Turn(Tenant(TenantPath("")), {}, {})
+        wanted: dict[TenantPath, set[GpuClass] | None] = {}
+        for waiting in classes:
+            at = waiting.next_ready(0, now_ms)
+            if at == len(waiting.line):
+                continue
+            for path in lineage(waiting.job_class.tenant):
+                if path not in self._turns:
+                    line = usage.setdefault(path, {})
+                    self._turns[path] = Turn(tenants[path], line, capacity_milli)
+                _want(wanted, path, waiting)
+            turn = self._turns[waiting.job_class.tenant]
+            turn.classes.append((_class_key(waiting, at, turn.order, now_ms), waiting, at))
+        for path, turn in sorted(self._turns.items()):
+            turn.guarantees = _relevant(guarantees.get(path, ()), wanted[path])
+            heapq.heapify(turn.classes)
+            above = path.rpartition("/")[0]
+            parent = self._turns[TenantPath(above)] if above else self.root
+            parent.children.append((turn.key(), turn))
+        for turn in (self.root, *self._turns.values()):
+            turn.children.sort(key=_by_key)
+
+    def next(self) -> tuple[Waiting, int] | None:
+        """The class whose turn it is and the place of its job in line; None: nobody is left."""
+        assert not self._path, "the last turn was not closed"
+        turn = self.root
+        # A tenant with jobs of its own and children serves its own first.
+        while not turn.classes:
+            if not turn.children:
+                return None
+            _, child = heapq.heappop(turn.children)
+            self._path.append(child)
+            turn = child
+        _, waiting, at = turn.classes[0]
+        return waiting, at
+
+    def placed(self, gpu_class: GpuClass) -> None:
+        """The job whose turn it was has its place; usage was charged."""
+        turn = self._path[-1]
+        _, waiting, at = turn.classes[0]
+        following = waiting.next_ready(at + 1, self._now_ms)
+        if following == len(waiting.line):
+            heapq.heappop(turn.classes)
+        else:
+            key = _class_key(waiting, following, turn.order, self._now_ms)
+            heapq.heapreplace(turn.classes, (key, waiting, following))
+        for passed in self._path:
+            passed.recount(gpu_class)
+            passed.recount(ALL_CLASSES)
+        self._close()
+
+    def blocked(self) -> None:
+        """The class whose turn it was waits; so do all its jobs."""
+        heapq.heappop(self._path[-1].classes)
+        self._close()
+
+    def rest(self) -> list[Waiting]:
+        """The classes that had no turn to the end, in a fixed order."""
+        left = [entry for turn in self._turns.values() for entry in turn.classes]
+        return [waiting for _, waiting, _ in sorted(left, key=_by_class_key)]
+
+    def _close(self) -> None:
+        while self._path:
+            turn = self._path.pop()
+            parent = self._path[-1] if self._path else self.root
+            if turn.classes or turn.children:
+                heapq.heappush(parent.children, (turn.key(), turn))
+
+
+def _by_key(entry: tuple[TurnKey, Turn]) -> TurnKey:
+    return entry[0]
+
+
+def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
+    return entry[0]
+
+
+def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
+    submitted_at_ms, job = waiting.line[at]
+    priority = -int(waiting.job_class.priority)
+    if order is not QueueOrder.SHORTEST:
+        return priority, 0, 0, submitted_at_ms, job
+    if now_ms - submitted_at_ms >= SHORTEST_WAIT_MAX_MS:
+        return priority, 0, 0, submitted_at_ms, job
+    ask = waiting.ask
+    gpu_time = ask.nodes * max(1, ask.shape.gpus) * waiting.job_class.time_limit_bucket_ms
+    return priority, 1, gpu_time, submitted_at_ms, job
+
+
+def _want(
+    wanted: dict[TenantPath, set[GpuClass] | None], path: TenantPath, waiting: Waiting
+) -> None:
+    """Notes which GPU classes the queue below `path` can use; None: any."""
+    if not waiting.ask.gpu_classes:
+        wanted[path] = None
+        return
+    known = wanted.setdefault(path, set())
+    if known is not None:
+        known.update(waiting.ask.gpu_classes)
+
+
+def _relevant(quotas: tuple[GpuQuota, ...], wanted: set[GpuClass] | None) -> tuple[GpuQuota, ...]:
+    return tuple(
+        quota
+        for quota in quotas
+        if wanted is None or quota.gpu_class == ALL_CLASSES or quota.gpu_class in wanted
+    )
