@@ -1,0 +1,204 @@
+"""The one thread that commits.
+
+Equivalent to: each request is a transaction, one after the other. Departures: requests that wait
+are committed together (one fsync for all), each under its own savepoint, and answered after the
+commit. When a request fails in a way that is not a refusal, its whole batch is undone and done
+again one by one, so that a bug harms only the request that meets it. Work must therefore have no
+effect but on its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.store.store import Store, StoreFailed, Txn
+
+QUEUE_MAX = 10_000
+"""Requests that may wait; beyond it callers are told to come back."""
+BATCH_MAX = 256
+"""Requests committed together."""
+RETRY_AFTER_MS = 1_000
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Work inside a transaction, and whom to tell how it went."""
+
+    work: Callable[[Txn], Any]
+    answer: Future[Any]
+
+
+class Writer:
+    """Owns the writing side of a store: nobody else may open transactions on it.
+
+    `committed` and `ended` are called on the writer's thread: after each commit, and once when the
+    thread ends, with the error that ended it, if one did.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        committed: Callable[[], None],
+        ended: Callable[[BaseException | None], None],
+        queue_max: int = QUEUE_MAX,
+    ) -> None:
+        self._store = store
+        self._committed = committed
+        self._ended = ended
+        self._queue: queue.Queue[_Request | None] = queue.Queue(queue_max)
+        self._closed = threading.Event()
+        self._drained = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what waits, takes nothing more, and ends the thread."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._queue.put(None)
+        self._thread.join()
+
+    def waiting(self) -> int:
+        """How many requests wait; for metrics."""
+        return self._queue.qsize()
+
+    def post(self, work: Callable[[Txn], T]) -> Future[T]:
+        """Queues `work`; the future is answered after its commit.
+
+        Raises:
+            Refused: RESOURCE_EXHAUSTED when too much is waiting, UNAVAILABLE when closing.
+        """
+        answer: Future[T] = Future()
+        if self._closed.is_set():
+            raise Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, "the control plane is stopping")
+        try:
+            self._queue.put_nowait(_Request(work, answer))
+        except queue.Full:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.RESOURCE_EXHAUSTED,
+                f"more than {self._queue.maxsize} requests wait to be written",
+                retry_after_ms=RETRY_AFTER_MS,
+            ) from None
+        return answer
+
+    async def write(self, work: Callable[[Txn], T]) -> T:
+        """Does `work` in a transaction and waits for its commit."""
+        return await asyncio.wrap_future(self.post(work))
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            while (batch := self._take()) is not None:
+                self._commit(batch)
+        except BaseException as failure:
+            error = failure
+            _log.exception("the writer ended")
+        finally:
+            self._closed.set()
+            self._refuse_waiting()
+            self._ended(error)
+
+    def _take(self) -> list[_Request] | None:
+        """The requests that wait now, at least one; None when closed and drained."""
+        if self._drained or (first := self._queue.get()) is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH_MAX:
+            try:
+                request = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                self._drained = True
+                break
+            batch.append(request)
+        # Whoever gave up waiting before we began is not served; from here on nobody can.
+        return [request for request in batch if request.answer.set_running_or_notify_cancel()]
+
+    def _commit(self, batch: list[_Request]) -> None:
+        if not batch:
+            return
+        try:
+            outcomes = self._transact(batch)
+        except _BatchBroken:
+            for request in batch:
+                self._commit([request])
+            return
+        except Refused as refused:  # Another scheduler leads now: we must not go on.
+            self._fail(batch, refused)
+            raise
+        except Exception as failure:
+            self._fail(batch, failure)
+            return
+        self._committed()
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                request.answer.set_exception(outcome)
+            else:
+                request.answer.set_result(outcome)
+
+    def _transact(self, batch: list[_Request]) -> list[Any]:
+        """Commits what was not refused; answers and refusals, in order."""
+        outcomes: list[Any] = []
+        with self._store.transaction() as txn:
+            for request in batch:
+                try:
+                    with txn.savepoint():
+                        outcomes.append(request.work(txn))
+                except Refused as refused:
+                    outcomes.append(refused)
+                except Exception as failure:
+                    if len(batch) == 1:
+                        raise
+                    raise _BatchBroken from failure
+        return outcomes
+
+    def _fail(self, batch: list[_Request], failure: Exception) -> None:
+        if not isinstance(failure, Refused):
+            _log.error("a transaction failed", exc_info=failure)
+        for request in batch:
+            request.answer.set_exception(_as_refusal(failure))
+
+    def _refuse_waiting(self) -> None:
+        while True:
+            try:
+                request = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if request is not None and request.answer.set_running_or_notify_cancel():
+                stopping = "the control plane is stopping"
+                request.answer.set_exception(
+                    Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, stopping)
+                )
+
+
+class _BatchBroken(Exception):
+    """One of several requests failed in a way that is not a refusal."""
+
+
+def _as_refusal(failure: Exception) -> Exception:
+    """A database that fails is away, as far as callers are concerned; a bug stays a bug."""
+    if isinstance(failure, StoreFailed):
+        return Refused(
+            Code.UNAVAILABLE,
+            Reason.UNAVAILABLE,
+            "the store cannot be written now; nothing was changed",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
+    return failure
