@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, Field
@@ -58,7 +58,7 @@ class Context(Written):
     key: str = ""
     join_endpoint: Endpoint | None = None
     trust_domain: str = spiffe.DEFAULT_TRUST_DOMAIN
-    server: str = Field(default="control-plane", pattern="^(control-plane|host)$")
+    server: Literal["control-plane", "host"] = "control-plane"
     project: str = ""
 
 

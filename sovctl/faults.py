@@ -54,7 +54,8 @@ class Fault:
 
 
 def _path(loc: Sequence[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    named = (part for part in loc if part != "[key]")  # Pydantic's word for a mapping's key.
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named)
     return text.removeprefix(".") or "file"
 
 

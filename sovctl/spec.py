@@ -32,6 +32,7 @@ from sovctl.spec_values import (
     BYTES_ALLOWED,
     CPUS_ALLOWED,
     DURATION_ALLOWED,
+    contradiction,
     duration_ms,
     parse_bytes,
     parse_cpus,
@@ -58,7 +59,9 @@ _SIGNAL = re.compile(r"[A-Z0-9]{1,16}")
 _PROJECT = re.compile(r"[a-z0-9._-]+(?:/[a-z0-9._-]+){0,3}")
 
 
-def _matching(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
+def matching(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
+    """A check that text is of a pattern, refusing in people's words and not the pattern's."""
+
     def judge(value: str) -> str:
         if not pattern.fullmatch(value):
             raise refusal(value, allowed)
@@ -145,13 +148,13 @@ Names: TypeAlias = Annotated[
     AfterValidator(tuple),
 ]
 Country: TypeAlias = Annotated[
-    str, _matching(_COUNTRY, "two capital letters, an ISO 3166-1 country such as GB")
+    str, matching(_COUNTRY, "two capital letters, an ISO 3166-1 country such as GB")
 ]
 Countries: TypeAlias = Annotated[
     Sequence[Country], Field(max_length=LIST_MAX), AfterValidator(tuple)
 ]
 Variable: TypeAlias = Annotated[
-    str, _matching(_VARIABLE, "letters, digits and _, not beginning with a digit")
+    str, matching(_VARIABLE, "letters, digits and _, not beginning with a digit")
 ]
 Tier: TypeAlias = Literal["OFFICIAL", "SECRET", "TOP_SECRET"]
 Assurance: TypeAlias = Literal["DECLARED", "AUDITED", "ATTESTED", "MEASURED"]
@@ -185,9 +188,9 @@ class Resources(Written):
     @model_validator(mode="after")
     def _consistent(self) -> Resources:
         if self.max_nodes and self.max_nodes < self.nodes:
-            raise ValueError(f"max_nodes of at least nodes, which is {self.nodes}")
+            raise contradiction(f"max_nodes {self.max_nodes}", f"at least nodes, {self.nodes}")
         if self.tasks_per_node == "per_gpu" and self.gpus_per_node == 0:
-            raise ValueError("tasks_per_node: per_gpu only with gpus_per_node of at least 1")
+            raise contradiction("tasks_per_node per_gpu without GPUs", "per_gpu with GPUs")
         return self
 
 
@@ -227,7 +230,7 @@ class Output(Written):
 class SignalBeforeEnd(Written):
     """A signal some time ahead of the time limit."""
 
-    signal: Annotated[str, _matching(_SIGNAL, "a signal's name without SIG, such as USR1")]
+    signal: Annotated[str, matching(_SIGNAL, "a signal's name without SIG, such as USR1")]
     before: Duration
 
 
@@ -265,12 +268,12 @@ class JobSpec(Written):
 
     name: Annotated[
         str,
-        _matching(_NAME, f"up to {NAME_CHARS_MAX} letters, digits, '.', '_' and '-'"),
+        matching(_NAME, f"up to {NAME_CHARS_MAX} letters, digits, '.', '_' and '-'"),
     ]
     command: Command
     kind: Literal["batch", "service", "ray"] = "batch"
     project: (
-        Annotated[str, _matching(_PROJECT, "a project's path, such as trust-a/radiology")] | None
+        Annotated[str, matching(_PROJECT, "a project's path, such as trust-a/radiology")] | None
     ) = None
     working_dir: str | None = None
     env: Annotated[Mapping[Variable, str], Field(max_length=ENV_MAX)] = {}
@@ -297,7 +300,7 @@ class JobSpec(Written):
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if duration_ms(self.time_limit) < 1000:
-            raise ValueError("time_limit of at least 1s")
+            raise contradiction("a time_limit below a second", "at least 1s")
         return self
 
     @classmethod

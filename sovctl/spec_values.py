@@ -7,7 +7,7 @@ so that the fault reaches people with the path of its field.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import cast
@@ -18,12 +18,13 @@ DURATION_MAX = timedelta(days=3650)
 BYTES_MAX = 1 << 60
 BARE_BYTES_MIN = 1 << 20
 CPUS_MAX = 100_000
+LISTED_MAX = 10
 TEXT_CHARS_MAX = 64  # No quantity needs more to be written down.
 
 DURATION_ALLOWED = "a number with its unit, such as 90s, 4h, 1h30m or 5ms (us, ms, s, m, h, d)"
 BYTES_ALLOWED = "a size with its unit, such as 512GiB or 80GB (B, kB, MB, GB, TB, KiB, MiB, ...)"
 CPUS_ALLOWED = "a number of CPUs with at most three decimals, such as 8 or 0.5"
-PERCENT_ALLOWED = "a percentage from 0 to 100 with at most three decimals, such as 100 or 24.5"
+PERCENT_ALLOWED = "a percentage from 0 to 100 with at most three decimals, such as 100% or 24.5%"
 
 _DURATION_UNITS = {
     "us": timedelta(microseconds=1),
@@ -51,6 +52,19 @@ def refusal(found: object, allowed: str) -> PydanticCustomError:
         "found {found}, allowed {allowed}",
         {"found": shown(found), "allowed": allowed},
     )
+
+
+def contradiction(found: str, allowed: str) -> PydanticCustomError:
+    """A fault between several values; `found` is a phrase."""
+    return PydanticCustomError(
+        "not_allowed", "found {found}, allowed {allowed}", {"found": found, "allowed": allowed}
+    )
+
+
+def listed(names: Collection[str]) -> str:
+    """The first few of some names, for an error."""
+    first, rest = list(names)[:LISTED_MAX], len(list(names)) - LISTED_MAX
+    return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
 
 
 def shown(value: object) -> str:
@@ -140,7 +154,8 @@ def cpu_milli(cpus: int | str | Decimal) -> int:
 
 def parse_percent_milli(value: object) -> int:
     """Thousandths of a percent."""
-    return _parse_milli(value, PERCENT_ALLOWED, 100)
+    number = value.removesuffix("%") if isinstance(value, str) else value
+    return _parse_milli(number, PERCENT_ALLOWED, 100)
 
 
 def parse_gpu_milli(value: object) -> int:
