@@ -1,0 +1,97 @@
+"""Which word of the control plane counts, and what it changes in the journal. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from agent.site.state import Journal, Memory, Verdict, attempt_key
+from sovapi.v1 import sitelink_pb2 as sitelink
+from sovapi.v1.sitelink_pb2 import Desired, DesiredAttempt, Launch
+
+ATTEMPTS_MAX = 8192  # Rows of one site; more than a site of 2,000 nodes can run.
+RANKS_MAX = 65_536
+UNDESIRED_GRACE_MS = 10_000
+
+_JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_SLOT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+
+Refuse = Callable[[Launch], Verdict | None]
+
+
+def accepts(journal: Journal, desired: Desired) -> bool:
+    """Whether `desired` follows on what the journal holds. Everything else is old, or too early."""
+    return (
+        desired.epoch >= journal.epoch
+        and desired.from_generation <= journal.generation < desired.to_generation
+        and all(_JOB.fullmatch(row.job_id) and row.attempt >= 0 for row in desired.attempts)
+        and len(journal.rows) + len(desired.attempts) <= 2 * ATTEMPTS_MAX
+    )
+
+
+def accept(journal: Journal, desired: Desired, refuse: Refuse) -> Journal:
+    """The journal with `desired` in it. `refuse` judges each row that is new and to run.
+
+    A row that a full snapshot leaves out is not desired: what was to run is to stop, and its
+    launch is kept, for it says which ranks there may be.
+    """
+    assert accepts(journal, desired)
+    rows, memory = dict(journal.rows), dict(journal.memory)
+    told = {attempt_key(row.job_id, row.attempt): row for row in desired.attempts}
+    if desired.from_generation == 0:
+        for key in sorted(rows.keys() - told.keys()):
+            rows[key] = _no_longer_desired(rows[key])
+    for key in sorted(told):
+        row, known = told[key], rows.get(key)
+        if known is not None and known.generation >= row.generation:
+            continue
+        kept = row if row.HasField("launch") else _with_launch(row, known)
+        if kept.action == sitelink.DESIRED_ACTION_UNSPECIFIED:
+            continue
+        rows[key] = kept
+        if known is None and kept.action != sitelink.DESIRED_ACTION_FORGET:
+            verdict = faults(kept.launch) or (
+                refuse(kept.launch) if kept.action == sitelink.DESIRED_ACTION_RUN else None
+            )
+            memory[key] = Memory(unsure=journal.generation == 0, verdict=verdict)
+    return Journal(desired.epoch, desired.to_generation, rows, memory)
+
+
+def faults(launch: Launch) -> Verdict | None:
+    """What makes a launch impossible to carry out anywhere."""
+    found = ""
+    if not launch.nodes or not launch.command:
+        found = "launch: found no nodes or no command, allowed at least one of each"
+    elif len(launch.nodes) * max(1, launch.tasks_per_node) > RANKS_MAX:
+        found = f"launch: found more than {RANKS_MAX} ranks"
+    elif bad := sorted(n.slot for n in launch.nodes if not _SLOT.fullmatch(n.slot)):
+        found = f"launch.nodes.slot: found {bad[0][:80]!r}, allowed a slot's name"
+    elif len({node.slot for node in launch.nodes}) != len(launch.nodes):
+        found = "launch.nodes: found one slot twice, allowed each once"
+    if not found:
+        return None
+    return Verdict(sitelink.ATTEMPT_PHASE_FAILED_TO_START, "INVALID_ARGUMENT", found)
+
+
+def running_rows(rows: Mapping[str, DesiredAttempt]) -> frozenset[str]:
+    """The attempts that are to run."""
+    return frozenset(key for key, row in rows.items() if row.action == sitelink.DESIRED_ACTION_RUN)
+
+
+def _no_longer_desired(row: DesiredAttempt) -> DesiredAttempt:
+    if row.action == sitelink.DESIRED_ACTION_FORGET:
+        return row
+    changed = DesiredAttempt()
+    changed.CopyFrom(row)
+    changed.action = sitelink.DESIRED_ACTION_STOP
+    changed.stop_grace_ms = UNDESIRED_GRACE_MS
+    changed.stop_reason = "UNDESIRED"
+    return changed
+
+
+def _with_launch(row: DesiredAttempt, known: DesiredAttempt | None) -> DesiredAttempt:
+    kept = DesiredAttempt()
+    kept.CopyFrom(row)
+    if known is not None and row.action != sitelink.DESIRED_ACTION_FORGET:
+        kept.launch.CopyFrom(known.launch)
+    return kept

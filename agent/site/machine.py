@@ -1,0 +1,289 @@
+"""The site agent without sockets, disks or clocks: events in, instructions out.
+
+The caller's whole loop:
+
+    events = whatever arrived, or Tick() a few times a second
+    for instruction in machine.step(events, now_ms):
+        carry it out; its result, if it has one, is a later event
+
+`now_ms` counts on a clock that suspend does not stop. A step absorbs its events, reconciles once,
+and asks for what has to happen; nothing is adopted, launched or finally reported before the journal
+that says so is durable. Orders are repeated until what they ask for is seen: none need arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from agent.site import desired as rules
+from agent.site import events as ev
+from agent.site.ledger import Ledger
+from agent.site.nodes import Nodes
+from agent.site.reconcile import reconcile
+from agent.site.state import (
+    Archive,
+    Drop,
+    GiveUp,
+    Journal,
+    Memory,
+    Observed,
+    Progress,
+    Release,
+    Report,
+    Start,
+    StopRank,
+    Verdict,
+    attempt_of,
+)
+from agent.site.uplink import Uplink
+from sovapi.v1 import sitelink_pb2 as sitelink
+from sovapi.v1.sitelink_pb2 import AttemptReport, Launch
+
+ORDER_REPEAT_MS = 3_000
+LAUNCH_SETTLE_MS = 3_000  # After a launch the spools get this long to show its ranks.
+LAUNCH_PAUSE_MS_FIRST, LAUNCH_PAUSE_MS_MAX = 1_000, 30_000
+LAUNCHES_MAX = 64  # Under way at once.
+FIRST_LEASE_MS_MAX = 30_000  # A launch may arrive late; renewals count on the node's own clock.
+
+Judge = Callable[[Launch, Mapping[str, int] | None], Verdict | None]
+"""The guard: why this launch is refused. With the isolation of its nodes, once they are known."""
+
+Order = StopRank | Archive | Release
+
+
+@dataclass(slots=True)
+class _Try:
+    since_ms: int
+    tries: int = 0
+    not_before_ms: int = 0
+    failure: Verdict | None = None
+    retryable: bool = True
+
+
+class SiteMachine:
+    """One site's agent. `step` is the only mutator."""
+
+    def __init__(self, journal: Journal, *, judge: Judge, now_ms: int) -> None:
+        self._judge = judge
+        self._began_ms = now_ms
+        self._ledger = Ledger(journal)
+        self._nodes = Nodes()
+        self._uplink = Uplink(now_ms)
+        self._reservations: frozenset[str] | None = None
+        self._launching: set[str] = set()
+        self._tries: dict[str, _Try] = {}
+        self._ordered: dict[Order, int] = {}
+        self._out: list[ev.Instruction] = []
+
+    @property
+    def journal(self) -> Journal:
+        """What is durable."""
+        return self._ledger.durable
+
+    def lease_left_ms(self, now_ms: int) -> int:
+        """For how long leased work may run unless the control plane answers again."""
+        return self._uplink.lease_left_ms(now_ms)
+
+    def handle(self, event: ev.Event, now_ms: int) -> list[ev.Instruction]:
+        """A step with one event."""
+        return self.step((event,), now_ms)
+
+    def step(self, events: Sequence[ev.Event], now_ms: int) -> list[ev.Instruction]:
+        """Take in what happened; what to do about it, in this order."""
+        self._out = []
+        for event in events:  # 1. What happened.
+            self._absorb(event, now_ms)
+        self._track_progress(now_ms)
+        reports = self._act(now_ms)  # 2. What should be.
+        if (write := self._ledger.write_due(now_ms)) is not None:
+            self._out.append(write)  # 3. What must not be forgotten.
+        journal = self._ledger.durable  # 4. What the control plane should know.
+        said = (journal.epoch, journal.generation, reports, self._nodes.reports(), now_ms)
+        self._out.extend(self._uplink.say(*said))
+        self._check()
+        return self._out
+
+    def _absorb(self, event: ev.Event, now_ms: int) -> None:
+        match event:
+            case ev.Connected() | ev.Disconnected() | ev.HeartbeatAcked():
+                self._uplink.absorb(event, now_ms)
+            case ev.DesiredReceived():
+                self._accept(event)
+            case ev.NodeConnected() | ev.NodeDisconnected():
+                self._nodes.absorb(event, now_ms)
+                self._ordered = {o: at for o, at in self._ordered.items() if not _to(o, event.slot)}
+            case ev.SpoolReported() | ev.RuntimeChanged() | ev.NodeReported():
+                self._observe(event, now_ms)
+            case ev.NodePinged():
+                self._pong(event, now_ms)
+            case ev.LaunchFinished() | ev.Released() | ev.ReservationsSeen():
+                self._executor_said(event, now_ms)
+            case ev.Persisted() | ev.PersistFailed():
+                self._written(event, now_ms)
+            case ev.Tick():
+                pass
+            case _:
+                assert_never(event)
+
+    def _accept(self, event: ev.DesiredReceived) -> None:
+        if rules.accepts(self._ledger.proposed, event.desired):
+            accepted = rules.accept(
+                self._ledger.proposed, event.desired, lambda launch: self._judge(launch, None)
+            )
+            self._ledger.propose(accepted)
+        else:
+            self._uplink.say_generation()
+
+    def _observe(
+        self, event: ev.SpoolReported | ev.RuntimeChanged | ev.NodeReported, now_ms: int
+    ) -> None:
+        self._nodes.absorb(event, now_ms)
+        if isinstance(event, ev.SpoolReported):
+            for key in self._nodes.living(event):
+                boot_id = self._nodes.boot_id(event.slot)
+                self._ledger.learn_boot(attempt_of(key), event.slot, boot_id)
+
+    def _pong(self, event: ev.NodePinged, now_ms: int) -> None:
+        """Tell a node how long its leased attempts may run. Those forgotten are not renewed."""
+        left_ms = self._uplink.lease_left_ms(now_ms)
+        leased: dict[str, int] = {}
+        for key, row in self._ledger.durable.rows.items():
+            here = any(node.slot == event.slot for node in row.launch.nodes)
+            if left_ms > 0 and here and row.launch.leased:
+                leased[key] = left_ms
+        self._out.append(ev.SendPong(event.slot, event.sequence, leased))
+
+    def _written(self, event: ev.Persisted | ev.PersistFailed, now_ms: int) -> None:
+        self._ledger.written(event, now_ms)
+        if isinstance(event, ev.PersistFailed):
+            self._uplink.say_generation()
+            self._out.append(ev.Note(f"the journal cannot be written: {event.detail}"))
+
+    def _executor_said(
+        self, event: ev.LaunchFinished | ev.Released | ev.ReservationsSeen, now_ms: int
+    ) -> None:
+        held = self._reservations
+        match event:
+            case ev.ReservationsSeen():
+                self._reservations = event.keys
+            case ev.Released():
+                if event.ok and held is not None:
+                    self._reservations = held - {event.key}
+            case ev.LaunchFinished():
+                if held is not None and not event.refused:
+                    self._reservations = held | {event.key}  # However it ended, it may hold one.
+                self._launch_finished(event, now_ms)
+
+    def _launch_finished(self, event: ev.LaunchFinished, now_ms: int) -> None:
+        self._launching.discard(event.key)
+        attempt = self._tries.setdefault(event.key, _Try(now_ms))
+        attempt.tries += 1
+        if event.refused:
+            verdict = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, "GUARD_REFUSED", event.detail)
+            self._ledger.pronounce(event.key, verdict)
+        elif event.ok:
+            attempt.failure = None
+            attempt.not_before_ms = now_ms + LAUNCH_SETTLE_MS
+        else:
+            failed = sitelink.ATTEMPT_PHASE_FAILED_TO_START
+            attempt.failure = Verdict(failed, "START_FAILED", event.detail)
+            attempt.retryable = event.retryable
+            pause_ms = min(LAUNCH_PAUSE_MS_FIRST << min(attempt.tries, 16), LAUNCH_PAUSE_MS_MAX)
+            attempt.not_before_ms = now_ms + pause_ms
+
+    def _track_progress(self, now_ms: int) -> None:
+        running = rules.running_rows(self._ledger.durable.rows)
+        for key in running - self._tries.keys():
+            self._tries[key] = _Try(now_ms)
+        for key in self._tries.keys() - running - self._launching:
+            del self._tries[key]
+
+    def _observed(self, now_ms: int) -> Observed:
+        return Observed(
+            generation=self._ledger.durable.generation,
+            age_ms=now_ms - self._began_ms,
+            nodes=self._nodes.views(now_ms),
+            reservations=self._reservations,
+            launching=frozenset(self._launching),
+            memory=self._ledger.durable.memory,
+            progress={key: self._progress(key, t, now_ms) for key, t in self._tries.items()},
+        )
+
+    def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:
+        row = self._ledger.durable.rows.get(key)
+        leased = row is not None and row.launch.leased
+        lease_given = not leased or self._uplink.lease_left_ms(now_ms) > 0
+        return Progress(
+            waiting_ms=now_ms - attempt.since_ms,
+            tries=attempt.tries,
+            may_try=now_ms >= attempt.not_before_ms and lease_given,
+            failure=attempt.failure,
+            retryable=attempt.retryable,
+        )
+
+    def _act(self, now_ms: int) -> dict[str, AttemptReport]:
+        """Carry out what reconcile asks for; the reports it made."""
+        reports: dict[str, AttemptReport] = {}
+        orders: dict[Order, int] = {}
+        dropped: set[str] = set()
+        for action in reconcile(self._ledger.durable.rows, self._observed(now_ms)):
+            match action:
+                case StopRank() | Archive() | Release():
+                    orders[action] = self._order(action, now_ms)
+                case GiveUp():
+                    failed = sitelink.ATTEMPT_PHASE_FAILED_TO_START
+                    verdict = Verdict(failed, action.reason, action.detail)
+                    self._ledger.pronounce(action.key, verdict)
+                case Drop():
+                    dropped.add(action.key)
+                case Start():
+                    self._start(action.key, now_ms)
+                case Report():
+                    reports[action.key] = action.report
+        self._ordered = orders  # What is no longer asked for may be asked anew at once.
+        self._ledger.drop(frozenset(dropped))
+        return reports
+
+    def _order(self, order: Order, now_ms: int) -> int:
+        """Send an order unless it was sent just now; when it was last sent."""
+        sent_ms = self._ordered.get(order)
+        if sent_ms is not None and now_ms - sent_ms < ORDER_REPEAT_MS:
+            return sent_ms
+        self._out.append(order)
+        return now_ms
+
+    def _start(self, key: str, now_ms: int) -> None:
+        """Launch, once the guard agrees and it is durable that, and in which boots, we try."""
+        durable, proposed = self._ledger.durable, self._ledger.proposed
+        row, memory = durable.rows[key], durable.memory.get(key, Memory(unsure=True))
+        outdated = proposed.rows.get(key) is not row or proposed.memory.get(key) != memory
+        if len(self._launching) >= LAUNCHES_MAX or outdated:
+            return
+        isolation = {node.slot: self._nodes.isolation(node.slot) for node in row.launch.nodes}
+        if (refusal := self._judge(row.launch, isolation)) is not None:
+            self._ledger.pronounce(key, refusal)
+            return
+        boots = {slot: self._nodes.boot_id(slot) for slot in isolation} | dict(memory.boots)
+        if boots != memory.boots:
+            self._ledger.remember(key, replace(memory, boots=boots))
+            return
+        lease_ms = None
+        if row.launch.leased:
+            lease_ms = min(self._uplink.lease_left_ms(now_ms), FIRST_LEASE_MS_MAX)
+        self._launching.add(key)
+        self._out.append(ev.LaunchAttempt(key, row.launch, lease_ms, min(isolation.values())))
+
+    def _check(self) -> None:
+        """What must hold after every step."""
+        self._nodes.check()
+        assert len(self._launching) <= LAUNCHES_MAX
+        for key in self._launching:
+            memory = self._ledger.durable.memory.get(key)
+            assert memory is not None, f"{key} is being launched and was forgotten"
+            assert memory.boots, f"{key} was launched before that was durable"
+
+
+def _to(order: Order, slot: str) -> bool:
+    return not isinstance(order, Release) and order.slot == slot
