@@ -14,8 +14,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypedDict
 
-from agent.node import shim
+from agent.node.launcher import LEVELS, run_shim
 from agent.node.spool import UID_FIRST, UID_LAST, Phase, RankStatus, Rendezvous, Spool
 from agent.node.spool_files import boot_ms
 
@@ -31,7 +29,6 @@ BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 UNPACKED_BYTES_MAX = 1024 * 1024 * 1024
 BUNDLE_MEMBERS_MAX = 100_000
 BUNDLES_KEPT_MAX = 16
-SHIM_START_S = 20
 PORT_FIRST, PORT_LAST = (
     20_000,
     32_767,
@@ -52,7 +49,6 @@ RESERVED_NAMES = frozenset(
 RESERVED_PREFIXES = ("SOV_", "RAY_")
 
 FACTS_VARIABLE = "SOV_NODE_FACTS"  # In the raylet's environment: the path of the facts file.
-LEVELS = ("none", "pidns", "uid")
 
 
 class ExecutorError(Exception):
@@ -176,35 +172,12 @@ class Executor:
                 return _plain(self.spool.status(key))
         elif status.phase is not Phase.STARTING:
             return _plain(status)
-        self._run_shim(key)
+        run_shim(self.spool, key)
         return _plain(self.spool.status(key))
 
     def known(self) -> list[dict[str, object]]:
         """The status of every rank in the spool."""
         return [_plain(status) for status in self.spool.known()]
-
-    def _run_shim(self, key: str) -> None:
-        """A second shim for one key is harmless: only the first to bind its socket goes on."""
-        package = str(Path(__file__).resolve().parents[2])
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            shim.COMMAND,
-            package,
-            str(self.spool.home(key)),
-        ]
-        quiet = subprocess.DEVNULL
-        subprocess.run(
-            command,
-            env={},
-            stdin=quiet,
-            stdout=quiet,
-            stderr=quiet,
-            timeout=SHIM_START_S,
-            check=True,
-        )
 
     def _bundle(self, digest: str) -> Path:
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
@@ -252,22 +225,19 @@ class Executor:
         }
 
     def _uid(self, job: str, checkpoints: Path) -> int:
-        """The job's uid: that of its checkpoints from an earlier attempt, else derived from its
-        id.
+        """The job's uid: the owner of its checkpoints, else derived from its id, so that nodes
+        agree.
+
+        Never one that owns another job's checkpoints: those stay when their job's uid is free
+        again.
         """
         first, last = self.node.uid_first, self.node.uid_last
         owner = checkpoints.stat().st_uid
-        wanted = (
-            owner
-            if first <= owner <= last
-            else first + zlib.crc32(job.encode()) % (last - first + 1)
-        )
-        uid = self.spool.uid_for(job, wanted, first=first, last=last)
-        if first <= owner <= last and uid != owner:
-            raise ExecutorError(
-                f"job {job}: uid {owner} of its checkpoints is in use by another job here"
-            )
-        return uid
+        if not first <= owner <= last:
+            owner = first + zlib.crc32(job.encode()) % (last - first + 1)
+        with os.scandir(self.node.checkpoint_root) as folders:
+            others = {folder.stat().st_uid for folder in folders if folder.name != job}
+        return self.spool.uid_for(job, owner, avoid=others, first=first, last=last)
 
     def _environment(
         self, key: str, spec: RankSpec, work: Path, checkpoints: Path
@@ -344,28 +314,26 @@ def unpack(bundle: IO[bytes], target: Path) -> None:
     Checked here and again by tarfile's own `data` filter, before a byte of a member is written.
     """
     total = 0
-    with tarfile.open(fileobj=bundle, mode="r:*") as archive:
-        for count, member in enumerate(archive):
-            path = PurePosixPath(member.name)
-            total += member.size
-            if not (member.isreg() or member.isdir()):
-                raise ExecutorError(
-                    f"bundle member {member.name!r}: only files and directories are allowed"
-                )
-            if (
-                path.is_absolute()
-                or ".." in path.parts
-                or "\\" in member.name
-                or "\0" in member.name
-            ):
-                raise ExecutorError(
-                    f"bundle member {member.name!r}: want a relative path without '..'"
-                )
-            if count >= BUNDLE_MEMBERS_MAX:
-                raise ExecutorError(f"bundle has more than {BUNDLE_MEMBERS_MAX} members")
-            if total > UNPACKED_BYTES_MAX:
-                raise ExecutorError(f"bundle unpacks to more than {UNPACKED_BYTES_MAX} bytes")
-            archive.extract(member, target, filter="data")
+    try:
+        with tarfile.open(fileobj=bundle, mode="r:") as archive:
+            for count, member in enumerate(archive):
+                total += member.size
+                _check_member(member, count, total)
+                archive.extract(member, target, filter="data")
+    except tarfile.TarError as error:
+        raise ExecutorError(f"bundle is not a tar archive we can read: {error}") from error
+
+
+def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int) -> None:
+    path, named = PurePosixPath(member.name), f"bundle member {member.name!r}"
+    if not (member.isreg() or member.isdir()):
+        raise ExecutorError(f"{named}: only files and directories are allowed")
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+        raise ExecutorError(f"{named}: want a relative path without '..'")
+    if count >= BUNDLE_MEMBERS_MAX:
+        raise ExecutorError(f"bundle has more than {BUNDLE_MEMBERS_MAX} members")
+    if total_bytes > UNPACKED_BYTES_MAX:
+        raise ExecutorError(f"bundle unpacks to more than {UNPACKED_BYTES_MAX} bytes")
 
 
 def _give(folder: Path, uid: int) -> None:

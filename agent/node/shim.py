@@ -194,7 +194,7 @@ def run_rank(spec: dict[str, Any], output: int, report: int, own_session: int) -
             confine.die_with_parent()
         os.chdir(spec["cwd"])
     except (OSError, ValueError, KeyError) as error:
-        os.write(report, json.dumps({"failed": f"rank set-up: {error}"}).encode())
+        tell(report, {"failed": f"rank set-up: {error}"})
         os._exit(125)
     try:
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (no shell: it is the point)
@@ -204,6 +204,11 @@ def run_rank(spec: dict[str, Any], output: int, report: int, own_session: int) -
         os._exit(127 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else 126)
 
 
+def tell(report: int, doc: dict[str, Any]) -> None:
+    """A line for the shim. Rank and init both may write; the first line counts."""
+    os.write(report, json.dumps(doc).encode() + b"\n")
+
+
 def reap_until_over(rank: int, report: int) -> NoReturn:
     """Wait for the rank, reaping strays; end with it. In a namespace the kernel then kills the
     rest.
@@ -211,7 +216,7 @@ def reap_until_over(rank: int, report: int) -> NoReturn:
     while True:
         pid, status = os.wait()
         if pid == rank:
-            os.write(report, json.dumps({"status": status}).encode())
+            tell(report, {"status": status})
             os._exit(0)
 
 
@@ -233,7 +238,7 @@ def run_init(spec: dict[str, Any], go: int, output: int, report: int) -> NoRetur
         session_read, session_write = os.pipe()
         rank = os.fork()
     except (OSError, KeyError) as error:
-        os.write(report, json.dumps({"failed": f"isolation {spec['isolation']}: {error}"}).encode())
+        tell(report, {"failed": f"isolation {spec['isolation']}: {error}"})
         os._exit(1)
     if rank == 0:
         run_rank(spec, output, report, session_write)
@@ -381,24 +386,36 @@ class Shim:
                 confine.send(pid, signal.SIGKILL)
             time.sleep(KILL_POLL_S)
 
-    def finish(self) -> dict[str, Any]:
-        """Reap the tree, close the log, and say how it ended.
+    def abort(self) -> None:
+        """End the tree after an error of our own."""
+        if self.init:
+            self.kill_all()
+            confine.send(self.init, signal.SIGKILL)
+            self.reap()
+
+    def reap(self) -> None:
+        """Wait for the init, and for all that outlived it.
 
         PID 1 is reaped only after its whole namespace is gone. At `none` what outlived the rank is
         now ours, as its subreaper, and is killed here.
         """
         os.waitpid(self.init, 0)
+        self.init = 0  # From here on its number may be another's.
         while self.spec["isolation"] == "none" and (below := confine.descendants(os.getpid())):
             for pid in below:
                 confine.send(pid, signal.SIGKILL)
             time.sleep(KILL_POLL_S)
             self.read_log(DRAIN_READS)
             reap_strays()
+
+    def finish(self) -> dict[str, Any]:
+        """Reap the tree, close the log, and say how it ended."""
+        self.reap()
         while self.read_log(DRAIN_READS) and self.pending():
             pass
         self.log.close()
         said = os.read(self.report, ORDER_BYTES)
-        answer: dict[str, Any] = json.loads(said) if said else {}
+        answer: dict[str, Any] = json.loads(said.splitlines()[0]) if said else {}
         ended = {
             **self.started,
             "ended_boot_ms": boot_ms(),
@@ -483,18 +500,14 @@ def keep_rank(ready: int) -> None:
         shim.watch()
         record = shim.finish()
     except Exception as error:  # Whatever went wrong, the tree ends and the end is recorded.
-        if shim is not None and shim.init:
-            shim.kill_all()
-            confine.send(shim.init, signal.SIGKILL)
         now = {"ended_boot_ms": boot_ms(), "ended_wall_ms": wall_ms(), "boot_id": boot_id()}
         why = f"shim: {type(error).__name__}: {error}"
         record = {"code": None, "signal": None, "cause": "infrastructure", "detail": why, **now}
-        if shim is not None and shim.init:
-            os.waitpid(shim.init, 0)  # In a namespace: until all of it is gone.
+        if shim is not None:
+            shim.abort()
             record |= shim.started
-    for (
-        fd
-    ) in locks:  # Before the record: who reads it may start the next rank on these GPUs at once.
+    # Before the record: who reads it may start the next rank on these GPUs at once.
+    for fd in locks:
         os.close(fd)
     record_end(record)
 

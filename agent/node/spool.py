@@ -31,7 +31,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -344,29 +344,32 @@ class Spool:
     # Users.
 
     def uid_for(
-        self, job: str, preferred: int, *, first: int = UID_FIRST, last: int = UID_LAST
+        self,
+        job: str,
+        preferred: int,
+        *,
+        avoid: Set[int] = frozenset(),
+        first: int = UID_FIRST,
+        last: int = UID_LAST,
     ) -> int:
         """The uid of a job on this node, the same until its last rank is archived.
 
         Begins at `preferred` (derived from the job, so that nodes agree) and takes the next free
-        one; the making of the link is the swap.
+        one that is not to be avoided; the making of the link is the swap.
         """
-        span = last - first + 1
-        held = {
-            os.readlink(self.root / "uid" / name): int(name)
-            for name in os.listdir(self.root / "uid")
-        }
+        folder, span = self.root / "uid", last - first + 1
+        held = {os.readlink(folder / name): int(name) for name in os.listdir(folder)}
         if job in held and first <= held[job] <= last:
             return held[job]
         for step in range(span):
             uid = first + (preferred - first + step) % span
-            try:
-                os.symlink(job, self.root / "uid" / str(uid))
-            except FileExistsError:
-                if os.readlink(self.root / "uid" / str(uid)) == job:
-                    return uid
+            if uid in avoid:
                 continue
-            return uid
+            with contextlib.suppress(FileExistsError):
+                os.symlink(job, folder / str(uid))
+                return uid
+            if os.readlink(folder / str(uid)) == job:
+                return uid
         raise SpoolError(f"all {span} uids from {first} to {last} are taken")
 
     def _release_uid(self, job: str) -> None:

@@ -143,7 +143,7 @@ class RayDriverProcess:
     """
 
     def __init__(self, config: Mapping[str, object], *, environment: Mapping[str, str]) -> None:
-        """`config` is the driver's (see `ray_driver.Config`); `environment` is all it gets to
+        """`config` is the driver's (see `ray_driver`); `environment` is all it gets to
         see.
         """
         self._config = dict(config)

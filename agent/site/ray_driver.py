@@ -1,6 +1,7 @@
 """The site's Ray driver: the only importer of ray, a process of its own, stateless.
 
-Reads one line of JSON with its configuration, then one call a line; answers one line a call, in any
+Reads one line of JSON with its configuration (`address` of the head, optionally `reserve_ms`, how
+long to wait for nodes), then one call a line; answers one line a call, in any
 order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray does not); the site
 agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
 executor `executor/<node>`. Ends when its input does.
@@ -37,7 +38,7 @@ from agent.site import executor as port
 NAMESPACE = "sov"
 THREADS = 16  # Calls served at once.
 EXECUTOR_CALLS = 64  # Calls one executor serves at once.
-RESERVE_S = 20.0
+RESERVE_MS = 20_000  # Unless the configuration says otherwise.
 STEP_S = 45.0  # Preparing or starting all ranks of a gang, an executor's restart included.
 ATTEMPT_S = 25.0  # One try of it, above the time a shim is given to come up.
 RETRY_PAUSE_S = 0.3
@@ -75,7 +76,8 @@ def boot_ms() -> int:
 class Driver:
     """What the calls do. Thread-safe; holds nothing but handles that can be had again."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve_ms: int) -> None:
+        self._reserve_ms = reserve_ms
         self._executors: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -114,7 +116,7 @@ class Driver:
         key = str(order["key"])
         try:
             ranks = ranks_of(order)
-            reserve(order, ranks)
+            reserve(order, ranks, self._reserve_ms)
             prepared = self._prepare(order, ranks)
             self._deliver_bundle(order, ranks, prepared)
             self._start(order, params["given_boot_ms"], ranks, prepared)
@@ -319,7 +321,7 @@ def rank_spec(
     }
 
 
-def reserve(order: Mapping[str, Any], ranks: Sequence[Rank]) -> None:
+def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> None:
     """Hold the order's nodes under its key, all or nothing; a group that exists is the one we want.
 
     A group that this call made and that cannot be had in time is given back. One from before is
@@ -344,11 +346,11 @@ def reserve(order: Mapping[str, Any], ranks: Sequence[Rank]) -> None:
         except RaySystemError as error:
             if "already exists" not in str(error) or (group := find_group(key)) is None:
                 raise Failed(port.REASON_PLACEMENT, first_line(error), retryable=True) from error
-    if not group.wait(RESERVE_S):
+    if not group.wait(wait_ms / 1000):
         if made:
             remove_placement_group(group)
         named = ", ".join(node for _, node in places)
-        detail = f"no reservation on {named} in {RESERVE_S:.0f} s: busy, or no such live raylet"
+        detail = f"no reservation on {named} in {wait_ms} ms: busy, or no such live raylet"
         raise Failed(port.REASON_PLACEMENT, detail, retryable=True)
 
 
@@ -453,7 +455,7 @@ def main() -> None:
     cast("Any", ray).init(
         address=config["address"], namespace=NAMESPACE, log_to_driver=False, configure_logging=False
     )
-    driver = Driver()
+    driver = Driver(int(config.get("reserve_ms", RESERVE_MS)))
     driver.warm()
     Watch().start()
     send({"ready": os.getpid()})

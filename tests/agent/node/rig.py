@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.node import shim
+from agent.node.launcher import run_shim
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 
 DEADLINE_S = 60  # Generous: a busy machine may be slow, but nothing here waits for time to pass.
-REPOSITORY = Path(__file__).resolve().parents[3]
 AS_ROOT = os.geteuid() == 0
 LEVELS = ("none", "pidns", "uid") if AS_ROOT else ("none",)
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="namespaces and users need root")
@@ -81,12 +78,7 @@ class Site:
 
     def run_shim(self, key: str) -> None:
         """Start a shim for a key, as the executor does."""
-        home = str(self.spool.home(key))
-        command = [sys.executable, "-I", "-S", "-c", shim.COMMAND, str(REPOSITORY), home]
-        quiet = subprocess.DEVNULL
-        subprocess.run(
-            command, env={}, stdin=quiet, stdout=quiet, stderr=quiet, check=True, timeout=60
-        )
+        run_shim(self.spool, key)
 
     def start(self, key: str, argv: list[str], level: str = "none", **more: object) -> None:
         """Prepare, open the gate, run."""

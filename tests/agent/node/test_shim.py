@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -237,7 +238,8 @@ def test_a_log_over_its_limit_keeps_the_beginning_and_the_end(site: Site) -> Non
 @needs_root
 def test_a_full_disk_costs_log_lines_and_nothing_else(site: Site) -> None:
     small = site.root / "spool"
-    assert os.system(f"mount -t tmpfs -o size=600k,mode=0711 none {small}") == 0
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0711", "none", str(small)]
+    subprocess.run(mount, check=True)
     try:
         site.spool = type(site.spool)(small)
         site.start(KEY, shell("head -c 2000000 /dev/zero; echo done; exit 8"))
@@ -245,7 +247,7 @@ def test_a_full_disk_costs_log_lines_and_nothing_else(site: Site) -> None:
         assert (end.exit_code, end.cause) == (8, Cause.EXIT)
         assert 0 < end.log_bytes < 600_000
     finally:
-        assert os.system(f"umount -l {small}") == 0
+        subprocess.run(["umount", "-l", str(small)], check=True)
     site.spool = type(site.spool)(small)
 
 
@@ -298,6 +300,27 @@ def test_an_isolation_that_fails_is_infrastructure_and_nothing_runs(site: Site) 
     assert (end.exit_code, end.cause) == (None, Cause.INFRASTRUCTURE)
     assert "isolation uid" in end.detail
     assert site.log(KEY) == ""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_work_directory_that_cannot_be_entered_is_infrastructure(site: Site, level: str) -> None:
+    absent = str(site.root / "absent")
+    site.start(KEY, shell("echo ran"), level, cwd=absent, keep=[])
+    end = site.end(KEY)
+    assert (end.exit_code, end.cause) == (None, Cause.INFRASTRUCTURE)
+    assert absent in end.detail
+    assert site.log(KEY) == ""
+
+
+@needs_root
+def test_a_work_directory_of_another_user_is_infrastructure(site: Site) -> None:
+    home = site.prepare(KEY, shell("echo ran"), "uid")
+    os.chown(home / "work", 0, 0)
+    assert site.spool.open_gate(KEY)
+    site.run_shim(KEY)
+    end = site.end(KEY)
+    assert (end.exit_code, end.cause) == (None, Cause.INFRASTRUCTURE)
+    assert "Permission denied" in end.detail
 
 
 def test_a_broken_spec_is_recorded_as_infrastructure(site: Site) -> None:

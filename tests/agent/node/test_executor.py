@@ -1,0 +1,312 @@
+"""The executor without Ray: what a rank gets to see, and that starting again starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.node.executor import (
+    Executor,
+    ExecutorError,
+    NodeFacts,
+    RankSpec,
+    read_facts,
+    unpack,
+    write_facts,
+)
+from agent.node.spool import Cause, Phase, SpoolError, boot_ms
+from tests.agent.node.rig import LEVELS, Site, needs_root
+
+KEY = "job-a.1.0"
+
+
+@pytest.fixture
+def facts(site: Site) -> NodeFacts:
+    return NodeFacts(
+        spool=str(site.spool.root),
+        address="127.0.0.1",
+        runtime_dir="/opt/absent",
+        checkpoint_root=str(site.root / "checkpoints"),
+        level=LEVELS[-1],
+    )
+
+
+@pytest.fixture
+def executor(facts: NodeFacts) -> Executor:
+    return Executor(facts)
+
+
+def spec(text: str = "env | sort", **more: object) -> RankSpec:
+    made: RankSpec = {
+        "job_id": "job-a",
+        "attempt": 1,
+        "rank": 0,
+        "local_rank": 0,
+        "node_rank": 0,
+        "world_size": 2,
+        "local_world_size": 1,
+        "num_nodes": 2,
+        "gpus_per_node": 2,
+        "gpus": [5, 3],
+        "master_address": "127.0.0.9",
+        "master_port": 20_009,
+        "argv": ["/bin/sh", "-c", text],
+        "env": {},
+        "bundle_digest": None,
+        "isolation": LEVELS[-1],
+        "grace_ms": 1000,
+        "lease_until_ms": None,
+        "time_limit_ms": None,
+        "signal_before_end": None,
+    }
+    made.update(more)  # type: ignore[typeddict-item]
+    return made
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+def install(executor: Executor, content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    half = len(content) // 2
+    executor.put_bundle(digest, half, content[half:])
+    executor.put_bundle(digest, 0, content[:half])
+    executor.seal_bundle(digest)
+    return digest
+
+
+def test_a_rank_gets_exactly_the_environment_that_is_documented(
+    site: Site, executor: Executor
+) -> None:
+    executor.prepare(KEY)
+    mine = {"EPOCHS": "3", "RANK": "9", "SOV_JOB_ID": "x", "RAY_ADDRESS": "y", "LANG": "de_DE"}
+    executor.start(KEY, spec(env=mine))
+    site.end(KEY)
+    found = dict(line.split("=", 1) for line in site.log(KEY).splitlines())
+    work = str(site.spool.home(KEY) / "work")
+    assert found == {
+        "PATH": "/opt/absent/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": work,
+        "PWD": work,
+        "LANG": "de_DE",
+        "PYTHONUNBUFFERED": "1",
+        "EPOCHS": "3",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.9",
+        "MASTER_PORT": "20009",
+        "CUDA_VISIBLE_DEVICES": "3,5",
+        "SOV_JOB_ID": "job-a",
+        "SOV_ATTEMPT": "1",
+        "SOV_NODE_RANK": "0",
+        "SOV_NUM_NODES": "2",
+        "SOV_GPUS_PER_NODE": "2",
+        "SOV_CHECKPOINT_DIR": str(site.root / "checkpoints" / "job-a"),
+        "SOV_RANK_KEY": KEY,
+    }
+
+
+def test_without_gpus_the_rank_is_told_that_it_has_none(site: Site, executor: Executor) -> None:
+    executor.prepare(KEY)
+    executor.start(KEY, spec(gpus=[]))
+    site.end(KEY)
+    assert "CUDA_VISIBLE_DEVICES=\n" in site.log(KEY)
+
+
+def test_starting_again_starts_nothing(site: Site, executor: Executor) -> None:
+    executor.prepare(KEY)
+    first = executor.start(KEY, spec("echo ran; sleep 1000"))
+    again = Executor(executor.node).start(KEY, spec("echo ran twice"))
+    assert (first["phase"], again["phase"]) == ("running", "running")
+    assert first["started_boot_ms"] == again["started_boot_ms"]
+    site.spool.stop(KEY, 0)
+    site.end(KEY)
+    assert executor.start(KEY, spec("echo ran thrice"))["cause"] == "stop"
+    assert site.log(KEY) == "ran\n"
+
+
+def test_a_start_cut_off_after_its_gate_is_completed_by_the_next(
+    site: Site, executor: Executor
+) -> None:
+    site.prepare(KEY, ["/bin/sh", "-c", "echo first"])
+    site.spool.open_gate(KEY)
+    executor.start(KEY, spec("echo second"))
+    site.end(KEY)
+    assert site.log(KEY) == "first\n"
+
+
+def test_a_key_that_was_given_up_is_not_started(site: Site, executor: Executor) -> None:
+    executor.prepare(KEY)
+    site.spool.stop(KEY, 0)
+    assert executor.start(KEY, spec())["cause"] == "never_started"
+    assert site.spool.status(KEY).cause is Cause.NEVER_STARTED
+
+
+def test_preparing_again_offers_the_same_and_neighbours_get_other_ports(
+    executor: Executor,
+) -> None:
+    first = executor.prepare(KEY)
+    again = executor.prepare(KEY)
+    other = executor.prepare("job-b.1.0")
+    assert (first["address"], first["port"]) == (again["address"], again["port"])
+    assert other["port"] != first["port"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        pytest.param(
+            {"isolation": "container"}, "this node reaches", id="more isolation than here"
+        ),
+        pytest.param({"lease_until_ms": 1}, "lease lapsed", id="a lease that has lapsed"),
+        pytest.param({"bundle_digest": "../x"}, "64 hexadecimal", id="a digest that is a path"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_and_leaves_the_key_unstarted(
+    site: Site, executor: Executor, more: dict[str, object], message: str
+) -> None:
+    executor.prepare(KEY)
+    with pytest.raises(ExecutorError, match=message):
+        executor.start(KEY, spec("true", **more))
+    assert site.spool.status(KEY).phase is Phase.PREPARED
+
+
+def test_a_rank_that_was_not_prepared_is_refused(executor: Executor) -> None:
+    with pytest.raises(ExecutorError, match="not prepared"):
+        executor.start(KEY, spec())
+
+
+def test_an_archived_rank_is_not_prepared_again(site: Site, executor: Executor) -> None:
+    executor.prepare(KEY)
+    site.spool.stop(KEY, 0)
+    site.spool.archive(KEY)
+    with pytest.raises(SpoolError, match="never runs again"):
+        executor.prepare(KEY)
+
+
+def test_a_bundle_in_parts_is_unpacked_for_the_rank_alone(site: Site, executor: Executor) -> None:
+    content = tar((member("train.sh"), b"echo trained; touch mine"), (member("a/b.txt"), b"x"))
+    digest = install(executor, content)
+    assert executor.prepare(KEY, digest)["has_bundle"]
+    executor.start(KEY, spec("sh train.sh; cat a/b.txt; touch a/c", bundle_digest=digest))
+    assert site.end(KEY).exit_code == 0
+    assert site.log(KEY) == "trained\nx"
+    assert (site.spool.home(KEY) / "work" / "mine").exists()
+
+
+def test_a_missing_bundle_is_asked_for(executor: Executor) -> None:
+    assert not executor.prepare(KEY, "0" * 64)["has_bundle"]
+
+
+def test_a_bundle_that_is_not_what_its_digest_says_is_refused(executor: Executor) -> None:
+    executor.put_bundle("0" * 64, 0, b"hello")
+    with pytest.raises(ExecutorError, match="has digest 2cf24d"):
+        executor.seal_bundle("0" * 64)
+    assert not executor.prepare(KEY, "0" * 64)["has_bundle"]
+
+
+def test_a_bundle_over_the_limit_is_refused_at_once(executor: Executor) -> None:
+    with pytest.raises(ExecutorError, match="at most 268435456"):
+        executor.put_bundle("0" * 64, 256 * 1024 * 1024, b"x")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        pytest.param(member("/etc/x"), "relative path", id="an absolute path"),
+        pytest.param(member("a/../../x"), "relative path", id="a path that climbs"),
+        pytest.param(member("l", tarfile.SYMTYPE, "/etc"), "only files", id="a symbolic link"),
+        pytest.param(member("l", tarfile.LNKTYPE, "ok"), "only files", id="a hard link"),
+        pytest.param(member("d", tarfile.CHRTYPE), "only files", id="a device"),
+        pytest.param(member("f", tarfile.FIFOTYPE), "only files", id="a pipe"),
+    ],
+)
+def test_a_bundle_with_anything_but_plain_relative_files_is_refused(
+    tmp_path: Path, bad: tarfile.TarInfo, message: str
+) -> None:
+    with pytest.raises(ExecutorError, match=message):
+        unpack(io.BytesIO(tar((member("ok"), b"fine"), (bad, b""))), tmp_path)
+
+
+def test_a_bundle_that_claims_an_absurd_size_is_refused_before_it_is_written(
+    tmp_path: Path,
+) -> None:
+    huge = member("huge")
+    huge.size = 1 << 40
+    with pytest.raises(ExecutorError, match="unpacks to more"):
+        unpack(io.BytesIO(huge.tobuf()), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x00\xff" * 700, b"PK\x03\x04 not a tar"])
+def test_junk_for_a_bundle_is_refused(tmp_path: Path, junk: bytes) -> None:
+    with pytest.raises(ExecutorError, match="not a tar"):
+        unpack(io.BytesIO(junk), tmp_path)
+
+
+@needs_root
+def test_a_job_has_one_uid_and_no_two_live_jobs_share_one(site: Site, executor: Executor) -> None:
+    keys = {"job-a": ["job-a.1.0", "job-a.1.1", "job-a.2.0"], "job-b": ["job-b.1.0"]}
+    uids: dict[str, set[str]] = {}
+    for job, its_keys in keys.items():
+        for key in its_keys:
+            executor.prepare(key)
+            executor.start(key, spec("id -u; touch $SOV_CHECKPOINT_DIR/$SOV_RANK_KEY", job_id=job))
+            assert site.end(key).exit_code == 0
+            uids.setdefault(job, set()).add(site.log(key).strip())
+    assert {job: len(found) for job, found in uids.items()} == {"job-a": 1, "job-b": 1}
+    assert uids["job-a"] != uids["job-b"]
+    assert sorted(os.listdir(site.root / "checkpoints" / "job-a")) == keys["job-a"]
+
+
+@needs_root
+def test_checkpoints_outlive_the_attempt_and_stay_their_jobs(site: Site, facts: NodeFacts) -> None:
+    narrow = replace(facts, uid_first=230_000, uid_last=230_001)
+    executor = Executor(narrow)  # The two jobs want the same uid of only two.
+    executor.prepare(KEY)
+    executor.start(KEY, spec("echo kept > $SOV_CHECKPOINT_DIR/state"))
+    site.end(KEY)
+    site.spool.archive(KEY)
+    executor.prepare("job-b.1.0")
+    executor.start("job-b.1.0", spec(f"cat {site.root}/checkpoints/job-a/state", job_id="job-b"))
+    site.end("job-b.1.0")
+    assert "kept" not in site.log("job-b.1.0")
+    executor.prepare("job-a.2.0")
+    executor.start("job-a.2.0", spec("cat $SOV_CHECKPOINT_DIR/state"))
+    site.end("job-a.2.0")
+    assert site.log("job-a.2.0") == "kept\n"
+
+
+def test_facts_come_back_as_they_were_written(tmp_path: Path, facts: NodeFacts) -> None:
+    write_facts(tmp_path / "facts.json", facts)
+    assert read_facts(tmp_path / "facts.json") == facts
+
+
+def test_answers_are_plain_enough_for_json(site: Site, executor: Executor) -> None:
+    executor.prepare(KEY)
+    executor.start(KEY, spec("true", lease_until_ms=boot_ms() + 60_000))
+    site.end(KEY)
+    assert json.loads(json.dumps(executor.known()))[0]["cause"] == "exit"
+    assert json.loads(json.dumps(executor.ping()))["pid"] == os.getpid()

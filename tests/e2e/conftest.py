@@ -1,0 +1,67 @@
+"""One real Ray cell of two nodes, with logical GPUs, for all end-to-end tests of a session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.node.executor import NodeFacts, write_facts
+from agent.node.spool import Phase, Spool
+from deploy.local.ray_cell import CellNode, RayCell
+from tests.agent.node.rig import LEVELS, wait_until
+
+SLOTS = ("n0", "n1")
+GPUS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCell:
+    """A running cell and what its nodes keep."""
+
+    cell: RayCell
+    root: Path
+
+    def spool(self, slot: str) -> Spool:
+        """The spool of a node."""
+        return Spool(self.root / slot / "spool")
+
+
+@pytest.fixture(scope="session")
+def ray_cell() -> Iterator[LocalCell]:
+    """The cell; whatever still runs in its spools at the end is stopped with it."""
+    root = Path(tempfile.mkdtemp(prefix="sov-"))
+    root.chmod(0o711)
+    subnet = 1 + os.getpid() % 254
+    nodes: list[CellNode] = []
+    for number, slot in enumerate(SLOTS, 1):
+        (root / slot).mkdir(mode=0o711)
+        facts = NodeFacts(
+            spool=str(root / slot / "spool"),
+            address=f"127.0.{subnet}.{number}",
+            runtime_dir="/usr",
+            checkpoint_root=str(root / "checkpoints"),
+            hide=(str(root / "ray"),),
+            level=LEVELS[-1],
+        )
+        write_facts(root / slot / "facts.json", facts)
+        nodes.append(CellNode(slot, GPUS, root / slot / "facts.json"))
+    made = LocalCell(RayCell(root / "ray", nodes, subnet=subnet), root)
+    made.cell.start()
+    try:
+        yield made
+    finally:
+        made.cell.stop()
+        for slot in SLOTS:
+            spool = made.spool(slot)
+            for status in spool.known():
+                wait_until(
+                    lambda spool=spool, key=status.key: spool.stop(key, 0).phase is Phase.OVER,
+                    f"the end of {status.key}",
+                )
+        shutil.rmtree(root)
