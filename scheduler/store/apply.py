@@ -1,0 +1,118 @@
+"""The writer trusts nobody: a plan is held against the tables as they are, and commits as one.
+
+Every placement is checked again; what no longer holds is dropped, and its job, still queued, is
+planned again rather than retried. For the rest, state, audit, outbox and change log move in the
+transaction that the caller holds, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scheduler.model.fleet import Site
+from scheduler.model.ids import SiteId
+from scheduler.model.job import JobState, Placement
+from scheduler.model.plan import Plan
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import FactKey, Permit
+from scheduler.store import leaves
+from scheduler.store.records import AttemptRow, JobRow
+from scheduler.store.standing import Standing, standing_of
+from scheduler.store.store import Txn
+
+PLACEMENTS_MAX = 100_000
+"""Most placements of one plan: far above the planner's budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A placement that was dropped, and why."""
+
+    placement: Placement
+    denial: Denial
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a plan."""
+
+    kept: tuple[Placement, ...]
+    stale: tuple[Stale, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A placement that holds, with what its leaf tells."""
+
+    row: JobRow
+    placement: Placement
+    permit: Permit
+
+
+def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
+    """Commits what still holds of `plan`."""
+    assert len(plan.placements) <= PLACEMENTS_MAX, f"a plan of {len(plan.placements)} placements"
+    standing = standing_of(txn, plan.placements, now_ms)
+    kept: list[_Kept] = []
+    stale: list[Stale] = []
+    for placement in plan.placements:
+        denial = standing.fault(placement)
+        if denial is not None:
+            stale.append(Stale(placement, denial))
+            continue
+        permit = standing.verdict(placement)
+        assert isinstance(permit, Permit), "what residency denies does not hold"
+        kept.append(_Kept(standing.jobs[placement.key.job], placement, permit))
+        standing.take(placement)
+    _commit(txn, standing, kept, now_ms)
+    return Applied(tuple(k.placement for k in kept), tuple(stale))
+
+
+def _commit(txn: Txn, standing: Standing, kept: Sequence[_Kept], now_ms: int) -> None:
+    """State, outbox and audit of placements that hold."""
+    countries = {site.id: country_of(site) for site in standing.sites.values()}
+    digests: dict[SiteId, str] = {
+        site: leaves.facts_digest(standing.sites[site])
+        for site in sorted({k.placement.site for k in kept})
+    }
+    txn.attempts.add(
+        [
+            (k.row.tenant, _attempt(k, countries[k.placement.site], now_ms), k.placement)
+            for k in kept
+        ]
+    )
+    txn.jobs.save_placed([k.row for k in kept])
+    txn.outbox.run([(k.placement.site, k.placement.key) for k in kept])
+    for k in kept:
+        leaves.placed(
+            txn.audit,
+            k.row,
+            k.placement,
+            country=countries[k.placement.site],
+            facts_digest=digests[k.placement.site],
+            relied_on=k.permit.relied_on,
+            policy_revision=standing.policy.revision,
+            now_ms=now_ms,
+        )
+
+
+def _attempt(kept: _Kept, country: str, now_ms: int) -> AttemptRow:
+    placement = kept.placement
+    return AttemptRow(
+        key=placement.key,
+        site=placement.site,
+        state=JobState.PLACED,
+        live=True,
+        leased=kept.row.leased,
+        gpu_class=placement.gpu_class,
+        gpu_milli=placement.gpu_milli,
+        country=country,
+        placed_at_ms=now_ms,
+    )
+
+
+def country_of(site: Site) -> str:
+    """Where a site says it is; empty when it does not."""
+    values = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
+    return ",".join(values[0]) if values else ""

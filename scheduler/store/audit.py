@@ -1,0 +1,123 @@
+"""The append-only log: entries, their hashes, and the peaks of the tree over them.
+
+Columns beside the body (kind, tenant, job, time) repeat what the body says, to find leaves by;
+the body alone is hashed. Indices are dense: leaf n is the n-th of the log, from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select
+
+from scheduler.model.ids import JobId, TenantPath
+from scheduler.store.codec import canonical
+from scheduler.store.dialect import upsert
+from scheduler.store.merkle import Peaks, leaf_hash
+from scheduler.store.records import AuditLeaf
+from scheduler.store.schema import AUDIT, TREE
+from scheduler.store.scratch import PendingLeaf, Scratch
+
+LOG_NAME = "log"
+LEAF_BYTES_MAX = 1 << 20
+"""A leaf that is larger was built wrongly: lists in it are bounded by the caller."""
+
+SaltSource = Callable[[], bytes]
+"""16 new random bytes at each call."""
+
+
+class AuditReader:
+    """Reads the log."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def peaks(self) -> Peaks:
+        """The tree over all committed leaves."""
+        query = select(TREE.c.size, TREE.c.peaks).where(TREE.c.name == LOG_NAME)
+        row = self._connection.execute(query).first()
+        return Peaks(0, []) if row is None else Peaks.of(row.size, row.peaks)
+
+    def page(
+        self, *, first: int, limit: int, tenant: TenantPath | None = None, job: JobId | None = None
+    ) -> tuple[AuditLeaf, ...]:
+        """At most `limit` leaves from index `first` on; of one tenant or job alone if given."""
+        query = select(AUDIT).where(AUDIT.c.leaf_index >= first)
+        if job is not None:
+            query = query.where(AUDIT.c.job == job)
+        if tenant is not None:
+            query = query.where(AUDIT.c.tenant == tenant)
+        query = query.order_by(AUDIT.c.leaf_index).limit(limit)
+        return tuple(self._leaves(query))
+
+    def all(self) -> Iterator[AuditLeaf]:
+        """Every leaf, in order."""
+        yield from self._leaves(select(AUDIT).order_by(AUDIT.c.leaf_index))
+
+    def _leaves(self, query: Select[Any]) -> Iterator[AuditLeaf]:
+        for row in self._connection.execute(query):
+            yield AuditLeaf(
+                index=row.leaf_index,
+                kind=row.kind,
+                tenant=row.tenant,
+                job=None if row.job is None else JobId(row.job),
+                at_ms=row.at_ms,
+                body=row.body,
+                salt=row.salt,
+                leaf_hash=row.leaf_hash,
+            )
+
+
+class AuditWriter(AuditReader):
+    """Adds to the log, in the transaction that makes true what a leaf says."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        super().__init__(scratch.connection)
+        self._scratch = scratch
+
+    def append(
+        self,
+        kind: str,
+        at_ms: int,
+        body: Mapping[str, object],
+        *,
+        tenant: TenantPath | None = None,
+        job: JobId | None = None,
+    ) -> None:
+        """One leaf. `tenant` and `job` go into the body too; None where nobody owns the leaf."""
+        entry: dict[str, object] = {"kind": kind, "at_ms": at_ms, **body}
+        if tenant is not None:
+            entry["tenant"] = tenant
+        if job is not None:
+            entry["job"] = job
+        text = canonical(entry)
+        assert len(text) <= LEAF_BYTES_MAX, f"an audit leaf of {len(text)} characters"
+        self._scratch.leaves.append(PendingLeaf(kind, tenant or "", job, at_ms, text))
+
+
+def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: SaltSource) -> None:
+    """Writes pending leaves and grows the tree by them; the last step before a commit."""
+    if not leaves:
+        return
+    peaks = AuditReader(connection).peaks()
+    rows: list[dict[str, object]] = []
+    for leaf in leaves:
+        salt = salts()
+        hashed = leaf_hash(salt, leaf.body)
+        rows.append(
+            {
+                "leaf_index": peaks.size,
+                "kind": leaf.kind,
+                "tenant": leaf.tenant,
+                "job": leaf.job,
+                "at_ms": leaf.at_ms,
+                "body": leaf.body,
+                "salt": salt,
+                "leaf_hash": hashed,
+            }
+        )
+        peaks.append(hashed)
+    connection.execute(insert(AUDIT), rows)
+    tree = {"name": LOG_NAME, "size": peaks.size, "peaks": peaks.joined()}
+    upsert(connection, TREE, [tree])

@@ -1,0 +1,228 @@
+"""The change log as its followers read it: what is true now of everything that changed.
+
+Rows say only *that* something changed. A reader looks up what is true at its own snapshot, so the
+changes it gets are absolute, coalesced, and consistent with one another at the sequence answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, insert, select
+
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import JobState, NodePlacement, Placement
+from scheduler.model.plan import (
+    Change,
+    JobChanged,
+    LiveAttempt,
+    NodeChanged,
+    PolicyChanged,
+    QueuedJob,
+    SiteChanged,
+    TenantsChanged,
+)
+from scheduler.store.dialect import chunks
+from scheduler.store.fleet import FleetReader
+from scheduler.store.jobs import JobsReader
+from scheduler.store.schema import ATTEMPTS, CHANGES, COUNTERS, JOBS, PLACEMENTS, SITE_STATE
+from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
+from scheduler.store.tenancy import TenancyReader
+
+CHANGES_KEPT = 200_000
+"""Rows kept at least: a follower further behind starts anew."""
+TRIM_EVERY = 10_000
+"""Old rows are deleted when this many new ones have come."""
+
+
+class ChangesTrimmed(LookupError):
+    """The follower is too far behind: it starts from an empty state with `load_all`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Changes that bring a follower to `sequence`, in the order in which to apply them."""
+
+    sequence: int
+    changes: tuple[Change, ...]
+
+
+class ChangesReader:
+    """Follows the change log."""
+
+    def __init__(
+        self, connection: Connection, fleet: FleetReader, tenancy: TenancyReader, jobs: JobsReader
+    ) -> None:
+        self._connection = connection
+        self._fleet = fleet
+        self._tenancy = tenancy
+        self._jobs = jobs
+
+    def sequence(self) -> int:
+        """The newest change's number, 0 when there was none."""
+        query = select(COUNTERS.c.value).where(COUNTERS.c.name == CHANGE_COUNTER)
+        return self._connection.execute(query).scalar() or 0
+
+    def since(self, sequence: int, limit: int) -> Feed:
+        """What changed after `sequence`; all of it, because a part would not be consistent.
+
+        Raises `ChangesTrimmed` when more than `limit` rows are waiting, or some are gone already.
+        """
+        newest = self.sequence()
+        if sequence > newest:
+            raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
+        if sequence == newest:
+            return Feed(newest, ())
+        oldest = self._connection.execute(select(func.min(CHANGES.c.seq))).scalar()
+        if newest - sequence > limit or oldest is None or oldest > sequence + 1:
+            raise ChangesTrimmed(f"follower at {sequence}, the log holds {oldest} to {newest}")
+        rows = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.seq > sequence).distinct()
+        keys: defaultdict[ChangeKind, list[str]] = defaultdict(list)
+        for kind, key in self._connection.execute(rows):
+            keys[ChangeKind(kind)].append(key)
+        return Feed(newest, tuple(self._delta(keys)))
+
+    def load_all(self) -> tuple[int, Iterator[Change]]:
+        """Everything, for an empty follower; read the changes inside the snapshot."""
+        return self.sequence(), self._everything()
+
+    def _everything(self) -> Iterator[Change]:
+        yield PolicyChanged(self._tenancy.policy())
+        yield TenantsChanged(self._tenancy.tenants())
+        for entry in self._fleet.sites():
+            yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
+        for node in self._fleet.nodes():
+            yield NodeChanged(node.node.id, node.node, node.report)
+        queued = select(*_QUEUED).where(JOBS.c.state == int(JobState.QUEUED)).order_by(JOBS.c.id)
+        for row in self._connection.execute(queued):
+            yield self._queued(row)
+        live = _live_query().where(ATTEMPTS.c.live)
+        yield from self._live(self._connection.execute(live))
+
+    def _delta(self, keys: defaultdict[ChangeKind, list[str]]) -> Iterator[Change]:
+        """What frees something comes before what takes it, whatever happened in between."""
+        jobs = sorted(JobId(int(key)) for key in keys[ChangeKind.JOB])
+        queued, live, over = self._split_jobs(jobs)
+        yield from (JobChanged(job, None, None) for job in over)
+        # A second attempt may stand where another's first one stood: clear before placing any.
+        yield from (JobChanged(c.id, None, None) for c in live if _is_retry(c))
+        if keys[ChangeKind.POLICY]:
+            yield PolicyChanged(self._tenancy.policy())
+        if keys[ChangeKind.TENANTS]:
+            yield TenantsChanged(self._tenancy.tenants())
+        connected = self._connected(keys[ChangeKind.SITE])
+        for site in sorted(map(SiteId, keys[ChangeKind.SITE])):
+            yield SiteChanged(site, self._fleet.site(site), site in connected)
+        nodes = sorted(map(NodeId, keys[ChangeKind.NODE]))
+        entries = self._fleet.nodes_by_id(nodes)
+        for node in nodes:
+            entry = entries.get(node)
+            if entry is None:
+                yield NodeChanged(node, None, None)
+            else:
+                yield NodeChanged(node, entry.node, entry.report)
+        yield from queued
+        yield from live
+
+    def _split_jobs(
+        self, jobs: list[JobId]
+    ) -> tuple[list[JobChanged], list[JobChanged], list[JobId]]:
+        queued: list[JobChanged] = []
+        live: list[JobChanged] = []
+        for chunk in chunks(jobs):
+            waiting = select(*_QUEUED).where(
+                JOBS.c.id.in_(chunk), JOBS.c.state == int(JobState.QUEUED)
+            )
+            queued += [self._queued(row) for row in self._connection.execute(waiting)]
+            holding = _live_query().where(ATTEMPTS.c.job.in_(chunk), ATTEMPTS.c.live)
+            live += self._live(self._connection.execute(holding))
+        known = {change.id for change in queued} | {change.id for change in live}
+        queued.sort(key=lambda change: change.id)
+        live.sort(key=lambda change: change.id)
+        return queued, live, [job for job in jobs if job not in known]
+
+    def _connected(self, sites: list[str]) -> set[SiteId]:
+        query = select(SITE_STATE.c.site).where(SITE_STATE.c.connected)
+        connected = {SiteId(row.site) for row in self._connection.execute(query)}
+        return connected & set(map(SiteId, sites))
+
+    def _queued(self, row: Any) -> JobChanged:
+        job = JobId(row.id)
+        waiting = QueuedJob(
+            id=job,
+            job_class=self._jobs.job_class(row.class_id),
+            submitted_at_ms=row.submitted_at_ms,
+            next_attempt=row.next_attempt,
+            not_before_ms=row.not_before_ms,
+        )
+        return JobChanged(job, waiting, None)
+
+    def _live(self, rows: Iterable[Any]) -> Iterator[JobChanged]:
+        """One change per attempt; its nodes lie in neighbouring rows."""
+        first: Any = None
+        nodes: list[NodePlacement] = []
+        for row in rows:
+            if first is not None and (row.job, row.attempt) != (first.job, first.attempt):
+                yield self._live_change(first, tuple(nodes))
+                nodes = []
+            first = row
+            nodes.append(NodePlacement(NodeId(row.node), row.gpu_mask))
+        if first is not None:
+            yield self._live_change(first, tuple(nodes))
+
+    def _live_change(self, row: Any, nodes: tuple[NodePlacement, ...]) -> JobChanged:
+        key = AttemptKey(JobId(row.job), row.attempt)
+        live = LiveAttempt(
+            placement=Placement(
+                key, SiteId(row.site), GpuClass(row.gpu_class), nodes, row.gpu_milli
+            ),
+            tenant=TenantPath(row.tenant),
+            job_class=self._jobs.job_class(row.class_id),
+            state=JobState(row.state),
+            placed_at_ms=row.placed_at_ms,
+        )
+        return JobChanged(key.job, None, live)
+
+
+_QUEUED = (
+    JOBS.c.id,
+    JOBS.c.class_id,
+    JOBS.c.submitted_at_ms,
+    JOBS.c.next_attempt,
+    JOBS.c.not_before_ms,
+)
+
+
+def _live_query() -> Select[Any]:
+    return (
+        select(ATTEMPTS, PLACEMENTS.c.node, PLACEMENTS.c.gpu_mask, JOBS.c.tenant, JOBS.c.class_id)
+        .join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
+        .join(
+            PLACEMENTS,
+            (PLACEMENTS.c.job == ATTEMPTS.c.job) & (PLACEMENTS.c.attempt == ATTEMPTS.c.attempt),
+        )
+        .order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt, PLACEMENTS.c.ordinal)
+    )
+
+
+def _is_retry(change: JobChanged) -> bool:
+    return change.live is not None and change.live.placement.key.attempt > 1
+
+
+def write_changes(scratch: Scratch) -> None:
+    """Writes pending change rows, each key once; a last step before a commit."""
+    unique = list(dict.fromkeys(scratch.changes))
+    if not unique:
+        return
+    first = scratch.take(CHANGE_COUNTER, len(unique))
+    rows = [
+        {"seq": first + n, "kind": int(kind), "key": key} for n, (kind, key) in enumerate(unique)
+    ]
+    scratch.connection.execute(insert(CHANGES), rows)
+    last = first + len(unique) - 1
+    if first // TRIM_EVERY != (last + 1) // TRIM_EVERY:
+        old = delete(CHANGES).where(CHANGES.c.seq <= last - CHANGES_KEPT)
+        scratch.connection.execute(old)

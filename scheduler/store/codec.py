@@ -1,0 +1,114 @@
+"""Frozen dataclasses of the model as canonical JSON text, and back. Driven by their own types.
+
+Canonical here, and for audit leaves: keys sorted, no white space, UTF-8, strings escaped only where
+JSON demands it, integers only (a float raises), that is RFC 8785 for the values we use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Callable, Mapping
+from enum import Enum, IntEnum, StrEnum
+from functools import lru_cache
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+SAFE_INTEGER_MAX = (1 << 53) - 1
+"""Beyond it, readers that keep numbers as doubles would see another number."""
+
+
+def canonical(value: object) -> str:
+    """`value` as canonical JSON; raises on what has no canonical form."""
+    _check(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def encode(value: object) -> str:
+    """A dataclass of the model as canonical JSON."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(kind: type[T], text: str) -> T:
+    """The value of `kind` that `encode` wrote. Fields added since have their defaults."""
+    return cast(T, _reader(kind)(json.loads(text)))
+
+
+def plain(value: object) -> object:
+    """`value` as dicts, lists, strings, integers, booleans and None."""
+    if isinstance(value, IntEnum):
+        return int(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in cast(tuple[object, ...], value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def _check(value: object) -> None:
+    """Refuses what canonical JSON cannot hold."""
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        if abs(value) > SAFE_INTEGER_MAX:
+            raise ValueError(f"integer {value} is beyond 2^53-1")
+        return
+    if isinstance(value, str):
+        value.encode("utf-8")
+        return
+    if isinstance(value, list | tuple):
+        for item in cast(list[object], value):
+            _check(item)
+        return
+    if isinstance(value, Mapping):
+        for key, item in cast(Mapping[object, object], value).items():
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be a string; found {type(key).__name__}")
+            _check(item)
+        return
+    raise TypeError(f"no canonical JSON for {type(value).__name__}")
+
+
+@lru_cache(maxsize=256)
+def _reader(kind: Any) -> Callable[[Any], object]:
+    """A function from parsed JSON to a value of `kind`."""
+    supertype = getattr(kind, "__supertype__", None)
+    if supertype is not None:
+        return _reader(supertype)
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        inner = [a for a in get_args(kind) if a is not type(None)]
+        assert len(inner) == 1, f"only optional unions are stored, not {kind}"
+        read = _reader(inner[0])
+        return lambda data: None if data is None else read(data)
+    if origin is tuple:
+        return _tuple_reader(get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
+    if dataclasses.is_dataclass(cast(object, kind)):
+        return _dataclass_reader(kind)
+    assert kind in (str, int, bool), f"no reader for {kind}"
+    return lambda data: data
+
+
+def _tuple_reader(args: tuple[Any, ...]) -> Callable[[Any], object]:
+    if len(args) == 2 and args[1] is Ellipsis:
+        read = _reader(args[0])
+        return lambda data: tuple(read(item) for item in data)
+    readers = [_reader(a) for a in args]
+    return lambda data: tuple(r(item) for r, item in zip(readers, data, strict=True))
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], object]:
+    hints = get_type_hints(kind)
+    readers = {f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)}
+
+    def read(data: Mapping[str, Any]) -> object:
+        return kind(**{name: readers[name](data[name]) for name in readers if name in data})
+
+    return read

@@ -1,0 +1,209 @@
+"""Sites and nodes: as declared, as last reported, as an operator left them; and sites' sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
+from scheduler.model.ids import NodeId, SiteId, site_of
+from scheduler.store.codec import decode, encode
+from scheduler.store.dialect import chunks
+from scheduler.store.records import NodeEntry, SiteEntry
+from scheduler.store.schema import NODES, SITE_STATE, SITES
+from scheduler.store.scratch import ChangeKind, Memo, Scratch
+
+
+class FleetReader:
+    """Finds sites and nodes."""
+
+    def __init__(self, connection: Connection, memo: Memo) -> None:
+        self._connection = connection
+        self._memo = memo
+
+    def site(self, site: SiteId) -> Site | None:
+        """A declared site."""
+        if site not in self._memo.sites:
+            row = self._connection.execute(select(SITES).where(SITES.c.id == site)).first()
+            if row is None:
+                return None
+            self._memo.sites[site] = _site(row)
+        return self._memo.sites[site]
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All declared sites with their sessions, by id."""
+        states = {row.site: row for row in self._connection.execute(select(SITE_STATE))}
+        entries: list[SiteEntry] = []
+        for row in self._connection.execute(select(SITES).order_by(SITES.c.id)):
+            state = states.get(row.id)
+            contact_at_ms = 0 if state is None else state.contact_at_ms
+            contact = _contact(SiteId(row.id), state)
+            entries.append(SiteEntry(_site(row), contact, contact_at_ms, row.reason))
+        return tuple(entries)
+
+    def contact(self, site: SiteId) -> SiteContact:
+        """The session side of a site; generation 0 when there never was one."""
+        query = select(SITE_STATE).where(SITE_STATE.c.site == site)
+        return _contact(site, self._connection.execute(query).first())
+
+    def node(self, node: NodeId) -> NodeEntry | None:
+        """A declared node."""
+        return self.nodes_by_id([node]).get(node)
+
+    def nodes_by_id(self, nodes: Iterable[NodeId]) -> dict[NodeId, NodeEntry]:
+        """Those of `nodes` that are declared."""
+        wanted = set(nodes)
+        missing = sorted(n for n in wanted if n not in self._memo.nodes)
+        for chunk in chunks(missing):
+            for row in self._connection.execute(select(NODES).where(NODES.c.id.in_(chunk))):
+                self._memo.nodes[NodeId(row.id)] = _node(row)
+        return {n: self._memo.nodes[n] for n in sorted(wanted) if n in self._memo.nodes}
+
+    def nodes(
+        self, site: SiteId | None = None, *, after: str = "", limit: int | None = None
+    ) -> Iterator[NodeEntry]:
+        """Declared nodes by id, of one site or all, from behind `after` on."""
+        query = select(NODES).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
+        if site is not None:
+            query = query.where(NODES.c.site == site)
+        for row in self._connection.execute(query):
+            yield _node(row)
+
+
+class FleetWriter(FleetReader):
+    """Changes the fleet and tells the change log."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        super().__init__(scratch.connection, scratch.memo)
+        self._scratch = scratch
+
+    def put_site(self, site: Site) -> None:
+        """Declares a site, or declares it anew; an operator's cordon stays as it is."""
+        body = encode(replace(site, cordoned=False))
+        known = update(SITES).where(SITES.c.id == site.id).values(body=body)
+        if self._connection.execute(known).rowcount == 0:
+            row = {"id": site.id, "body": body, "cordoned": False, "reason": ""}
+            self._connection.execute(insert(SITES), row)
+        self._site_changed(site.id)
+
+    def remove_site(self, site: SiteId) -> None:
+        """The site is no longer declared. Its session's numbers stay: they never go backwards."""
+        self._connection.execute(delete(SITES).where(SITES.c.id == site))
+        self._site_changed(site)
+
+    def cordon_site(self, site: SiteId, cordoned: bool, reason: str) -> None:
+        """Closes a site to new work, or opens it."""
+        change = update(SITES).where(SITES.c.id == site)
+        self._connection.execute(change.values(cordoned=cordoned, reason=reason))
+        self._site_changed(site)
+
+    def put_node(self, node: Node) -> None:
+        """Declares a node, or declares it anew; its report and cordon stay."""
+        body = encode(replace(node, cordoned=False))
+        known = update(NODES).where(NODES.c.id == node.id).values(body=body)
+        if self._connection.execute(known).rowcount == 0:
+            row = {
+                "id": node.id,
+                "site": site_of(node.id),
+                "body": body,
+                "cordoned": False,
+                "reason": "",
+                "report": None,
+                "reported_at_ms": None,
+            }
+            self._connection.execute(insert(NODES), row)
+        self._node_changed(node.id)
+
+    def remove_node(self, node: NodeId) -> None:
+        """The node is no longer declared."""
+        self._connection.execute(delete(NODES).where(NODES.c.id == node))
+        self._node_changed(node)
+
+    def cordon_node(self, node: NodeId, cordoned: bool, reason: str) -> None:
+        """Closes a node to new work, or opens it."""
+        change = update(NODES).where(NODES.c.id == node)
+        self._connection.execute(change.values(cordoned=cordoned, reason=reason))
+        self._node_changed(node)
+
+    def put_report(self, report: NodeReport, now_ms: int) -> None:
+        """What a declared node says of itself now."""
+        entry = self.node(report.node)
+        assert entry is not None, f"{report.node} is not declared"
+        change = update(NODES).where(NODES.c.id == report.node)
+        if entry.report == report:
+            self._connection.execute(change.values(reported_at_ms=now_ms))
+            self._forget_node(report.node)
+            return
+        self._connection.execute(change.values(report=encode(report), reported_at_ms=now_ms))
+        self._node_changed(report.node)
+
+    def put_contact(self, contact: SiteContact, contact_at_ms: int) -> None:
+        """The session of a site is now as said."""
+        before = self.contact(contact.site)
+        assert contact.generation >= before.generation, "generations never go backwards"
+        columns = {
+            "connected": contact.connected,
+            "generation": contact.generation,
+            "acked_generation": contact.acked_generation,
+            "agent_version": contact.agent_version,
+            "incarnation": contact.incarnation,
+            "contact_at_ms": contact_at_ms,
+        }
+        known = update(SITE_STATE).where(SITE_STATE.c.site == contact.site).values(columns)
+        if self._connection.execute(known).rowcount == 0:
+            self._connection.execute(insert(SITE_STATE), columns | {"site": contact.site})
+        if contact.connected != before.connected:
+            self._scratch.changed(ChangeKind.SITE, contact.site)
+
+    def next_generation(self, site: SiteId) -> int:
+        """A generation of `site` that nothing has had yet."""
+        contact = self.contact(site)
+        following = contact.generation + 1
+        known = update(SITE_STATE).where(SITE_STATE.c.site == site).values(generation=following)
+        if self._connection.execute(known).rowcount == 0:
+            self.put_contact(replace(contact, generation=following), 0)
+        return following
+
+    def _site_changed(self, site: SiteId) -> None:
+        memo = self._memo
+        memo.sites.pop(site, None)
+        self._scratch.undo.append(lambda: memo.sites.clear())
+        self._scratch.changed(ChangeKind.SITE, site)
+
+    def _node_changed(self, node: NodeId) -> None:
+        self._forget_node(node)
+        self._scratch.changed(ChangeKind.NODE, node)
+
+    def _forget_node(self, node: NodeId) -> None:
+        memo = self._memo
+        memo.nodes.pop(node, None)
+        self._scratch.undo.append(lambda: memo.nodes.clear())
+
+
+def _site(row: Any) -> Site:
+    return replace(decode(Site, row.body), cordoned=row.cordoned)
+
+
+def _node(row: Any) -> NodeEntry:
+    return NodeEntry(
+        node=replace(decode(Node, row.body), cordoned=row.cordoned),
+        report=None if row.report is None else decode(NodeReport, row.report),
+        reported_at_ms=row.reported_at_ms,
+        cordon_reason=row.reason,
+    )
+
+
+def _contact(site: SiteId, row: Any) -> SiteContact:
+    if row is None:
+        return SiteContact(site, connected=False, generation=0, acked_generation=0)
+    return SiteContact(
+        site=site,
+        connected=row.connected,
+        generation=row.generation,
+        acked_generation=row.acked_generation,
+        agent_version=row.agent_version,
+        incarnation=row.incarnation,
+    )

@@ -1,0 +1,109 @@
+"""Join tokens and revocations. Tokens are kept as hashes: the store cannot give one away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from scheduler.store.dialect import upsert
+from scheduler.store.schema import JOIN_TOKENS, REVOCATIONS
+from scheduler.store.scratch import Scratch
+
+TOKENS_OPEN_MAX = 10_000
+"""Most tokens that may wait to be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """Lets its holder join once, under one name (a SPIFFE path)."""
+
+    token_hash: bytes
+    name: str
+    created_by: str
+    expires_at_ms: int
+    used_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A name whose certificates made before `at_ms` no longer count."""
+
+    name: str
+    at_ms: int
+    revoked_by: str
+    reason: str
+
+
+class IdentityReader:
+    """Looks tokens and revocations up."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def join_token(self, token_hash: bytes) -> JoinToken | None:
+        """The token with this hash, used or expired ones included."""
+        query = select(JOIN_TOKENS).where(JOIN_TOKENS.c.token_hash == token_hash)
+        row = self._connection.execute(query).first()
+        if row is None:
+            return None
+        return JoinToken(
+            row.token_hash, row.name, row.created_by, row.expires_at_ms, row.used_at_ms
+        )
+
+    def open_tokens(self) -> int:
+        """How many tokens were not used yet."""
+        query = select(JOIN_TOKENS.c.token_hash).where(JOIN_TOKENS.c.used_at_ms.is_(None))
+        return len(self._connection.execute(query.limit(TOKENS_OPEN_MAX + 1)).all())
+
+    def revocation(self, name: str) -> Revocation | None:
+        """Whether and why `name` is revoked."""
+        query = select(REVOCATIONS).where(REVOCATIONS.c.name == name)
+        row = self._connection.execute(query).first()
+        return None if row is None else Revocation(*row)
+
+    def revocations(self) -> tuple[Revocation, ...]:
+        """All of them, by name."""
+        rows = self._connection.execute(select(REVOCATIONS).order_by(REVOCATIONS.c.name))
+        return tuple(Revocation(*row) for row in rows)
+
+
+class IdentityWriter(IdentityReader):
+    """Makes and uses tokens, revokes names."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        super().__init__(scratch.connection)
+
+    def add_join_token(self, token: JoinToken) -> None:
+        """A new token."""
+        row = {
+            "token_hash": token.token_hash,
+            "name": token.name,
+            "created_by": token.created_by,
+            "expires_at_ms": token.expires_at_ms,
+            "used_at_ms": token.used_at_ms,
+        }
+        self._connection.execute(insert(JOIN_TOKENS), row)
+
+    def use_join_token(self, token_hash: bytes, now_ms: int) -> None:
+        """It was used; it cannot be again."""
+        statement = (
+            update(JOIN_TOKENS)
+            .where(JOIN_TOKENS.c.token_hash == token_hash, JOIN_TOKENS.c.used_at_ms.is_(None))
+            .values(used_at_ms=now_ms)
+        )
+        assert self._connection.execute(statement).rowcount == 1, "the token was used before"
+
+    def trim_join_tokens(self, now_ms: int) -> None:
+        """Deletes tokens that have expired, used or not."""
+        self._connection.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.expires_at_ms < now_ms))
+
+    def revoke(self, revocation: Revocation) -> None:
+        """The name is revoked from now on; a later revocation replaces an earlier one."""
+        row = {
+            "name": revocation.name,
+            "at_ms": revocation.at_ms,
+            "revoked_by": revocation.revoked_by,
+            "reason": revocation.reason,
+        }
+        upsert(self._connection, REVOCATIONS, [row])

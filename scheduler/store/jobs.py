@@ -1,0 +1,283 @@
+"""Jobs: the narrow rows, their specs, and the classes they are interned under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.job import Job, JobSpec, JobState
+from scheduler.model.plan import JobClass
+from scheduler.model.reasons import Reason
+from scheduler.store.attempts import AttemptsReader
+from scheduler.store.codec import decode, encode
+from scheduler.store.dialect import chunks, insert_absent
+from scheduler.store.records import JobRow
+from scheduler.store.schema import JOB_CLASSES, JOBS, SPECS
+from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
+from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
+
+PAGE_MAX = 1_000
+"""Most jobs that one page of a list holds."""
+CLASSES_CACHED_MAX = 50_000
+"""Decoded classes kept in memory; past it they are all dropped and read again."""
+
+JOB_COLUMNS = tuple(field.name for field in fields(JobRow))
+
+
+def row_of(row: Any) -> JobRow:
+    """A table row as the record it is."""
+    return JobRow(
+        id=JobId(row.id),
+        class_id=row.class_id,
+        tenant=TenantPath(row.tenant),
+        owner=row.owner,
+        name=row.name,
+        state=JobState(row.state),
+        submitted_at_ms=row.submitted_at_ms,
+        next_attempt=row.next_attempt,
+        spec_digest=row.spec_digest,
+        leased=row.leased,
+        not_before_ms=row.not_before_ms,
+        reason=None if row.reason is None else Reason(row.reason),
+        message=row.message,
+        ended_at_ms=row.ended_at_ms,
+        exit_code=row.exit_code,
+        cancel_requested=row.cancel_requested,
+    )
+
+
+class JobsReader:
+    """Finds jobs."""
+
+    def __init__(self, connection: Connection, memo: Memo) -> None:
+        self._connection = connection
+        self._memo = memo
+        self._attempts = AttemptsReader(connection)
+
+    def row(self, job: JobId) -> JobRow | None:
+        """The narrow row."""
+        found = self._connection.execute(select(JOBS).where(JOBS.c.id == job)).first()
+        return None if found is None else row_of(found)
+
+    def rows(self, jobs: Iterable[JobId]) -> dict[JobId, JobRow]:
+        """The narrow rows of those of `jobs` that exist."""
+        found: dict[JobId, JobRow] = {}
+        for chunk in chunks(sorted(set(jobs))):
+            for row in self._connection.execute(select(JOBS).where(JOBS.c.id.in_(chunk))):
+                found[JobId(row.id)] = row_of(row)
+        return found
+
+    def get(self, job: JobId, *, with_spec: bool = True) -> Job | None:
+        """The whole job with its attempts."""
+        row = self.row(job)
+        if row is None:
+            return None
+        return self.whole((row,), with_spec=with_spec)[0]
+
+    def whole(self, rows: Sequence[JobRow], *, with_spec: bool) -> tuple[Job, ...]:
+        """Jobs with their attempts, in the order of `rows`."""
+        attempts = self._attempts.of_jobs([row.id for row in rows])
+        specs = self.specs({row.spec_digest for row in rows}) if with_spec else {}
+        return tuple(
+            Job(
+                id=row.id,
+                tenant=row.tenant,
+                owner=row.owner,
+                name=row.name,
+                state=row.state,
+                spec=specs.get(row.spec_digest),
+                spec_digest=row.spec_digest,
+                submitted_at_ms=row.submitted_at_ms,
+                attempts=attempts.get(row.id, ()),
+                reason=row.reason,
+                message=row.message,
+                ended_at_ms=row.ended_at_ms,
+                exit_code=row.exit_code,
+                cancel_requested=row.cancel_requested,
+                not_before_ms=row.not_before_ms,
+            )
+            for row in rows
+        )
+
+    def page(
+        self,
+        under: TenantPath | None,
+        *,
+        states: frozenset[JobState],
+        before: JobId | None,
+        limit: int,
+    ) -> tuple[JobRow, ...]:
+        """Jobs of a node of the tree and all below it, newest first; all tenants' when None."""
+        assert 0 < limit <= PAGE_MAX, f"a page has at most {PAGE_MAX} jobs, {limit} asked for"
+        query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(JOBS.c.id < before)
+        if states:
+            query = query.where(JOBS.c.state.in_(sorted(int(s) for s in states)))
+        if under is None:
+            return tuple(row_of(r) for r in self._connection.execute(query))
+        # One walk along the index per tenant, merged: never a sort of all that a tenant has.
+        walks = [
+            [row_of(r) for r in self._connection.execute(query.where(JOBS.c.tenant == tenant))]
+            for tenant in self.tenants_with_jobs(under)
+        ]
+        newest_first = merge(*walks, key=lambda row: -row.id)
+        return tuple(islice(newest_first, limit))
+
+    def tenants_with_jobs(self, under: TenantPath) -> tuple[TenantPath, ...]:
+        """Those at `under` or below it that ever had a job."""
+        found: list[TenantPath] = []
+        at_self = select(JOBS.c.id).where(JOBS.c.tenant == under).limit(1)
+        if self._connection.execute(at_self).first() is not None:
+            found.append(under)
+        # "0" follows "/": the range holds what is below `under` and nothing else.
+        low, high = f"{under}/", f"{under}0"
+        while True:
+            below = select(func.min(JOBS.c.tenant)).where(JOBS.c.tenant > low, JOBS.c.tenant < high)
+            tenant = self._connection.execute(below).scalar()
+            if tenant is None:
+                return tuple(found)
+            found.append(TenantPath(tenant))
+            low = tenant
+
+    def open_by_name(self, under: TenantPath, name: str, limit: int) -> tuple[JobRow, ...]:
+        """Jobs called `name` that are not over yet."""
+        found: list[JobRow] = []
+        for tenant in self.tenants_with_jobs(under):
+            query = select(JOBS).where(
+                JOBS.c.tenant == tenant,
+                JOBS.c.state < int(JobState.SUCCEEDED),
+                JOBS.c.name == name,
+            )
+            found.extend(row_of(r) for r in self._connection.execute(query.limit(limit)))
+        return tuple(found[:limit])
+
+    def spec(self, digest: str) -> JobSpec | None:
+        """A spec by its digest; None when it was erased."""
+        return self.specs({digest}).get(digest)
+
+    def specs(self, digests: Iterable[str]) -> dict[str, JobSpec]:
+        """Those of the specs that are still there."""
+        found: dict[str, JobSpec] = {}
+        for chunk in chunks(sorted(digests)):
+            query = select(SPECS).where(SPECS.c.digest.in_(chunk), SPECS.c.body.is_not(None))
+            for row in self._connection.execute(query):
+                found[row.digest] = spec_from_bytes(row.body)
+        return found
+
+    def job_class(self, class_id: int) -> JobClass:
+        """An interned class."""
+        known = self._memo.classes.get(class_id)
+        if known is not None:
+            return known
+        query = select(JOB_CLASSES.c.body).where(JOB_CLASSES.c.id == class_id)
+        body = self._connection.execute(query).scalar_one()
+        if len(self._memo.classes) >= CLASSES_CACHED_MAX:
+            self._memo.classes.clear()
+        return self._memo.classes.setdefault(class_id, decode(JobClass, body))
+
+
+class JobsWriter(JobsReader):
+    """Adds and changes jobs; keeps the ledger of queued ones and tells the change log."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        super().__init__(scratch.connection, scratch.memo)
+        self._scratch = scratch
+
+    def take_id(self) -> JobId:
+        """An id that no job and no refused submission ever had."""
+        return JobId(self._scratch.take(JOB_COUNTER))
+
+    def put_spec(self, spec: JobSpec) -> str:
+        """Keeps a spec; its digest."""
+        body = spec_to_bytes(spec)
+        digest = spec_digest(body)
+        insert_absent(self._connection, SPECS, [{"digest": digest, "body": body}])
+        return digest
+
+    def erase_spec(self, digest: str) -> None:
+        """Removes the content of a spec; its digest stays."""
+        self._connection.execute(update(SPECS).where(SPECS.c.digest == digest).values(body=None))
+
+    def intern(self, job_class: JobClass) -> int:
+        """The number of a class."""
+        body = encode(job_class)
+        memo = self._memo
+        known = memo.class_ids.get(body)
+        if known is not None:
+            return known
+        query = select(JOB_CLASSES.c.id).where(JOB_CLASSES.c.body == body)
+        number = self._connection.execute(query).scalar()
+        if number is None:
+            number = self._scratch.take(CLASS_COUNTER)
+            self._connection.execute(insert(JOB_CLASSES), {"id": number, "body": body})
+
+            def forget(number: int = number) -> None:
+                memo.class_ids.pop(body, None)
+                memo.classes.pop(number, None)
+
+            self._scratch.undo.append(forget)
+        if len(memo.class_ids) >= CLASSES_CACHED_MAX:
+            memo.class_ids.clear()
+        memo.class_ids[body] = number
+        memo.classes[number] = job_class
+        return number
+
+    def add(self, row: JobRow) -> None:
+        """A new job, queued."""
+        assert row.state is JobState.QUEUED, f"a new job is queued, not {row.state.name}"
+        self._connection.execute(insert(JOBS), _columns(row))
+        self._shift_queue(row.tenant, 1)
+        self._scratch.changed(ChangeKind.JOB, str(row.id))
+
+    def save(self, before: JobRow, after: JobRow) -> None:
+        """`before`, just read in this transaction, becomes `after`."""
+        assert before.id == after.id
+        assert before.tenant == after.tenant
+        columns = _columns(after)
+        del columns["id"]
+        statement = update(JOBS).where(JOBS.c.id == after.id, JOBS.c.state == int(before.state))
+        changed = self._connection.execute(statement.values(columns)).rowcount
+        assert changed == 1, f"job {after.id} was not {before.state.name} any more"
+        queued = (after.state is JobState.QUEUED) - (before.state is JobState.QUEUED)
+        self._shift_queue(after.tenant, queued)
+        self._scratch.changed(ChangeKind.JOB, str(after.id))
+
+    def save_placed(self, rows: Sequence[JobRow]) -> None:
+        """Queued jobs whose attempt `next_attempt` was just placed, many at once."""
+        if not rows:
+            return
+        statement = (
+            update(JOBS)
+            .where(JOBS.c.id == bindparam("job"))
+            .values(
+                state=int(JobState.PLACED),
+                next_attempt=bindparam("following"),
+                not_before_ms=0,
+                reason=None,
+                message="",
+            )
+        )
+        values = [{"job": row.id, "following": row.next_attempt + 1} for row in rows]
+        self._connection.execute(statement, values)
+        for row in rows:
+            self._shift_queue(row.tenant, -1)
+            self._scratch.changed(ChangeKind.JOB, str(row.id))
+
+    def _shift_queue(self, tenant: TenantPath, jobs: int) -> None:
+        if jobs:
+            ledger = self._memo.ledger
+            ledger.add_queued(tenant, jobs)
+            self._scratch.undo.append(lambda: ledger.add_queued(tenant, -jobs))
+
+
+def _columns(row: JobRow) -> dict[str, object]:
+    columns: dict[str, object] = {name: getattr(row, name) for name in JOB_COLUMNS}
+    columns["state"] = int(row.state)
+    return columns

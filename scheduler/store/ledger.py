@@ -1,0 +1,72 @@
+"""What is used and queued, summed for speed. Derived: rebuilt from the tables at every open.
+
+The simple equivalent is a SUM over live attempts and a COUNT over queued jobs at each question;
+that costs a scan of 100,000 rows a plan. The ledger is never stored, belongs to the one writer, and
+every adjustment is undone when the transaction or savepoint that made it is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, func, select
+
+from scheduler.core.quota import Usage, charge
+from scheduler.model.ids import GpuClass, TenantPath, ancestry
+from scheduler.model.job import JobState
+from scheduler.store.schema import ATTEMPTS, JOBS
+
+
+def _counts() -> defaultdict[TenantPath, int]:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Sums for every node of the tree: its own work and all below it."""
+
+    queued_jobs: defaultdict[TenantPath, int] = field(default_factory=_counts)
+    used: Usage = field(default_factory=lambda: {})
+
+    def add_queued(self, tenant: TenantPath, jobs: int) -> None:
+        """`jobs` more (or fewer) of `tenant` wait."""
+        for path in ancestry(tenant):
+            self.queued_jobs[path] += jobs
+            assert self.queued_jobs[path] >= 0, f"{path} has fewer than no queued jobs"
+
+    def add_used(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
+        """`milli` more (or fewer) of `gpu_class` are held by `tenant`."""
+        charge(self.used, tenant, gpu_class, milli)
+        for path in ancestry(tenant):
+            assert self.used[path][gpu_class] >= 0, f"{path} uses less than no {gpu_class}"
+
+    def usage(self) -> Usage:
+        """What is used, where anything is: without the zeros that history leaves."""
+        lines = {path: {k: v for k, v in line.items() if v} for path, line in self.used.items()}
+        return {path: line for path, line in lines.items() if line}
+
+    def queues(self) -> dict[TenantPath, int]:
+        """How many wait, where any do."""
+        return {key: jobs for key, jobs in sorted(self.queued_jobs.items()) if jobs}
+
+
+def derive(connection: Connection) -> Ledger:
+    """The ledger of the tables as they are."""
+    ledger = Ledger()
+    queued = (
+        select(JOBS.c.tenant, func.count())
+        .where(JOBS.c.state == int(JobState.QUEUED))
+        .group_by(JOBS.c.tenant)
+    )
+    for tenant, jobs in connection.execute(queued):
+        ledger.add_queued(TenantPath(tenant), int(jobs))
+    used = (
+        select(JOBS.c.tenant, ATTEMPTS.c.gpu_class, func.sum(ATTEMPTS.c.gpu_milli))
+        .join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
+        .where(ATTEMPTS.c.live)
+        .group_by(JOBS.c.tenant, ATTEMPTS.c.gpu_class)
+    )
+    for tenant, gpu_class, milli in connection.execute(used):
+        ledger.add_used(TenantPath(tenant), GpuClass(gpu_class), int(milli))
+    return ledger

@@ -1,0 +1,65 @@
+"""Hashes of the audit log: RFC 6962 leaf and node hashes, and the root from a few peaks.
+
+A log entry is `salt (16 bytes) || canonical JSON (UTF-8)`. Its leaf hash is
+`SHA-256(0x00 || entry)`, an inner node `SHA-256(0x01 || left || right)`. The salt has a fixed
+length, so an entry splits in one way only; without it, nothing can be guessed from a hash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+SALT_BYTES = 16
+HASH_BYTES = 32
+EMPTY_ROOT = sha256(b"").digest()
+
+
+def leaf_hash(salt: bytes, canonical_json: str) -> bytes:
+    """The RFC 6962 leaf hash of one entry."""
+    assert len(salt) == SALT_BYTES, f"a salt has {SALT_BYTES} bytes, found {len(salt)}"
+    return sha256(b"\x00" + salt + canonical_json.encode()).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The RFC 6962 hash of an inner node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+@dataclass(slots=True)
+class Peaks:
+    """Roots of the perfect subtrees that make up the log, largest first."""
+
+    size: int
+    hashes: list[bytes]
+
+    @staticmethod
+    def of(size: int, joined: bytes) -> Peaks:
+        """Peaks as they were stored."""
+        hashes = [joined[n : n + HASH_BYTES] for n in range(0, len(joined), HASH_BYTES)]
+        assert len(hashes) == size.bit_count(), "the stored tree does not match its size"
+        return Peaks(size, hashes)
+
+    def joined(self) -> bytes:
+        """The peaks as they are stored."""
+        return b"".join(self.hashes)
+
+    def append(self, leaf: bytes) -> None:
+        """Adds one leaf hash."""
+        self.size += 1
+        self.hashes.append(leaf)
+        # As many merges as the new size has trailing zeros: each doubles the last subtree.
+        remaining = self.size
+        while remaining % 2 == 0:
+            right = self.hashes.pop()
+            self.hashes.append(node_hash(self.hashes.pop(), right))
+            remaining //= 2
+
+    def root(self) -> bytes:
+        """The RFC 6962 root of the whole log."""
+        if not self.hashes:
+            return EMPTY_ROOT
+        root = self.hashes[-1]
+        for peak in reversed(self.hashes[:-1]):
+            root = node_hash(peak, root)
+        return root

@@ -1,0 +1,66 @@
+"""The schema's version, and the way forward from older ones. A newer database is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, inspect, select
+
+from scheduler.store.dialect import upsert
+from scheduler.store.schema import META, METADATA
+
+VERSION_KEY = "schema_version"
+
+
+class SchemaMismatch(Exception):
+    """The database is not one that this program can use as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What makes a database of version `to` - 1 one of version `to`."""
+
+    to: int
+    migrate: Callable[[Connection], None]
+
+
+MIGRATIONS: tuple[Migration, ...] = ()
+"""Oldest first, from version 2 on. Version 1 is the first that was ever released."""
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
+
+
+def version_of(connection: Connection) -> int | None:
+    """The version of the database; None when it is empty."""
+    if not inspect(connection).has_table(META.name):
+        return None
+    query = select(META.c.value).where(META.c.name == VERSION_KEY)
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def bring_up_to_date(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Creates the tables in an empty database, or migrates an older one; inside one transaction."""
+    newest = 1 + len(migrations)
+    found = version_of(connection)
+    if found is None:
+        METADATA.create_all(connection)
+    elif found > newest:
+        raise SchemaMismatch(
+            f"the database has schema version {found}, this program knows {newest} at most:"
+            " use the program version that wrote it, or a newer one"
+        )
+    else:
+        for step in migrations:
+            if step.to > found:
+                step.migrate(connection)
+    upsert(connection, META, [{"name": VERSION_KEY, "value": str(newest)}])
+
+
+def assert_current(connection: Connection) -> None:
+    """Refuses, for readers, which change nothing."""
+    found = version_of(connection)
+    if found != SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"the database has schema version {found}, this program reads {SCHEMA_VERSION}"
+        )

@@ -1,0 +1,103 @@
+"""What is desired of each attempt at its site: absolute rows, each with the generation it got.
+
+Not a queue of commands. A row says all about its attempt; a newer one replaces it. It leaves the
+table when it says FORGET and the site has confirmed a generation that includes it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from scheduler.model.ids import AttemptKey, JobId, SiteId
+from scheduler.model.sitelink import DesiredAction
+from scheduler.store.dialect import upsert
+from scheduler.store.fleet import FleetWriter
+from scheduler.store.records import OutboxRow
+from scheduler.store.schema import OUTBOX
+from scheduler.store.scratch import Scratch
+
+
+class OutboxReader:
+    """Reads what is desired."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, site: SiteId, key: AttemptKey) -> OutboxRow | None:
+        """What is desired of one attempt."""
+        query = select(OUTBOX).where(
+            OUTBOX.c.site == site, OUTBOX.c.job == key.job, OUTBOX.c.attempt == key.attempt
+        )
+        row = self._connection.execute(query).first()
+        return None if row is None else _row(row)
+
+    def since(self, site: SiteId, generation: int) -> tuple[OutboxRow, ...]:
+        """Rows of `site` newer than `generation`, ordered by attempt."""
+        query = select(OUTBOX).where(OUTBOX.c.site == site, OUTBOX.c.generation > generation)
+        query = query.order_by(OUTBOX.c.job, OUTBOX.c.attempt)
+        return tuple(_row(row) for row in self._connection.execute(query))
+
+
+class OutboxWriter(OutboxReader):
+    """Changes what is desired."""
+
+    def __init__(self, scratch: Scratch, fleet: FleetWriter) -> None:
+        super().__init__(scratch.connection)
+        self._fleet = fleet
+
+    def put(
+        self,
+        site: SiteId,
+        keys: Sequence[AttemptKey],
+        action: DesiredAction,
+        *,
+        grace_ms: int = 0,
+        reason: str = "",
+    ) -> None:
+        """This is desired of `keys` at `site` from the next generation on."""
+        generation = self._fleet.next_generation(site)
+        rows = [
+            {
+                "site": site,
+                "job": key.job,
+                "attempt": key.attempt,
+                "generation": generation,
+                "action": int(action),
+                "grace_ms": grace_ms,
+                "reason": reason,
+            }
+            for key in keys
+        ]
+        upsert(self._connection, OUTBOX, rows)
+
+    def run(self, placed: Sequence[tuple[SiteId, AttemptKey]]) -> None:
+        """New attempts to run, of many sites: one generation each site."""
+        by_site: defaultdict[SiteId, list[AttemptKey]] = defaultdict(list)
+        for site, key in placed:
+            by_site[site].append(key)
+        for site in sorted(by_site):
+            self.put(site, by_site[site], DesiredAction.RUN)
+
+    def drop_forgotten(self, site: SiteId, acked_generation: int) -> int:
+        """Deletes rows that say FORGET and that `site` has confirmed; how many."""
+        statement = delete(OUTBOX).where(
+            OUTBOX.c.site == site,
+            OUTBOX.c.generation <= acked_generation,
+            OUTBOX.c.action == int(DesiredAction.FORGET),
+        )
+        return self._connection.execute(statement).rowcount
+
+
+def _row(row: Any) -> OutboxRow:
+    return OutboxRow(
+        site=SiteId(row.site),
+        key=AttemptKey(JobId(row.job), row.attempt),
+        generation=row.generation,
+        action=DesiredAction(row.action),
+        grace_ms=row.grace_ms,
+        reason=row.reason,
+    )

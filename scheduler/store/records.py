@@ -1,0 +1,109 @@
+"""Rows that the store hands out where the model has no noun: a declaration beside its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, SiteId, TenantPath
+from scheduler.model.job import JobState, NodePlacement
+from scheduler.model.reasons import Reason
+from scheduler.model.sitelink import DesiredAction
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    """A declared node, what it last said, when, and why an operator closed it."""
+
+    node: Node
+    report: NodeReport | None
+    reported_at_ms: int | None
+    cordon_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteEntry:
+    """A declared site and its session. `contact_at_ms` 0: it was never heard of."""
+
+    site: Site
+    contact: SiteContact
+    contact_at_ms: int
+    cordon_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """The narrow row of a job: its state, and nothing that is only read to run it."""
+
+    id: JobId
+    class_id: int
+    tenant: TenantPath
+    owner: str
+    name: str
+    state: JobState
+    submitted_at_ms: int
+    next_attempt: int
+    spec_digest: str
+    leased: bool = False
+    """Its attempts run under a lease: `on_partition: requeue`."""
+    not_before_ms: int = 0
+    reason: Reason | None = None
+    message: str = ""
+    ended_at_ms: int = 0
+    exit_code: int | None = None
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """The narrow row of an attempt. `live`: its placement still counts."""
+
+    key: AttemptKey
+    site: SiteId
+    state: JobState
+    live: bool
+    leased: bool
+    gpu_class: GpuClass
+    gpu_milli: int
+    country: str
+    placed_at_ms: int
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """An attempt on a node, as far as its neighbours must know it."""
+
+    key: AttemptKey
+    tenant: TenantPath
+    class_id: int
+    placed: NodePlacement
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """What is desired of one attempt at its site."""
+
+    site: SiteId
+    key: AttemptKey
+    generation: int
+    action: DesiredAction
+    grace_ms: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLeaf:
+    """An entry of the audit log."""
+
+    index: int
+    kind: str
+    tenant: str
+    job: JobId | None
+    at_ms: int
+    body: str
+    salt: bytes
+    leaf_hash: bytes

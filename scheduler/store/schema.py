@@ -1,0 +1,274 @@
+"""Every table, as SQLAlchemy Core. Tables never leave `store/`; the domain sees `model` only.
+
+Quantities are 64-bit integers with their unit in the name; enums are stored by number, structured
+values that are only ever read whole as JSON text (`codec.py`). Nothing here is a counter of usage:
+what is used is derived from live placements.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from scheduler.model.job import JobState
+
+METADATA = MetaData()
+
+# An INTEGER primary key is SQLite's own row key; a BIGINT one would cost a second index.
+ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+INT64_SIGN = 1 << 63
+
+
+class Mask64(TypeDecorator[int]):
+    """64 bits in a signed column: GPU 63 is the sign."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        """Bits 0 to 63 as two's complement."""
+        if value is None:
+            return None
+        if not 0 <= value < 1 << 64:
+            raise ValueError(f"a GPU mask has 64 bits; found {value:#x}")
+        return value - (1 << 64) if value & INT64_SIGN else value
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
+        """The mask as a non-negative integer."""
+        return None if value is None else value & ((1 << 64) - 1)
+
+
+def _table(name: str, *columns: Column[object] | Index) -> Table:
+    """A table keyed by all that identifies a row; on SQLite the key is the table."""
+    return Table(name, METADATA, *columns, sqlite_with_rowid=False)
+
+
+def _key(name: str, kind: object = Text) -> Column[object]:
+    return Column(name, kind, primary_key=True, autoincrement=False, nullable=False)  # type: ignore[arg-type]
+
+
+def _text(name: str, default: str | None = None) -> Column[object]:
+    return Column(name, Text, nullable=False, default=default)
+
+
+def _int(name: str) -> Column[object]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _small(name: str) -> Column[object]:
+    return Column(name, SmallInteger, nullable=False)
+
+
+META = _table("meta", _key("name"), _text("value"))
+"""`schema_version`, and nothing that changes while the program runs."""
+
+COUNTERS = _table("counters", _key("name"), _int("value"))
+"""Last numbers given out: job ids, change sequence, audit index, policy revision."""
+
+LEASES = _table("leases", _key("name"), _int("epoch"))
+"""Who may write: the holder of the newest epoch (`lease.py`)."""
+
+TENANTS = _table("tenants", _key("path"), _text("body"))
+
+POLICIES = _table("policies", _key("revision", BigInteger), _text("body"), _int("applied_at_ms"))
+"""Every revision is kept: decisions name the revision they were made under."""
+
+SITES = _table(
+    "sites", _key("id"), _text("body"), Column("cordoned", Boolean, nullable=False), _text("reason")
+)
+"""Sites as declared, facts included; the operator's cordon lies beside the declaration."""
+
+NODES = _table(
+    "nodes",
+    _key("id"),
+    _text("site"),
+    _text("body"),
+    Column("cordoned", Boolean, nullable=False),
+    _text("reason"),
+    Column("report", Text, nullable=True),
+    Column("reported_at_ms", BigInteger, nullable=True),
+    Index("ix_nodes_site", "site"),
+)
+
+SITE_STATE = _table(
+    "site_state",
+    _key("site"),
+    Column("connected", Boolean, nullable=False),
+    _int("generation"),
+    _int("acked_generation"),
+    _text("agent_version"),
+    _text("incarnation"),
+    _int("contact_at_ms"),
+)
+"""The session side of a site: what was sent, what it confirmed."""
+
+JOB_CLASSES = Table(
+    "job_classes",
+    METADATA,
+    Column("id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False, unique=True),
+)
+"""Classes of alike jobs, interned: a queued row names its class by number."""
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("id", ROW_ID, primary_key=True, autoincrement=False),
+    _int("class_id"),
+    _text("tenant"),
+    _text("owner"),
+    _text("name"),
+    _small("state"),
+    _int("submitted_at_ms"),
+    _int("next_attempt"),
+    _int("not_before_ms"),
+    _text("spec_digest"),
+    Column("leased", Boolean, nullable=False),
+    Column("reason", Text, nullable=True),
+    _text("message", ""),
+    _int("ended_at_ms"),
+    Column("exit_code", BigInteger, nullable=True),
+    Column("cancel_requested", Boolean, nullable=False),
+)
+# Over the jobs that are not over yet: queued ones for the planner's start, live ones for ledgers.
+Index(
+    "ix_jobs_open",
+    JOBS.c.state,
+    JOBS.c.tenant,
+    sqlite_where=JOBS.c.state < int(JobState.SUCCEEDED),
+    postgresql_where=JOBS.c.state < int(JobState.SUCCEEDED),
+)
+# A tenant's list, newest first.
+Index("ix_jobs_tenant", JOBS.c.tenant, JOBS.c.id)
+
+SPECS = _table("specs", _key("digest"), Column("body", LargeBinary, nullable=True))
+"""Specs by digest. Erased: the row stays, its body goes."""
+
+ATTEMPTS = _table(
+    "attempts",
+    _key("job", BigInteger),
+    _key("attempt", BigInteger),
+    _text("site"),
+    _small("state"),
+    Column("live", Boolean, nullable=False),
+    Column("leased", Boolean, nullable=False),
+    _text("gpu_class"),
+    _int("gpu_milli"),
+    _text("country"),
+    Column("reason", Text, nullable=True),
+    _text("message", ""),
+    _int("placed_at_ms"),
+    _int("started_at_ms"),
+    _int("ended_at_ms"),
+)
+"""`live` while its placement counts against capacity and quota."""
+Index(
+    "ix_attempts_live_site",
+    ATTEMPTS.c.site,
+    sqlite_where=ATTEMPTS.c.live,
+    postgresql_where=ATTEMPTS.c.live,
+)
+
+PLACEMENTS = _table(
+    "placements",
+    _key("job", BigInteger),
+    _key("attempt", BigInteger),
+    _key("ordinal", BigInteger),
+    _text("node"),
+    Column("gpu_mask", Mask64, nullable=False),
+    Column("live", Boolean, nullable=False),
+)
+Index(
+    "ix_placements_live_node",
+    PLACEMENTS.c.node,
+    sqlite_where=PLACEMENTS.c.live,
+    postgresql_where=PLACEMENTS.c.live,
+)
+
+RANKS = _table(
+    "ranks",
+    _key("job", BigInteger),
+    _key("attempt", BigInteger),
+    _key("rank", BigInteger),
+    _text("body"),
+)
+
+OUTBOX = _table(
+    "outbox",
+    _key("site"),
+    _key("job", BigInteger),
+    _key("attempt", BigInteger),
+    _int("generation"),
+    _small("action"),
+    _int("grace_ms"),
+    _text("reason"),
+)
+Index("ix_outbox_generation", OUTBOX.c.site, OUTBOX.c.generation)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("leaf_index", ROW_ID, primary_key=True, autoincrement=False),
+    _text("kind"),
+    _text("tenant"),
+    Column("job", BigInteger, nullable=True),
+    _int("at_ms"),
+    _text("body"),
+    Column("salt", LargeBinary, nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+)
+Index("ix_audit_tenant", AUDIT.c.tenant, AUDIT.c.leaf_index)
+Index(
+    "ix_audit_job",
+    AUDIT.c.job,
+    AUDIT.c.leaf_index,
+    sqlite_where=AUDIT.c.job.is_not(None),
+    postgresql_where=AUDIT.c.job.is_not(None),
+)
+
+TREE = _table("audit_tree", _key("name"), _int("size"), Column("peaks", LargeBinary))
+"""The hashes from which the root of the whole log is made without reading it."""
+
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("seq", ROW_ID, primary_key=True, autoincrement=False),
+    _small("kind"),
+    _text("key"),
+)
+"""What the planner child follows: that something changed, never how."""
+
+IDEMPOTENCY = _table(
+    "idempotency",
+    _key("principal"),
+    _key("key"),
+    _text("request_digest"),
+    _int("job"),
+    _int("at_ms"),
+)
+Index("ix_idempotency_at", IDEMPOTENCY.c.at_ms)
+
+JOIN_TOKENS = _table(
+    "join_tokens",
+    _key("token_hash", LargeBinary),
+    _text("name"),
+    _text("created_by"),
+    _int("expires_at_ms"),
+    Column("used_at_ms", BigInteger, nullable=True),
+)
+
+REVOCATIONS = _table(
+    "revocations", _key("name"), _int("at_ms"), _text("revoked_by"), _text("reason")
+)

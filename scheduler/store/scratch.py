@@ -1,0 +1,116 @@
+"""What a transaction carries besides its connection: memory to keep in step, rows to add last.
+
+Audit leaves and change rows are only ever appended and nobody reads them inside the transaction, so
+they wait here and are written once, at the commit: a savepoint that is rolled back cuts the lists,
+and the audit log has no holes. Everything else that lives in memory registers how to undo itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from sqlalchemy import Connection, select
+
+from scheduler.model.fleet import Site
+from scheduler.model.ids import NodeId, SiteId
+from scheduler.model.plan import JobClass
+from scheduler.model.residency import Policy
+from scheduler.model.tenancy import Tenant
+from scheduler.store.dialect import upsert
+from scheduler.store.ledger import Ledger
+from scheduler.store.records import NodeEntry
+from scheduler.store.schema import COUNTERS
+
+JOB_COUNTER = "job"
+CLASS_COUNTER = "class"
+CHANGE_COUNTER = "change"
+
+
+class ChangeKind(IntEnum):
+    """What a change row is about; its key says which."""
+
+    POLICY = 1
+    TENANTS = 2
+    SITE = 3
+    NODE = 4
+    JOB = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLeaf:
+    """An audit leaf that is written at the commit."""
+
+    kind: str
+    tenant: str
+    job: int | None
+    at_ms: int
+    body: str
+
+
+@dataclass(slots=True)
+class Memo:
+    """Decoded rows kept between transactions; the writer's own, so it knows when they age."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    class_ids: dict[str, int] = field(default_factory=lambda: {})
+    classes: dict[int, JobClass] = field(default_factory=lambda: {})
+    sites: dict[SiteId, Site] = field(default_factory=lambda: {})
+    nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
+    policy: Policy | None = None
+    tenants: tuple[Tenant, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a savepoint began."""
+
+    leaves: int
+    changes: int
+    undo: int
+
+
+@dataclass(slots=True)
+class Scratch:
+    """The memory side of one transaction."""
+
+    connection: Connection
+    memo: Memo
+    leaves: list[PendingLeaf] = field(default_factory=lambda: [])
+    changes: list[tuple[ChangeKind, str]] = field(default_factory=lambda: [])
+    undo: list[Callable[[], None]] = field(default_factory=lambda: [])
+    counters: dict[str, int] = field(default_factory=lambda: {})
+
+    def take(self, counter: str, count: int = 1) -> int:
+        """The first of `count` numbers never given out before. A rollback leaves a gap."""
+        first = self.last(counter) + 1
+        self.counters[counter] = first + count - 1
+        return first
+
+    def last(self, counter: str) -> int:
+        """The last number that was given out."""
+        if counter not in self.counters:
+            query = select(COUNTERS.c.value).where(COUNTERS.c.name == counter)
+            self.counters[counter] = self.connection.execute(query).scalar() or 0
+        return self.counters[counter]
+
+    def changed(self, kind: ChangeKind, key: str = "") -> None:
+        """Tells the followers of the change log."""
+        self.changes.append((kind, key))
+
+    def save_counters(self) -> None:
+        """Writes the numbers that were given out."""
+        rows = [{"name": name, "value": value} for name, value in sorted(self.counters.items())]
+        upsert(self.connection, COUNTERS, rows)
+
+    def mark(self) -> Mark:
+        """Where we are now."""
+        return Mark(len(self.leaves), len(self.changes), len(self.undo))
+
+    def roll_back(self, mark: Mark) -> None:
+        """Makes memory what it was at `mark`."""
+        del self.leaves[mark.leaves :]
+        del self.changes[mark.changes :]
+        while len(self.undo) > mark.undo:
+            self.undo.pop()()

@@ -1,0 +1,248 @@
+"""The store: snapshots for everybody, transactions for the one writer that leads.
+
+One class, whatever the database. A transaction asserts the leader's epoch, carries typed methods in
+groups (`txn.jobs`, `txn.fleet`, ...), and moves state, audit, outbox and change log together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from scheduler.store import lease, migrations
+from scheduler.store.attempts import AttemptsReader, AttemptsWriter
+from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
+from scheduler.store.changes import ChangesReader, write_changes
+from scheduler.store.dialect import reading_engine, writing_engine
+from scheduler.store.fleet import FleetReader, FleetWriter
+from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
+from scheduler.store.identity import IdentityReader, IdentityWriter
+from scheduler.store.jobs import JobsReader, JobsWriter
+from scheduler.store.ledger import Ledger, derive
+from scheduler.store.outbox import OutboxReader, OutboxWriter
+from scheduler.store.scratch import Mark, Memo, Scratch
+from scheduler.store.tenancy import TenancyReader, TenancyWriter
+
+
+class StoreFailed(Exception):
+    """The database could not do what it was told (disk full, I/O error): nothing was changed."""
+
+
+class Snapshot:
+    """A consistent view of everything, as of its first question."""
+
+    def __init__(self, connection: Connection, memo: Memo) -> None:
+        self.connection = connection
+        self._jobs = JobsReader(connection, memo)
+        self._attempts = AttemptsReader(connection)
+        self._fleet = FleetReader(connection, memo)
+        self._tenancy = TenancyReader(connection, memo)
+        self._outbox = OutboxReader(connection)
+        self._audit = AuditReader(connection)
+        self._identity = IdentityReader(connection)
+        self._idempotency = IdempotencyReader(connection)
+        self.changes = ChangesReader(connection, self._fleet, self._tenancy, self._jobs)
+
+    @property
+    def jobs(self) -> JobsReader:
+        """Jobs, specs and classes."""
+        return self._jobs
+
+    @property
+    def attempts(self) -> AttemptsReader:
+        """Attempts, placements and ranks."""
+        return self._attempts
+
+    @property
+    def fleet(self) -> FleetReader:
+        """Sites, nodes and sessions."""
+        return self._fleet
+
+    @property
+    def tenancy(self) -> TenancyReader:
+        """The tenant tree and the policy."""
+        return self._tenancy
+
+    @property
+    def outbox(self) -> OutboxReader:
+        """What is desired of sites."""
+        return self._outbox
+
+    @property
+    def audit(self) -> AuditReader:
+        """The append-only log."""
+        return self._audit
+
+    @property
+    def identity(self) -> IdentityReader:
+        """Join tokens and revocations."""
+        return self._identity
+
+    @property
+    def idempotency(self) -> IdempotencyReader:
+        """Answers of earlier requests."""
+        return self._idempotency
+
+    def ledger(self) -> Ledger:
+        """What is used and queued, summed from the rows of this snapshot."""
+        return derive(self.connection)
+
+
+class Txn(Snapshot):
+    """A transaction: reads see its own writes; leaves and change rows are written at its end."""
+
+    def __init__(self, scratch: Scratch, epoch: int) -> None:
+        super().__init__(scratch.connection, scratch.memo)
+        self.epoch = epoch
+        self._scratch = scratch
+        self._jobs = JobsWriter(scratch)
+        self._attempts = AttemptsWriter(scratch)
+        self._fleet = FleetWriter(scratch)
+        self._tenancy = TenancyWriter(scratch)
+        self._outbox = OutboxWriter(scratch, self._fleet)
+        self._audit = AuditWriter(scratch)
+        self._identity = IdentityWriter(scratch)
+        self._idempotency = IdempotencyWriter(scratch)
+
+    @property
+    def jobs(self) -> JobsWriter:
+        """Jobs, specs and classes."""
+        return self._jobs
+
+    @property
+    def attempts(self) -> AttemptsWriter:
+        """Attempts, placements and ranks."""
+        return self._attempts
+
+    @property
+    def fleet(self) -> FleetWriter:
+        """Sites, nodes and sessions."""
+        return self._fleet
+
+    @property
+    def tenancy(self) -> TenancyWriter:
+        """The tenant tree and the policy."""
+        return self._tenancy
+
+    @property
+    def outbox(self) -> OutboxWriter:
+        """What is desired of sites."""
+        return self._outbox
+
+    @property
+    def audit(self) -> AuditWriter:
+        """The append-only log."""
+        return self._audit
+
+    @property
+    def identity(self) -> IdentityWriter:
+        """Join tokens and revocations."""
+        return self._identity
+
+    @property
+    def idempotency(self) -> IdempotencyWriter:
+        """Answers of earlier requests."""
+        return self._idempotency
+
+    def ledger(self) -> Ledger:
+        """What is used and queued; kept in step, so this costs nothing."""
+        return self._scratch.memo.ledger
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """What happens inside is undone, in the database and in memory, when it raises."""
+        mark = self._scratch.mark()
+        nested = self.connection.begin_nested()
+        try:
+            yield
+        except BaseException:
+            nested.rollback()
+            self._scratch.roll_back(mark)
+            raise
+        nested.commit()
+
+
+class ReadStore:
+    """A store that is only read: snapshots, nothing else. For the planner child, among others."""
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = url_of(url)
+        self._readers: Engine = reading_engine(self.url)
+
+    def open(self) -> None:
+        """Checks that the database is one that this program reads."""
+        with self._readers.begin() as connection:
+            migrations.assert_current(connection)
+
+    @contextmanager
+    def read(self) -> Generator[Snapshot]:
+        """A snapshot; close it soon, because the log of writes cannot shrink past it."""
+        with self._readers.connect() as connection, connection.begin():
+            yield Snapshot(connection, Memo())
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._readers.dispose()
+
+
+class Store(ReadStore):
+    """A store that is written. Opening it takes the lease; who held it is refused from then on."""
+
+    def __init__(self, url: str | Path, *, salts: SaltSource) -> None:
+        super().__init__(url)
+        self._salts = salts
+        self._memo: Memo | None = None
+        self._writer: Engine = writing_engine(self.url)
+        self.epoch = 0
+
+    def open(self) -> None:
+        """Brings the schema up to date and becomes the leader."""
+        with self._writer.begin() as connection:
+            migrations.bring_up_to_date(connection)
+            self.epoch = lease.take(connection)
+
+    @contextmanager
+    def transaction(self) -> Generator[Txn]:
+        """Everything inside is committed, durably, when it ends; nothing of it when it raises.
+
+        Raises `Refused(NOT_LEADER)` when another scheduler has taken over, `StoreFailed` when the
+        database fails.
+        """
+        assert self.epoch, "open the store first"
+        with self._failures(), self._writer.begin() as connection:
+            lease.assert_leader(connection, self.epoch)
+            if self._memo is None:
+                self._memo = Memo(ledger=derive(connection))
+            scratch = Scratch(connection, self._memo)
+            try:
+                yield Txn(scratch, self.epoch)
+            except BaseException:
+                scratch.roll_back(Mark(0, 0, 0))
+                raise
+            write_leaves(connection, scratch.leaves, self._salts)
+            write_changes(scratch)
+            scratch.save_counters()
+
+    @contextmanager
+    def _failures(self) -> Generator[None]:
+        try:
+            yield
+        except SQLAlchemyError as failure:
+            # Whether it committed may be unknown: what memory holds is read again.
+            self._memo = None
+            raise StoreFailed(str(failure.__cause__ or failure)) from failure
+
+    def close(self) -> None:
+        """Closes every connection. The lease stays ours until somebody takes it."""
+        self._writer.dispose()
+        super().close()
+
+
+def url_of(place: str | Path) -> str:
+    """A database's URL; a plain path means SQLite."""
+    text = str(place)
+    return text if "://" in text else f"sqlite:///{Path(text).absolute()}"

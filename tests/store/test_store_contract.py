@@ -1,0 +1,366 @@
+"""What every database behind the store must do."""
+
+from hashlib import sha256
+
+import pytest
+
+from scheduler.model.ids import AttemptKey, JobId, node_id
+from scheduler.model.job import JobState
+from scheduler.model.plan import JobChanged, NodeChanged, SiteChanged
+from scheduler.model.reasons import Reason, Refused
+from scheduler.store import migrations
+from scheduler.store.apply import apply_plan
+from scheduler.store.changes import ChangesTrimmed
+from scheduler.store.idempotency import RETENTION_MS, Remembered
+from scheduler.store.identity import JoinToken, Revocation
+from scheduler.store.merkle import Peaks, leaf_hash, node_hash
+from scheduler.store.migrations import Migration, SchemaMismatch
+from scheduler.store.records import AttemptRow
+from scheduler.store.store import ReadStore, Store, Txn
+from tests.store.builders import (
+    ADA,
+    H100,
+    LONDON,
+    NOW_MS,
+    RADIOLOGY,
+    lay_out,
+    place,
+    plan,
+    queue,
+    report,
+    salts,
+)
+
+
+class Interrupted(Exception):
+    """Raised in the middle of things, after a job was queued."""
+
+    def __init__(self, job: JobId) -> None:
+        super().__init__()
+        self.job = job
+
+
+def queue_and_stop(txn: Txn) -> None:
+    """Queues a job and fails."""
+    raise Interrupted(queue(txn).id)
+
+
+def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as before:
+        sequence = before.changes.sequence()
+    with pytest.raises(Interrupted), store.transaction() as txn:
+        queue_and_stop(txn)
+    with store.read() as view:
+        assert view.jobs.page(None, states=frozenset(), before=None, limit=10) == ()
+        assert view.changes.sequence() == sequence
+        assert list(view.audit.all()) == []
+    with store.transaction() as txn:
+        assert txn.ledger().queues() == {}
+
+
+def test_a_savepoint_that_raises_undoes_its_own_part_only(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        kept = queue(txn)
+        with pytest.raises(Interrupted) as stopped, txn.savepoint():
+            queue_and_stop(txn)
+        later = queue(txn, name="later")
+    lost = stopped.value.job
+    assert len({kept.id, lost, later.id}) == 3
+    with store.read() as view:
+        assert [leaf.index for leaf in view.audit.all()] == [0, 1]
+        assert view.jobs.row(lost) is None
+        queues = view.ledger().queues()
+    assert queues[RADIOLOGY] == 2
+    with store.transaction() as txn:
+        assert txn.ledger().queues() == queues
+
+
+def test_a_class_interned_in_an_undone_savepoint_is_interned_again(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        with pytest.raises(Interrupted), txn.savepoint():
+            queue_and_stop(txn)
+        row = queue(txn)
+    with store.read() as view:
+        assert view.jobs.job_class(row.class_id).tenant == RADIOLOGY
+
+
+def test_whoever_opens_the_store_later_leads_and_the_earlier_is_refused(
+    store: Store, dialect: str
+) -> None:
+    successor = Store(dialect, salts=salts())
+    successor.open()
+    assert successor.epoch > store.epoch
+    with pytest.raises(Refused) as refused, store.transaction() as txn:
+        lay_out(txn)
+    assert refused.value.reason is Reason.NOT_LEADER
+    with successor.transaction() as txn:
+        lay_out(txn)
+    with successor.read() as view:
+        assert view.fleet.site(LONDON) is not None
+    successor.close()
+
+
+def test_numbers_go_on_where_they_were_after_a_restart(store: Store, dialect: str) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        first = queue(txn)
+    successor = Store(dialect, salts=salts())
+    successor.open()
+    with successor.transaction() as txn:
+        assert queue(txn).id > first.id
+        assert txn.ledger().queues()[RADIOLOGY] == 2
+    with successor.read() as view:
+        assert [leaf.index for leaf in view.audit.all()] == [0, 1]
+    successor.close()
+
+
+def test_a_newer_database_is_refused(store: Store, dialect: str) -> None:
+    with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
+        newer = (Migration(2, lambda _: None), Migration(3, lambda _: None))
+        migrations.bring_up_to_date(connection, newer)
+    with pytest.raises(SchemaMismatch, match="schema version 3, this program knows 1"):
+        Store(dialect, salts=salts()).open()
+    with pytest.raises(SchemaMismatch, match="this program reads 1"):
+        ReadStore(dialect).open()
+
+
+def test_migrations_run_once_each_in_order(store: Store) -> None:
+    ran: list[int] = []
+    steps = (
+        Migration(2, lambda _: ran.append(2)),
+        Migration(3, lambda _: ran.append(3)),
+    )
+    with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
+        migrations.bring_up_to_date(connection, steps[:1])
+        migrations.bring_up_to_date(connection, steps)
+        assert migrations.version_of(connection) == 3
+    assert ran == [2, 3]
+
+
+def test_a_snapshot_does_not_see_what_is_committed_after_its_first_question(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        before = view.changes.sequence()
+        with store.transaction() as txn:
+            row = queue(txn)
+        assert view.changes.sequence() == before
+        assert view.jobs.row(row.id) is None
+
+
+def test_a_reader_cannot_write(store: Store) -> None:
+    with store.read() as view, pytest.raises(Exception, match="readonly"):
+        view.connection.exec_driver_sql("DELETE FROM jobs")
+
+
+def test_changes_are_absolute_and_each_thing_appears_once(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        start = view.changes.sequence()
+    with store.transaction() as txn:
+        placed, waiting = queue(txn), queue(txn, name="waits")
+        apply_plan(txn, plan(place(placed.id, "n01")), NOW_MS)
+    with store.transaction() as txn:
+        txn.fleet.put_report(report(node_id(LONDON, "n02"), gpus=4), NOW_MS + 1)
+    with store.read() as view:
+        feed = view.changes.since(start, limit=1000)
+    jobs = {c.id: c for c in feed.changes if isinstance(c, JobChanged)}
+    nodes = [c for c in feed.changes if isinstance(c, NodeChanged)]
+    assert len(feed.changes) == 3
+    assert (live := jobs[placed.id].live) is not None
+    assert live.placement == place(placed.id, "n01")
+    assert jobs[waiting.id].queued is not None
+    assert nodes[0].report is not None
+    assert nodes[0].report.gpus == 4
+
+
+def test_an_unchanged_report_wakes_nobody(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        start = view.changes.sequence()
+    with store.transaction() as txn:
+        txn.fleet.put_report(report(node_id(LONDON, "n01")), NOW_MS + 5000)
+    with store.read() as view:
+        assert view.changes.sequence() == start
+        entry = view.fleet.node(node_id(LONDON, "n01"))
+        assert entry is not None
+        assert entry.reported_at_ms == NOW_MS + 5000
+
+
+def test_loading_all_equals_following_from_the_start(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.transaction() as txn:
+        rows = [queue(txn) for _ in range(3)]
+        apply_plan(txn, plan(place(rows[1].id, "n02")), NOW_MS)
+    with store.read() as view:
+        sequence, changes = view.changes.load_all()
+        assert set(changes) == set(view.changes.since(0, limit=1000).changes)
+        assert sequence == view.changes.sequence()
+
+
+def test_a_follower_too_far_behind_is_told_to_start_anew(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        with pytest.raises(ChangesTrimmed):
+            view.changes.since(0, limit=1)
+        with pytest.raises(ChangesTrimmed):
+            view.changes.since(view.changes.sequence() + 1, limit=1000)
+
+
+def test_a_removed_site_and_node_are_told_as_gone(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        start = view.changes.sequence()
+    with store.transaction() as txn:
+        txn.fleet.remove_node(node_id(LONDON, "n01"))
+        txn.fleet.remove_site(LONDON)
+    with store.read() as view:
+        feed = view.changes.since(start, limit=1000)
+    assert NodeChanged(node_id(LONDON, "n01"), None, None) in feed.changes
+    gone = [c for c in feed.changes if isinstance(c, SiteChanged)]
+    assert [c.site for c in gone] == [None]
+
+
+def test_gpu_63_survives_the_signed_column(store: Store) -> None:
+    mask = 1 << 63 | 1
+    with store.transaction() as txn:
+        lay_out(txn)
+        row = queue(txn)
+        wide = place(row.id, "n01", mask=mask)
+        attempt = unchecked_attempt(row.id)
+        txn.attempts.add([(row.tenant, attempt, wide)])
+    with store.read() as view:
+        placement = view.attempts.placement(attempt.key)
+        assert placement is not None
+        assert placement.nodes[0].gpu_mask == mask
+
+
+def unchecked_attempt(job: JobId) -> AttemptRow:
+    """An attempt row that nothing checked."""
+    return AttemptRow(AttemptKey(job, 1), LONDON, JobState.PLACED, True, False, H100, 2000, "GB", 0)
+
+
+def test_a_leaf_hash_is_the_documented_one(store: Store) -> None:
+    with store.transaction() as txn:
+        txn.audit.append("note", 7, {"b": 2, "a": "é"}, tenant=RADIOLOGY)
+    with store.read() as view:
+        leaf = next(view.audit.all())
+    text = '{"a":"é","at_ms":7,"b":2,"kind":"note","tenant":"trust-a/radiology"}'
+    assert leaf.body == text
+    assert leaf.leaf_hash == sha256(b"\x00" + leaf.salt + text.encode()).digest()
+
+
+@pytest.mark.parametrize("size", range(18))
+def test_the_root_from_peaks_is_the_root_of_rfc_6962(size: int) -> None:
+    hashes = [leaf_hash(n.to_bytes(16, "big"), "{}") for n in range(size)]
+    peaks = Peaks(0, [])
+    for leaf in hashes:
+        peaks.append(leaf)
+    assert peaks.root() == rfc_root(hashes)
+    assert Peaks.of(size, peaks.joined()).root() == peaks.root()
+
+
+def rfc_root(hashes: list[bytes]) -> bytes:
+    """MTH of RFC 6962, section 2.1, as it is written there."""
+    if not hashes:
+        return sha256(b"").digest()
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1
+    while split * 2 < len(hashes):
+        split *= 2
+    return node_hash(rfc_root(hashes[:split]), rfc_root(hashes[split:]))
+
+
+def test_the_stored_tree_covers_every_leaf(store: Store) -> None:
+    for n in range(5):
+        with store.transaction() as txn:
+            for m in range(n):
+                txn.audit.append("note", m, {})
+    with store.read() as view:
+        hashes = [leaf.leaf_hash for leaf in view.audit.all()]
+        assert len(hashes) == 10
+        assert view.audit.peaks().root() == rfc_root(hashes)
+
+
+def test_leaves_are_found_by_tenant_and_by_job(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        rows = [queue(txn) for _ in range(4)]
+        txn.audit.append("note", 1, {})
+    with store.read() as view:
+        assert len(view.audit.page(first=0, limit=10, tenant=RADIOLOGY)) == 4
+        mine = view.audit.page(first=0, limit=10, job=rows[2].id)
+        assert [leaf.index for leaf in mine] == [2]
+        assert [leaf.index for leaf in view.audit.page(first=3, limit=1)] == [3]
+
+
+def test_an_idempotency_key_counts_until_its_retention_is_over(store: Store) -> None:
+    with store.transaction() as txn:
+        txn.idempotency.put(ADA, "k", Remembered("d", JobId(4)), NOW_MS)
+    with store.transaction() as txn:
+        assert txn.idempotency.get(ADA, "k", NOW_MS + RETENTION_MS) == Remembered("d", JobId(4))
+        assert txn.idempotency.get(ADA, "k", NOW_MS + RETENTION_MS + 1) is None
+        assert txn.idempotency.get("/tenant/x", "k", NOW_MS) is None
+        assert txn.idempotency.trim(NOW_MS + RETENTION_MS) == 0
+        assert txn.idempotency.trim(NOW_MS + RETENTION_MS + 1) == 1
+
+
+def test_a_join_token_is_used_once(store: Store) -> None:
+    token = JoinToken(b"h" * 32, "/site/exch-london-1/agent", "/operator/olga", NOW_MS + 10)
+    with store.transaction() as txn:
+        txn.identity.add_join_token(token)
+        assert txn.identity.open_tokens() == 1
+        txn.identity.use_join_token(token.token_hash, NOW_MS)
+        assert txn.identity.open_tokens() == 0
+        with pytest.raises(AssertionError), txn.savepoint():
+            txn.identity.use_join_token(token.token_hash, NOW_MS)
+    with store.read() as view:
+        found = view.identity.join_token(token.token_hash)
+        assert found is not None
+        assert found.used_at_ms == NOW_MS
+
+
+def test_a_revocation_is_found_by_its_name(store: Store) -> None:
+    revocation = Revocation("/site/x/agent", NOW_MS, "/operator/olga", "stolen")
+    with store.transaction() as txn:
+        txn.identity.revoke(revocation)
+    with store.read() as view:
+        assert view.identity.revocation("/site/x/agent") == revocation
+        assert view.identity.revocation("/site/y/agent") is None
+        assert view.identity.revocations() == (revocation,)
+
+
+def test_an_erased_spec_leaves_its_digest(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        row = queue(txn)
+        txn.jobs.erase_spec(row.spec_digest)
+    with store.read() as view:
+        job = view.jobs.get(row.id)
+        assert job is not None
+        assert job.spec is None
+        assert job.spec_digest == row.spec_digest
+
+
+def test_pages_of_jobs_go_newest_first_across_projects(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        rows = [queue(txn) for _ in range(5)]
+    with store.read() as view:
+        first = view.jobs.page(RADIOLOGY, states=frozenset(), before=None, limit=2)
+        second = view.jobs.page(RADIOLOGY, states=frozenset(), before=first[-1].id, limit=9)
+        other = view.jobs.page(
+            RADIOLOGY, states=frozenset({JobState.RUNNING}), before=None, limit=9
+        )
+    assert [row.id for row in (*first, *second)] == [row.id for row in reversed(rows)]
+    assert other == ()
