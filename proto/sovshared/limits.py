@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-MESSAGE_BYTES_MAX = 8 * 1024 * 1024
-"""Largest message either side accepts."""
+REQUEST_BYTES_MAX = 8 * 1024 * 1024
+"""Largest message a server accepts."""
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""Largest message a client accepts: all that is desired of a large site comes in one."""
 
 METADATA_BYTES_MAX = 64 * 1024
 """Headers and trailers together; the details of a refusal travel in a trailer."""

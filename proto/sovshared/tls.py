@@ -80,8 +80,8 @@ def server_credentials(directory: Path, demand: ClientCertificates) -> grpc.Serv
 def server_options() -> Options:
     """Limits and keepalive of every server."""
     return [
-        ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", limits.REQUEST_BYTES_MAX),
+        ("grpc.max_send_message_length", limits.ANSWER_BYTES_MAX),
         ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
         ("grpc.keepalive_time_ms", limits.KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", limits.KEEPALIVE_TIMEOUT_MS),
@@ -112,8 +112,8 @@ def channel_options(server: spiffe.Name | None, trust_domain: str) -> Options:
     plane whose certificates another CA issued.
     """
     options: Options = [
-        ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", limits.ANSWER_BYTES_MAX),
+        ("grpc.max_send_message_length", limits.REQUEST_BYTES_MAX),
         ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
         ("grpc.keepalive_time_ms", limits.KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", limits.KEEPALIVE_TIMEOUT_MS),
