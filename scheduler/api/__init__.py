@@ -1,0 +1,1 @@
+"""The control plane's gRPC face: who may call what, and thin servicers, one service a file."""

@@ -1,0 +1,194 @@
+"""Every call passes here before and after it is served, whatever its service.
+
+Before: who calls, and may they (`access.py`). After: a refusal becomes a status with all its
+denials, a bug becomes INTERNAL with a request id. Servicers never touch status codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from scheduler.api import access
+from scheduler.api.errors import internal_status, status_of
+from scheduler.api.identity import Caller, Revocations, caller_of
+from scheduler.model.identity import Principal
+from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.runtime import logs
+from scheduler.runtime.telemetry import Metrics
+
+CALLS_PER_CALLER_MAX = 256
+"""Calls that one name may have open at the same time."""
+RETRY_AFTER_MS = 1_000
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+_log = logging.getLogger(__name__)
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def caller() -> Caller:
+    """Who makes the call that is being served. Never called for anonymous calls."""
+    found = _caller.get()
+    assert found is not None, "the access table let an anonymous call through"
+    return found
+
+
+def principal() -> Principal:
+    """As `caller`, without the certificate."""
+    return caller().principal
+
+
+def caller_if_any() -> Caller | None:
+    """Who makes the call, None for an anonymous one."""
+    return _caller.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What the checks need to know."""
+
+    trust_domain: str
+    revocations: Revocations
+    metrics: Metrics
+    incarnation: str
+    """Begins every request id; new at each start."""
+
+
+class Calls(grpc.aio.ServerInterceptor):
+    """Wraps every method of the server."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._numbers = itertools.count(1)
+        self._open: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler of a method, wrapped; None for one that gRPC does not know."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._wrapped(handler, handler_call_details.method)
+
+    def end_calls_of(self, path: str) -> None:
+        """Ends every open call of a name that was revoked."""
+        for task in tuple(self._open.get(path, ())):
+            task.cancel()
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        make, inner = _behaviour(handler)
+
+        async def unary(request: Any, context: Context) -> Any:
+            return await self._serve(method, context, lambda: inner(request, context))
+
+        async def streaming(request: Any, context: Context) -> None:
+            async def serve() -> None:
+                answer = inner(request, context)
+                if inspect.isasyncgen(answer):
+                    await _write_all(cast("AsyncIterator[Any]", answer), context)
+                else:
+                    await cast("Awaitable[None]", answer)
+
+            await self._serve(method, context, serve)
+
+        wrapped = streaming if handler.response_streaming else unary
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _serve(
+        self, method: str, context: Context, serve: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Checks, serves, and turns what was raised into a status."""
+        request_id = f"{self._guard.incarnation}-{next(self._numbers)}"
+        began = asyncio.get_running_loop().time()
+        code = "OK"
+        with logs.about(request=request_id, method=method):
+            try:
+                return await self._admitted(method, context, serve)
+            except Refused as refused:
+                code = refused.code.name
+                await _abort(context, status_of(refused))
+            except grpc.aio.AbortError:
+                code = "ABORTED"
+                raise
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception:
+                code = "INTERNAL"
+                _log.exception("a call failed")
+                await _abort(context, internal_status(request_id))
+            finally:
+                seconds = asyncio.get_running_loop().time() - began
+                self._guard.metrics.calls.labels(method, code).inc()
+                self._guard.metrics.call_seconds.labels(method).observe(seconds)
+
+    async def _admitted(
+        self, method: str, context: Context, serve: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        found = caller_of(context.auth_context(), self._guard.trust_domain, self._guard.revocations)
+        access.check(method, found.principal if found else None)
+        if found is None:
+            return await serve()
+        token = _caller.set(found)
+        mine = self._open[found.principal.path]
+        task = asyncio.current_task()
+        assert task is not None
+        if len(mine) >= CALLS_PER_CALLER_MAX:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.RESOURCE_EXHAUSTED,
+                f"found {len(mine)} open calls of yours, allowed {CALLS_PER_CALLER_MAX}",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        mine.add(task)
+        try:
+            with logs.about(caller=found.principal.path):
+                return await serve()
+        finally:
+            _caller.reset(token)
+            mine.discard(task)
+            if not mine:
+                self._open.pop(found.principal.path, None)
+
+
+async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
+    async for answer in answers:
+        await context.write(answer)
+
+
+async def _abort(context: Context, status: status_pb2.Status) -> None:
+    to_status = cast("Callable[[status_pb2.Status], grpc.Status]", rpc_status.to_status)  # pyright: ignore[reportUnknownMemberType] - its stub lacks the type of the argument
+    await context.abort_with_status(to_status(status))
+
+
+def _behaviour(handler: Handler) -> tuple[Callable[..., Handler], Callable[[Any, Any], Any]]:
+    """How to make a handler of the same kind, and what this one does."""
+    behaviours: dict[tuple[bool, bool], tuple[Callable[..., Any], Any]] = {
+        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
+        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
+        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
+        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
+    }
+    make, inner = behaviours[handler.request_streaming, handler.response_streaming]
+    assert inner is not None
+    return make, inner

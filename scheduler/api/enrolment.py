@@ -1,0 +1,201 @@
+"""Who gets a certificate: join tokens, renewals, revocations. Each is decided inside a transaction.
+
+A name is only ever given to who proves a right to it: a token bound to it (once), a certificate of
+it that still counts, or, for an agent whose certificate lapsed while we were away, the old key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from scheduler.api.ca import LAPSED_RENEWAL_MS, AltNames, Ca, Issued, check_alt_names, join_refused
+from scheduler.api.identity import Caller, Revocations
+from scheduler.model.identity import Role
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
+from scheduler.store.identity import TOKENS_OPEN_MAX, JoinToken, Revocation
+from scheduler.store.store import Txn
+from sovshared import pki, spiffe
+from sovshared.spiffe import Name, NameInvalid, NameRole
+
+TOKEN_BYTES = 32
+TOKEN_CHARS_MAX = 128
+TOKEN_LIFE_MS_DEFAULT = 24 * 3600 * 1000
+TOKEN_LIFE_MS_MAX = 30 * 24 * 3600 * 1000
+REASON_CHARS_MAX = 500
+
+_AGENTS = frozenset({NameRole.SITE, NameRole.NODE, NameRole.MONITOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of the CA, its form checked: the key is the asker's."""
+
+    public_key: ec.EllipticCurvePublicKey
+    names: AltNames
+    replaces: x509.Certificate | None
+
+
+def request_of(csr_der: bytes, dns_names: tuple[str, ...], ips: tuple[str, ...]) -> Request:
+    """A request from its parts on the wire."""
+    try:
+        csr = pki.load_csr(csr_der)
+        public_key = csr.public_key()
+        replaces = pki.replaced_certificate(csr)
+    except pki.PkiInvalid as error:
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, str(error), "csr_der")) from error
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    return Request(public_key, AltNames(dns_names, ips), replaces)
+
+
+def name_from(path: str, field: str = "name") -> Name:
+    """A name that somebody may be given, by its SPIFFE path."""
+    try:
+        name = spiffe.parse_path(path)
+    except NameInvalid as error:
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, str(error), field)) from error
+    if name.role is NameRole.CONTROL_PLANE:
+        found = f"found {path}, allowed {spiffe.ALLOWED_PATHS}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, field))
+    return name
+
+
+def create_token(
+    txn: Txn, caller: Caller, name: Name, ttl_ms: int, secret: str, now_ms: int
+) -> JoinToken:
+    """A token that lets `name` join once. Sites may make them for their own nodes only."""
+    principal = caller.principal
+    if principal.role is Role.SITE and (
+        name.role is not NameRole.NODE or name.site != principal.site
+    ):
+        raise Refused(
+            Code.PERMISSION_DENIED,
+            Reason.PERMISSION_DENIED,
+            f"a site agent makes tokens for its own nodes, not for {name.path}",
+        )
+    life_ms = ttl_ms or TOKEN_LIFE_MS_DEFAULT
+    if not 0 < life_ms <= TOKEN_LIFE_MS_MAX:
+        found = f"found {ttl_ms}, allowed 1 to {TOKEN_LIFE_MS_MAX}, or 0 for the default"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "ttl_ms"))
+    txn.identity.trim_join_tokens(now_ms)
+    if txn.identity.open_tokens() >= TOKENS_OPEN_MAX:
+        raise Refused(
+            Code.RESOURCE_EXHAUSTED,
+            Reason.RESOURCE_EXHAUSTED,
+            f"{TOKENS_OPEN_MAX} join tokens wait to be used; allowed no more",
+        )
+    token = JoinToken(_hash(secret), name.path, principal.path, now_ms + life_ms)
+    txn.identity.add_join_token(token)
+    body = {"name": name.path, "actor": principal.path, "expires_at_ms": token.expires_at_ms}
+    txn.audit.append("join_token_created", now_ms, body)
+    return token
+
+
+def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int) -> Issued:
+    """A first certificate for the holder of a token, or a fresh one for a lapsed agent."""
+    name = name_from(path)
+    check_alt_names(name, request.names, ca.trust_domain)
+    if token:
+        _use_token(txn, token, name, now_ms)
+        how = "token"
+    else:
+        _check_lapsed(txn, ca, name, request, now_ms)
+        how = "lapsed certificate"
+    return _issue(txn, ca, name, request, now_ms, how=how)
+
+
+def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Issued:
+    """A fresh certificate for the caller's own name, or for a node that its agent speaks for."""
+    own = spiffe.parse_path(caller.principal.path)
+    replaced = ca.name_of(request.replaces) if request.replaces is not None else None
+    name = own
+    if replaced is not None and replaced != own:
+        if replaced.role is not NameRole.NODE or own.role is not NameRole.SITE:
+            raise _not_yours(replaced)
+        if replaced.site != own.site:
+            raise _not_yours(replaced)
+        assert request.replaces is not None
+        facts = pki.facts_of(request.replaces)
+        _check_not_revoked(txn, replaced, facts)
+        if facts.not_after_ms + LAPSED_RENEWAL_MS < now_ms:
+            raise join_refused("the certificate lapsed too long ago: join with a new token")
+        name = replaced
+    check_alt_names(name, request.names, ca.trust_domain)
+    return _issue(txn, ca, name, request, now_ms, how="renewal")
+
+
+def revoke(txn: Txn, caller: Caller, name: Name, reason: str, now_ms: int) -> Revocation:
+    """Certificates of `name` up to now no longer count. It may join again with a new token."""
+    if not reason or len(reason) > REASON_CHARS_MAX:
+        found = f"found {len(reason)} characters, allowed 1 to {REASON_CHARS_MAX}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "reason"))
+    if name.path == caller.principal.path:
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            Reason.INVALID_ARGUMENT,
+            "nobody revokes the name they are using; ask another operator",
+        )
+    revocation = Revocation(name.path, now_ms, caller.principal.path, reason)
+    txn.identity.revoke(revocation)
+    body = {"name": name.path, "actor": caller.principal.path, "reason": reason}
+    txn.audit.append("identity_revoked", now_ms, body)
+    return revocation
+
+
+def _use_token(txn: Txn, secret: str, name: Name, now_ms: int) -> None:
+    """Uses the token up. What is wrong with one that does not serve is not told."""
+    found = txn.identity.join_token(_hash(secret)) if len(secret) <= TOKEN_CHARS_MAX else None
+    usable = (
+        found is not None
+        and found.used_at_ms is None
+        and found.name == name.path
+        and now_ms < found.expires_at_ms
+    )
+    if found is None or not usable:
+        raise join_refused("token: unknown, used, expired, or bound to another name")
+    txn.identity.use_join_token(found.token_hash, now_ms)
+
+
+def _check_lapsed(txn: Txn, ca: Ca, name: Name, request: Request, now_ms: int) -> None:
+    replaces = request.replaces
+    if replaces is None or ca.name_of(replaces) != name or name.role not in _AGENTS:
+        raise join_refused(f"a token is needed to join as {name.path}")
+    facts = pki.facts_of(replaces)
+    _check_not_revoked(txn, name, facts)
+    if facts.not_after_ms + LAPSED_RENEWAL_MS < now_ms:
+        raise join_refused("the certificate lapsed too long ago: join with a new token")
+
+
+def _check_not_revoked(txn: Txn, name: Name, facts: pki.CertificateFacts) -> None:
+    found = txn.identity.revocation(name.path)
+    if found is not None:
+        Revocations({found.name: found.at_ms}).check(name.path, facts)
+
+
+def _issue(txn: Txn, ca: Ca, name: Name, request: Request, now_ms: int, *, how: str) -> Issued:
+    issued = ca.issue(name, request.public_key, request.names, now_ms)
+    body = {
+        "name": name.path,
+        "how": how,
+        "serial": issued.serial,
+        "not_after_ms": issued.not_after_ms,
+        "dns_names": sorted(request.names.dns),
+        "ip_addresses": sorted(request.names.ip),
+    }
+    txn.audit.append("certificate_issued", now_ms, body)
+    return issued
+
+
+def _not_yours(name: Name) -> Refused:
+    return Refused(
+        Code.PERMISSION_DENIED,
+        Reason.PERMISSION_DENIED,
+        f"{name.path} is not the caller's own name, nor a node of its site",
+    )
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
