@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from scheduler.core.asks import CPU_MILLI_MIN, Shape
 from scheduler.core.layout import Layout, bits
-from scheduler.core.occupancy import Lane, NodeRecord, View, views_of
+from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View, views_of
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import GpuClass
 
@@ -28,6 +28,7 @@ class SiteIndex:
         self.ready = 0
         self.up: dict[LaneKey, Lane] = {}
         self.down: dict[LaneKey, Lane] = {}
+        self.full: dict[LaneKey, Lane] = {}
         self.site_bit = 0
         self.fleet_lanes: dict[LaneKey, list[int]] = {}
         self._gpus_max: dict[GpuClass, int] = {}
@@ -52,7 +53,7 @@ class SiteIndex:
         free = record.free
         # With no GPU free and no CPU to speak of, nothing fits: keep it out of every search.
         if not free and record.cpu_free_milli < CPU_MILLI_MIN:
-            return
+            lanes = self.full
         record.lane_free = free
         for view in views_of(record.occupants.values()):
             lane = lanes.get((record.node.gpu_class, view))
@@ -98,24 +99,29 @@ class SiteIndex:
                 mask |= lane.at_least(gpus)
         return mask
 
-    def in_views(self, views: tuple[View, ...] | None) -> int:
-        """The nodes, ready or not, in one of `views`, or in any view. For explanations."""
+    def in_views(self, views: tuple[View, ...]) -> int:
+        """The nodes, ready or not, full or not, in one of `views`. For explanations."""
         mask = 0
-        for lanes in (self.up, self.down):
+        for lanes in (self.up, self.down, self.full):
             for (_, view), lane in lanes.items():
-                if views is None or view in views:
+                if view in views:
                     mask |= lane.at_least(0)
         return mask
 
     def with_room(self, shape: Shape) -> int:
         """The nodes, ready or not, with room for `shape`, whoever is on them. For explanations."""
-        mask = 0
+        empty = used = 0
         for lanes in (self.up, self.down):
-            for lane in lanes.values():
-                mask |= lane.at_least(shape.gpus)
-        for at in bits(mask):
-            if not self.records[at].has_room(shape):
-                mask &= ~(1 << at)
+            for (_, view), lane in lanes.items():
+                if view == EMPTY:
+                    empty |= lane.at_least(shape.gpus)
+                else:
+                    used |= lane.at_least(shape.gpus)
+        # An empty node has room for whatever its size suits; only the others are looked at.
+        mask = empty & self.layout.suits(shape)[2]
+        for at in bits(used):
+            if self.records[at].has_room(shape):
+                mask |= 1 << at
         return mask
 
     def _new_lane(self, lanes: dict[LaneKey, Lane], key: LaneKey) -> Lane:

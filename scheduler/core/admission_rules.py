@@ -1,0 +1,278 @@
+"""What may be asked for at all: the values of a job's specification, each with its field's path.
+
+`value_faults` finds everything that is malformed or absurd; `unsupported` everything that is well
+formed and cannot be done yet. Both list all faults at once, in the order of the fields. Whether the
+work could run anywhere is another question (`feasibility.could_ever_run`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+
+from scheduler.core.asks import CPU_MILLI_MIN
+from scheduler.model.fleet import CpuArch, Interconnect
+from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX
+from scheduler.model.job import (
+    JobKind,
+    JobSpec,
+    OnPartition,
+    Priority,
+    Resources,
+    TopologyLevel,
+    TopologyMode,
+)
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
+
+NODES_MAX = 4096
+GPUS_PER_NODE_MAX = 64
+GPU_CLASSES_MAX = 100
+TASKS_PER_NODE_MAX = 1024
+CPU_MILLI_MAX = 100_000_000
+MEMORY_BYTES_MIN = 1 << 20
+MEMORY_BYTES_MAX = 1 << 60
+TIME_LIMIT_MS_MIN = 1000
+TIME_LIMIT_MS_MAX = 30 * 24 * 3600 * 1000
+GRACE_MS_MAX = 3600 * 1000
+RETRIES_MAX = 100
+COMMAND_ARGUMENTS_MAX = 1000
+COMMAND_BYTES_MAX = 128 * 1024
+ENV_MAX = 1000
+ENV_BYTES_MAX = 128 * 1024
+"""Names and values together: what a Linux process bears, with room for our own."""
+COUNTRIES_MAX = 100
+MARKINGS_MAX = 100
+TEXT_SHOWN_CHARS = 60
+"""How much of a faulty text is repeated in a message."""
+
+_JOB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_GPU_CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+SIGNALS = (
+    "ABRT", "ALRM", "CONT", "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
+)  # fmt: skip
+
+_OURS = re.compile(
+    r"(SOV|RAY)_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|MASTER_(ADDR|PORT)"
+    r"|(CUDA|NVIDIA)_VISIBLE_DEVICES"
+)
+"""Variables that are set for every rank: a job that sets them would not get what it wrote."""
+
+Faults = Iterator[Denial]
+
+
+def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
+    """Everything malformed or absurd in `spec`."""
+    return (
+        *_who(spec),
+        *_command(spec),
+        *_environment(spec),
+        *_resources(spec.resources),
+        *_topology(spec),
+        *_residency(spec.residency),
+        *_times(spec),
+        *_choices(spec),
+    )
+
+
+def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
+    """Everything in `spec` that is part of the contract and that nothing here can do yet."""
+    resources = spec.resources
+    asked = (
+        ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
+        ("secrets", bool(spec.secrets), "secrets are not delivered yet"),
+        ("image", bool(spec.image), "container images are not run yet"),
+        ("egress", bool(spec.egress), "no egress rule can be enforced yet"),
+        ("resources.gpu_share_milli", _part(resources), "only whole GPUs are given yet"),
+        ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
+        (
+            "resources.max_nodes",
+            resources.max_nodes > resources.nodes,
+            "jobs do not grow yet; leave it out",
+        ),
+        ("inputs", bool(spec.inputs), "there is no dataset catalogue yet"),
+        ("outputs", bool(spec.outputs), "there is no dataset catalogue yet"),
+        ("array", spec.array is not None, "arrays are not expanded yet; submit each job"),
+        ("depends_on", bool(spec.depends_on), "dependencies are not followed yet"),
+        ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
+    )
+    return tuple(
+        Denial(Reason.FEATURE_NOT_AVAILABLE, detail, field)
+        for field, found, detail in asked
+        if found
+    )
+
+
+def _part(resources: Resources) -> bool:
+    return 0 < resources.gpu_share_milli < 1000
+
+
+def _who(spec: JobSpec) -> Faults:
+    if not _JOB_NAME.fullmatch(spec.name):
+        allowed = "1 to 63 letters, digits, '.', '_' and '-', first and last a letter or digit"
+        yield _fault("name", spec.name, allowed)
+    parts = spec.project.split("/")
+    if len(parts) > TENANT_DEPTH_MAX or not all(NAME_PATTERN.fullmatch(part) for part in parts):
+        allowed = f"a path of 1 to {TENANT_DEPTH_MAX} names, such as trust-a/radiology"
+        yield _fault("project", spec.project, allowed)
+    if spec.bundle_digest and not _DIGEST.fullmatch(spec.bundle_digest):
+        yield _fault("bundle_digest", spec.bundle_digest, "sha256: and 64 hexadecimal digits")
+
+
+def _command(spec: JobSpec) -> Faults:
+    command = spec.command
+    if not command or not command[0]:
+        yield _fault("command", "an empty command", "at least a program to run")
+    if len(command) > COMMAND_ARGUMENTS_MAX:
+        yield _fault("command", f"{len(command)} words", f"at most {COMMAND_ARGUMENTS_MAX}")
+    size = sum(len(word.encode("utf-8", "surrogatepass")) + 1 for word in command)
+    if size > COMMAND_BYTES_MAX:
+        yield _fault("command", f"{size} bytes", f"at most {COMMAND_BYTES_MAX}")
+    for at, word in enumerate(command[:COMMAND_ARGUMENTS_MAX]):
+        if not _plain(word):
+            yield _fault(f"command[{at}]", word, "text without NUL or broken Unicode")
+
+
+def _environment(spec: JobSpec) -> Faults:
+    if len(spec.env) > ENV_MAX:
+        yield _fault("env", f"{len(spec.env)} variables", f"at most {ENV_MAX}")
+    size = sum(len(text.encode("utf-8", "surrogatepass")) + 1 for pair in spec.env for text in pair)
+    if size > ENV_BYTES_MAX:
+        yield _fault("env", f"{size} bytes", f"at most {ENV_BYTES_MAX}, names and values together")
+    for name, value in spec.env[:ENV_MAX]:
+        field = f"env.{name[:TEXT_SHOWN_CHARS]}"
+        if not _VARIABLE.fullmatch(name):
+            allowed = "1 to 128 letters, digits and '_', not beginning with a digit"
+            yield _fault(field, name, allowed)
+        elif _OURS.fullmatch(name):
+            yield _fault(field, name, "a name that is not set for every job anyway")
+        if not _plain(value):
+            yield _fault(field, value, "text without NUL or broken Unicode")
+    yield from _twice("env", [name for name, _ in spec.env])
+
+
+def _resources(resources: Resources) -> Faults:
+    at = "resources"
+    yield from _range(f"{at}.nodes", resources.nodes, 1, NODES_MAX)
+    yield from _range(f"{at}.gpus_per_node", resources.gpus_per_node, 0, GPUS_PER_NODE_MAX)
+    yield from _range(f"{at}.gpu_share_milli", resources.gpu_share_milli, 1, 1000)
+    yield from _range(f"{at}.max_nodes", resources.max_nodes, 0, NODES_MAX)
+    if 0 < resources.max_nodes < resources.nodes:
+        yield _fault(f"{at}.max_nodes", resources.max_nodes, f"0 or from nodes, {resources.nodes}")
+    yield from _range(f"{at}.tasks_per_node", resources.tasks_per_node, 1, TASKS_PER_NODE_MAX)
+    if resources.tasks_per_gpu and not resources.gpus_per_node:
+        yield _fault(f"{at}.tasks_per_gpu", "a task per GPU of none", "gpus_per_node from 1")
+    if resources.cpu_milli_per_node:
+        field = f"{at}.cpu_milli_per_node"
+        yield from _range(field, resources.cpu_milli_per_node, CPU_MILLI_MIN, CPU_MILLI_MAX)
+    if resources.memory_bytes_per_node:
+        field = f"{at}.memory_bytes_per_node"
+        found = resources.memory_bytes_per_node
+        yield from _range(field, found, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+    if len(resources.gpu_classes) > GPU_CLASSES_MAX:
+        found = f"{len(resources.gpu_classes)} models"
+        yield _fault(f"{at}.gpu_classes", found, f"at most {GPU_CLASSES_MAX}")
+    for n, name in enumerate(resources.gpu_classes[:GPU_CLASSES_MAX]):
+        if not _GPU_CLASS.fullmatch(name):
+            yield _fault(f"{at}.gpu_classes[{n}]", name, "a GPU model's name, such as H100")
+    yield from _twice(f"{at}.gpu_classes", resources.gpu_classes)
+    yield from _named(f"{at}.cpu_arch", resources.cpu_arch, CpuArch)
+    yield from _named(f"{at}.interconnect", resources.interconnect, Interconnect)
+
+
+def _topology(spec: JobSpec) -> Faults:
+    topology, nodes = spec.topology, spec.resources.nodes
+    yield from _named("topology.within", topology.within, TopologyLevel)
+    yield from _named("topology.mode", topology.mode, TopologyMode)
+    if (
+        topology.within is TopologyLevel.NODE
+        and topology.mode is TopologyMode.REQUIRED
+        and nodes > 1
+    ):
+        yield _fault("topology.within", f"node, for {nodes} nodes", "nvlink, leaf, pod or site")
+
+
+def _residency(requirement: Requirement) -> Faults:
+    at = "residency"
+    # That none is named is for residency to refuse, with its own reason.
+    for name, countries in (
+        ("jurisdictions", requirement.jurisdictions),
+        ("tolerate_foreign_compulsion", requirement.tolerate_foreign_compulsion),
+    ):
+        if len(countries) > COUNTRIES_MAX:
+            yield _fault(f"{at}.{name}", f"{len(countries)} countries", f"at most {COUNTRIES_MAX}")
+        for n, country in enumerate(countries[:COUNTRIES_MAX]):
+            if not _COUNTRY.fullmatch(country):
+                allowed = "two capital letters, an ISO 3166-1 country such as GB"
+                yield _fault(f"{at}.{name}[{n}]", country, allowed)
+        yield from _twice(f"{at}.{name}", countries)
+    if len(requirement.markings) > MARKINGS_MAX:
+        found = f"{len(requirement.markings)} markings"
+        yield _fault(f"{at}.markings", found, f"at most {MARKINGS_MAX}")
+    for n, marking in enumerate(requirement.markings[:MARKINGS_MAX]):
+        if not _MARKING.fullmatch(marking):
+            allowed = "1 to 63 capital letters, digits, spaces, '.', '_' and '-'"
+            yield _fault(f"{at}.markings[{n}]", marking, allowed)
+    yield from _twice(f"{at}.markings", requirement.markings)
+    yield from _named(f"{at}.tier", requirement.tier, Tier)
+    yield from _named(f"{at}.node_sharing", requirement.node_sharing, NodeSharing)
+    yield from _named(f"{at}.min_assurance", requirement.min_assurance, Assurance)
+
+
+def _times(spec: JobSpec) -> Faults:
+    yield from _range("time_limit_ms", spec.time_limit_ms, TIME_LIMIT_MS_MIN, TIME_LIMIT_MS_MAX)
+    if spec.signal_before_end is not None:
+        at = "signal_before_end"
+        if spec.signal_before_end.signal not in SIGNALS:
+            yield _fault(f"{at}.signal", spec.signal_before_end.signal, " ".join(SIGNALS))
+        longest = max(1, spec.time_limit_ms)
+        yield from _range(f"{at}.before_ms", spec.signal_before_end.before_ms, 1, longest)
+    yield from _range("preemption.grace_ms", spec.preemption.grace_ms, 0, GRACE_MS_MAX)
+    least = spec.preemption.min_runtime_ms
+    yield from _range("preemption.min_runtime_ms", least, 0, TIME_LIMIT_MS_MAX)
+    yield from _range("retries.hardware", spec.retries.hardware, 0, RETRIES_MAX)
+    yield from _range("retries.application", spec.retries.application, 0, RETRIES_MAX)
+
+
+def _choices(spec: JobSpec) -> Faults:
+    yield from _named("kind", spec.kind, JobKind)
+    yield from _named("priority", spec.priority, Priority)
+    yield from _named("on_partition", spec.on_partition, OnPartition)
+
+
+def _range(field: str, found: int, least: int, most: int) -> Faults:
+    if not least <= found <= most:
+        yield _fault(field, found, f"{least} to {most}")
+
+
+def _named(field: str, found: IntEnum, values: type[IntEnum]) -> Faults:
+    if found.value == 0:
+        allowed = ", ".join(value.name for value in values if value.value != 0)
+        yield _fault(field, "nothing", allowed)
+
+
+def _twice(field: str, names: Iterable[str]) -> Faults:
+    listed = sorted(names)
+    for name, following in itertools.pairwise(listed):
+        if name == following:
+            yield _fault(field, f"{name[:TEXT_SHOWN_CHARS]} twice", "each once")
+            return
+
+
+def _plain(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _fault(field: str, found: str | int, allowed: str) -> Denial:
+    # In ASCII: a fault must not carry control characters to a terminal.
+    text = str(found)
+    shown = ascii(text)[1:-1] if text else "nothing"
+    if len(shown) > TEXT_SHOWN_CHARS:
+        shown = f"{shown[:TEXT_SHOWN_CHARS]}... ({len(text)} characters)"
+    return Denial(Reason.INVALID_ARGUMENT, f"found {shown}, allowed {allowed}", field)

@@ -1,0 +1,184 @@
+"""Why a job does not run, completely, in milliseconds; and what a job would meet, as a dry run.
+
+Who asks about a queued job (`explain`) and who asks before submitting (`forecast`) get the same
+answer from the same code, and whether it would start now is the planner's own search. Questions of
+turn aside, a job that is told it would run somewhere has no reason standing against it there.
+
+`changes` are minimal: lift every constraint of one set and the job fits; lift only a part of it and
+it does not. Each set unblocks one site, and none contains another.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from scheduler.core.answers import least_isolation, site_denials
+from scheduler.core.asks import Ask
+from scheduler.core.feasibility import Check, Option, best, least_milli, options_at
+from scheduler.core.fleet import FleetState
+from scheduler.core.gangs import Spot
+from scheduler.core.index import SiteIndex
+from scheduler.core.planner import Desk
+from scheduler.core.quota import fits
+from scheduler.core.waiting import Waiting
+from scheduler.model.fleet import Site
+from scheduler.model.ids import GpuClass, JobId, SiteId
+from scheduler.model.plan import Explanation, JobClass, QueuedJob, SiteReasons
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import Deny
+
+CHANGES_MAX = 16
+"""Sets of changes that are told: the smallest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SiteCase:
+    """One site: what stands against it as a whole, and its GPU classes."""
+
+    reasons: SiteReasons
+    changes: tuple[tuple[Denial, ...], ...]
+
+
+def explain(fleet: FleetState, job: QueuedJob, now_ms: int) -> Explanation:
+    """Why `job`, which waits in `fleet`, does not run."""
+    wait: tuple[Denial, ...] = ()
+    if job.not_before_ms > now_ms:
+        detail = f"it waits another {job.not_before_ms - now_ms} ms after a failed attempt"
+        wait = (Denial(Reason.BACKING_OFF, detail),)
+    return _explain(fleet, job.job_class, now_ms, wait, queue_position(fleet, job))
+
+
+def forecast(fleet: FleetState, job_class: JobClass, now_ms: int) -> Explanation:
+    """What a job of `job_class` would meet were it submitted now."""
+    last = QueuedJob(_LAST_JOB, job_class, now_ms, next_attempt=1)
+    return _explain(fleet, job_class, now_ms, (), queue_position(fleet, last))
+
+
+_LAST_JOB = JobId((1 << 63) - 1)
+
+
+def queue_position(fleet: FleetState, job: QueuedJob) -> int:
+    """How many jobs of the same project go before `job` by priority and age."""
+    mine = job.job_class
+    ahead = 0
+    for job_class, waiting in fleet.classes.items():
+        if job_class.tenant != mine.tenant:
+            continue
+        if job_class.priority > mine.priority:
+            ahead += len(waiting.line)
+        elif job_class.priority == mine.priority:
+            ahead += bisect_left(waiting.line, (job.submitted_at_ms, job.id))
+    return ahead
+
+
+def _explain(
+    fleet: FleetState, job_class: JobClass, now_ms: int, wait: tuple[Denial, ...], ahead: int
+) -> Explanation:
+    fleet.settle()
+    waiting = fleet.classes.get(job_class) or Waiting(job_class)
+    ask = waiting.ask
+    quota = _quota(fleet, job_class, ask)
+    cases = [
+        _case(fleet, waiting, number, quota, wait, now_ms) for number in range(len(fleet.order))
+    ]
+    spot = Desk(fleet, now_ms).place(waiting)
+    site = spot.site if isinstance(spot, Spot) and not wait else None
+    accepted = [denials for name, denials in quota.items() if ask.accepts(name)]
+    at_every_class = () if not all(accepted) else tuple(sorted({d for ds in accepted for d in ds}))
+    if not isinstance(spot, Spot) and not at_every_class:
+        # Work that does not share is charged by the node: only the planner knows which were left.
+        at_every_class = tuple(d for d in spot if d.reason is Reason.QUOTA_LIMIT)
+    sets = [] if site else [found or at_every_class for case in cases for found in case.changes]
+    return Explanation(
+        summary=_summary(site, cases, at_every_class, wait, ahead),
+        sites=tuple(case.reasons for case in cases),
+        quota=(*wait, *at_every_class),
+        changes=_minimal_only(sets)[:CHANGES_MAX],
+        queue_position=ahead,
+        would_run_at=site,
+    )
+
+
+def _quota(fleet: FleetState, job_class: JobClass, ask: Ask) -> dict[GpuClass, tuple[Denial, ...]]:
+    """What the tenant's limits say of each GPU class in the fleet."""
+    found: dict[GpuClass, tuple[Denial, ...]] = {}
+    for _, index, _ in fleet.order:
+        for name in index.layout.classes:
+            milli = least_milli(index.layout, ask, name)
+            denials = fits(fleet.tree, fleet.usage, job_class.tenant, name, milli)
+            if name not in found or len(denials) < len(found[name]):
+                found[name] = denials
+    return dict(sorted(found.items()))
+
+
+def _case(
+    fleet: FleetState,
+    waiting: Waiting,
+    number: int,
+    quota: dict[GpuClass, tuple[Denial, ...]],
+    wait: tuple[Denial, ...],
+    now_ms: int,
+) -> _SiteCase:
+    site, index, connected = fleet.order[number]
+    verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, now_ms)
+    lawful = not isinstance(verdict, Deny)
+    outer = () if lawful else verdict.denials
+    outer += site_denials(site, connected=connected)
+    options = options_at(site.id, index.layout, waiting.ask, _now(fleet, site, index, waiting))
+    sets = [_lift(outer, option, quota, wait) for option in options]
+    reasons = SiteReasons(
+        site.id, permitted=lawful, denials=(*outer, *best(options, waiting.ask).denials)
+    )  # fmt: skip
+    return _SiteCase(reasons, tuple(sets))
+
+
+def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:
+    """The checks that change from minute to minute."""
+    return [
+        (Reason.ISOLATION, index.isolated(least_isolation(site, fleet.policy))),
+        (Reason.NODES_UNHEALTHY, index.ready),
+        (Reason.NODE_SHARING, index.in_views(waiting.views)),
+        (Reason.NODES_BUSY, index.with_room(waiting.ask.shape)),
+    ]
+
+
+def _lift(
+    outer: tuple[Denial, ...],
+    option: Option,
+    quota: dict[GpuClass, tuple[Denial, ...]],
+    wait: tuple[Denial, ...],
+) -> tuple[Denial, ...]:
+    return (*outer, *option.minimal, *quota.get(option.gpu_class, ()), *wait)
+
+
+def _minimal_only(sets: list[tuple[Denial, ...]]) -> tuple[tuple[Denial, ...], ...]:
+    """The sets that contain no other, the smallest first; the same constraint is compared by
+    reason and subject, as its wording counts nodes of one GPU class or another."""
+    kept: list[tuple[tuple[Denial, ...], frozenset[tuple[Reason, str]]]] = []
+    for found in sorted(sets, key=lambda denials: (len(denials), denials)):
+        key = frozenset((denial.reason, denial.subject) for denial in found)
+        if not any(other <= key for _, other in kept):
+            kept.append((found, key))
+    return tuple(found for found, _ in kept)
+
+
+def _summary(
+    site: SiteId | None,
+    cases: list[_SiteCase],
+    quota: tuple[Denial, ...],
+    wait: tuple[Denial, ...],
+    ahead: int,
+) -> str:
+    if wait:
+        return wait[0].detail
+    if site is not None:
+        turn = "it is its turn" if not ahead else f"{ahead} job(s) of its project are before it"
+        return f"there is room at {site} now; {turn}"
+    if quota:
+        return f"over quota of {quota[0].subject}: {quota[0].detail}"
+    lawful = [case.reasons for case in cases if case.reasons.permitted]
+    if not lawful:
+        return f"none of {len(cases)} site(s) may hold it by its residency requirement"
+    names = ", ".join(sorted({d.reason.value for reasons in lawful for d in reasons.denials}))
+    return f"{len(lawful)} of {len(cases)} site(s) may hold it; there: {names or 'no room'}"
