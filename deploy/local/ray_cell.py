@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -32,6 +33,8 @@ STOP_S = 30
 STORE_BYTES = 80 * 1024 * 1024  # Ray's smallest comfortable object store; bundles pass in parts.
 CPUS = 4  # Logical; nothing is placed by CPUs.
 MARK = "SOV_RAY_NODE"
+
+_SLOT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 TUNING = {
     "RAY_health_check_period_ms": "1000",
@@ -86,6 +89,9 @@ class RayCell:
             raise ValueError(f"nodes: found {len(nodes)}, want 1 to {NODES_MAX}")
         if len({node.slot for node in nodes}) != len(nodes):
             raise ValueError("nodes: every slot must have its own name")
+        for node in nodes:
+            if not _SLOT.fullmatch(node.slot):
+                raise ValueError(f"node {node.slot!r}: want up to 40 of a-z, 0-9 and '-'")
         if len(os.fsencode(root)) > ROOT_BYTES_MAX:
             raise ValueError(f"root {root}: want a path of at most {ROOT_BYTES_MAX} bytes")
         if not 1 <= subnet <= 254:
