@@ -45,18 +45,6 @@ def mount(
     check(LIBC.mount(words[0], words[1], words[2], flags, words[3]), f"mount {target}")
 
 
-def start_ticks(pid: int) -> int | None:
-    """When `pid` started, which tells it from a later process of the same number; None when gone or
-    dead.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
 def processes() -> dict[int, tuple[int, int]]:
     """pid -> (parent, session) of every live process in sight."""
     found: dict[int, tuple[int, int]] = {}

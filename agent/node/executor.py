@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypedDict
 
+from agent.node.clock import boot_ms
 from agent.node.launcher import LEVELS, run_shim
 from agent.node.spool import UID_FIRST, UID_LAST, Phase, RankStatus, Rendezvous, Spool
-from agent.node.spool_files import boot_ms
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 UNPACKED_BYTES_MAX = 1024 * 1024 * 1024
@@ -160,19 +160,18 @@ class Executor:
             old.unlink(missing_ok=True)
 
     def start(self, key: str, spec: RankSpec) -> dict[str, object]:
-        """Start a rank that was prepared; its status. A key that was started, or given up, stays
-        so.
-        """
+        """Start a rank that was prepared; its status. What was started, or given up, stays so."""
         status = self.spool.status(key)
         if status.phase is Phase.ABSENT:
             raise ExecutorError(f"rank {key} was not prepared here")
-        if status.phase is Phase.PREPARED:
-            self.spool.write_spec(key, self._shim_spec(key, spec))
-            if not self.spool.open_gate(key):
-                return _plain(self.spool.status(key))
-        elif status.phase is not Phase.STARTING:
+        if status.phase is Phase.OVER:
             return _plain(status)
-        run_shim(self.spool, key)
+        with self.spool.starting(key):
+            if self.spool.status(key).phase is Phase.PREPARED:
+                self.spool.write_spec(key, self._shim_spec(key, spec))
+                self.spool.open_gate(key)
+        if self.spool.status(key).phase is Phase.STARTING:
+            run_shim(self.spool, key)
         return _plain(self.spool.status(key))
 
     def known(self) -> list[dict[str, object]]:

@@ -26,154 +26,34 @@ import select
 import signal
 import socket
 import time
-from collections import deque
 from typing import Any, NoReturn
 
 from agent.node import confine
+from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
+from agent.node.rank_record import (
+    LOG_LIMIT_BYTES,
+    Log,
+    claim_start,
+    record_end,
+    reserve_record,
+)
 
 COMMAND = (  # Run with -c; the arguments are the directory that holds this package, and HOME.
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from agent.node.shim import main; main(sys.argv[2])"
 )
-LOG_LIMIT_BYTES = 64 * 1024 * 1024  # The log keeps this much of the beginning ...
-LOG_TAIL_BYTES = 256 * 1024  # ... and, once over it, this much of the end.
 READ_BYTES = 64 * 1024
 DRAIN_READS = 16  # Log reads in one turn of the loop: a chatty rank must not delay its own end.
+LAST_READS = 1024  # No writer is left: the pipe ends long before that.
 ORDER_BYTES = 4096
 TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
 GPU_LOCK_WAIT_MS = 3000  # A killed predecessor lets go of its GPU a moment after its record.
-RECORD_BYTES = 2048  # Reserved at the start, so that a full disk cannot cost the exit record.
-RECORD_RETRY_S = 1.0
 KILL_POLL_S = 0.02
 
 FORWARDED = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
 )
-
-
-def boot_ms() -> int:
-    """Milliseconds since boot, suspended time included: the clock of leases and limits."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def wall_ms() -> int:
-    """UTC milliseconds, for people only."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
-
-
-def sync_folder() -> None:
-    """Make the names in the rank's directory, our working directory, durable."""
-    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def claim_start(doc: dict[str, Any]) -> bool:
-    """Make started.json: whole, durable, and only if nobody gave the key up by making it first."""
-    with open("started.tmp", "w", encoding="utf-8") as file:
-        json.dump(doc, file)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link("started.tmp", "started.json")
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink("started.tmp")
-    sync_folder()
-    return True
-
-
-def reserve_record() -> None:
-    """Take the room of the exit record now: blank, it reads as 'no record'."""
-    with open("exit.durable", "wb", 0) as file:
-        file.write(b" " * RECORD_BYTES)
-        os.fsync(file.fileno())
-    sync_folder()
-
-
-def record_end(doc: dict[str, Any]) -> None:
-    """Write the exit record over its reserved room and only then make it visible; never give up.
-
-    A reader that finds nobody alive and no exit.json reads exit.durable, so a power cut between the
-    two steps loses nothing. If another already recorded the end, that record stands.
-    """
-    body = (
-        json.dumps({**doc, "detail": str(doc.get("detail", ""))[:400]}).encode().ljust(RECORD_BYTES)
-    )
-    while True:
-        try:
-            file = os.open("exit.durable", os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.pwrite(file, body, 0)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            sync_folder()
-            os.link("exit.durable", "exit.json")
-            sync_folder()
-        except FileExistsError:
-            return
-        except OSError:
-            time.sleep(RECORD_RETRY_S)
-        else:
-            return
-
-
-class Log:
-    """The rank's output, bounded: the beginning as it comes, the end when it is over.
-
-    A write that fails (disk full) ends the beginning there; the rank never notices.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._room = limit_bytes
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        self._dropped = 0
-        self._open = True
-        self._file = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._room -= os.fstat(self._file).st_size
-
-    def add(self, chunk: bytes) -> None:
-        """Keep what the rank wrote, as far as there is room."""
-        if self._open:
-            taken = self._write(chunk[: max(0, self._room)])
-            self._room -= taken
-            chunk = chunk[taken:]
-            if not chunk:
-                return
-            self._open = False
-            self._write(b"\n[sov: the log is full; its end follows when the rank is over]\n")
-        self._tail.append(chunk)
-        self._tail_bytes += len(chunk)
-        while self._tail_bytes - len(self._tail[0]) >= LOG_TAIL_BYTES:
-            self._tail_bytes -= len(self._tail[0])
-            self._dropped += len(self._tail.popleft())
-
-    def close(self) -> None:
-        """Write the kept end, after a line saying how much is missing before it."""
-        if self._tail:
-            kept = b"".join(self._tail)[-LOG_TAIL_BYTES:]
-            self._dropped += self._tail_bytes - len(kept)
-            self._write(f"\n[sov: {self._dropped} bytes are missing here]\n".encode() + kept)
-        os.close(self._file)
-
-    def _write(self, chunk: bytes) -> int:
-        done = 0
-        while done < len(chunk):
-            try:
-                done += os.write(self._file, chunk[done:])
-            except OSError:
-                break
-        return done
 
 
 def run_rank(spec: dict[str, Any], output: int, report: int, own_session: int) -> NoReturn:
@@ -293,8 +173,8 @@ class Shim:
             self.end_at = now + limit
             if (before := self.spec.get("signal_before_end")) is not None:
                 self.warn_at = max(now, self.end_at - before["before_ms"])
-        shim = {"shim_pid": os.getpid(), "shim_ticks": confine.start_ticks(os.getpid())}
-        init = {"init_pid": self.init, "init_ticks": confine.start_ticks(self.init)}
+        shim = {"shim_pid": os.getpid(), "shim_ticks": start_ticks(os.getpid())}
+        init = {"init_pid": self.init, "init_ticks": start_ticks(self.init)}
         run = claim_start({"boot_id": boot_id(), **shim, **init, **self.started})
         if run:
             os.write(go_write, b"g")
@@ -411,8 +291,7 @@ class Shim:
     def finish(self) -> dict[str, Any]:
         """Reap the tree, close the log, and say how it ended."""
         self.reap()
-        while self.read_log(DRAIN_READS) and self.pending():
-            pass
+        self.read_log(LAST_READS)
         self.log.close()
         said = os.read(self.report, ORDER_BYTES)
         answer: dict[str, Any] = json.loads(said.splitlines()[0]) if said else {}
@@ -436,10 +315,6 @@ class Shim:
         number = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
         return {**number, "cause": self.cause, **ended}
 
-    def pending(self) -> bool:
-        """Whether the log pipe still holds something."""
-        return bool(select.select([self.output], [], [], 0)[0])
-
 
 def reap_strays() -> None:
     """Reap whatever was handed to us."""
@@ -448,12 +323,6 @@ def reap_strays() -> None:
             pass
     except ChildProcessError:
         return
-
-
-def boot_id() -> str:
-    """This boot of this machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def lock_gpus(spec: dict[str, Any]) -> list[int]:

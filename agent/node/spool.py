@@ -28,25 +28,23 @@ Nothing here blocks on a rank: `stop` tells and returns, and is repeated until t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Generator, Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 
+from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.spool_files import (
     Document,
     SpoolError,
-    boot_id,
-    boot_ms,
     gate_of,
     kept_by_someone,
     kill_survivors,
     listening,
     number,
-    number_or_none,
     publish,
     publish_once,
     read_document,
@@ -55,7 +53,16 @@ from agent.node.spool_files import (
     size_bytes,
     survivors,
     sync_folder,
-    wall_ms,
+)
+from agent.node.status import (
+    Cause,
+    LogPart,
+    Phase,
+    RankStatus,
+    Rendezvous,
+    begun,
+    ended,
+    record_of,
 )
 
 KEYS_MAX = 4096  # Live ranks on one node.
@@ -67,71 +74,6 @@ UID_FIRST, UID_LAST = 200_000, 259_999
 GIVEN_UP = "given up before it ran"
 _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{1,9})\.(\d{1,6})")
 _ARCHIVED_NAMES = frozenset({"log", "exit.json"})
-
-
-class Phase(StrEnum):
-    """Where a rank is in its life. ABSENT: this spool has never seen the key."""
-
-    ABSENT = "absent"
-    PREPARED = "prepared"
-    STARTING = "starting"
-    RUNNING = "running"
-    OVER = "over"
-
-
-class Cause(StrEnum):
-    """Why a rank is over."""
-
-    EXIT = "exit"
-    STOP = "stop"
-    FENCE = "fence"
-    LEASE = "lease"
-    TIME_LIMIT = "time_limit"
-    NEVER_STARTED = "never_started"
-    LOST = "lost"
-    INFRASTRUCTURE = "infrastructure"
-
-
-@dataclass(frozen=True, slots=True)
-class RankStatus:
-    """What a node knows of one rank.
-
-    Of `exit_code` and `signal` at most one is set: a rank either exits or is ended by a signal.
-    Boot times count milliseconds of this node's CLOCK_BOOTTIME in boot `boot_id`; wall times are
-    for people. `orphaned`: the shim is gone but processes of the rank are left (level `none` only).
-    """
-
-    key: str
-    phase: Phase
-    exit_code: int | None = None
-    signal: int | None = None
-    cause: Cause | None = None
-    detail: str = ""
-    started_boot_ms: int | None = None
-    started_wall_ms: int | None = None
-    ended_boot_ms: int | None = None
-    ended_wall_ms: int | None = None
-    boot_id: str = ""
-    log_bytes: int = 0
-    orphaned: bool = False
-    archived: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rendezvous:
-    """Where the ranks of a gang may meet, if this rank leads."""
-
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogPart:
-    """A stretch of a log: `data` begins at `offset`; the whole has `total_bytes` so far."""
-
-    offset: int
-    data: bytes
-    total_bytes: int
 
 
 def job_of(key: str) -> str:
@@ -199,6 +141,13 @@ class Spool:
             sync_folder(home)
         return gate_of(home) == way
 
+    @contextlib.contextmanager
+    def starting(self, key: str) -> Generator[None]:
+        """Alone in starting a key: two executors must not fill one work directory at once."""
+        with open(self.home(key) / "start.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     # Looking.
 
     def known(self) -> tuple[RankStatus, ...]:
@@ -215,13 +164,13 @@ class Spool:
                 return RankStatus(key, Phase.ABSENT)
             archived = self.root / "archive" / key
             return replace(
-                _ended(key, record), archived=True, log_bytes=size_bytes(archived / "log")
+                ended(key, record), archived=True, log_bytes=size_bytes(archived / "log")
             )
         return replace(self._live_status(key, home), log_bytes=size_bytes(home / "log"))
 
     def _live_status(self, key: str, home: Path) -> RankStatus:
         if record := read_document(home / "exit.json"):
-            return _ended(key, record)
+            return ended(key, record)
         alive = listening(home)  # Before the documents: what a dead shim wrote is all there.
         gate = gate_of(home)
         if gate == "stop":
@@ -231,11 +180,11 @@ class Spool:
         started = read_document(home / "started.json")
         if started.get("given_up"):
             return RankStatus(key, Phase.OVER, cause=Cause.NEVER_STARTED, detail=GIVEN_UP)
-        base = _begun(key, started)
+        base = begun(key, started)
         if alive or (started and kept_by_someone(started)):
             return base
         if record := read_document(home / "exit.json") or read_document(home / "exit.durable"):
-            return _ended(key, record)
+            return ended(key, record)
         if not started:  # Its shim died before it could start anything: `stop` gives the key up.
             return base
         if base.boot_id == boot_id() and any(True for _ in survivors(key)):
@@ -313,7 +262,7 @@ class Spool:
             status = self.status(key)
             if status.phase is not Phase.OVER:
                 raise SpoolError(f"rank {key} is {status.phase}: only what is over can be archived")
-            publish_once(home, "exit.json", _record_of(status))
+            publish_once(home, "exit.json", record_of(status))
             os.rename(home, kept)  # One step: a key is always in one place or the other.
             sync_folder(kept.parent)
         for name in sorted(os.listdir(kept)) if kept.exists() else ():
@@ -380,45 +329,3 @@ class Spool:
 
     def _live_keys(self) -> Iterator[str]:
         return (name for name in sorted(os.listdir(self.root)) if _KEY.fullmatch(name))
-
-
-def _begun(key: str, started: Document) -> RankStatus:
-    if not started:
-        return RankStatus(key, Phase.STARTING)
-    return RankStatus(
-        key,
-        Phase.RUNNING,
-        started_boot_ms=number_or_none(started.get("started_boot_ms")),
-        started_wall_ms=number_or_none(started.get("started_wall_ms")),
-        boot_id=str(started.get("boot_id", "")),
-    )
-
-
-def _ended(key: str, record: Document) -> RankStatus:
-    return RankStatus(
-        key=key,
-        phase=Phase.OVER,
-        exit_code=number_or_none(record.get("code")),
-        signal=number_or_none(record.get("signal")),
-        cause=Cause(str(record["cause"])),
-        detail=str(record.get("detail", "")),
-        started_boot_ms=number_or_none(record.get("started_boot_ms")),
-        started_wall_ms=number_or_none(record.get("started_wall_ms")),
-        ended_boot_ms=number_or_none(record.get("ended_boot_ms")),
-        ended_wall_ms=number_or_none(record.get("ended_wall_ms")),
-        boot_id=str(record.get("boot_id", "")),
-    )
-
-
-def _record_of(status: RankStatus) -> Document:
-    names = (
-        "signal",
-        "detail",
-        "started_boot_ms",
-        "started_wall_ms",
-        "ended_boot_ms",
-        "ended_wall_ms",
-        "boot_id",
-    )
-    record: Document = {name: getattr(status, name) for name in names}
-    return {**record, "code": status.exit_code, "cause": str(status.cause)}

@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+from agent.node.clock import boot_id, start_ticks
+
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 
 Document = dict[str, object]
@@ -23,30 +25,6 @@ Document = dict[str, object]
 
 class SpoolError(Exception):
     """The spool cannot do what was asked; the message says why."""
-
-
-def boot_ms() -> int:
-    """Milliseconds since boot, suspended time included."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def wall_ms() -> int:
-    """UTC milliseconds, for people only."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
-
-
-def boot_id() -> str:
-    """This boot of this machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def start_ticks(pid: int) -> int | None:
-    """When `pid` started, which tells it from a later process of that number; None when dead."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def survivors(key: str) -> Iterator[int]:

@@ -265,7 +265,7 @@ class RayDriverProcess:
         try:
             process.stdin.write(json.dumps(self._config).encode() + b"\n")
             await self._read_answers(process.stdout)
-        except (ValueError, ConnectionError) as error:
+        except (ValueError, KeyError, TypeError, ConnectionError) as error:
             _log.warning("the Ray driver broke the protocol: %s", error)
         finally:
             await asyncio.shield(_end(process))

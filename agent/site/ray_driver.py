@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -34,9 +31,12 @@ from ray.util.placement_group import PlacementGroup
 
 from agent.node.executor import Prepared, RankSpec, ResidentExecutor
 from agent.site import executor as port
+from agent.site.launch_order import ATTEMPT_KEY, Failed, Rank, first_line, ranks_of, result
+from agent.site.watch import Watch
 
 NAMESPACE = "sov"
-THREADS = 16  # Calls served at once.
+THREADS = 16  # Launches served at once.
+QUICK_THREADS = 4  # Other calls, which must not wait behind launches that wait for nodes.
 EXECUTOR_CALLS = 64  # Calls one executor serves at once.
 RESERVE_MS = 20_000  # Unless the configuration says otherwise.
 STEP_S = 45.0  # Preparing or starting all ranks of a gang, an executor's restart included.
@@ -47,25 +47,7 @@ BUNDLE_PART_BYTES = 4 * 1024 * 1024
 WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.\d{1,9}")
 _Answer = TypeVar("_Answer")
-
-
-class Failed(Exception):
-    """A launch that did not work, as the port's result says it."""
-
-    def __init__(self, reason: str, detail: str, *, retryable: bool) -> None:
-        super().__init__(detail)
-        self.reason, self.detail, self.retryable = reason, detail, retryable
-
-
-@dataclass(frozen=True, slots=True)
-class Rank:
-    """One rank of an order, with its spool key."""
-
-    key: str
-    node: str
-    order: Mapping[str, Any]
 
 
 def boot_ms() -> int:
@@ -131,14 +113,11 @@ class Driver:
     ) -> dict[str, tuple[Prepared, int]]:
         """Prepare every rank; its answer, and our boot time when all had answered."""
         digest = order["bundle_digest"]
-        answers = cast(
-            "dict[str, Prepared]",
-            self._everywhere(
-                "prepare", ranks, lambda actor, rank: actor.prepare.remote(rank.key, digest)
-            ),
+        answers = self._everywhere(
+            "prepare", ranks, lambda actor, rank: actor.prepare.remote(rank.key, digest)
         )
         now = boot_ms()
-        return {key: (answer, now) for key, answer in answers.items()}
+        return {key: (cast("Prepared", answers[key]), now) for key in answers}
 
     def _deliver_bundle(
         self,
@@ -250,7 +229,7 @@ class Driver:
         rows = [
             {"key": row["name"], "state": row["state"]}
             for row in table.values()
-            if _KEY.fullmatch(row["name"]) and row["state"] != "REMOVED"
+            if ATTEMPT_KEY.fullmatch(row["name"]) and row["state"] != "REMOVED"
         ]
         return {"rows": sorted(rows, key=lambda row: row["key"])}
 
@@ -268,23 +247,6 @@ class Driver:
                 "detail": "" if row["Alive"] else str(row.get("DeathReasonMessage", ""))[:500],
             }
         return {"rows": [found[node] for node in sorted(found)]}
-
-
-def ranks_of(order: Mapping[str, Any]) -> list[Rank]:
-    """An order's ranks, rank 0 first; an order that contradicts itself is refused."""
-    rows = sorted(cast("list[Mapping[str, Any]]", order["ranks"]), key=lambda row: row["rank"])
-    if not _KEY.fullmatch(str(order["key"])):
-        raise Failed(
-            port.REASON_ORDER, f"key {order['key']!r}: want <job>.<attempt>", retryable=False
-        )
-    if [row["rank"] for row in rows] != list(range(len(rows))) or not rows:
-        found = [row["rank"] for row in rows]
-        raise Failed(port.REASON_ORDER, f"ranks {found}: want 0, 1, ...", retryable=False)
-    places = {row["node"] for row in rows}
-    if len(places) != order["num_nodes"]:
-        detail = f"num_nodes {order['num_nodes']}: the ranks name {len(places)} nodes"
-        raise Failed(port.REASON_ORDER, detail, retryable=False)
-    return [Rank(f"{order['key']}.{row['rank']}", str(row["node"]), row) for row in rows]
 
 
 def rank_spec(
@@ -362,58 +324,10 @@ def find_group(key: str) -> PlacementGroup | None:
         return None
 
 
-def result(
-    key: str, reason: str = "", detail: str = "", *, retryable: bool = False
-) -> dict[str, Any]:
-    """A LaunchResult as JSON."""
-    detail = detail[:2000]
-    return {
-        "key": key,
-        "ok": not reason,
-        "reason": reason,
-        "detail": detail,
-        "retryable": retryable,
-    }
-
-
-def first_line(error: BaseException) -> str:
-    """The part of an error a person reads first."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:500]
-
-
 def cause_of(error: RayTaskError) -> str:
     """What the executor said, without Ray's frames around it."""
     cause = getattr(error, "cause", None)
     return first_line(cause if isinstance(cause, BaseException) else error)
-
-
-class Watch:
-    """Ends the process when the head has not answered for long: half a driver is worse than
-    none.
-    """
-
-    def __init__(self) -> None:
-        self._heard = time.monotonic()
-
-    def start(self) -> None:
-        """Watch in the background."""
-        threading.Thread(target=self._ask, daemon=True).start()
-        threading.Thread(target=self._judge, daemon=True).start()
-
-    def _ask(self) -> None:
-        while True:
-            try:
-                ray.nodes()
-                self._heard = time.monotonic()
-            except Exception as error:  # Counted as silence, whatever it was; _judge acts on it.
-                print(f"the head did not answer: {first_line(error)}", file=sys.stderr)
-            time.sleep(WATCH_EVERY_S)
-
-    def _judge(self) -> None:
-        while time.monotonic() - self._heard < GCS_SILENT_S:
-            time.sleep(WATCH_EVERY_S)
-        print("the head is silent: ending", file=sys.stderr)
-        os._exit(3)
 
 
 def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None]) -> None:
@@ -431,10 +345,12 @@ def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None])
         except Exception as error:  # A call must not take the others along.
             send({"id": call["id"], "error": first_line(error)})
 
-    pool = ThreadPoolExecutor(THREADS)
+    slow, quick = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(QUICK_THREADS)
     for line in iter(lambda: calls.readline(port.LINE_BYTES_MAX), b""):
-        pool.submit(answer, json.loads(line))
-    pool.shutdown(wait=False, cancel_futures=True)
+        call = json.loads(line)
+        (slow if call["method"] == "launch" else quick).submit(answer, call)
+    for pool in (slow, quick):
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> None:
@@ -457,7 +373,7 @@ def main() -> None:
     )
     driver = Driver(int(config.get("reserve_ms", RESERVE_MS)))
     driver.warm()
-    Watch().start()
+    Watch(ray.nodes, every_s=WATCH_EVERY_S, silence_s=GCS_SILENT_S).start()
     send({"ready": os.getpid()})
     serve(driver, calls, send)
     os._exit(0)  # Ray's own farewell may wait for a head that is gone.

@@ -7,11 +7,13 @@ import io
 import json
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.node.clock import boot_ms
 from agent.node.executor import (
     Executor,
     ExecutorError,
@@ -21,7 +23,7 @@ from agent.node.executor import (
     unpack,
     write_facts,
 )
-from agent.node.spool import Cause, Phase, SpoolError, boot_ms
+from agent.node.spool import Cause, Phase, SpoolError
 from tests.agent.node.rig import LEVELS, Site, needs_root
 
 KEY = "job-a.1.0"
@@ -214,6 +216,24 @@ def test_a_bundle_in_parts_is_unpacked_for_the_rank_alone(site: Site, executor: 
     assert site.end(KEY).exit_code == 0
     assert site.log(KEY) == "trained\nx"
     assert (site.spool.home(KEY) / "work" / "mine").exists()
+
+
+def test_starting_from_all_sides_at_once_starts_once_and_spoils_nothing(
+    site: Site, executor: Executor
+) -> None:
+    files = [(member(f"file-{number}"), b"x") for number in range(300)]
+    digest = install(executor, tar(*files))
+    executor.prepare(KEY, digest)
+    what = spec("echo ran; sleep 1; ls | wc -l", bundle_digest=digest)
+
+    def start(_: int) -> dict[str, object]:
+        return Executor(executor.node).start(KEY, what)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(start, range(8)))
+    assert {answer["phase"] for answer in answers} <= {"starting", "running"}
+    site.end(KEY)
+    assert site.log(KEY).split() == ["ran", "300"]
 
 
 def test_a_missing_bundle_is_asked_for(executor: Executor) -> None:

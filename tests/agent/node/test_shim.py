@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.node.spool import Cause, Phase, boot_ms
+from agent.node.clock import boot_ms
+from agent.node.spool import Cause, Phase
 from tests.agent.node.rig import LEVELS, Site, marked, needs_root, running, wait_until
 
 KEY = "job-a.1.0"
