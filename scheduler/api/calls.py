@@ -11,7 +11,8 @@ import inspect
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
@@ -101,7 +102,7 @@ class Calls(grpc.aio.ServerInterceptor):
             async def serve() -> None:
                 answer = inner(request, context)
                 if inspect.isasyncgen(answer):
-                    await _write_all(cast("AsyncIterator[Any]", answer), context)
+                    await _write_all(cast("AsyncGenerator[Any, None]", answer), context)
                 else:
                     await cast("Awaitable[None]", answer)
 
@@ -171,9 +172,11 @@ class Calls(grpc.aio.ServerInterceptor):
                 self._open.pop(found.principal.path, None)
 
 
-async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
-    async for answer in answers:
-        await context.write(answer)
+async def _write_all(answers: AsyncGenerator[Any, None], context: Context) -> None:
+    """Sends every answer. Whatever ends it, the generator cleans up before the call is over."""
+    async with aclosing(answers):
+        async for answer in answers:
+            await context.write(answer)
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> None:

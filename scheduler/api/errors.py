@@ -65,7 +65,7 @@ def _violations(denials: tuple[Denial, ...]) -> list[Message]:
         detail = _cut(denial.detail, DETAIL_CHARS_MAX)
         unmet.violations.add(type=denial.reason, subject=denial.subject, description=detail)
         if denial.reason is Reason.INVALID_ARGUMENT:
-            bad.field_violations.add(field=denial.subject, description=detail)
+            bad.field_violations.add(field=denial.subject, description=detail, reason=denial.reason)
         if denial.reason in _QUOTA_REASONS:
             quota.violations.add(subject=denial.subject, description=detail)
     found: list[Message] = []

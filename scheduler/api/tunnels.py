@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from scheduler.model.ids import SiteId
 from scheduler.model.reasons import Code, Denial, Reason, Refused
-from scheduler.runtime import logs
 from scheduler.runtime.sites import Sites
 from sovapi.v1 import jobs_pb2, sitelink_pb2
 from sovshared.limits import CHUNK_BYTES_MAX
@@ -123,11 +122,10 @@ class Tunnels:
         tunnel = self._register(site)
         opening.tunnel_id = tunnel.id
         try:
-            with logs.about(tunnel=tunnel.id, site=site):
-                self._sites.line(site).order(sitelink_pb2.ControlMessage(open_tunnel=opening))
-                await self._wait_open(tunnel)
-                while (up := await tunnel.ups.get()) is not None:
-                    yield up
+            self._sites.line(site).order(sitelink_pb2.ControlMessage(open_tunnel=opening))
+            await self._wait_open(tunnel)
+            while (up := await tunnel.ups.get()) is not None:
+                yield up
         finally:
             tunnel.ups.end(None)
             tunnel.closed.set()

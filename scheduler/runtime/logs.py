@@ -23,7 +23,8 @@ _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=_NOTHING)
 
 @contextmanager
 def about(**facts: str) -> Generator[None]:
-    """Lines logged inside carry `facts` as well."""
+    """Lines logged inside carry `facts` as well. Not for asynchronous generators: their pieces may
+    run in different contexts."""
     assert facts.keys() <= KEYS, f"unknown in logs: {sorted(facts.keys() - KEYS)}"
     token = _about.set({**_about.get(), **facts})
     try:

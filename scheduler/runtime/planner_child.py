@@ -1,0 +1,114 @@
+"""The planner's own process: follows the change log of a read-only store, and answers one question
+at a time over a pipe. Its only other door is the store's, and that one opens inwards.
+
+Run as `python -m scheduler.runtime.planner_child URL FD`; it ends when the pipe does.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+from scheduler.core.explain import explain, forecast
+from scheduler.core.fleet import FleetState
+from scheduler.core.planner import plan
+from scheduler.model.plan import Explanation, Plan
+from scheduler.model.reasons import Refused
+from scheduler.runtime.planner_talk import (
+    Answered,
+    Asked,
+    Broken,
+    ExplainJob,
+    Forecast,
+    MakePlan,
+    Question,
+    RefusedAnswer,
+)
+from scheduler.store.changes import ChangesTrimmed
+from scheduler.store.store import ReadStore
+
+CHANGES_MAX = 50_000
+"""Further behind than this, starting anew is cheaper than following."""
+
+NOT_WAITING = Explanation("the job does not wait for a place", (), (), (), 0)
+
+
+class Follower:
+    """The planner's state, kept in step with the store."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._store = store
+        self.state = FleetState()
+        self._loaded = False
+
+    def catch_up(self) -> None:
+        """Applies what was committed since the last time."""
+        with self._store.read() as snapshot:
+            if self._loaded:
+                try:
+                    feed = snapshot.changes.since(self.state.sequence, CHANGES_MAX)
+                except ChangesTrimmed:
+                    self._loaded = False
+                else:
+                    self.state.apply_all(feed.sequence, feed.changes)
+                    return
+            self.state = FleetState()
+            sequence, changes = snapshot.changes.load_all()
+            self.state.apply_all(sequence, changes)
+            self._loaded = True
+        # What was just loaded lives long; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    def answer(self, question: Question) -> Plan | Explanation:
+        """The answer, from the newest committed state."""
+        self.catch_up()
+        match question:
+            case MakePlan():
+                return plan(self.state, question.now_ms, question.budget)
+            case ExplainJob():
+                queued = self.state.queued.get(question.job)
+                if queued is None:
+                    return NOT_WAITING
+                return explain(self.state, queued, question.now_ms)
+            case Forecast():
+                return forecast(self.state, question.job_class, question.now_ms)
+
+
+def serve(follower: Follower, pipe: Connection) -> None:
+    """Answers until the other end is closed."""
+    while True:
+        try:
+            asked: Asked = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = follower.answer(asked.question)
+        except Refused as refused:
+            parts = (refused.code, refused.reason, refused.message, refused.denials)
+            answer = RefusedAnswer(parts, refused.retry_after_ms)
+        except Exception:
+            answer = Broken(traceback.format_exc())
+        try:
+            pipe.send(Answered(asked.number, answer))
+        except BrokenPipeError:
+            return
+
+
+def main() -> None:
+    """Serves until the parent is gone."""
+    # The parent decides when this process ends, also when a terminal or systemd tells all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    url, handle = sys.argv[1], int(sys.argv[2])
+    store = ReadStore(url)
+    store.open()
+    with Connection(handle) as pipe:
+        serve(Follower(store), pipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What the planner's process is asked and what it answers, as pickled over its pipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from scheduler.model.ids import JobId
+from scheduler.model.plan import Explanation, JobClass, Plan, PlanBudget
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """What to place now."""
+
+    now_ms: int
+    budget: PlanBudget
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainJob:
+    """Why a job waits."""
+
+    now_ms: int
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What would become of a job of this class, were it queued now."""
+
+    now_ms: int
+    job_class: JobClass
+
+
+Question: TypeAlias = MakePlan | ExplainJob | Forecast
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and its number."""
+
+    number: int
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedAnswer:
+    """A refusal, in parts: exceptions with arguments of their own do not travel well."""
+
+    parts: tuple[Any, ...]
+    retry_after_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A bug: the traceback, for the log."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to the question of the same number."""
+
+    number: int
+    answer: Plan | Explanation | RefusedAnswer | Broken

@@ -1,0 +1,133 @@
+"""The open sessions of sites: which there are, when each was last heard, and what waits to be sent.
+
+Owned by the event loop. Holds nothing that must survive: what is desired is in the store, and a
+session that ends takes its orders with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from scheduler.model.ids import SiteId
+from scheduler.model.reasons import Code, Reason, Refused
+
+ORDERS_MAX = 256
+"""Orders (tunnels to open, acknowledgements) that may wait for one site."""
+RETRY_AFTER_MS = 1_000
+
+Order = TypeVar("Order")
+
+
+class Line(Generic[Order]):
+    """One session with one site."""
+
+    def __init__(self, site: SiteId, heard_boot_ms: int) -> None:
+        self.site = site
+        self.heard_boot_ms = heard_boot_ms
+        self.ended = False
+        self._orders: deque[Order] = deque()
+        self._woken = asyncio.Event()
+
+    def order(self, order: Order) -> None:
+        """Queues something to send."""
+        if len(self._orders) >= ORDERS_MAX:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.RESOURCE_EXHAUSTED,
+                f"{ORDERS_MAX} messages wait for {self.site}",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        self._orders.append(order)
+        self._woken.set()
+
+    def wake(self) -> None:
+        """There may be something new in the store."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """The session is over, whoever notices next."""
+        self.ended = True
+        self._woken.set()
+
+    async def wait(self, seconds_max: float) -> tuple[Order, ...]:
+        """Waits to be woken, at most so long; what there is to send now."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        self._woken.clear()
+        orders = tuple(self._orders)
+        self._orders.clear()
+        return orders
+
+
+class Sites(Generic[Order]):
+    """The lines that are open, at most one a site: the newest."""
+
+    def __init__(self, boot_ms: Callable[[], int]) -> None:
+        self._boot_ms = boot_ms
+        self._started_boot_ms = boot_ms()
+        self._lines: dict[SiteId, Line[Order]] = {}
+        self._heard_boot_ms: dict[SiteId, int] = {}
+        self._generations: dict[SiteId, int] = {}
+
+    def open(self, site: SiteId) -> Line[Order]:
+        """A new line; an older one of the same site is ended."""
+        older = self._lines.get(site)
+        if older is not None:
+            older.end()
+        line: Line[Order] = Line(site, self._boot_ms())
+        self._lines[site] = line
+        self.heard(line)
+        return line
+
+    def close(self, line: Line[Order]) -> bool:
+        """The session is over; whether it was the site's only one."""
+        line.end()
+        if self._lines.get(line.site) is not line:
+            return False
+        del self._lines[line.site]
+        return True
+
+    def heard(self, line: Line[Order]) -> None:
+        """The site said something."""
+        line.heard_boot_ms = self._boot_ms()
+        self._heard_boot_ms[line.site] = line.heard_boot_ms
+
+    def line(self, site: SiteId) -> Line[Order]:
+        """The open line of a site."""
+        line = self._lines.get(site)
+        if line is None or line.ended:
+            raise Refused(
+                Code.UNAVAILABLE,
+                Reason.SITE_DISCONNECTED,
+                f"site {site} is not connected",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        return line
+
+    def connected(self) -> tuple[SiteId, ...]:
+        """Sites with an open line."""
+        return tuple(sorted(self._lines))
+
+    def silence_ms(self, sites: tuple[SiteId, ...]) -> dict[SiteId, int]:
+        """For how long each was silent. One not heard since our start was heard at our start."""
+        now = self._boot_ms()
+        heard = self._heard_boot_ms
+        return {site: now - heard.get(site, self._started_boot_ms) for site in sites}
+
+    def wake_changed(self, generations: Mapping[SiteId, int]) -> None:
+        """Wakes the lines of sites whose desired state has a new generation."""
+        for site, line in self._lines.items():
+            if generations.get(site, 0) != self._generations.get(site):
+                line.wake()
+        self._generations = dict(generations)
+
+    def end_all(self) -> None:
+        """Ends every line: we stop."""
+        for line in tuple(self._lines.values()):
+            line.end()

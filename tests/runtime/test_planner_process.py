@@ -1,0 +1,109 @@
+"""The planner's child process: right answers, and another child when one dies."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from scheduler.model.ids import JobId
+from scheduler.model.plan import Plan, PlanBudget
+from scheduler.runtime.planner_child import CHANGES_MAX, Follower
+from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
+from scheduler.runtime.planner_talk import MakePlan
+from scheduler.store.store import ReadStore, Store
+from tests.store.builders import NOW_MS, RADIOLOGY, job_class, lay_out, queue, salts
+
+BUDGET = PlanBudget()
+
+
+class Restarts:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "s.db", salts=salts())
+    made.open()
+    with made.transaction() as txn:
+        lay_out(txn)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def planner(store: Store) -> AsyncIterator[tuple[PlannerProcess, Restarts]]:
+    restarts = Restarts()
+    made = PlannerProcess(store.url, restarted=restarts)
+    yield made, restarts
+    await made.close()
+    assert made.pid is None
+
+
+async def test_it_plans_what_was_committed_since(
+    store: Store, planner: tuple[PlannerProcess, Restarts]
+) -> None:
+    process, _ = planner
+    assert (await process.plan(NOW_MS, BUDGET)).placements == ()
+    with store.transaction() as txn:
+        job = queue(txn).id
+    plan = await process.plan(NOW_MS, BUDGET)
+    assert [p.key.job for p in plan.placements] == [job]
+    explanation = await process.explain(job, NOW_MS)
+    assert explanation.would_run_at == plan.placements[0].site
+    forecast = await process.forecast(job_class(), NOW_MS)
+    assert forecast.would_run_at == explanation.would_run_at
+    assert (await process.explain(JobId(999), NOW_MS)).sites == ()
+
+
+async def test_killed_it_is_started_again_and_catches_up(
+    store: Store, planner: tuple[PlannerProcess, Restarts]
+) -> None:
+    process, restarts = planner
+    await process.plan(NOW_MS, BUDGET)
+    first = process.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with store.transaction() as txn:
+        job = queue(txn).id
+    with pytest.raises(PlannerLost):
+        await process.plan(NOW_MS, BUDGET)
+    plan = await process.plan(NOW_MS, BUDGET)
+    assert [p.key.job for p in plan.placements] == [job]
+    assert process.pid not in (None, first)
+    assert restarts.count == 1
+
+
+async def test_a_terminals_interrupt_does_not_end_it(
+    planner: tuple[PlannerProcess, Restarts],
+) -> None:
+    process, restarts = planner
+    await process.plan(NOW_MS, BUDGET)
+    assert process.pid is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(process.pid, number)
+    await process.plan(NOW_MS, BUDGET)
+    assert restarts.count == 0
+
+
+def test_a_follower_too_far_behind_starts_anew(store: Store) -> None:
+    reader = ReadStore(store.url)
+    follower = Follower(reader)
+    follower.answer(MakePlan(NOW_MS, BUDGET))
+    behind = follower.state
+    with store.transaction() as txn:
+        job = queue(txn).id
+    follower.state.sequence -= CHANGES_MAX + 1_000_000
+    plan = follower.answer(MakePlan(NOW_MS, BUDGET))
+    assert follower.state is not behind
+    assert isinstance(plan, Plan)
+    assert [p.key.job for p in plan.placements] == [job]
+    assert RADIOLOGY in follower.state.tree.tenants
+    reader.close()
