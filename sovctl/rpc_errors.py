@@ -79,10 +79,10 @@ def _retry_after_ms(status: status_pb2.Status) -> int | None:
     return None
 
 
-def _reason(status: status_pb2.Status) -> str:
+def _info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     for info in _details(status, error_details_pb2.ErrorInfo):
-        return info.reason
-    return ""
+        return info
+    return error_details_pb2.ErrorInfo()
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
@@ -113,9 +113,10 @@ def sov_error(error: grpc.aio.AioRpcError, endpoint: str) -> SovError:
     status = _status(error)
     if status is None:
         return make(_local_message(code, error, endpoint))
-    reason = _reason(status)
+    info = _info(status)
+    reason, left_out = info.reason, info.metadata.get("denials_left_out", "")
     return make(
-        status.message or code.name,
+        (status.message or code.name) + (f" (and {left_out} more reasons)" if left_out else ""),
         reason=reason,
         details=_denials(status, reason),
         retry_after_ms=_retry_after_ms(status),

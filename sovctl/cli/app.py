@@ -1,0 +1,98 @@
+"""The verbs and their order in `sovctl --help`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sovctl.cli import identity_verbs, job_verbs, operate_verbs, submit_verb
+from sovctl.cli.output import Format
+from sovctl.cli.session import session_of
+
+HELP_COLUMNS = 80
+"""Whatever the terminal: the README shows this text."""
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": HELP_COLUMNS}
+
+
+def _group(help_text: str) -> typer.Typer:
+    return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+
+
+def _root(
+    ctx: typer.Context,
+    context: Annotated[
+        str, typer.Option("--context", metavar="NAME", help="Which control plane, and as whom.")
+    ] = "",
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="Form of the answer.")
+    ] = Format.TABLE,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Answers only, no remarks.")] = False,
+) -> None:
+    """Run jobs on the compute exchanges of one country, under its own law.
+
+    Options of this page are taken anywhere before `--`. Exit status: 0 done, 1 the
+    job failed, 2 usage, 3 refused by policy, quota or admission, 4 not found, 5 not
+    permitted, 6 control plane unreachable, 130 interrupted.
+    """
+    session = session_of(ctx)
+    session.context_name = context
+    session.output.format = output
+    session.output.color = not no_color
+    session.output.quiet = quiet
+
+
+def build() -> typer.Typer:
+    """The program, in the order in which its help lists the verbs."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
+    )
+    app.callback()(_root)
+    app.command("submit")(submit_verb.submit_job)
+    app.command("list")(job_verbs.list_jobs)
+    app.command("get")(job_verbs.get_job)
+    app.command("watch")(job_verbs.watch_jobs)
+    app.command("logs")(job_verbs.logs_of)
+    app.command("cancel")(job_verbs.cancel_jobs)
+    app.command("explain")(job_verbs.explain_job)
+    app.command("quota")(operate_verbs.show_quota)
+    app.command("sites")(operate_verbs.list_sites)
+    app.command("nodes")(operate_verbs.list_nodes)
+    app.command("cordon")(operate_verbs.cordon)
+    app.command("uncordon")(operate_verbs.uncordon)
+    app.command("drain")(operate_verbs.drain)
+    app.command("fence")(operate_verbs.fence)
+    fleet = _group("Declare sites and nodes, and ask who may be where.")
+    fleet.command("apply")(operate_verbs.apply_fleet)
+    fleet.command("verdicts")(operate_verbs.fleet_verdicts)
+    tenants = _group("Declare tenants and their quotas.")
+    tenants.command("apply")(operate_verbs.apply_tenants)
+    policy = _group("Set what work may ask for at most.")
+    policy.command("apply")(operate_verbs.apply_policy)
+    audit = _group("Read the log of every decision.")
+    audit.command("log")(operate_verbs.audit_log)
+    audit.command("checkpoint")(operate_verbs.audit_checkpoint)
+    token = _group("Let somebody join.")
+    token.command("create")(identity_verbs.create_token)
+    contexts = _group("Choose a control plane and an identity.")
+    contexts.command("list")(identity_verbs.list_contexts)
+    contexts.command("use")(identity_verbs.use_context)
+    schema = _group("Print the schemas of files.")
+    schema.command("job")(identity_verbs.schema_job)
+    for name, group in (
+        ("fleet", fleet),
+        ("tenants", tenants),
+        ("policy", policy),
+        ("audit", audit),
+    ):
+        app.add_typer(group, name=name)
+    app.command("whoami")(identity_verbs.whoami)
+    app.command("join")(identity_verbs.join)
+    for name, group in (("token", token), ("context", contexts), ("schema", schema)):
+        app.add_typer(group, name=name)
+    return app

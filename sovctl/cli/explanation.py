@@ -1,0 +1,59 @@
+"""Why a job is where it is, for people."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from sovapi.v1 import jobs_pb2
+from sovctl.cli import tables
+from sovctl.cli.output import Column, Output, safe, table
+from sovctl.results import state_name
+from sovctl.spec_values import format_duration_ms
+
+
+def show_explanation(output: Output, found: jobs_pb2.ExplainJobResponse, now_ms: int) -> None:
+    """Summary, what binds at each site, quota, and the smallest changes that would unblock."""
+    head = f"{found.job_id or 'this job'} {state_name(found.state)}"
+    if found.reason:
+        head += f" [{found.reason}]"
+    output.print(Text(safe(head), style="bold"))
+    if found.summary:
+        output.print(Text(safe(found.summary)))
+    for line in _position(found, now_ms):
+        output.print(Text(safe(line)))
+    _show_sites(output, found)
+    if found.quota:
+        output.print(Text("\nQuota", style="bold"))
+        rows = [[d.subject or "-", d.reason, d.detail] for d in found.quota]
+        columns = [Column("TENANT"), Column("REASON"), Column("DETAIL", whole=False)]
+        output.print(table(columns, rows))
+    if found.changes:
+        output.print(Text("\nAny one of these would unblock it", style="bold"))
+        for number, change in enumerate(found.changes, start=1):
+            needed = ", ".join(
+                f"{d.reason} at {d.subject}" if d.subject else d.reason for d in change.constraints
+            )
+            output.print(Text(safe(f"  {number}. {change.summary or needed}")))
+
+
+def _position(found: jobs_pb2.ExplainJobResponse, now_ms: int) -> list[str]:
+    lines: list[str] = []
+    if found.queue_position:
+        lines.append(f"Number {found.queue_position} in its project's queue.")
+    if found.would_run_at:
+        lines.append(f"It would start now at {found.would_run_at}.")
+    if found.estimated_start_ms:
+        wait_ms = max(found.estimated_start_ms - now_ms, 0)
+        lines.append(f"Estimated start: in {format_duration_ms(wait_ms)}.")
+    return lines
+
+
+def _show_sites(output: Output, found: jobs_pb2.ExplainJobResponse) -> None:
+    rows: list[list[str]] = []
+    for site in sorted(found.sites, key=lambda site: site.site):
+        lead = [site.site, "yes" if site.permitted else "no"]
+        rows += tables.denial_rows(lead, site.denials) or [[*lead, "-", "nothing in the way"]]
+    if rows:
+        output.print(Text(""))
+        columns = [Column("SITE"), Column("PERMITTED"), Column("REASON")]
+        output.print(table([*columns, Column("DETAIL", whole=False)], rows))

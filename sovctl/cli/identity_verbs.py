@@ -1,0 +1,183 @@
+"""Who we are: whoami, join, tokens and contexts. And the schema of a job file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from sovctl import config
+from sovctl.async_client import join as exchange_token
+from sovctl.cli.documents import message_document
+from sovctl.cli.job_verbs import moment
+from sovctl.cli.output import Column, Listing
+from sovctl.cli.session import session_of
+from sovctl.errors import InvalidArgumentError
+from sovctl.faults import check
+from sovctl.link import load_trust
+from sovctl.spec import job_schema
+from sovctl.spec_values import duration_ms
+from sovshared import pki, spiffe
+
+_CONTEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
+
+
+def whoami(ctx: typer.Context) -> None:
+    """Say who the control plane takes you for."""
+    session = session_of(ctx)
+    found = session.run(lambda client: client.whoami())
+    if not session.output.is_human:
+        session.output.result(message_document(found), found.spiffe_id, "")
+        return
+    lines = [
+        ("Identity", found.spiffe_id),
+        ("Role", found.role),
+        ("Tenant", found.tenant or "-"),
+        ("Certificate", f"until {moment(found.certificate_not_after_ms)}"),
+        ("Server", f"{session.context().endpoint} version {found.server_version or '-'}"),
+    ]
+    session.output.print(Text("\n".join(f"{f'{key}:':<13}{value}" for key, value in lines)))
+
+
+def join(
+    ctx: typer.Context,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", metavar="HOST:PORT", help="The control plane.")
+    ],
+    name: Annotated[
+        str, typer.Option(metavar="PATH", help="Your name, such as /tenant/trust-a/user/ada.")
+    ],
+    token: Annotated[
+        str,
+        typer.Option(metavar="TOKEN", envvar="SOVCTL_JOIN_TOKEN", help="From an operator; once."),
+    ],
+    ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="The control plane's CA, PEM.")],
+    join_endpoint: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Where joining is served; default: --endpoint."),
+    ] = "",
+    trust_domain: Annotated[
+        str, typer.Option(metavar="DOMAIN", help="Trust domain.")
+    ] = spiffe.DEFAULT_TRUST_DOMAIN,
+    project: Annotated[
+        str, typer.Option(metavar="PATH", help="Project of jobs that name none.")
+    ] = "",
+    save_as: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="The context's name; default: from yours.")
+    ] = "",
+) -> None:
+    """Exchange a join token for credentials, and make a context of them."""
+    session = session_of(ctx)
+    found = config.load()
+    label = save_as or spiffe_label(name)
+    if not _CONTEXT.fullmatch(label):
+        raise InvalidArgumentError(f"--as: found {label!r}, allowed letters, digits, . _ @ and -")
+    directory = found.path.absolute().parent / "identities" / label
+    context = check(
+        config.Context,
+        {
+            "endpoint": endpoint,
+            "credentials": str(directory),
+            "join_endpoint": join_endpoint or None,
+            "trust_domain": trust_domain,
+            "project": project,
+        },
+        "join",
+    )
+    joined = asyncio.run(exchange_token(context, load_trust(ca), name, token))
+    pki.save(directory, joined.identity)
+    config.add(found, label, context)
+    document = {
+        "context": label,
+        "spiffe_id": joined.spiffe_id,
+        "not_after_ms": joined.not_after_ms,
+    }
+    until = moment(joined.not_after_ms)
+    sentence = f"joined as {joined.spiffe_id} until {until}; context {label} is current"
+    session.output.result(document, label, sentence)
+
+
+def spiffe_label(name: str) -> str:
+    """A context's name out of an identity's: "ada@trust-a", "operator-root"."""
+    try:
+        parsed = spiffe.parse_path(name)
+    except spiffe.NameInvalid as error:
+        raise InvalidArgumentError(f"--name: {error}") from None
+    if parsed.tenant:
+        return f"{parsed.user}@{parsed.tenant.replace('/', '.')}"
+    return parsed.path.strip("/").replace("/", "-")
+
+
+def create_token(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Who may join with it, such as /site/exch-a/agent."),
+    ],
+    ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long it is good for, such as 1h.")
+    ] = "",
+) -> None:
+    """Make a join token, good for one use by one name."""
+    session = session_of(ctx)
+    try:
+        ttl_ms = duration_ms(ttl) if ttl else 0
+    except ValueError as error:
+        raise InvalidArgumentError(f"--ttl: {error}") from None
+    found = session.run(lambda client: client.create_join_token(name, ttl_ms=ttl_ms))
+    session.output.note(f"for {name}, until {moment(found.expires_at_ms)}")
+    session.output.result(message_document(found), found.token, found.token)
+
+
+def schema_job(ctx: typer.Context) -> None:
+    """Print the JSON Schema of a job file, for editors."""
+    output = session_of(ctx).output
+    output.stdout.write(json.dumps(job_schema(), indent=2) + "\n")
+
+
+def list_contexts(ctx: typer.Context) -> None:
+    """List the configured contexts."""
+    session = session_of(ctx)
+    found = config.load()
+    names = sorted(found.contexts)
+    chosen = session.context_name or found.current
+    session.output.listing(
+        Listing(
+            columns=[
+                Column("CURRENT"),
+                Column("CONTEXT"),
+                Column("ENDPOINT"),
+                Column("PROJECT"),
+                Column("CREDENTIALS", wide=True),
+            ],
+            rows=[
+                [
+                    "*" if name == chosen else "",
+                    name,
+                    found.contexts[name].endpoint,
+                    found.contexts[name].project or "-",
+                    found.contexts[name].credentials or found.contexts[name].certificate,
+                ]
+                for name in names
+            ],
+            documents=[
+                {"name": name, "current": name == chosen, **found.contexts[name].model_dump()}
+                for name in names
+            ],
+            names=names,
+            empty=f"no contexts in {found.path}",
+        )
+    )
+
+
+def use_context(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A configured context.")],
+) -> None:
+    """Make a context the current one."""
+    config.use(config.load(), name)
+    session_of(ctx).output.result({"context": name}, name, f"context {name} is current")

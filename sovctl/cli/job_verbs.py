@@ -1,0 +1,218 @@
+"""Verbs on jobs that exist: list, get, watch, logs, cancel, explain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from sovctl import clock
+from sovctl.async_client import AsyncClient
+from sovctl.async_jobs import aclose
+from sovctl.cli import tables
+from sovctl.cli.documents import job_document, message_document
+from sovctl.cli.explanation import show_explanation
+from sovctl.cli.output import Output, safe, table
+from sovctl.cli.progress import JobsProgress, LogLines, sentence, write_bytes
+from sovctl.cli.session import Interrupted, session_of
+from sovctl.errors import InvalidArgumentError, SovError
+from sovctl.results import JobInfo
+from sovctl.spec_values import duration_ms
+
+STATES = (
+    "queued, placed, starting, running, preempting, cancelling, lost, succeeded, failed, cancelled"
+)
+
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job's id, or the name of a live job.")
+]
+
+
+def list_jobs(
+    ctx: typer.Context,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Only jobs in this state; may be repeated."),
+    ] = None,
+    project: Annotated[
+        str, typer.Option(metavar="PATH", help="Only jobs of this project and below it.")
+    ] = "",
+) -> None:
+    """List jobs."""
+    session = session_of(ctx)
+    wanted = [word.lower() for word in state or ()]
+    if unknown := sorted(set(wanted) - set(STATES.split(", "))):
+        raise InvalidArgumentError(f"--state: found {unknown[0]!r}, allowed {STATES}")
+
+    async def work(client: AsyncClient) -> list[JobInfo]:
+        return [job async for job in client.list(states=wanted, project=project)]
+
+    session.output.listing(tables.jobs(session.run(work), clock.now_ms()))
+
+
+def get_job(ctx: typer.Context, job: JobArgument) -> None:
+    """Show a job with its attempts and ranks."""
+    session = session_of(ctx)
+
+    async def work(client: AsyncClient) -> JobInfo:
+        return (await client.get(job)).info
+
+    show_job(session.output, session.run(work))
+
+
+def show_job(output: Output, job: JobInfo) -> None:
+    """A job in full, in the form that was asked for."""
+    if not output.is_human:
+        output.result(job_document(job), job.id or "", "")
+        return
+    now_ms = clock.now_ms()
+    submitted = tables.age(job.submitted_at_ms, now_ms)
+    lines = [
+        ("Job", job.id or "-"),
+        ("Name", job.name),
+        ("Project", job.tenant),
+        ("Owner", job.owner or "-"),
+        ("State", job.state + (f" ({job.reason})" if job.reason else "")),
+        ("Message", job.message or "-"),
+        ("Asked for", f"{job.nodes} node(s), {job.gpus} GPU(s)"),
+        ("Submitted", "-" if submitted == "-" else f"{submitted} ago"),
+        ("Exit code", "-" if job.exit_code is None else str(job.exit_code)),
+    ]
+    text = "".join(f"{f'{name}:':<12}{safe(value)}\n" for name, value in lines)
+    output.print(Text(text.rstrip("\n")))
+    if not job.attempts:
+        return
+    attempts = tables.attempts(job.attempts, now_ms)
+    output.print(Text(""))
+    output.print(table(attempts.columns, attempts.rows))
+    ranks = tables.ranks(job.attempts[-1], now_ms)
+    if ranks.rows:
+        output.print(Text(f"\nRanks of attempt {job.attempts[-1].number}:"))
+        output.print(table(ranks.columns, ranks.rows))
+
+
+def watch_jobs(
+    ctx: typer.Context,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="JOB...", help="Jobs to watch; default: all."),
+    ] = None,
+) -> None:
+    """Watch jobs change, until all named are over."""
+    session = session_of(ctx)
+    output = session.output
+
+    async def work(client: AsyncClient) -> None:
+        # Names are looked up once: a watch is for ids, which never change their meaning.
+        ids = [(await client.get(job)).id for job in jobs or ()]
+        with JobsProgress(output) as progress:
+            async for job in client.watch(ids):
+                if output.is_human:
+                    progress.show(job)
+                else:
+                    output.event(job_document(job), job.id or "")
+
+    session.run(work)
+
+
+def logs_of(
+    ctx: typer.Context,
+    job: JobArgument,
+    rank: Annotated[
+        str, typer.Option(metavar="N|all", help="One rank's log, or each line of all of them.")
+    ] = "0",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job is over.")
+    ] = False,
+    since: Annotated[
+        str, typer.Option(metavar="DURATION", help="Only what is younger, such as 10m.")
+    ] = "",
+    attempt: Annotated[
+        int, typer.Option(metavar="N", min=0, help="An earlier attempt; default: the latest.")
+    ] = 0,
+) -> None:
+    """Print a job's log, streamed from its site."""
+    if rank != "all" and not rank.isdecimal():
+        raise InvalidArgumentError(f"--rank: found {rank!r}, allowed a number or all")
+    session = session_of(ctx)
+    since_ms = clock.now_ms() - _duration("--since", since) if since else 0
+    number = None if rank == "all" else int(rank)
+    lines = LogLines(with_rank=number is None)
+
+    async def work(client: AsyncClient) -> None:
+        found = await client.get(job)
+        chunks = client.logs(
+            found.id, rank=number, follow=follow, since_ms=since_ms, attempt=attempt
+        )
+        try:
+            async for chunk in chunks:
+                if number is not None:
+                    write_bytes(session.output, chunk.data)
+                    continue
+                for line in lines.add(chunk.rank, chunk.data):
+                    write_bytes(session.output, line)
+        finally:
+            await aclose(chunks)
+            for line in lines.rest():
+                write_bytes(session.output, line)
+
+    try:
+        session.run(work)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{job} is not affected") from None
+
+
+def _duration(option: str, text: str) -> int:
+    try:
+        return duration_ms(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{option}: {error}") from None
+
+
+def cancel_jobs(
+    ctx: typer.Context,
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Jobs to cancel.")],
+    now: Annotated[bool, typer.Option("--now", help="Skip the grace: kill at once.")] = False,
+) -> None:
+    """Cancel jobs: SIGTERM, grace, then SIGKILL."""
+    session = session_of(ctx)
+    output = session.output
+
+    async def work(client: AsyncClient) -> list[JobInfo | SovError]:
+        outcomes: list[JobInfo | SovError] = []
+        for job in jobs:
+            try:
+                outcomes.append(await client.cancel(job, now=now))
+            except SovError as error:
+                outcomes.append(error)
+        return outcomes
+
+    outcomes = session.run(work)
+    cancelled = [outcome for outcome in outcomes if isinstance(outcome, JobInfo)]
+    if output.is_human:
+        for job in cancelled:
+            output.print(Text(safe(sentence(job))))
+    else:
+        output.listing(tables.jobs(cancelled, clock.now_ms()))
+    errors = [outcome for outcome in outcomes if isinstance(outcome, SovError)]
+    for error in errors[:-1]:
+        output.error(error)
+    if errors:
+        raise errors[-1]
+
+
+def explain_job(ctx: typer.Context, job: JobArgument) -> None:
+    """Say what keeps a job waiting, and what would unblock it."""
+    session = session_of(ctx)
+    found = session.run(lambda client: client.explain(job))
+    if session.output.is_human:
+        show_explanation(session.output, found, clock.now_ms())
+    else:
+        session.output.result(message_document(found), found.job_id, "")
+
+
+def moment(at_ms: int) -> str:
+    """UTC to the second."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

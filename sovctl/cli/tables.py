@@ -1,0 +1,324 @@
+"""Rows and columns for each kind of answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sovapi.v1 import audit_pb2, common_pb2, fleet_pb2, tenants_pb2
+from sovctl.cli.documents import job_document, message_document
+from sovctl.cli.output import Column, Listing
+from sovctl.results import AttemptInfo, JobInfo, RankInfo
+from sovctl.spec_values import format_bytes, format_duration_ms, format_milli
+
+NODES_SHOWN = 4
+
+_NUMBER = "right"
+
+
+def age(at_ms: int | None, now_ms: int) -> str:
+    """How long ago, in one unit or two."""
+    return "-" if at_ms is None else format_duration_ms(max(now_ms - at_ms, 0) // 1000 * 1000)
+
+
+def between(start_ms: int | None, end_ms: int | None, now_ms: int) -> str:
+    """How long something took, or has been going on."""
+    return "-" if start_ms is None else age(start_ms, end_ms or now_ms)
+
+
+def short_nodes(nodes: Sequence[str]) -> str:
+    """The slots of nodes that are all at one site; a long list is cut."""
+    slots = [node.rpartition("/")[2] for node in nodes]
+    more = f" +{len(slots) - NODES_SHOWN}" if len(slots) > NODES_SHOWN else ""
+    return ",".join(slots[:NODES_SHOWN]) + more if slots else "-"
+
+
+def ending(rank: RankInfo) -> str:
+    """How a process ended: "exit 1", "signal 9", or "-" while it has not."""
+    if rank.signal is not None:
+        return f"signal {rank.signal}"
+    return "-" if rank.exit_code is None else f"exit {rank.exit_code}"
+
+
+def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
+    """Jobs, as `list` shows them."""
+    listed = list(found)
+    return Listing(
+        columns=[
+            Column("JOB"),
+            Column("NAME", whole=False),
+            Column("STATE"),
+            Column("REASON", whole=False),
+            Column("SITE"),
+            Column("NODES", wide=True),
+            Column("GPUS", justify=_NUMBER),
+            Column("AGE", justify=_NUMBER),
+            Column("PROJECT", wide=True),
+            Column("TRY", wide=True, justify=_NUMBER),
+            Column("EXIT", wide=True, justify=_NUMBER),
+            Column("MESSAGE", wide=True, whole=False),
+        ],
+        rows=[_job_row(job, now_ms) for job in listed],
+        documents=[job_document(job) for job in listed],
+        names=[job.id or "" for job in listed],
+        empty="no jobs",
+    )
+
+
+def _job_row(job: JobInfo, now_ms: int) -> list[str]:
+    attempt = job.attempt
+    return [
+        job.id or "-",
+        job.name,
+        job.state,
+        job.reason or "-",
+        attempt.site if attempt else "-",
+        short_nodes(attempt.nodes) if attempt else "-",
+        str(job.gpus),
+        age(job.submitted_at_ms, now_ms),
+        job.tenant,
+        str(len(job.attempts)),
+        "-" if job.exit_code is None else str(job.exit_code),
+        job.message or "-",
+    ]
+
+
+def attempts(found: Sequence[AttemptInfo], now_ms: int) -> Listing:
+    """A job's attempts."""
+    return Listing(
+        columns=[
+            Column("TRY", justify=_NUMBER),
+            Column("STATE"),
+            Column("SITE"),
+            Column("COUNTRY"),
+            Column("NODES"),
+            Column("TOOK", justify=_NUMBER),
+            Column("REASON", whole=False),
+        ],
+        rows=[
+            [
+                str(a.number),
+                a.state,
+                a.site,
+                a.country or "-",
+                short_nodes(a.nodes),
+                between(a.started_at_ms, a.ended_at_ms, now_ms),
+                a.reason or "-",
+            ]
+            for a in found
+        ],
+        documents=[],
+        names=[],
+    )
+
+
+def ranks(attempt: AttemptInfo, now_ms: int) -> Listing:
+    """The processes of an attempt."""
+    return Listing(
+        columns=[
+            Column("RANK", justify=_NUMBER),
+            Column("NODE"),
+            Column("PHASE"),
+            Column("END"),
+            Column("CAUSE"),
+            Column("TOOK", justify=_NUMBER),
+            Column("LOG", justify=_NUMBER),
+            Column("DETAIL", whole=False),
+        ],
+        rows=[
+            [
+                str(r.rank),
+                r.node,
+                r.phase,
+                ending(r),
+                r.cause or "-",
+                between(r.started_at_ms, r.ended_at_ms, now_ms),
+                format_bytes(r.log_bytes),
+                r.detail or "-",
+            ]
+            for r in attempt.ranks
+        ],
+        documents=[],
+        names=[],
+    )
+
+
+def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
+    """Sites, as operators see them."""
+    listed = list(found)
+    return Listing(
+        columns=[
+            Column("SITE"),
+            Column("STATUS"),
+            Column("COUNTRY"),
+            Column("CONNECTED"),
+            Column("NODES", justify=_NUMBER),
+            Column("GPUS USED", justify=_NUMBER),
+            Column("CORDONED"),
+            Column("CONTROLLED BY", whole=False),
+            Column("LAST CONTACT", wide=True, justify=_NUMBER),
+            Column("AGENT", wide=True),
+            Column("GENERATION", wide=True, justify=_NUMBER),
+        ],
+        rows=[_site_row(site) for site in listed],
+        documents=[message_document(site) for site in listed],
+        names=[site.id for site in listed],
+        empty="no sites: an operator declares them with `sovctl fleet apply FILE`",
+    )
+
+
+def _site_row(site: fleet_pb2.Site) -> list[str]:
+    parents = sorted(site.ultimate_parents, key=lambda p: (-p.stake_milli_percent, p.name))
+    status = message_document(site)["status"] or "-"
+    return [
+        site.id,
+        str(status).lower(),
+        site.country or "-",
+        _yes(site.connected),
+        f"{site.nodes_ready}/{site.nodes_total}",
+        f"{format_milli(site.gpus_used_milli)}/{site.gpus_total}",
+        "yes" if site.cordoned else "-",
+        ", ".join(f"{p.name} ({p.country} {format_milli(p.stake_milli_percent)}%)" for p in parents)
+        or "-",
+        format_duration_ms(site.last_contact_age_ms // 1000 * 1000) if site.connected else "-",
+        site.agent_version or "-",
+        f"{site.acked_generation}/{site.generation}",
+    ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
+    """Nodes, as operators see them."""
+    listed = list(found)
+    return Listing(
+        columns=[
+            Column("NODE"),
+            Column("GPU"),
+            Column("USED", justify=_NUMBER),
+            Column("HEALTH"),
+            Column("ISOLATION"),
+            Column("TELEMETRY"),
+            Column("CORDONED"),
+            Column("DETAIL", whole=False),
+            Column("LEAF", wide=True),
+            Column("POD", wide=True),
+            Column("ARCH", wide=True),
+            Column("BOOT", wide=True),
+        ],
+        rows=[_node_row(node) for node in listed],
+        documents=[message_document(node) for node in listed],
+        names=[node.id for node in listed],
+        empty="no nodes",
+    )
+
+
+def _node_row(node: fleet_pb2.Node) -> list[str]:
+    said = message_document(node)
+    return [
+        node.id,
+        f"{node.gpus}x {node.gpu_class}" if node.gpus else "-",
+        f"{format_milli(node.gpus_used_milli)}/{node.gpus_reported}",
+        str(said["health"] or "UNKNOWN"),
+        str(said["isolation"] or "-").lower(),
+        node.telemetry or "-",
+        "yes" if node.cordoned else "-",
+        node.health_detail or "-",
+        node.leaf,
+        node.pod,
+        str(said["cpu_arch"] or "-").lower(),
+        node.boot_id[:8] or "-",
+    ]
+
+
+def quota(lines: Iterable[tenants_pb2.QuotaLine]) -> Listing:
+    """Guarantee, limit and use."""
+    listed = list(lines)
+    right = _NUMBER
+    return Listing(
+        columns=[
+            Column("TENANT"),
+            Column("GPU"),
+            Column("GUARANTEE", justify=right),
+            Column("LIMIT", justify=right),
+            Column("USED", justify=right),
+            Column("BORROWED", justify=right),
+            Column("QUEUED", justify=right),
+        ],
+        rows=[
+            [
+                line.tenant,
+                "all" if line.gpu_class == "*" else line.gpu_class,
+                format_milli(line.guarantee_milli) if line.HasField("guarantee_milli") else "-",
+                format_milli(line.limit_milli) if line.HasField("limit_milli") else "none",
+                format_milli(line.used_milli),
+                format_milli(line.borrowed_milli),
+                format_milli(line.queued_milli),
+            ]
+            for line in listed
+        ],
+        documents=[message_document(line) for line in listed],
+        names=[f"{line.tenant} {line.gpu_class}" for line in listed],
+        empty="no quota",
+    )
+
+
+def verdicts(found: Iterable[fleet_pb2.SiteVerdict]) -> Listing:
+    """Which sites permit, and every reason of those that do not."""
+    listed = list(found)
+    rows: list[list[str]] = []
+    for verdict in listed:
+        if verdict.permitted:
+            rows.append([verdict.site, "yes", "-", "-"])
+        rows += denial_rows([verdict.site, "no"], verdict.denials)
+    return Listing(
+        columns=[
+            Column("SITE"),
+            Column("PERMITTED"),
+            Column("REASON"),
+            Column("DETAIL", whole=False),
+        ],
+        rows=rows,
+        documents=[message_document(verdict) for verdict in listed],
+        names=[verdict.site for verdict in listed if verdict.permitted],
+        empty="no sites",
+    )
+
+
+def denial_rows(first: list[str], denials: Iterable[common_pb2.Denial]) -> list[list[str]]:
+    """A row for each denial; the leading cells stand in the first one only."""
+    rows: list[list[str]] = []
+    for denial in denials:
+        lead = first if not rows else [""] * len(first)
+        rows.append([*lead, denial.reason, denial.detail])
+    return rows
+
+
+def leaves(found: Iterable[audit_pb2.AuditLeaf], when: Sequence[str]) -> Listing:
+    """The audit log; `when` has each leaf's time as text."""
+    listed = list(found)
+    return Listing(
+        columns=[
+            Column("INDEX", justify=_NUMBER),
+            Column("AT"),
+            Column("KIND"),
+            Column("TENANT"),
+            Column("CONTENT", whole=False),
+            Column("HASH", wide=True),
+        ],
+        rows=[
+            [
+                str(leaf.index),
+                at,
+                leaf.kind,
+                leaf.tenant or "-",
+                leaf.canonical_json.decode("utf-8", "replace"),
+                leaf.leaf_hash.hex(),
+            ]
+            for leaf, at in zip(listed, when, strict=True)
+        ],
+        documents=[message_document(leaf) for leaf in listed],
+        names=[str(leaf.index) for leaf in listed],
+        empty="the log is empty",
+    )
