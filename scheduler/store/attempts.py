@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks, upsert
-from scheduler.store.records import AttemptRow, Occupant
+from scheduler.store.records import AttemptRow, Footing, Occupant
 from scheduler.store.schema import ATTEMPTS, JOBS, PLACEMENTS, RANKS
 from scheduler.store.scratch import ChangeKind, Scratch
 
@@ -81,6 +81,25 @@ class AttemptsReader:
                 found[node].append(Occupant(key, TenantPath(row.tenant), row.class_id, placed))
         return {node: tuple(held) for node, held in found.items()}
 
+    def footings(self, key: AttemptKey) -> tuple[Footing, ...]:
+        """How a live attempt stands on each of its nodes, in rank order."""
+        query = (
+            select(PLACEMENTS)
+            .where(PLACEMENTS.c.job == key.job, PLACEMENTS.c.attempt == key.attempt)
+            .where(PLACEMENTS.c.live)
+            .order_by(PLACEMENTS.c.ordinal)
+        )
+        return tuple(
+            Footing(NodeId(row.node), row.boot_id, Reason(row.gone) if row.gone else None)
+            for row in self._connection.execute(query)
+        )
+
+    def used_milli_by_site(self) -> dict[SiteId, int]:
+        """What live placements are charged, by site."""
+        query = select(ATTEMPTS.c.site, func.sum(ATTEMPTS.c.gpu_milli)).where(ATTEMPTS.c.live)
+        rows = self._connection.execute(query.group_by(ATTEMPTS.c.site))
+        return {SiteId(site): int(milli) for site, milli in rows}
+
     def ranks(self, key: AttemptKey) -> tuple[RankStatus, ...]:
         """What the ranks of an attempt last reported, by rank."""
         query = (
@@ -146,6 +165,8 @@ class AttemptsWriter(AttemptsReader):
                 "node": placed.node,
                 "gpu_mask": placed.gpu_mask,
                 "live": True,
+                "boot_id": "",
+                "gone": "",
             }
             for _, row, placement in added
             for ordinal, placed in enumerate(placement.nodes)
@@ -175,6 +196,26 @@ class AttemptsWriter(AttemptsReader):
             for r in ranks
         ]
         upsert(self._connection, RANKS, rows)
+        self._scratch.changed(ChangeKind.JOB, str(key.job))
+
+    def set_boot(self, key: AttemptKey, boots: Mapping[NodeId, str]) -> None:
+        """Ranks of the attempt were seen running on these nodes, under these boots."""
+        for node, boot_id in sorted(boots.items()):
+            mine = (
+                PLACEMENTS.c.job == key.job,
+                PLACEMENTS.c.attempt == key.attempt,
+                PLACEMENTS.c.node == node,
+            )
+            self._connection.execute(update(PLACEMENTS).where(*mine).values(boot_id=boot_id))
+
+    def set_gone(self, key: AttemptKey, node: NodeId, proof: Reason) -> None:
+        """It is proved that nothing of the attempt runs on this node any more."""
+        mine = (
+            PLACEMENTS.c.job == key.job,
+            PLACEMENTS.c.attempt == key.attempt,
+            PLACEMENTS.c.node == node,
+        )
+        self._connection.execute(update(PLACEMENTS).where(*mine).values(gone=proof))
 
     def _shift_usage(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
         ledger = self._scratch.memo.ledger

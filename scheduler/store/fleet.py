@@ -72,6 +72,14 @@ class FleetReader:
         for row in self._connection.execute(query):
             yield _node(row)
 
+    def drains_due(self, now_ms: int) -> tuple[SiteId | NodeId, ...]:
+        """Sites and nodes whose work is to go by now."""
+        sites = select(SITES.c.id).where(SITES.c.drain_at_ms <= now_ms)
+        nodes = select(NODES.c.id).where(NODES.c.drain_at_ms <= now_ms)
+        due: list[SiteId | NodeId] = [SiteId(r.id) for r in self._connection.execute(sites)]
+        due += [NodeId(r.id) for r in self._connection.execute(nodes)]
+        return tuple(sorted(due))
+
 
 class FleetWriter(FleetReader):
     """Changes the fleet and tells the change log."""
@@ -85,19 +93,30 @@ class FleetWriter(FleetReader):
         body = encode(replace(site, cordoned=False))
         known = update(SITES).where(SITES.c.id == site.id).values(body=body)
         if self._connection.execute(known).rowcount == 0:
-            row = {"id": site.id, "body": body, "cordoned": False, "reason": ""}
+            row = {
+                "id": site.id,
+                "body": body,
+                "cordoned": False,
+                "reason": "",
+                "drain_at_ms": None,
+            }
             self._connection.execute(insert(SITES), row)
+        self._scratch.declared()
         self._site_changed(site.id)
 
     def remove_site(self, site: SiteId) -> None:
         """The site is no longer declared. Its session's numbers stay: they never go backwards."""
         self._connection.execute(delete(SITES).where(SITES.c.id == site))
+        self._scratch.declared()
         self._site_changed(site)
 
-    def cordon_site(self, site: SiteId, cordoned: bool, reason: str) -> None:
-        """Closes a site to new work, or opens it."""
+    def cordon_site(
+        self, site: SiteId, cordoned: bool, reason: str, drain_at_ms: int | None = None
+    ) -> None:
+        """Closes a site to new work, or opens it. Work still there at `drain_at_ms` is to go."""
         change = update(SITES).where(SITES.c.id == site)
-        self._connection.execute(change.values(cordoned=cordoned, reason=reason))
+        values = {"cordoned": cordoned, "reason": reason, "drain_at_ms": drain_at_ms}
+        self._connection.execute(change.values(values))
         self._site_changed(site)
 
     def put_node(self, node: Node) -> None:
@@ -111,22 +130,33 @@ class FleetWriter(FleetReader):
                 "body": body,
                 "cordoned": False,
                 "reason": "",
+                "drain_at_ms": None,
                 "report": None,
                 "reported_at_ms": None,
             }
             self._connection.execute(insert(NODES), row)
+        self._scratch.declared()
         self._node_changed(node.id)
 
     def remove_node(self, node: NodeId) -> None:
         """The node is no longer declared."""
         self._connection.execute(delete(NODES).where(NODES.c.id == node))
+        self._scratch.declared()
         self._node_changed(node)
 
-    def cordon_node(self, node: NodeId, cordoned: bool, reason: str) -> None:
-        """Closes a node to new work, or opens it."""
+    def cordon_node(
+        self, node: NodeId, cordoned: bool, reason: str, drain_at_ms: int | None = None
+    ) -> None:
+        """Closes a node to new work, or opens it. Work still there at `drain_at_ms` is to go."""
         change = update(NODES).where(NODES.c.id == node)
-        self._connection.execute(change.values(cordoned=cordoned, reason=reason))
+        values = {"cordoned": cordoned, "reason": reason, "drain_at_ms": drain_at_ms}
+        self._connection.execute(change.values(values))
         self._node_changed(node)
+
+    def drained(self, target: SiteId | NodeId) -> None:
+        """What was to go from a site or node was told to; it stays closed."""
+        table = NODES if "/" in target else SITES
+        self._connection.execute(update(table).where(table.c.id == target).values(drain_at_ms=None))
 
     def put_report(self, report: NodeReport, now_ms: int) -> None:
         """What a declared node says of itself now."""

@@ -158,6 +158,13 @@ class JobsReader:
             found.extend(row_of(r) for r in self._connection.execute(query.limit(limit)))
         return tuple(found[:limit])
 
+    def queued_by_class(self) -> tuple[tuple[JobClass, int], ...]:
+        """How many jobs of each class wait."""
+        query = select(JOBS.c.class_id, func.count()).where(JOBS.c.state == int(JobState.QUEUED))
+        query = query.group_by(JOBS.c.class_id).order_by(JOBS.c.class_id)
+        rows = self._connection.execute(query).all()
+        return tuple((self.job_class(class_id), int(jobs)) for class_id, jobs in rows)
+
     def spec(self, digest: str) -> JobSpec | None:
         """A spec by its digest; None when it was erased."""
         return self.specs({digest}).get(digest)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
@@ -81,6 +81,11 @@ class OutboxWriter(OutboxReader):
             by_site[site].append(key)
         for site in sorted(by_site):
             self.put(site, by_site[site], DesiredAction.RUN)
+
+    def renumber(self, site: SiteId, generation: int) -> None:
+        """Every row of `site` gets `generation`, for a site that is ahead of what we ever sent."""
+        change = update(OUTBOX).where(OUTBOX.c.site == site).values(generation=generation)
+        self._connection.execute(change)
 
     def drop_forgotten(self, site: SiteId, acked_generation: int) -> int:
         """Deletes rows that say FORGET and that `site` has confirmed; how many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
-from scheduler.model.ids import AttemptKey, GpuClass, JobId, SiteId, TenantPath
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import JobState, NodePlacement
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
@@ -71,6 +71,16 @@ class AttemptRow:
     ended_at_ms: int = 0
     reason: Reason | None = None
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """An attempt on one of its nodes: under which boot it was seen running, and whether it is
+    proved that it does not run there any more (`gone`, by what)."""
+
+    node: NodeId
+    boot_id: str
+    gone: Reason | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,15 @@ POLICIES = _table("policies", _key("revision", BigInteger), _text("body"), _int(
 """Every revision is kept: decisions name the revision they were made under."""
 
 SITES = _table(
-    "sites", _key("id"), _text("body"), Column("cordoned", Boolean, nullable=False), _text("reason")
+    "sites",
+    _key("id"),
+    _text("body"),
+    Column("cordoned", Boolean, nullable=False),
+    _text("reason"),
+    Column("drain_at_ms", BigInteger, nullable=True),
 )
-"""Sites as declared, facts included; the operator's cordon lies beside the declaration."""
+"""Sites as declared, facts included; the operator's cordon lies beside the declaration, and with it
+when work that still runs there is stopped, if it is."""
 
 NODES = _table(
     "nodes",
@@ -97,6 +103,7 @@ NODES = _table(
     _text("body"),
     Column("cordoned", Boolean, nullable=False),
     _text("reason"),
+    Column("drain_at_ms", BigInteger, nullable=True),
     Column("report", Text, nullable=True),
     Column("reported_at_ms", BigInteger, nullable=True),
     Index("ix_nodes_site", "site"),
@@ -189,7 +196,11 @@ PLACEMENTS = _table(
     _text("node"),
     Column("gpu_mask", Mask64, nullable=False),
     Column("live", Boolean, nullable=False),
+    _text("boot_id", ""),
+    _text("gone", ""),
 )
+"""`boot_id` is that under which a rank was first seen running there; `gone` is the proof (a reason)
+that nothing of this attempt runs there any more."""
 Index(
     "ix_placements_live_node",
     PLACEMENTS.c.node,

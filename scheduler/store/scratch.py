@@ -26,6 +26,8 @@ from scheduler.store.schema import COUNTERS
 JOB_COUNTER = "job"
 CLASS_COUNTER = "class"
 CHANGE_COUNTER = "change"
+DECLARED_COUNTER = "declared"
+"""Rises with every change of what is declared: sites, nodes, tenants, policy; reports excluded."""
 
 
 class ChangeKind(IntEnum):
@@ -81,6 +83,7 @@ class Scratch:
     changes: list[tuple[ChangeKind, str]] = field(default_factory=lambda: [])
     undo: list[Callable[[], None]] = field(default_factory=lambda: [])
     counters: dict[str, int] = field(default_factory=lambda: {})
+    declared_changed: bool = False
 
     def take(self, counter: str, count: int = 1) -> int:
         """The first of `count` numbers never given out before. A rollback leaves a gap."""
@@ -94,6 +97,11 @@ class Scratch:
             query = select(COUNTERS.c.value).where(COUNTERS.c.name == counter)
             self.counters[counter] = self.connection.execute(query).scalar() or 0
         return self.counters[counter]
+
+    def declared(self) -> None:
+        """Something is declared otherwise than before this transaction."""
+        self.take(DECLARED_COUNTER)
+        self.declared_changed = True
 
     def changed(self, kind: ChangeKind, key: str = "") -> None:
         """Tells the followers of the change log."""

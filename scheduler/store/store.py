@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.store import lease, migrations
@@ -24,7 +24,8 @@ from scheduler.store.identity import IdentityReader, IdentityWriter
 from scheduler.store.jobs import JobsReader, JobsWriter
 from scheduler.store.ledger import Ledger, derive
 from scheduler.store.outbox import OutboxReader, OutboxWriter
-from scheduler.store.scratch import Mark, Memo, Scratch
+from scheduler.store.schema import COUNTERS
+from scheduler.store.scratch import DECLARED_COUNTER, Mark, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 
 
@@ -91,6 +92,14 @@ class Snapshot:
         """What is used and queued, summed from the rows of this snapshot."""
         return derive(self.connection)
 
+    def declared_revision(self) -> int | None:
+        """Names what is declared now: two views that answer the same number agree on it.
+
+        None inside a transaction that has changed it: that may yet be undone.
+        """
+        query = select(COUNTERS.c.value).where(COUNTERS.c.name == DECLARED_COUNTER)
+        return self.connection.execute(query).scalar() or 0
+
 
 class Txn(Snapshot):
     """A transaction: reads see its own writes; leaves and change rows are written at its end."""
@@ -151,6 +160,10 @@ class Txn(Snapshot):
     def ledger(self) -> Ledger:
         """What is used and queued; kept in step, so this costs nothing."""
         return self._scratch.memo.ledger
+
+    def declared_revision(self) -> int | None:
+        """As for a snapshot."""
+        return None if self._scratch.declared_changed else super().declared_revision()
 
     @contextmanager
     def savepoint(self) -> Generator[None]:

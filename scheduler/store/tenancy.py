@@ -35,6 +35,10 @@ class TenancyReader:
             self._memo.policy = Policy() if body is None else decode(Policy, body)
         return self._memo.policy
 
+    def has_policy(self) -> bool:
+        """Whether any policy was ever put in force."""
+        return self._connection.execute(select(POLICIES.c.revision).limit(1)).first() is not None
+
 
 class TenancyWriter(TenancyReader):
     """Replaces the tree or the policy as a whole."""
@@ -50,6 +54,7 @@ class TenancyWriter(TenancyReader):
             rows = [{"path": t.path, "body": encode(t)} for t in tenants]
             self._connection.execute(insert(TENANTS), rows)
         self._forget()
+        self._scratch.declared()
         self._scratch.changed(ChangeKind.TENANTS)
 
     def add_policy(self, policy: Policy, now_ms: int) -> None:
@@ -57,6 +62,7 @@ class TenancyWriter(TenancyReader):
         row = {"revision": policy.revision, "body": encode(policy), "applied_at_ms": now_ms}
         self._connection.execute(insert(POLICIES), row)
         self._forget()
+        self._scratch.declared()
         self._scratch.changed(ChangeKind.POLICY)
 
     def _forget(self) -> None:

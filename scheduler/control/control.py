@@ -1,0 +1,255 @@
+"""Everything that can be asked of the control plane: the one door for servicers and simulator.
+
+Every method is synchronous, takes a transaction (or, to read, a snapshot) and the time, and has no
+effect but on that transaction. What it decides lies in the modules beside it; here it is gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from scheduler.control import declare, operate, outbox, recovery, reports, views
+from scheduler.control.admission import Admission, HasBundle, Judgement, Submission
+from scheduler.control.declare import Declaration
+from scheduler.control.evidence import policy_in_force
+from scheduler.control.life import Cause, begin_stop, cancel_queued, stop, stop_grace_ms
+from scheduler.control.reports import Heard, Hello
+from scheduler.control.views import NodeView, QuotaLine, SiteView
+from scheduler.core.job_ids import JobIdCodec
+from scheduler.core.lifecycle import Event
+from scheduler.core.recovery import LAPSE_AFTER_MS
+from scheduler.model.identity import Principal
+from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import TERMINAL, Job, JobSpec, JobState
+from scheduler.model.plan import Plan
+from scheduler.model.residency import Policy
+from scheduler.model.sitelink import Desired, SiteReport
+from scheduler.model.tenancy import Tenant
+from scheduler.store.apply import Applied
+from scheduler.store.apply import apply_plan as commit_plan
+from scheduler.store.records import JobRow
+from scheduler.store.store import Snapshot, Txn
+
+
+class Control:
+    """The control plane of one leader; `epoch` is the store's, taken when it was opened."""
+
+    def __init__(
+        self,
+        *,
+        codec: JobIdCodec,
+        epoch: int,
+        has_bundle: HasBundle,
+        lapse_after_ms: int = LAPSE_AFTER_MS,
+    ) -> None:
+        self.codec = codec
+        self.epoch = epoch
+        self._lapse_after_ms = lapse_after_ms
+        self._admission = Admission(codec, has_bundle)
+
+    def start(self, txn: Txn, now_ms: int) -> None:
+        """Call it once, before anything else: nobody is connected to a leader that just began."""
+        for entry in txn.fleet.sites():
+            if entry.contact.connected:
+                contact = replace(entry.contact, connected=False)
+                txn.fleet.put_contact(contact, entry.contact_at_ms)
+        if not txn.tenancy.has_policy():
+            txn.tenancy.add_policy(txn.tenancy.policy(), now_ms)
+            policy_in_force(txn.audit, txn.tenancy.policy(), now_ms)
+
+    # Tenants.
+
+    def submit(
+        self, txn: Txn, principal: Principal, spec: JobSpec, key: str, now_ms: int
+    ) -> Submission:
+        """Queues work, or answers a refusal that is raised after the commit: `job_or_raise`."""
+        return self._admission.submit(txn, principal, spec, key, now_ms)
+
+    def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
+        """Admission's part of a dry run; the planner's is a forecast of `job_class`."""
+        return self._admission.judge(read, principal, spec, now_ms)
+
+    def get(self, read: Snapshot, principal: Principal, name: str) -> Job:
+        """A job by public id, or by a name that is unique among the caller's open jobs."""
+        return views.get_job(read, self.codec, principal, name)
+
+    def list(
+        self,
+        read: Snapshot,
+        principal: Principal,
+        *,
+        project: TenantPath | None = None,
+        states: frozenset[JobState] = frozenset(),
+        before: JobId | None = None,
+        limit: int,
+        with_spec: bool = False,
+    ) -> tuple[Job, ...]:
+        """A page of the caller's jobs, newest first."""
+        return views.list_jobs(
+            read,
+            principal,
+            project=project,
+            states=states,
+            before=before,
+            limit=limit,
+            with_spec=with_spec,
+        )
+
+    def cancel(self, txn: Txn, principal: Principal, name: str, *, now: bool, now_ms: int) -> Job:
+        """Cancels a job that waits, begins to stop one that is placed; `now` skips the grace.
+
+        A job that is over, or is being cancelled already, is answered as it is.
+        """
+        row = views.find_job(txn, self.codec, principal, name)
+        cause = Cause("cancelled by its tenant", principal.path)
+        if row.state is JobState.QUEUED:
+            cancel_queued(txn, row, cause=cause, now_ms=now_ms)
+        elif row.state not in TERMINAL:
+            self._cancel_live(txn, row, cause, now=now, now_ms=now_ms)
+        return txn.jobs.whole((self._row(txn, row.id),), with_spec=views.shows_spec(principal))[0]
+
+    def _cancel_live(self, txn: Txn, row: JobRow, cause: Cause, *, now: bool, now_ms: int) -> None:
+        attempt = txn.attempts.row(AttemptKey(row.id, row.next_attempt - 1))
+        assert attempt is not None, "a live job has an attempt"
+        grace_ms = 0 if now else stop_grace_ms(txn.jobs.spec(row.spec_digest))
+        if row.state is not JobState.CANCELLING:
+            begin_stop(
+                txn, row, attempt, Event.CANCEL, grace_ms=grace_ms, cause=cause, now_ms=now_ms
+            )
+            return
+        told = txn.outbox.get(attempt.site, attempt.key)
+        if now and told is not None and told.grace_ms > 0:
+            stop(txn, attempt, 0, cause.what)
+
+    def _row(self, txn: Txn, job: JobId) -> JobRow:
+        row = txn.jobs.row(job)
+        assert row is not None
+        return row
+
+    def quota(
+        self, read: Snapshot, principal: Principal, tenant: TenantPath | None = None
+    ) -> tuple[QuotaLine, ...]:
+        """Guarantee, limit and use, derived from what is placed and queued."""
+        return views.quota_lines(read, principal, tenant)
+
+    # The planner.
+
+    def apply_plan(self, txn: Txn, plan: Plan, now_ms: int) -> Applied:
+        """Commits what still holds of a plan."""
+        return commit_plan(txn, plan, now_ms)
+
+    # Sites.
+
+    def site_hello(self, txn: Txn, site: SiteId, hello: Hello, now_ms: int) -> None:
+        """A session with a site begins."""
+        reports.site_hello(txn, site, hello, self.epoch, now_ms)
+
+    def site_gone(self, txn: Txn, site: SiteId, incarnation: str, now_ms: int) -> None:
+        """The session with this incarnation of a site's agent ended."""
+        reports.site_gone(txn, site, incarnation, now_ms)
+
+    def site_report(self, txn: Txn, site: SiteId, report: SiteReport, now_ms: int) -> Heard:
+        """Takes a site's word on its nodes and attempts."""
+        return reports.site_report(txn, site, report, self.epoch, now_ms)
+
+    def desired(self, read: Snapshot, site: SiteId, from_generation: int) -> Desired | None:
+        """What a site that has `from_generation` lacks; None: nothing."""
+        return outbox.desired(read, site, from_generation, self.epoch)
+
+    def tick(self, txn: Txn, silence_ms: Mapping[SiteId, int], now_ms: int) -> int:
+        """What time alone brings: lapsed leases, drains that are due, forgotten keys.
+
+        `silence_ms`: since when each site was not heard, on this process's boot-time clock; for a
+        site not heard since it leads, since then. How many attempts ended or began to.
+        """
+        ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
+        ended += operate.end_drains(txn, now_ms)
+        txn.idempotency.trim(now_ms)
+        txn.identity.trim_join_tokens(now_ms)
+        return ended
+
+    # Operators.
+
+    def apply_tenants(
+        self,
+        txn: Txn,
+        principal: Principal,
+        tenants: Sequence[Tenant],
+        *,
+        reason: str,
+        dry_run: bool,
+        now_ms: int,
+    ) -> tuple[str, ...]:
+        """Makes the tenant tree what was said; the difference."""
+        return declare.apply_tenants(
+            txn, principal, tenants, reason=reason, dry_run=dry_run, now_ms=now_ms
+        )
+
+    def apply_fleet(
+        self,
+        txn: Txn,
+        principal: Principal,
+        declarations: Sequence[Declaration],
+        *,
+        reason: str,
+        dry_run: bool,
+        now_ms: int,
+    ) -> tuple[str, ...]:
+        """Makes the declared fleet what was said; the difference."""
+        return declare.apply_fleet(
+            txn, principal, declarations, reason=reason, dry_run=dry_run, now_ms=now_ms
+        )
+
+    def apply_policy(
+        self,
+        txn: Txn,
+        principal: Principal,
+        policy: Policy,
+        *,
+        reason: str,
+        dry_run: bool,
+        now_ms: int,
+    ) -> tuple[tuple[str, ...], int]:
+        """Puts a policy in force; the difference, and the revision in force."""
+        return declare.apply_policy(
+            txn, principal, policy, reason=reason, dry_run=dry_run, now_ms=now_ms
+        )
+
+    def cordon(
+        self, txn: Txn, principal: Principal, target: SiteId | NodeId, reason: str, now_ms: int
+    ) -> None:
+        """Lets no new work onto a site or node."""
+        operate.cordon(txn, principal, target, reason, now_ms)
+
+    def uncordon(
+        self, txn: Txn, principal: Principal, target: SiteId | NodeId, reason: str, now_ms: int
+    ) -> None:
+        """Lets new work onto a site or node again."""
+        operate.uncordon(txn, principal, target, reason, now_ms)
+
+    def drain(
+        self,
+        txn: Txn,
+        principal: Principal,
+        target: SiteId | NodeId,
+        reason: str,
+        deadline_ms: int,
+        now_ms: int,
+    ) -> int:
+        """Empties a site or node by a deadline; how many attempts are there now."""
+        return operate.drain(txn, principal, target, reason, deadline_ms, now_ms)
+
+    def fence(self, txn: Txn, principal: Principal, node: NodeId, reason: str, now_ms: int) -> int:
+        """Takes an operator's word that nothing runs on a node; how many attempts that ends."""
+        return operate.fence(txn, principal, node, reason, now_ms)
+
+    def sites(self, read: Snapshot) -> tuple[SiteView, ...]:
+        """Every declared site."""
+        return views.sites(read)
+
+    def nodes(
+        self, read: Snapshot, site: SiteId | None, *, after: NodeId | None = None, limit: int
+    ) -> tuple[NodeView, ...]:
+        """A page of declared nodes."""
+        return views.nodes(read, site, after=after, limit=limit)

@@ -1,0 +1,193 @@
+"""Declarations: tenant tree, fleet, policy, each replaced as a whole by what a file says.
+
+Each answers the difference, line by line and sorted; a dry run answers that alone. What cannot be
+taken away because work stands on it is refused, with everything that stands in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from scheduler.control import declaration_rules as rules
+from scheduler.control import evidence
+from scheduler.core.quota import tree_faults
+from scheduler.model.fleet import Node, Site
+from scheduler.model.identity import Principal
+from scheduler.model.ids import NodeId, SiteId, TenantPath
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
+from scheduler.model.residency import Policy
+from scheduler.model.tenancy import Tenant
+from scheduler.store.store import Txn
+
+SHOWN_CHARACTERS_MAX = 120
+"""A value in a difference is cut to this."""
+
+Declaration = tuple[Site, tuple[Node, ...]]
+"""A site and its nodes, as one file declares them."""
+T = TypeVar("T")
+
+
+def apply_tenants(
+    txn: Txn,
+    principal: Principal,
+    tenants: Sequence[Tenant],
+    *,
+    reason: str,
+    dry_run: bool,
+    now_ms: int,
+) -> tuple[str, ...]:
+    """Makes the tenant tree what was said."""
+    faults = (*rules.tenant_faults(tenants), *tree_faults(tenants))
+    if faults:
+        raise invalid(*faults)
+    before = {tenant.path: tenant for tenant in txn.tenancy.tenants()}
+    after = {tenant.path: tenant for tenant in tenants}
+    _refuse_busy(_busy_tenants(txn, sorted(set(before) - set(after))))
+    changes = difference(before, after)
+    if changes and not dry_run:
+        whole = sorted(tenants, key=lambda tenant: tenant.path)
+        txn.tenancy.replace_tenants(whole)
+        evidence.applied(txn.audit, "tenants", principal, reason, changes, now_ms)
+    return changes
+
+
+def apply_fleet(
+    txn: Txn,
+    principal: Principal,
+    declarations: Sequence[Declaration],
+    *,
+    reason: str,
+    dry_run: bool,
+    now_ms: int,
+) -> tuple[str, ...]:
+    """Makes the declared fleet what was said; reports and cordons stay."""
+    if faults := rules.fleet_faults(declarations):
+        raise invalid(*faults)
+    sites_before = {e.site.id: replace(e.site, cordoned=False) for e in txn.fleet.sites()}
+    nodes_before = {e.node.id: replace(e.node, cordoned=False) for e in txn.fleet.nodes()}
+    sites = {site.id: replace(site, cordoned=False) for site, _ in declarations}
+    nodes = {n.id: replace(n, cordoned=False) for _, at in declarations for n in at}
+    _refuse_busy(
+        [
+            *_busy_sites(txn, sorted(set(sites_before) - set(sites))),
+            *_busy_nodes(txn, _unsettled(nodes_before, nodes)),
+        ]
+    )
+    changes = (*difference(sites_before, sites), *difference(nodes_before, nodes))
+    if changes and not dry_run:
+        _write(sites_before, sites, txn.fleet.put_site, txn.fleet.remove_site)
+        _write(nodes_before, nodes, txn.fleet.put_node, txn.fleet.remove_node)
+        evidence.applied(txn.audit, "fleet", principal, reason, changes, now_ms)
+        for site, at in sorted(declarations, key=lambda declared: declared[0].id):
+            if sites_before.get(site.id) != sites[site.id]:
+                evidence.site_declared(txn.audit, site, at, now_ms)
+    return changes
+
+
+def apply_policy(
+    txn: Txn, principal: Principal, policy: Policy, *, reason: str, dry_run: bool, now_ms: int
+) -> tuple[tuple[str, ...], int]:
+    """Puts a policy in force as the next revision; the difference, and the revision in force."""
+    if faults := rules.policy_faults(policy):
+        raise invalid(*faults)
+    before = txn.tenancy.policy()
+    same_revision = replace(policy, revision=before.revision)
+    changes = difference({"policy": before}, {"policy": same_revision})
+    if not changes or dry_run:
+        return changes, before.revision
+    after = replace(policy, revision=before.revision + 1)
+    txn.tenancy.add_policy(after, now_ms)
+    evidence.applied(txn.audit, "policy", principal, reason, changes, now_ms)
+    evidence.policy_in_force(txn.audit, after, now_ms)
+    return changes, after.revision
+
+
+def difference(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> tuple[str, ...]:
+    """What is added (+), removed (-) and changed (~, field by field), sorted by name."""
+    lines: list[str] = []
+    for name in sorted({*before, *after}):
+        if name not in before:
+            lines.append(f"+ {name}")
+        elif name not in after:
+            lines.append(f"- {name}")
+        elif before[name] != after[name]:
+            lines += _changed(name, before[name], after[name])
+    return tuple(lines)
+
+
+def _changed(name: str, before: Any, after: Any) -> list[str]:
+    return [
+        f"~ {name} {field.name}: {_shown(old)} -> {_shown(new)}"
+        for field in fields(after)
+        if (old := getattr(before, field.name)) != (new := getattr(after, field.name))
+    ]
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}…"
+
+
+def _write(
+    before: Mapping[Any, T],
+    after: Mapping[Any, T],
+    put: Callable[[T], None],
+    remove: Callable[[Any], None],
+) -> None:
+    for name in sorted(set(before) - set(after)):
+        remove(name)
+    for name in sorted(after):
+        if before.get(name) != after[name]:
+            put(after[name])
+
+
+def _unsettled(before: Mapping[NodeId, Node], after: Mapping[NodeId, Node]) -> dict[NodeId, str]:
+    """Nodes that are gone, or have become something that work on them was not placed for."""
+    found: dict[NodeId, str] = {}
+    for name, old in before.items():
+        new = after.get(name)
+        if new is None:
+            found[name] = "cannot be removed"
+        elif (new.gpu_class, new.cpu_arch) != (old.gpu_class, old.cpu_arch) or new.gpus < old.gpus:
+            found[name] = "cannot become another kind of node"
+    return found
+
+
+def _busy_tenants(txn: Txn, removed: Sequence[TenantPath]) -> list[Denial]:
+    queued = txn.ledger().queued_jobs
+    live = txn.attempts.live_tenants() if removed else frozenset[TenantPath]()
+    faults: list[Denial] = []
+    for path in removed:
+        holds = any(tenant == path or tenant.startswith(f"{path}/") for tenant in live)
+        if queued.get(path, 0) or holds:
+            detail = "cannot be removed: it has jobs that are not over"
+            faults.append(Denial(Reason.ILLEGAL_TRANSITION, detail, path))
+    return faults
+
+
+def _busy_sites(txn: Txn, removed: Sequence[SiteId]) -> list[Denial]:
+    return [
+        Denial(Reason.ILLEGAL_TRANSITION, f"cannot be removed: {live} attempts are there", site)
+        for site in removed
+        if (live := len(txn.attempts.live_at(site)))
+    ]
+
+
+def _busy_nodes(txn: Txn, unsettled: Mapping[NodeId, str]) -> list[Denial]:
+    held = txn.attempts.occupants(unsettled)
+    return [
+        Denial(Reason.ILLEGAL_TRANSITION, f"{unsettled[node]}: {len(held[node])} hold it", node)
+        for node in sorted(held)
+    ]
+
+
+def _refuse_busy(faults: Sequence[Denial]) -> None:
+    if faults:
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            Reason.ILLEGAL_TRANSITION,
+            "; ".join(f"{fault.subject}: {fault.detail}" for fault in faults),
+            tuple(faults),
+        )

@@ -1,0 +1,117 @@
+"""Audit leaves of decisions that move no job: refusals, operators' acts, sites that misreport.
+
+Those that do move one are in `store/leaves.py`, because the tables are rebuilt from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from scheduler.model.fleet import Node, Site
+from scheduler.model.identity import Principal
+from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import Policy
+from scheduler.store import leaves
+from scheduler.store.audit import AuditWriter
+from scheduler.store.codec import plain
+
+DENIALS_MAX = 500
+"""Most reasons of one refusal that its leaf lists; how many there were is said as well."""
+CHANGES_MAX = 1_000
+"""Most lines of a difference that its leaf lists; the digest is over all of them."""
+LISTED_MAX = 100
+"""Most things of one misreport that its leaf lists."""
+
+
+def submission_refused(
+    audit: AuditWriter,
+    job: JobId,
+    principal: Principal,
+    tenant: TenantPath,
+    spec_digest: str,
+    denials: Sequence[Denial],
+    now_ms: int,
+) -> None:
+    """Work was refused at the door. It has an id and this leaf, and no row."""
+    body = {
+        "owner": principal.path,
+        "spec_digest": spec_digest,
+        "denials": [plain(denial) for denial in denials[:DENIALS_MAX]],
+        "denials_total": len(denials),
+    }
+    audit.append("job_refused", now_ms, body, tenant=tenant, job=job)
+
+
+def site_declared(audit: AuditWriter, site: Site, nodes: Sequence[Node], now_ms: int) -> None:
+    """A site is now as declared; placements name its facts by this digest."""
+    body = {
+        **leaves.site_facts(site),
+        "facts_digest": leaves.facts_digest(site),
+        "status": site.status.name,
+        "min_isolation": site.min_isolation.name,
+        "nodes": len(nodes),
+    }
+    audit.append("site_declared", now_ms, body)
+
+
+def applied(
+    audit: AuditWriter,
+    what: str,
+    principal: Principal,
+    reason: str,
+    changes: Sequence[str],
+    now_ms: int,
+) -> None:
+    """An operator declared something anew."""
+    body = {
+        "by": principal.path,
+        "reason": reason,
+        "changes": list(changes[:CHANGES_MAX]),
+        "changes_total": len(changes),
+        "changes_digest": sha256("\n".join(changes).encode()).hexdigest(),
+    }
+    audit.append(f"{what}_applied", now_ms, body)
+
+
+def policy_in_force(audit: AuditWriter, policy: Policy, now_ms: int) -> None:
+    """This revision decides from now on."""
+    audit.append("policy_in_force", now_ms, {"policy": plain(policy)})
+
+
+def operated(
+    audit: AuditWriter,
+    act: str,
+    principal: Principal,
+    target: SiteId | NodeId,
+    reason: str,
+    attempts: int,
+    now_ms: int,
+) -> None:
+    """An operator cordoned, uncordoned, drained or fenced something."""
+    body = {"by": principal.path, "target": target, "reason": reason, "attempts": attempts}
+    audit.append(act, now_ms, body)
+
+
+def misreported(
+    audit: AuditWriter,
+    site: SiteId,
+    attempts: Sequence[AttemptKey],
+    now_ms: int,
+) -> None:
+    """A site spoke of attempts that are placed at others; its word on them was not taken."""
+    body = {
+        "site": site,
+        "attempts": [[key.job, key.attempt] for key in attempts[:LISTED_MAX]],
+        "attempts_total": len(attempts),
+    }
+    audit.append("site_misreported", now_ms, body)
+
+
+def generations_renewed(
+    audit: AuditWriter, site: SiteId, held: int, generation: int, now_ms: int
+) -> None:
+    """A site held more generations than were ever given out here: the store was put back."""
+    body = {"site": site, "held": held, "generation": generation}
+    audit.append("generations_renewed", now_ms, body)

@@ -1,0 +1,159 @@
+"""How a job moves: row, attempt, outbox and audit leaf together, by the table in `core.lifecycle`.
+
+Every move of a job after its placement passes through here, whoever caused it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from scheduler.core.lifecycle import Event, Outcome, must_step
+from scheduler.model.job import TERMINAL, JobSpec, JobState
+from scheduler.model.reasons import Reason
+from scheduler.model.sitelink import DesiredAction
+from scheduler.store import leaves
+from scheduler.store.records import AttemptRow, JobRow
+from scheduler.store.store import Txn
+
+MESSAGE_CHARACTERS_MAX = 1_000
+"""Messages come from sites too; longer ones are cut."""
+STOP_GRACE_MS_DEFAULT = 30_000
+"""Grace of a job whose spec was erased."""
+
+
+class Witness(Enum):
+    """How it is known that an attempt is over, which decides what its site is told."""
+
+    SITE = "site"
+    """The site said so itself: it may forget the attempt."""
+    PROOF = "proof"
+    """It follows from a lapse, a boot or an operator's word: the site is to stop it, if need be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a job moves: what happened, and whose doing it was ("" for nobody's)."""
+
+    what: str
+    actor: str = ""
+
+
+def settle(
+    txn: Txn,
+    job: JobRow,
+    attempt: AttemptRow,
+    outcome: Outcome,
+    *,
+    cause: Cause,
+    witness: Witness,
+    now_ms: int,
+) -> JobRow:
+    """Makes `outcome` of a live attempt so; the job's row after it."""
+    ends = outcome.ends_attempt()
+    over = outcome.state in TERMINAL
+    after = replace(
+        job,
+        state=outcome.state,
+        reason=outcome.reason,
+        message=short(outcome.message),
+        exit_code=outcome.exit_code if over else None,
+        ended_at_ms=now_ms if over else 0,
+        not_before_ms=now_ms + outcome.back_off_ms if outcome.state is JobState.QUEUED else 0,
+    )
+    attempt_after = replace(
+        attempt,
+        state=_attempt_state(outcome),
+        live=not ends,
+        reason=outcome.attempt_reason if ends else attempt.reason,
+        message=short(outcome.message) if ends else attempt.message,
+        started_at_ms=_started_at_ms(attempt, outcome, now_ms),
+        ended_at_ms=now_ms if ends else 0,
+    )
+    txn.jobs.save(job, after)
+    txn.attempts.save(job.tenant, attempt, attempt_after)
+    leaves.moved(
+        txn.audit, job, after, attempt_after, cause=cause.what, actor=cause.actor, now_ms=now_ms
+    )
+    if ends and witness is Witness.SITE:
+        txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
+    elif ends:
+        txn.outbox.put(attempt.site, [attempt.key], DesiredAction.STOP, reason=cause.what)
+    return after
+
+
+def begin_stop(
+    txn: Txn,
+    job: JobRow,
+    attempt: AttemptRow,
+    event: Event,
+    *,
+    grace_ms: int,
+    cause: Cause,
+    now_ms: int,
+) -> JobRow:
+    """A live job begins to end: cancelled or preempted. It is over when its site says so."""
+    assert event in (Event.CANCEL, Event.PREEMPT)
+    state = must_step(job.state, event)
+    reason = Reason.CANCELLED if event is Event.CANCEL else Reason.PREEMPTED
+    after = replace(
+        job,
+        state=state,
+        reason=reason,
+        message=short(f"being stopped: {cause.what}"),
+        cancel_requested=job.cancel_requested or event is Event.CANCEL,
+    )
+    attempt_after = replace(attempt, state=state)
+    txn.jobs.save(job, after)
+    txn.attempts.save(job.tenant, attempt, attempt_after)
+    leaves.moved(
+        txn.audit, job, after, attempt_after, cause=cause.what, actor=cause.actor, now_ms=now_ms
+    )
+    stop(txn, attempt, grace_ms, cause.what)
+    return after
+
+
+def stop(txn: Txn, attempt: AttemptRow, grace_ms: int, reason: str) -> None:
+    """Its site is to stop an attempt, with `grace_ms` between asking and forcing."""
+    txn.outbox.put(
+        attempt.site, [attempt.key], DesiredAction.STOP, grace_ms=grace_ms, reason=reason
+    )
+
+
+def cancel_queued(txn: Txn, job: JobRow, *, cause: Cause, now_ms: int) -> JobRow:
+    """A job that waits is cancelled at once."""
+    after = replace(
+        job,
+        state=must_step(job.state, Event.CANCEL),
+        reason=Reason.CANCELLED,
+        message="cancelled before it started",
+        cancel_requested=True,
+        ended_at_ms=now_ms,
+        not_before_ms=0,
+    )
+    txn.jobs.save(job, after)
+    leaves.moved(txn.audit, job, after, None, cause=cause.what, actor=cause.actor, now_ms=now_ms)
+    return after
+
+
+def stop_grace_ms(spec: JobSpec | None) -> int:
+    """How long a job has between SIGTERM and SIGKILL."""
+    return STOP_GRACE_MS_DEFAULT if spec is None else spec.preemption.grace_ms
+
+
+def short(message: str) -> str:
+    """A message of bounded length."""
+    if len(message) <= MESSAGE_CHARACTERS_MAX:
+        return message
+    return message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
+
+
+def _attempt_state(outcome: Outcome) -> JobState:
+    """An attempt that is over without its job being over failed, whoever is to blame."""
+    return JobState.FAILED if outcome.state is JobState.QUEUED else outcome.state
+
+
+def _started_at_ms(attempt: AttemptRow, outcome: Outcome, now_ms: int) -> int:
+    if attempt.started_at_ms or outcome.state is not JobState.RUNNING:
+        return attempt.started_at_ms
+    return now_ms

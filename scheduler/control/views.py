@@ -1,0 +1,207 @@
+"""What callers are shown: their own jobs and quota, the fleet to operators. Reads only.
+
+Another tenant's object is not found, exactly as one that never was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from scheduler.core.job_ids import JobIdCodec
+from scheduler.core.quota import ALL_CLASSES
+from scheduler.model.fleet import NodeReport
+from scheduler.model.identity import Principal, Role
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, ancestry, site_of
+from scheduler.model.job import Job, JobState
+from scheduler.model.plan import JobClass
+from scheduler.model.reasons import Denial, Reason, invalid, not_found
+from scheduler.store.jobs import PAGE_MAX
+from scheduler.store.records import JobRow, NodeEntry, SiteEntry
+from scheduler.store.store import Snapshot
+
+NODES_PAGE_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLine:
+    """One node of the tree and one GPU class; "*" stands for all classes together.
+
+    `queued_milli` counts under a class only what accepts no other.
+    """
+
+    tenant: TenantPath
+    gpu_class: GpuClass
+    guarantee_milli: int
+    limit_milli: int | None
+    used_milli: int
+    borrowed_milli: int
+    queued_milli: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """A site with its sums."""
+
+    entry: SiteEntry
+    nodes_total: int
+    nodes_ready: int
+    gpus_total: int
+    gpus_used_milli: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node with what is taken of it."""
+
+    entry: NodeEntry
+    gpus_used_milli: int
+
+
+def find_job(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str) -> JobRow:
+    """A job by its public id, or by a name that only one of the caller's open jobs has."""
+    number = codec.decode(name)
+    if number is not None:
+        row = read.jobs.row(number)
+        if row is not None and principal.may_see(row.tenant):
+            return row
+    elif principal.tenant is not None:
+        named = read.jobs.open_by_name(principal.tenant, name, limit=2)
+        if len(named) > 1:
+            detail = f"found more than one open job called {name!r}: give its id"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "id"))
+        if named:
+            return named[0]
+    raise not_found("job", name[:200])
+
+
+def get_job(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str) -> Job:
+    """The whole job that `find_job` finds. Its spec is shown to its own tenant only."""
+    row = find_job(read, codec, principal, name)
+    return read.jobs.whole((row,), with_spec=shows_spec(principal))[0]
+
+
+def shows_spec(principal: Principal) -> bool:
+    """Whether a caller that may see a job may see what it runs: arguments are its tenant's."""
+    return principal.role is Role.TENANT
+
+
+def list_jobs(
+    read: Snapshot,
+    principal: Principal,
+    *,
+    project: TenantPath | None,
+    states: frozenset[JobState],
+    before: JobId | None,
+    limit: int,
+    with_spec: bool,
+) -> tuple[Job, ...]:
+    """A page of jobs, newest first: those with an id below `before`."""
+    if not 1 <= limit <= PAGE_MAX:
+        detail = f"found {limit}, allowed 1 to {PAGE_MAX}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "page.size"))
+    under = scope(principal, project)
+    rows = read.jobs.page(under, states=states, before=before, limit=limit)
+    return read.jobs.whole(rows, with_spec=with_spec and shows_spec(principal))
+
+
+def scope(principal: Principal, project: TenantPath | None) -> TenantPath | None:
+    """The node of the tree that a caller asks about; None: the whole, for an operator."""
+    if project and not principal.may_see(project):
+        raise not_found("tenant", project[:200])
+    if project:
+        return project
+    if principal.tenant is None and principal.role is not Role.OPERATOR:
+        raise not_found("tenant", "")
+    return principal.tenant
+
+
+def quota_lines(
+    read: Snapshot, principal: Principal, tenant: TenantPath | None
+) -> tuple[QuotaLine, ...]:
+    """Guarantee, limit and use at `tenant` and below it, by tenant and GPU class."""
+    under = scope(principal, tenant)
+    used = read.ledger().used
+    queued = _queued_milli(read)
+    lines: list[QuotaLine] = []
+    for node in read.tenancy.tenants():
+        if under is not None and node.path != under and not node.path.startswith(f"{under}/"):
+            continue
+        quotas = {quota.gpu_class: quota for quota in node.quotas}
+        line = used.get(node.path, {})
+        waiting = queued.get(node.path, {})
+        for gpu_class in sorted({*quotas, *line, *waiting, ALL_CLASSES}):
+            quota = quotas.get(gpu_class)
+            guarantee = quota.guarantee_milli if quota else 0
+            milli = line.get(gpu_class, 0)
+            lines.append(
+                QuotaLine(
+                    tenant=node.path,
+                    gpu_class=gpu_class,
+                    guarantee_milli=guarantee,
+                    limit_milli=quota.limit_milli if quota else None,
+                    used_milli=milli,
+                    borrowed_milli=max(0, milli - guarantee),
+                    queued_milli=waiting.get(gpu_class, 0),
+                )
+            )
+    return tuple(lines)
+
+
+def _queued_milli(read: Snapshot) -> dict[TenantPath, dict[GpuClass, int]]:
+    found: defaultdict[TenantPath, defaultdict[GpuClass, int]]
+    found = defaultdict(lambda: defaultdict(int))
+    for job_class, jobs in read.jobs.queued_by_class():
+        milli = jobs * _asked_milli(job_class)
+        named = job_class.resources.gpu_classes
+        names = (named[0], ALL_CLASSES) if len(named) == 1 else (ALL_CLASSES,)
+        for path in ancestry(job_class.tenant):
+            for name in names:
+                found[path][name] += milli
+    return {path: dict(line) for path, line in found.items()}
+
+
+def _asked_milli(job_class: JobClass) -> int:
+    return job_class.resources.nodes * job_class.resources.gpus_per_node * 1000
+
+
+def sites(read: Snapshot) -> tuple[SiteView, ...]:
+    """Every declared site, by id."""
+    nodes: defaultdict[SiteId, list[NodeEntry]] = defaultdict(list)
+    for entry in read.fleet.nodes():
+        nodes[site_of(entry.node.id)].append(entry)
+    used = read.attempts.used_milli_by_site()
+    return tuple(
+        SiteView(
+            entry=entry,
+            nodes_total=len(nodes[entry.site.id]),
+            nodes_ready=sum(1 for n in nodes[entry.site.id] if _ready(n.report)),
+            gpus_total=sum(n.node.gpus for n in nodes[entry.site.id]),
+            gpus_used_milli=used.get(entry.site.id, 0),
+        )
+        for entry in read.fleet.sites()
+    )
+
+
+def nodes(
+    read: Snapshot, site: SiteId | None, *, after: NodeId | None, limit: int
+) -> tuple[NodeView, ...]:
+    """A page of declared nodes, by id, from behind `after` on."""
+    if not 1 <= limit <= NODES_PAGE_MAX:
+        detail = f"found {limit}, allowed 1 to {NODES_PAGE_MAX}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "page.size"))
+    if site is not None and read.fleet.site(site) is None:
+        raise not_found("site", site[:200])
+    entries = list(read.fleet.nodes(site, after=after or "", limit=limit))
+    held = read.attempts.occupants(entry.node.id for entry in entries)
+    return tuple(
+        NodeView(
+            entry,
+            1000 * sum(o.placed.gpu_mask.bit_count() for o in held.get(entry.node.id, ())),
+        )
+        for entry in entries
+    )
+
+
+def _ready(report: NodeReport | None) -> bool:
+    return report is not None and report.ready()
