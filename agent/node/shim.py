@@ -49,6 +49,7 @@ ORDER_BYTES = 4096
 TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
 GPU_LOCK_WAIT_MS = 3000  # A killed predecessor lets go of its GPU a moment after its record.
 KILL_POLL_S = 0.02
+KILL_AGAIN_MS = 50
 
 FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
@@ -239,7 +240,7 @@ class Shim:
         if self.lease_until is not None and now >= self.lease_until:
             self.end("lease", self.spec["grace_ms"])
         if self.kill_at is not None and now >= self.kill_at:
-            self.kill_at = None
+            self.kill_at = now + KILL_AGAIN_MS  # Whatever was being born meanwhile is next.
             self.kill_all()
 
     def end(self, cause: str, grace_ms: int) -> None:
@@ -257,14 +258,12 @@ class Shim:
             self.kill_at = min(self.kill_at, kill_at)
 
     def kill_all(self) -> None:
-        """SIGKILL for the whole tree."""
-        if self.spec["isolation"] != "none":
-            confine.send(self.init, signal.SIGKILL)
-            return
-        while below := confine.descendants(self.init):
-            for pid in below:
-                confine.send(pid, signal.SIGKILL)
-            time.sleep(KILL_POLL_S)
+        """SIGKILL for the whole tree; at `none` without the init, which tells how the rank
+        ended.
+        """
+        whole = self.spec["isolation"] != "none"
+        for pid in [self.init] if whole else confine.descendants(self.init):
+            confine.send(pid, signal.SIGKILL)
 
     def abort(self) -> None:
         """End the tree after an error of our own."""

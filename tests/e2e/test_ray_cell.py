@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,13 @@ from cryptography.x509.oid import NameOID
 
 from agent.node.executor import NodeFacts, write_facts
 from agent.node.spool import Phase, Spool
-from agent.site.executor import LaunchOrder, RankOrder, RayDriverProcess
+from agent.site.executor import (
+    REASON_DRIVER,
+    ExecutorUnavailable,
+    LaunchOrder,
+    RankOrder,
+    RayDriverProcess,
+)
 from deploy.local.ray_cell import CellError, CellNode, RayCell, RayTls
 from tests.agent.node.rig import running, wait_until
 
@@ -81,24 +88,27 @@ def certificates(folder: Path, ip: str) -> RayTls:
     return RayTls(folder / "me.crt", folder / "me.key", folder / "ca.crt")
 
 
-async def run_one(cell: RayCell, spool: Spool, key: str) -> int | None:
-    """Launch one rank through the cell; its exit code."""
-    config = {"address": cell.address}
-    order = LaunchOrder(
+def one_rank(key: str, text: str) -> LaunchOrder:
+    return LaunchOrder(
         key=key,
         job_id=key.split(".")[0],
         attempt=1,
         ranks=(RankOrder(rank=0, node="n0", node_rank=0, local_rank=0, gpus=(0,)),),
-        argv=("/bin/sh", "-c", "exit 9"),
+        argv=("/bin/sh", "-c", text),
         env={},
         gpus_per_node=1,
         num_nodes=1,
         isolation="none",
         grace_ms=0,
     )
+
+
+async def run_one(cell: RayCell, spool: Spool, key: str) -> int | None:
+    """Launch one rank through the cell; its exit code."""
+    config = {"address": cell.address}
     async with RayDriverProcess(config, environment=cell.driver_environment()) as driver:
         await driver.wait_ready()
-        result = await driver.launch(order)
+        result = await driver.launch(one_rank(key, "exit 9"))
         assert result.ok, result
     wait_until(lambda: spool.status(f"{key}.0").phase is Phase.OVER, "the end of the rank")
     return spool.status(f"{key}.0").exit_code
@@ -123,6 +133,29 @@ async def test_two_cells_live_side_by_side_and_stopping_one_leaves_the_other(roo
         first.stop()
         second.stop()
     assert second.processes() == []
+
+
+async def test_losing_the_head_ends_the_driver_and_no_work(root: Path) -> None:
+    cell = cell_at(root / "a", SUBNETS[0])
+    spool = Spool(root / "a" / "spool")
+    try:
+        cell.start()
+        config = {"address": cell.address}
+        async with RayDriverProcess(config, environment=cell.driver_environment()) as driver:
+            await driver.wait_ready()
+            pid = driver.pid
+            assert pid is not None
+            assert (await driver.launch(one_rank("job-a.1", "sleep 1000"))).ok
+            os.kill(cell.pid("n0", "gcs_server"), signal.SIGKILL)
+            await asyncio.to_thread(wait_until, lambda: driver.pid != pid, "the driver's end")
+            with pytest.raises(ExecutorUnavailable):
+                await driver.nodes()
+            result = await driver.launch(one_rank("job-b.1", "true"))
+            assert (result.ok, result.reason, result.retryable) == (False, REASON_DRIVER, True)
+            assert spool.status("job-a.1.0").phase is Phase.RUNNING
+    finally:
+        cell.stop()
+        wait_until(lambda: spool.stop("job-a.1.0", 0).phase is Phase.OVER, "the end of the rank")
 
 
 async def test_a_cell_with_tls_launches(root: Path) -> None:

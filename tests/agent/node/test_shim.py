@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import stat
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -210,6 +213,59 @@ def test_a_key_given_up_behind_an_open_gate_never_runs(site: Site) -> None:
     end = site.spool.status(KEY)
     assert (end.phase, end.exit_code, end.cause) == (Phase.OVER, None, Cause.NEVER_STARTED)
     assert site.log(KEY) == ""
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 10, 15, 20, 25, 30, 40, 60, 90])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_stop_at_any_moment_of_a_start_leaves_one_consistent_end(
+    site: Site, level: str, delay_ms: int
+) -> None:
+    site.prepare(KEY, shell("echo ran; sleep 1000"), level)
+    with ThreadPoolExecutor(2) as pool:
+        start = pool.submit(lambda: site.spool.open_gate(KEY) and site.run_shim(KEY))
+        time.sleep(delay_ms / 1000)  # Where it falls does not matter, only that it varies.
+        site.spool.stop(KEY, 0)
+        start.result()
+    end = site.end(KEY)
+    assert end.cause in (Cause.STOP, Cause.NEVER_STARTED)
+    if end.cause is Cause.NEVER_STARTED:
+        assert (end.exit_code, end.signal, site.log(KEY)) == (None, None, "")
+    else:
+        assert end.signal == signal.SIGKILL
+    site.run_shim(KEY)
+    assert site.spool.status(KEY) == end
+    assert marked(KEY) == []
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 10, 15, 20, 25, 30, 40, 60, 90])
+def test_a_shim_killed_at_any_moment_runs_the_rank_once_or_never(site: Site, delay_ms: int) -> None:
+    home = site.prepare(KEY, shell("echo ran >> counter; echo ran; sleep 1000"), LEVELS[-1])
+    assert site.spool.open_gate(KEY)
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(site.run_shim, KEY)
+        time.sleep(delay_ms / 1000)
+        for pid in shims_of(home):
+            os.kill(pid, signal.SIGKILL)
+        start.result()
+    for _ in range(2):
+        site.run_shim(KEY)
+    site.spool.stop(KEY, 0)
+    end = site.end(KEY)
+    assert end.cause in (Cause.STOP, Cause.NEVER_STARTED, Cause.LOST)
+    counter = home / "work" / "counter"
+    assert (counter.read_text() if counter.exists() else "") in ("", "ran\n")
+    assert marked(KEY) == []
+
+
+def shims_of(home: Path) -> list[int]:
+    """Shims, and inits before their exec, that keep the rank of `home`."""
+    found: list[int] = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            if words[-2:] == [bytes(home), b""] and Path(f"/proc/{name}/cwd").readlink() == home:
+                found.append(int(name))
+    return found
 
 
 def test_two_ranks_cannot_hold_one_gpu(site: Site) -> None:
