@@ -24,7 +24,6 @@ class Rule:
 _TENANT = Rule(frozenset({Role.TENANT}))
 _OPERATOR = Rule(frozenset({Role.OPERATOR}))
 _JOB_STATE = Rule(frozenset({Role.TENANT, Role.OPERATOR}))
-_FLEET_STATE = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
 _POLICY = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
 _REVIEW = Rule(frozenset({Role.OPERATOR, Role.AUDITOR}))
 _AUDIT = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
@@ -48,11 +47,11 @@ RULES: Mapping[str, Rule] = {
     _V1 + "FleetService/Drain": _OPERATOR,
     _V1 + "FleetService/Fence": _OPERATOR,
     _V1 + "FleetService/ListMaintenance": _REVIEW,
-    _V1 + "FleetService/ListNodes": _FLEET_STATE,
-    _V1 + "FleetService/ListSites": _FLEET_STATE,
+    _V1 + "FleetService/ListNodes": _REVIEW,
+    _V1 + "FleetService/ListSites": _REVIEW,
     _V1 + "FleetService/RemoveMaintenance": _OPERATOR,
     _V1 + "FleetService/Uncordon": _OPERATOR,
-    _V1 + "FleetService/Verdicts": _FLEET_STATE,
+    _V1 + "FleetService/Verdicts": _REVIEW,
     _V1 + "IdentityService/CreateJoinToken": Rule(frozenset({Role.OPERATOR, Role.SITE})),
     _V1 + "IdentityService/Join": Rule(frozenset(Role), anonymous=True),
     _V1 + "IdentityService/Login": _ANYBODY,

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.rpc import status_pb2
@@ -33,8 +33,9 @@ CALLS_PER_CALLER_MAX = 256
 """Calls that one name may have open at the same time."""
 RETRY_AFTER_MS = 1_000
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+# In quotes: these classes are only generic for the type checker.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _log = logging.getLogger(__name__)
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -1,0 +1,174 @@
+"""`sov-scheduler`: founds a control plane (`init`) and runs it (`serve`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from scheduler.api import state as state_module
+from scheduler.api.app import App, Listeners, Sources, running
+from scheduler.api.ca import AltNames
+from scheduler.api.state import State
+from scheduler.model.reasons import Refused
+from scheduler.runtime import clock, logs
+from scheduler.settings import SchedulerSettings
+from scheduler.store.merkle import SALT_BYTES
+from scheduler.store.migrations import SchemaMismatch
+from sovshared import pki, spiffe
+
+DISTRIBUTION = "sovereign-compute-scheduler"
+SECRET_BYTES = 24
+EXIT_USAGE = 2
+EXIT_FAILED = 1
+
+_log = logging.getLogger("scheduler")
+
+
+class UsageError(Exception):
+    """What was asked for on the command line cannot be; the message says what can."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program."""
+    asked = vars(_parser().parse_args(arguments))
+    command = asked.pop("command")
+    try:
+        if command == "init":
+            _init(asked)
+        else:
+            _serve(asked)
+    except (UsageError, pki.PkiInvalid, SchemaMismatch) as error:
+        print(f"sov-scheduler: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sov-scheduler", description="The control plane.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    init = commands.add_parser("init", help="make a new control plane's CA and first operator")
+    init.add_argument("--operator", required=True, help="name of the first operator")
+    init.add_argument("--credentials", type=Path, required=True, help="where to keep their key")
+    serve = commands.add_parser("serve", help="run the control plane")
+    init.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
+    init.add_argument("--trust-domain", default=argparse.SUPPRESS)
+    for name, field in SchedulerSettings.model_fields.items():
+        default = "" if field.is_required() else f" (default: {_shown(field.default)})"
+        serve.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{field.description or name.replace('_', ' ')}{default}; or SOV_{name.upper()}",
+        )
+    return parser
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(str(word) for word in default)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return str(default) or "empty"
+
+
+def settings_from(asked: Mapping[str, Any]) -> SchedulerSettings:
+    """Flags before variables before defaults; every fault at once, each naming its field."""
+    try:
+        return SchedulerSettings(**asked)
+    except ValidationError as error:
+        raise UsageError("; ".join(_fault(fault) for fault in error.errors())) from error
+
+
+def _fault(fault: ErrorDetails) -> str:
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        return (
+            f"{field}: found nothing, needed (--{field.replace('_', '-')} or SOV_{field.upper()})"
+        )
+    message = fault["msg"].removeprefix("Value error, ")
+    return (
+        f"{field}: {message}"
+        if "found" in message
+        else (f"{field}: found {str(fault['input'])[:100]!r}; {message}")
+    )
+
+
+def _init(asked: Mapping[str, Any]) -> None:
+    """Founds a control plane: its CA, and the credentials of its first operator."""
+    credentials: Path = asked["credentials"]
+    settings = settings_from(
+        {name: asked[name] for name in ("state_dir", "trust_domain") if name in asked}
+    )
+    try:
+        operator = spiffe.operator(asked["operator"])
+    except spiffe.NameInvalid as error:
+        raise UsageError(f"operator: {error}") from error
+    if (credentials / pki.IDENTITY_FILE).exists():
+        raise UsageError(
+            f"credentials: found an identity in {credentials}, allowed a new directory"
+        )
+    now_ms = clock.now_ms()
+    state = state_module.found(settings.state_dir, settings.trust_domain, now_ms)
+    identity = state_module.issue_identity(state.ca, operator, credentials, AltNames(), now_ms)
+    print(f"control plane of {settings.trust_domain} founded in {settings.state_dir}")
+    print(f"credentials of {identity.facts().spiffe_id} are in {credentials}")
+
+
+def _serve(asked: Mapping[str, Any]) -> None:
+    settings = settings_from(asked)
+    logs.set_up(settings.log_level)
+    state = state_module.load(settings.state_dir, settings.trust_domain)
+    try:
+        asyncio.run(_run(settings, state))
+    except* Refused as refusals:
+        # Another scheduler took over, most likely: the supervisor decides what comes next.
+        _log.error("the control plane ended: %s", refusals.exceptions[0])
+        sys.exit(EXIT_FAILED)
+
+
+async def _run(settings: SchedulerSettings, state: State) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sources = Sources(
+        now_ms=clock.now_ms,
+        boot_ms=clock.boot_ms,
+        salts=lambda: os.urandom(SALT_BYTES),
+        new_secret=lambda: secrets.token_urlsafe(SECRET_BYTES),
+        incarnation=secrets.token_hex(4),
+        version=version(DISTRIBUTION),
+    )
+    listeners = Listeners(
+        main=settings.listen,
+        join=settings.join_listen,
+        telemetry=settings.telemetry_listen,
+        names=AltNames(settings.dns_names, settings.ip_addresses),
+    )
+    async with running(state, settings.store_url, listeners, sources) as app:
+        _say(app)
+        await stop.wait()
+        _log.info("stopping")
+        await app.drain(settings.stop_grace_ms)
+
+
+def _say(app: App) -> None:
+    """One line a port, for whoever started this with port 0."""
+    _log.info(
+        "serving: main port %d, join port %d, telemetry port %d",
+        app.main_port,
+        app.join_port,
+        app.telemetry_port,
+    )
+
+
+if __name__ == "__main__":
+    main()

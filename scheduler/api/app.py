@@ -1,0 +1,303 @@
+"""The whole control plane, put together: what `__main__` runs, and what tests run in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from scheduler.api import state as state_module
+from scheduler.api.audit import AuditService
+from scheduler.api.ca import AltNames
+from scheduler.api.calls import Calls, Guard
+from scheduler.api.desk import Desk
+from scheduler.api.fleet import FleetService
+from scheduler.api.identity import Revocations
+from scheduler.api.identity_service import IdentityService
+from scheduler.api.jobs import JobService, Streams
+from scheduler.api.policy import PolicyService
+from scheduler.api.server import Listen, Method, Server
+from scheduler.api.sitelink import SiteLink
+from scheduler.api.state import BUNDLES_FILE, STORE_FILE, State
+from scheduler.api.tenants import TenantService
+from scheduler.api.tunnels import Tunnels
+from scheduler.api.uploads import Uploads
+from scheduler.control.control import Control
+from scheduler.model.plan import PlanBudget
+from scheduler.runtime.addresses import host_and_port
+from scheduler.runtime.feed import Feed
+from scheduler.runtime.loop import Cogs, Planning, tick_forever
+from scheduler.runtime.planner_process import PlannerProcess
+from scheduler.runtime.reader import Reader
+from scheduler.runtime.sites import Sites
+from scheduler.runtime.telemetry import Metrics, Probes, TelemetryServer
+from scheduler.runtime.writer import Writer
+from scheduler.store.blobs import Blobs
+from scheduler.store.store import Store
+from sovapi.v1 import sitelink_pb2
+from sovshared import pki, renewal, spiffe
+from sovshared.renewal import Renewed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where time, chance and names come from."""
+
+    now_ms: Callable[[], int]
+    boot_ms: Callable[[], int]
+    salts: Callable[[], bytes]
+    new_secret: Callable[[], str]
+    incarnation: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Addresses to listen on, and the names the server is dialled by."""
+
+    main: str
+    join: str
+    telemetry: str
+    names: AltNames
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A control plane that runs."""
+
+    server: Server
+    telemetry_port: int
+    planner: PlannerProcess
+
+    @property
+    def main_port(self) -> int:
+        """Where callers with certificates are served."""
+        return self.server.main_port
+
+    @property
+    def join_port(self) -> int:
+        """Where callers without one may join."""
+        return self.server.join_port
+
+    async def drain(self, grace_ms: int) -> None:
+        """Takes no new calls and lets open ones end."""
+        await self.server.stop(grace_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What is on disk, open."""
+
+    store: Store
+    blobs: Blobs
+
+    def close(self) -> None:
+        self.store.close()
+        self.blobs.close()
+
+
+@asynccontextmanager
+async def running(
+    state: State, store_url: str, listeners: Listeners, sources: Sources
+) -> AsyncGenerator[App, None]:
+    """A control plane for as long as the block lasts. When a loop of it dies, the block is
+    cancelled and the reason raised."""
+    stores = _open(state, store_url, sources)
+    own = state.server
+    _ensure_identity(state, own, listeners.names, sources.now_ms())
+    metrics = Metrics(sources.version)
+    loop = asyncio.get_running_loop()
+    sites: Sites[sitelink_pb2.ControlMessage] = Sites(sources.boot_ms)
+    reader = Reader(stores.store)
+    ended: asyncio.Future[None] = loop.create_future()
+    feed = Feed(reader, sites, changed=lambda: planning.changed())
+
+    def committed() -> None:
+        metrics.commits.inc()
+        loop.call_soon_threadsafe(feed.committed)
+
+    writer = Writer(
+        stores.store,
+        committed=committed,
+        ended=lambda error: _settle_later(loop, ended, error),
+    )
+    planner = PlannerProcess(stores.store.url, restarted=metrics.planner_restarts.inc)
+    control = Control(codec=state.codec, epoch=stores.store.epoch, has_bundle=stores.blobs.has)
+    with stores.store.transaction() as txn:
+        control.start(txn, sources.now_ms())
+    cogs = Cogs(control, writer, reader, planner, sites, metrics, sources.now_ms)
+    planning = Planning(cogs, PlanBudget())
+    with stores.store.read() as snapshot:
+        revoked = {entry.name: entry.at_ms for entry in snapshot.identity.revocations()}
+    parts = Parts(state, sources, cogs, feed, planning, stores.blobs, Revocations(revoked))
+    served = _serve(parts, listeners)
+    telemetry = TelemetryServer(metrics, _probes(parts, served))
+    writer.start()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(loop_)
+                for loop_ in (
+                    _raise_when(ended),
+                    feed.follow(),
+                    planning.plan_forever(),
+                    tick_forever(cogs),
+                    _keep_own_identity(state, own, listeners.names, sources.now_ms),
+                )
+            ]
+            port = await telemetry.start(*host_and_port(listeners.telemetry))
+            await served.server.start()
+            yield App(served.server, port, planner)
+            for task in tasks:
+                task.cancel()
+    finally:
+        sites.end_all()
+        await served.server.stop(0)
+        await telemetry.close()
+        await asyncio.to_thread(writer.close)
+        await planner.close()
+        reader.close()
+        stores.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What services are made of."""
+
+    state: State
+    sources: Sources
+    cogs: Cogs
+    feed: Feed
+    planning: Planning
+    blobs: Blobs
+    revocations: Revocations
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    server: Server
+    tunnels: Tunnels
+
+
+def _serve(parts: Parts, listeners: Listeners) -> _Served:
+    """The server, with every service."""
+    sources, cogs = parts.sources, parts.cogs
+    sites: Sites[sitelink_pb2.ControlMessage] = cogs.sites
+    tunnels = Tunnels(sites, new_id=sources.new_secret)
+    uploads = Uploads(parts.blobs, parts.state.incoming, now_ms=sources.now_ms)
+    guard = Guard(parts.state.ca.trust_domain, parts.revocations, cogs.metrics, sources.incarnation)
+    calls = Calls(guard)
+    identity = IdentityService(
+        ca=parts.state.ca,
+        writer=cogs.writer,
+        revocations=parts.revocations,
+        now_ms=sources.now_ms,
+        new_secret=sources.new_secret,
+        version=sources.version,
+    )
+    identity.ends_calls_through(calls)
+    desk = Desk(cogs.control, cogs.writer, cogs.reader, parts.state.codec, sources.now_ms)
+    link = SiteLink(
+        desk=desk,
+        sites=sites,
+        tunnels=tunnels,
+        uploads=uploads,
+        boot_ms=sources.boot_ms,
+        version=sources.version,
+    )
+    streams = Streams(tunnels, uploads)
+    jobs = JobService(desk, parts.feed, parts.planning.waiting, cogs.planner, streams)
+    methods: dict[str, Method] = {
+        **identity.methods(),
+        **link.methods(),
+        **jobs.methods(),
+        **TenantService(desk).methods(),
+        **FleetService(desk).methods(),
+        **PolicyService(desk).methods(),
+        **AuditService(desk).methods(),
+    }
+    listen = Listen(main=listeners.main, join=listeners.join, credentials=parts.state.server)
+    return _Served(Server(calls, methods, listen), tunnels)
+
+
+def _probes(parts: Parts, served: _Served) -> Probes:
+    cogs = parts.cogs
+
+    def ready() -> str:
+        return "" if parts.planning.planned else "no plan was made yet"
+
+    def before_scrape() -> None:
+        cogs.metrics.writer_waiting.set(cogs.writer.waiting())
+        cogs.metrics.sites_connected.set(len(cogs.sites.connected()))
+        cogs.metrics.tunnels.set(served.tunnels.count())
+
+    return Probes(ready, before_scrape)
+
+
+def _open(state: State, store_url: str, sources: Sources) -> _Stores:
+    store = Store(store_url or state.directory / STORE_FILE, salts=sources.salts)
+    store.open()
+    blobs = Blobs(state.directory / BUNDLES_FILE)
+    blobs.open()
+    return _Stores(store, blobs)
+
+
+def _settle_later(
+    loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], error: BaseException | None
+) -> None:
+    """On the writer's thread: lets the event loop know that the writer ended."""
+
+    def settle() -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)
+
+
+async def _raise_when(ended: asyncio.Future[None]) -> None:
+    await ended
+
+
+def _ensure_identity(state: State, own: Path, names: AltNames, now_ms: int) -> None:
+    """An identity of our own for the names we are dialled by now."""
+    name = spiffe.control_plane()
+    try:
+        facts = pki.load(own).facts()
+    except pki.PkiInvalid:
+        facts = None
+    wanted = {*names.dns, *names.ip}
+    if (
+        facts is None
+        or renewal.is_due(facts.not_before_ms, facts.not_after_ms, now_ms)
+        or not wanted <= {*facts.dns_names, *facts.ip_addresses}
+    ):
+        state_module.issue_identity(state.ca, name, own, names, now_ms)
+
+
+async def _keep_own_identity(
+    state: State, own: Path, names: AltNames, now_ms: Callable[[], int]
+) -> None:
+    """Renews our own identity with the CA at hand; the listeners take the new one up."""
+
+    async def renew(csr_der: bytes) -> Renewed:
+        key = pki.load_csr(csr_der).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        issued = state.ca.issue(spiffe.control_plane(), key, names, now_ms())
+        return Renewed(issued.chain_pem, issued.trust_pem)
+
+    def renewed(identity: pki.Identity) -> None:
+        _log.info("renewed our own certificate until %d", identity.facts().not_after_ms)
+
+    await renewal.keep_renewed(own, renew, now_ms=now_ms, renewed=renewed)

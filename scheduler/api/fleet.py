@@ -1,0 +1,229 @@
+"""FleetService: sites and nodes, what is known about them, and what operators do with them."""
+
+from __future__ import annotations
+
+from scheduler.api import calls, pages
+from scheduler.api.desk import Desk
+from scheduler.api.server import Methods
+from scheduler.control.views import NodeView, SiteView
+from scheduler.core.residency import permits
+from scheduler.model.fleet import Health, Isolation, NodeReport
+from scheduler.model.ids import NodeId, SiteId, site_of
+from scheduler.model.reasons import Denial, Reason, invalid, not_found
+from scheduler.model.residency import Deny, Requirement
+from scheduler.store.apply import country_of
+from scheduler.store.store import Snapshot
+from scheduler.wire.enums import number
+from scheduler.wire.fleet import fact_to_proto, party_to_proto, site_from_proto
+from scheduler.wire.jobs import denial_to_proto
+from scheduler.wire.spec import requirement_from_proto
+from sovapi.v1 import common_pb2, fleet_pb2
+
+REQUIREMENTS_MAX = 64
+"""Requirements judged in one call."""
+SITES_KIND = "sites"
+NODES_KIND = "nodes"
+DEADLINE_MS_MAX = 366 * 24 * 3600 * 1000
+
+
+class FleetService:
+    """Serves operators, and lets auditors look."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def methods(self) -> Methods:
+        """What this serves."""
+        return {
+            "FleetService/Apply": self.apply,
+            "FleetService/ListSites": self.list_sites,
+            "FleetService/ListNodes": self.list_nodes,
+            "FleetService/Cordon": self.cordon,
+            "FleetService/Uncordon": self.uncordon,
+            "FleetService/Drain": self.drain,
+            "FleetService/Fence": self.fence,
+            "FleetService/Verdicts": self.verdicts,
+        }
+
+    async def apply(self, request: fleet_pb2.ApplyFleetRequest) -> fleet_pb2.ApplyFleetResponse:
+        """Makes the declared fleet what was said."""
+        desk, principal = self._desk, calls.principal()
+        declarations = tuple(site_from_proto(site) for site in request.sites)
+        now_ms = desk.now_ms()
+        changes = await desk.writer.write(
+            lambda txn: desk.control.apply_fleet(
+                txn,
+                principal,
+                declarations,
+                reason=request.reason,
+                dry_run=request.dry_run,
+                now_ms=now_ms,
+            )
+        )
+        return fleet_pb2.ApplyFleetResponse(changes=changes)
+
+    async def list_sites(self, request: fleet_pb2.ListSitesRequest) -> fleet_pb2.ListSitesResponse:
+        """Every declared site, by id."""
+        desk, now_ms = self._desk, self._desk.now_ms()
+        views = list(await desk.reader.read(desk.control.sites))
+        names = [str(view.entry.site.id) for view in views]
+        page, token = pages.page_by_name(views, names, SITES_KIND, request.page)
+        return fleet_pb2.ListSitesResponse(
+            sites=[_site(view, now_ms) for view in page], next_page_token=token
+        )
+
+    async def list_nodes(self, request: fleet_pb2.ListNodesRequest) -> fleet_pb2.ListNodesResponse:
+        """Declared nodes, by id."""
+        desk, now_ms = self._desk, self._desk.now_ms()
+        site = SiteId(request.site) if request.site else None
+        size = pages.size_of(request.page)
+        cursor = pages.cursor_of(NODES_KIND, request.page)
+        after = NodeId(cursor) if cursor is not None else None
+        views = await desk.reader.read(
+            lambda snapshot: desk.control.nodes(snapshot, site, after=after, limit=size)
+        )
+        more = len(views) == size
+        return fleet_pb2.ListNodesResponse(
+            nodes=[_node(view, now_ms) for view in views],
+            next_page_token=pages.token_of(NODES_KIND, views[-1].entry.node.id) if more else "",
+        )
+
+    async def cordon(self, request: fleet_pb2.CordonRequest) -> fleet_pb2.CordonResponse:
+        """Lets no new work in."""
+        desk, principal, now_ms = self._desk, calls.principal(), self._desk.now_ms()
+        target = _target(request.target)
+        await desk.writer.write(
+            lambda txn: desk.control.cordon(txn, principal, target, request.reason, now_ms)
+        )
+        return fleet_pb2.CordonResponse()
+
+    async def uncordon(self, request: fleet_pb2.UncordonRequest) -> fleet_pb2.UncordonResponse:
+        """Lets new work in again."""
+        desk, principal, now_ms = self._desk, calls.principal(), self._desk.now_ms()
+        target = _target(request.target)
+        await desk.writer.write(
+            lambda txn: desk.control.uncordon(txn, principal, target, request.reason, now_ms)
+        )
+        return fleet_pb2.UncordonResponse()
+
+    async def drain(self, request: fleet_pb2.DrainRequest) -> fleet_pb2.DrainResponse:
+        """Empties a site or node."""
+        if not 0 <= request.deadline_ms <= DEADLINE_MS_MAX:
+            found = f"found {request.deadline_ms}, allowed 0 to {DEADLINE_MS_MAX}"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "deadline_ms"))
+        desk, principal, now_ms = self._desk, calls.principal(), self._desk.now_ms()
+        target = _target(request.target)
+        affected = await desk.writer.write(
+            lambda txn: desk.control.drain(
+                txn, principal, target, request.reason, request.deadline_ms, now_ms
+            )
+        )
+        return fleet_pb2.DrainResponse(attempts_affected=affected)
+
+    async def fence(self, request: fleet_pb2.FenceRequest) -> fleet_pb2.FenceResponse:
+        """Takes an operator's word that nothing of a node runs any more."""
+        desk, principal, now_ms = self._desk, calls.principal(), self._desk.now_ms()
+        if "/" not in request.node:
+            raise not_found("node", request.node[:200])
+        node = NodeId(request.node)
+        fenced = await desk.writer.write(
+            lambda txn: desk.control.fence(txn, principal, node, request.reason, now_ms)
+        )
+        return fleet_pb2.FenceResponse(attempts_fenced=fenced)
+
+    async def verdicts(self, request: fleet_pb2.VerdictsRequest) -> fleet_pb2.VerdictsResponse:
+        """Which requirements each site meets, with every reason."""
+        if len(request.requirements) > REQUIREMENTS_MAX:
+            found = f"found {len(request.requirements)}, allowed {REQUIREMENTS_MAX}"
+            raise invalid(Denial(Reason.TOO_LARGE, found, "requirements"))
+        requirements = [requirement_from_proto(r) for r in request.requirements]
+        now_ms = self._desk.now_ms()
+        verdicts = await self._desk.reader.read(
+            lambda snapshot: _verdicts(snapshot, requirements, request.site, now_ms)
+        )
+        return fleet_pb2.VerdictsResponse(verdicts=verdicts)
+
+
+def _target(text: str) -> SiteId | NodeId:
+    """A site or a node; whether there is one is found out where it is looked up."""
+    return NodeId(text) if "/" in text else SiteId(text)
+
+
+def _verdicts(
+    snapshot: Snapshot, requirements: list[Requirement], only: str, now_ms: int
+) -> list[fleet_pb2.SiteVerdict]:
+    policy = snapshot.tenancy.policy()
+    sites = [e.site for e in snapshot.fleet.sites() if not only or e.site.id == only]
+    if only and not sites:
+        raise not_found("site", only[:200])
+    found: list[fleet_pb2.SiteVerdict] = []
+    for site in sites:
+        for n, requirement in enumerate(requirements):
+            verdict = permits(requirement, site, policy, now_ms)
+            denials = verdict.denials if isinstance(verdict, Deny) else ()
+            found.append(
+                fleet_pb2.SiteVerdict(
+                    site=site.id,
+                    requirement=n,
+                    permitted=not denials,
+                    denials=[denial_to_proto(denial) for denial in denials],
+                )
+            )
+    return found
+
+
+def _site(view: SiteView, now_ms: int) -> fleet_pb2.Site:
+    entry = view.entry
+    site, contact = entry.site, entry.contact
+    return fleet_pb2.Site(
+        id=site.id,
+        display_name=site.display_name,
+        status=number(fleet_pb2.SiteStatus, site.status),
+        country=country_of(site),
+        facts=[fact_to_proto(fact) for fact in site.facts],
+        connected=contact.connected,
+        last_contact_age_ms=max(0, now_ms - entry.contact_at_ms) if entry.contact_at_ms else 0,
+        nodes_total=view.nodes_total,
+        nodes_ready=view.nodes_ready,
+        gpus_total=view.gpus_total,
+        gpus_used_milli=view.gpus_used_milli,
+        cordoned=site.cordoned,
+        agent_version=contact.agent_version,
+        ultimate_parents=[party_to_proto(party) for party in site.parents],
+        generation=contact.generation,
+        acked_generation=contact.acked_generation,
+    )
+
+
+def _node(view: NodeView, now_ms: int) -> fleet_pb2.Node:
+    entry = view.entry
+    node, report = entry.node, entry.report
+    reported = entry.reported_at_ms
+    message = fleet_pb2.Node(
+        id=node.id,
+        site=site_of(node.id),
+        pod=node.pod,
+        leaf=node.leaf,
+        nvlink_domain=node.nvlink_domain,
+        gpu_class=node.gpu_class,
+        gpus=node.gpus,
+        gpus_used_milli=view.gpus_used_milli,
+        cpu_arch=number(common_pb2.CpuArch, node.cpu_arch),
+        health=number(common_pb2.Health, _health(report)),
+        isolation=number(common_pb2.Isolation, report.isolation if report else Isolation(0)),
+        cordoned=node.cordoned,
+        last_report_age_ms=max(0, now_ms - reported) if reported is not None else 0,
+    )
+    if report is not None:
+        message.gpus_reported = report.gpus
+        message.health_detail = report.health_detail
+        message.boot_id = report.boot_id
+        message.telemetry = report.telemetry
+    return message
+
+
+def _health(report: NodeReport | None) -> Health:
+    """A node that is not heard of is UNKNOWN, whatever it last said."""
+    if report is None or not report.agent_connected:
+        return Health.UNKNOWN
+    return report.health

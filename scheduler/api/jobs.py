@@ -1,0 +1,293 @@
+"""JobService: what tenants ask for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+from scheduler.api import calls, pages
+from scheduler.api.desk import Desk
+from scheduler.api.job_watch import JobWatch, with_reasons
+from scheduler.api.server import Methods
+from scheduler.api.tunnels import Tunnels
+from scheduler.api.uploads import Uploads
+from scheduler.control.admission import refusal_of
+from scheduler.model.identity import Principal
+from scheduler.model.ids import JobId, SiteId, TenantPath
+from scheduler.model.job import Job, JobSpec, JobState
+from scheduler.model.plan import Explanation
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
+from scheduler.runtime.feed import Feed
+from scheduler.runtime.loop import Waiting
+from scheduler.runtime.planner_process import PlannerProcess
+from scheduler.store.store import Snapshot, Txn
+from scheduler.wire.enums import known
+from scheduler.wire.jobs import denial_to_proto, explanation_to_proto, job_to_proto
+from scheduler.wire.spec import spec_from_proto
+from sovapi.v1 import jobs_pb2
+
+SUBMISSIONS_OF_MESSAGE_MAX = 1_000
+SUBMISSIONS_MAX = 100_000
+"""Submissions of one SubmitMany call."""
+STATES_MAX = 16
+PAGE_KIND = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What carries bytes."""
+
+    tunnels: Tunnels
+    uploads: Uploads
+
+
+class JobService:
+    """Serves tenants, and operators who look after jobs."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        feed: Feed,
+        waiting: Waiting,
+        planner: PlannerProcess,
+        streams: Streams,
+    ) -> None:
+        self._desk = desk
+        self._waiting = waiting
+        self._planner = planner
+        self._streams = streams
+        self._watch = JobWatch(desk, feed, waiting)
+
+    def methods(self) -> Methods:
+        """What this serves."""
+        return {
+            "JobService/Submit": self.submit,
+            "JobService/SubmitMany": self.submit_many,
+            "JobService/Get": self.get,
+            "JobService/List": self.list,
+            "JobService/Watch": self._watch.watch,
+            "JobService/Cancel": self.cancel,
+            "JobService/Explain": self.explain,
+            "JobService/Logs": self.logs,
+            "JobService/Upload": self.upload,
+        }
+
+    async def submit(self, request: jobs_pb2.SubmitRequest) -> jobs_pb2.SubmitResponse:
+        """Queues a job; on a dry run, says what would become of it."""
+        desk, principal = self._desk, calls.principal()
+        spec = spec_from_proto(request.spec)
+        if request.dry_run:
+            return await self._forecast(principal, spec)
+        now_ms = desk.now_ms()
+        key = request.idempotency_key
+        submission = await desk.writer.write(
+            lambda txn: desk.control.submit(txn, principal, spec, key, now_ms)
+        )
+        job = submission.job_or_raise()
+        return jobs_pb2.SubmitResponse(job=job_to_proto(job, desk.codec))
+
+    async def submit_many(
+        self, requests: AsyncIterator[jobs_pb2.SubmitManyRequest]
+    ) -> jobs_pb2.SubmitManyResponse:
+        """Queues many. A refused one does not hold up the others; each message is one commit."""
+        principal = calls.principal()
+        response = jobs_pb2.SubmitManyResponse()
+        async for message in requests:
+            total = len(response.results) + len(message.requests)
+            if len(message.requests) > SUBMISSIONS_OF_MESSAGE_MAX or total > SUBMISSIONS_MAX:
+                allowed = (
+                    f"allowed {SUBMISSIONS_OF_MESSAGE_MAX} a message, {SUBMISSIONS_MAX} in all"
+                )
+                found = f"found {len(message.requests)} and {total}, {allowed}"
+                raise invalid(Denial(Reason.TOO_LARGE, found, "requests"))
+            response.results.extend(await self._submit_each(principal, list(message.requests)))
+        return response
+
+    async def _submit_each(
+        self, principal: Principal, requests: list[jobs_pb2.SubmitRequest]
+    ) -> list[jobs_pb2.SubmitResult]:
+        desk = self._desk
+        specs = [spec_from_proto(request.spec) for request in requests]
+        now_ms = desk.now_ms()
+
+        def submit(txn: Txn, request: jobs_pb2.SubmitRequest, spec: JobSpec) -> JobId | Refused:
+            if request.dry_run:
+                found = "found true, allowed false among many"
+                return invalid(Denial(Reason.INVALID_ARGUMENT, found, "dry_run"))
+            try:
+                with txn.savepoint():
+                    submission = desk.control.submit(
+                        txn, principal, spec, request.idempotency_key, now_ms
+                    )
+                return submission.job_or_raise().id
+            except Refused as refused:
+                return refused
+
+        outcomes = await desk.writer.write(
+            lambda txn: [submit(txn, r, s) for r, s in zip(requests, specs, strict=True)]
+        )
+        return [self._result(outcome) for outcome in outcomes]
+
+    def _result(self, outcome: JobId | Refused) -> jobs_pb2.SubmitResult:
+        if not isinstance(outcome, Refused):
+            return jobs_pb2.SubmitResult(job_id=self._desk.codec.encode(outcome))
+        denials = outcome.denials or (Denial(outcome.reason, outcome.message),)
+        return jobs_pb2.SubmitResult(denials=[denial_to_proto(denial) for denial in denials])
+
+    async def _forecast(self, principal: Principal, spec: JobSpec) -> jobs_pb2.SubmitResponse:
+        """A dry run: admission's word, then the planner's, by the code that decides in earnest."""
+        desk, now_ms = self._desk, self._desk.now_ms()
+        found = await desk.reader.read(
+            lambda snapshot: desk.control.judge(snapshot, principal, spec, now_ms)
+        )
+        if found.denials:
+            raise refusal_of(found, f"would be refused: {found.message}")
+        explanation = await self._planner.forecast(found.job_class, now_ms)
+        job = Job(
+            id=JobId(0),
+            tenant=found.spec.project,
+            owner=principal.path,
+            name=found.spec.name,
+            state=JobState.QUEUED,
+            spec=found.spec,
+            spec_digest="",
+            submitted_at_ms=now_ms,
+        )
+        return jobs_pb2.SubmitResponse(
+            job=job_to_proto(job, desk.codec),
+            forecast=explanation_to_proto(explanation, job, desk.codec),
+        )
+
+    async def get(self, request: jobs_pb2.GetJobRequest) -> jobs_pb2.Job:
+        """One job."""
+        job = await self._job(request.id)
+        return job_to_proto(job, self._desk.codec)
+
+    async def _job(self, name: str) -> Job:
+        desk, principal = self._desk, calls.principal()
+
+        def read(snapshot: Snapshot) -> Job:
+            job = desk.control.get(snapshot, principal, name)
+            return with_reasons(snapshot, (job,), self._waiting)[0]
+
+        return await desk.reader.read(read)
+
+    async def list(self, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsResponse:
+        """A page of jobs, newest first."""
+        desk, principal = self._desk, calls.principal()
+        states = _states(request)
+        size = pages.size_of(request.page)
+        cursor = pages.cursor_of(PAGE_KIND, request.page)
+        before = desk.codec.decode(cursor) if cursor is not None else None
+
+        def read(snapshot: Snapshot) -> tuple[Job, ...]:
+            jobs = desk.control.list(
+                snapshot,
+                principal,
+                project=TenantPath(request.project) if request.project else None,
+                states=states,
+                before=before,
+                limit=size,
+                with_spec=request.with_spec,
+            )
+            return with_reasons(snapshot, jobs, self._waiting)
+
+        jobs = await desk.reader.read(read)
+        more = len(jobs) == size
+        return jobs_pb2.ListJobsResponse(
+            jobs=[job_to_proto(job, desk.codec, with_spec=request.with_spec) for job in jobs],
+            next_page_token=pages.token_of(PAGE_KIND, desk.codec.encode(jobs[-1].id))
+            if more
+            else "",
+        )
+
+    async def cancel(self, request: jobs_pb2.CancelJobRequest) -> jobs_pb2.CancelJobResponse:
+        """Ends a job. Doing it twice is doing it once, so its idempotency key is not needed."""
+        desk, principal = self._desk, calls.principal()
+        now_ms = desk.now_ms()
+        job = await desk.writer.write(
+            lambda txn: desk.control.cancel(
+                txn, principal, request.id, now=request.now, now_ms=now_ms
+            )
+        )
+        return jobs_pb2.CancelJobResponse(job=job_to_proto(job, desk.codec))
+
+    async def explain(self, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobResponse:
+        """Why a job does not run."""
+        job = await self._job(request.id)
+        if job.state is JobState.QUEUED:
+            explanation = await self._planner.explain(job.id, self._desk.now_ms())
+        else:
+            explanation = Explanation(_not_waiting(job), (), (), (), 0)
+        return explanation_to_proto(explanation, job, self._desk.codec)
+
+    async def logs(
+        self, request: jobs_pb2.LogsRequest
+    ) -> AsyncGenerator[jobs_pb2.LogsResponse, None]:
+        """A rank's log, streamed from the site that has it."""
+        job = await self._job(request.id)
+        public = self._desk.codec.encode(job.id)
+        site, number = _log_place(job, request)
+        wanted = jobs_pb2.LogsRequest()
+        wanted.CopyFrom(request)
+        wanted.id, wanted.attempt = public, number
+        async for response in self._streams.tunnels.logs(site, public, number, wanted):
+            yield response
+
+    async def upload(
+        self, requests: AsyncIterator[jobs_pb2.UploadRequest]
+    ) -> jobs_pb2.UploadResponse:
+        """Stores a bundle for the caller's organisation."""
+        desk, principal = self._desk, calls.principal()
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "start":
+            found = "found something else, allowed a start as the first message"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "part"))
+        tenant = await desk.reader.read(
+            lambda snapshot: _uploader(snapshot, principal, first.start.project)
+        )
+        existed = await self._streams.uploads.receive(tenant, first.start, requests)
+        return jobs_pb2.UploadResponse(digest=first.start.digest, existed=existed)
+
+
+def _states(request: jobs_pb2.ListJobsRequest) -> frozenset[JobState]:
+    states = frozenset(known(JobState, state) for state in request.states[: STATES_MAX + 1])
+    if JobState.UNSPECIFIED in states or len(request.states) > STATES_MAX:
+        allowed = ", ".join(state.name for state in JobState if state)
+        found = f"found {list(request.states)[: STATES_MAX + 1]}, allowed {allowed}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "states"))
+    return states
+
+
+def _not_waiting(job: Job) -> str:
+    where = f" at {job.attempts[-1].site}" if job.attempts else ""
+    return f"the job is {job.state.name}{where}" + (f": {job.message}" if job.message else "")
+
+
+def _log_place(job: Job, request: jobs_pb2.LogsRequest) -> tuple[SiteId, int]:
+    """Where the log is: the site and the number of the attempt."""
+    if request.rank < 0 or request.offset < 0 or request.attempt < 0:
+        found = f"found {request.rank}, {request.offset}, {request.attempt}, allowed 0 or more"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "rank, offset, attempt"))
+    if not job.attempts:
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            job.reason or Reason.NOT_FOUND,
+            f"the job has not started, so there is no log yet (it is {job.state.name})",
+        )
+    wanted = request.attempt or job.attempts[-1].key.attempt
+    for attempt in job.attempts:
+        if attempt.key.attempt == wanted:
+            return attempt.site, wanted
+    raise not_found("attempt", str(wanted))
+
+
+def _uploader(snapshot: Snapshot, principal: Principal, project: str) -> TenantPath:
+    """The node of the tree that an upload is for; like a job's, it may leave out the caller's."""
+    assert principal.tenant is not None, "the access table lets only tenants through"
+    path = TenantPath(project) if project else principal.tenant
+    if not principal.may_see(path):
+        path = TenantPath(f"{principal.tenant}/{project}")
+    if path not in {tenant.path for tenant in snapshot.tenancy.tenants()}:
+        raise not_found("project", project[:200])
+    return path

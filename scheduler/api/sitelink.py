@@ -1,0 +1,265 @@
+"""SiteLink: the session of a site agent, the tunnels it opens, the bundles it fetches.
+
+A session is one loop each way. Up: reports go to the writer one after the other, so a site that
+reports faster than we commit is slowed down by its own stream. Down: acknowledgements and orders at
+once, desired state whenever the store has a generation that the site does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+
+from scheduler.api import calls
+from scheduler.api.desk import Desk
+from scheduler.api.server import Methods
+from scheduler.api.tunnels import Tunnels
+from scheduler.api.uploads import Uploads
+from scheduler.control.reports import Hello
+from scheduler.core.recovery import LEASE_MS
+from scheduler.model.ids import AttemptKey, SiteId, TenantPath
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
+from scheduler.model.sitelink import Desired
+from scheduler.runtime.sites import Line, Sites
+from scheduler.store.store import Snapshot, Txn
+from scheduler.wire.sitelink import desired_to_proto, report_from_proto
+from sovapi.v1 import sitelink_pb2
+from sovshared.limits import SITE_PROTOCOL_VERSION
+
+HELLO_S_MAX = 20
+HEARTBEAT_INTERVAL_MS = 5_000
+SILENCE_S_MAX = 30
+"""A session over which nothing came for so long is ended; the agent dials again."""
+RESEND_MS = 3_000
+"""Desired state that the site does not report to have is sent again after this long."""
+VERSIONS = (SITE_PROTOCOL_VERSION,)
+
+_log = logging.getLogger(__name__)
+
+Messages = AsyncIterator[sitelink_pb2.SiteMessage]
+Orders = Sites[sitelink_pb2.ControlMessage]
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a site has, and what it was last sent."""
+
+    acked: int
+    sent: int
+    sent_boot_ms: int
+
+
+class SiteLink:
+    """Serves site agents."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        sites: Orders,
+        tunnels: Tunnels,
+        uploads: Uploads,
+        boot_ms: Callable[[], int],
+        version: str,
+    ) -> None:
+        self._desk = desk
+        self._sites = sites
+        self._tunnels = tunnels
+        self._uploads = uploads
+        self._boot_ms = boot_ms
+        self._version = version
+
+    def methods(self) -> Methods:
+        """What this serves."""
+        return {
+            "SiteLink/Session": self.session,
+            "SiteLink/Tunnel": self.tunnel,
+            "SiteLink/FetchBundle": self.fetch_bundle,
+        }
+
+    async def session(
+        self, messages: Messages
+    ) -> AsyncGenerator[sitelink_pb2.ControlMessage, None]:
+        """A site's session, until either side ends it."""
+        site = _site()
+        hello = await _hello(messages, site)
+        line = self._sites.open(site)
+        try:
+            epoch = await self._begin(site, hello)
+            yield self._welcome(epoch)
+            sent = _Sent(hello.generation, hello.generation, self._boot_ms() - RESEND_MS)
+            up = asyncio.create_task(self._listen(line, messages, sent))
+            try:
+                while not (line.ended or up.done()):
+                    for message in await self._next(line, sent):
+                        yield message
+                if up.done():
+                    up.result()
+            finally:
+                up.cancel()
+                await asyncio.gather(up, return_exceptions=True)
+        finally:
+            if self._sites.close(line):
+                self._over(site, hello.incarnation)
+
+    async def tunnel(
+        self, ups: AsyncIterator[sitelink_pb2.TunnelUp]
+    ) -> AsyncGenerator[sitelink_pb2.TunnelDown, None]:
+        """The site's end of a stream that a tenant asked for."""
+        async for down in self._tunnels.attach(_site(), ups):
+            yield down
+
+    async def fetch_bundle(
+        self, request: sitelink_pb2.FetchBundleRequest
+    ) -> AsyncGenerator[sitelink_pb2.FetchBundleResponse, None]:
+        """A bundle, if an attempt that is desired at the calling site needs it."""
+        site = _site()
+        job = self._desk.codec.decode(request.job_id)
+        key = AttemptKey(job, request.attempt) if job is not None else None
+        tenant = await self._desk.reader.read(
+            lambda snapshot: _owner(snapshot, site, key, request.digest)
+        )
+        if tenant is None or await self._uploads.size_bytes(tenant, request.digest) is None:
+            raise not_found("bundle", request.digest[:80])
+        async for chunk in self._uploads.send(tenant, request.digest):
+            yield sitelink_pb2.FetchBundleResponse(chunk=chunk)
+
+    async def _begin(self, site: SiteId, hello: sitelink_pb2.SiteHello) -> int:
+        now_ms = self._desk.now_ms()
+        presented = Hello(
+            agent_version=hello.agent_version,
+            incarnation=hello.incarnation,
+            epoch=hello.epoch,
+            generation=hello.generation,
+        )
+
+        def begin(txn: Txn) -> int:
+            self._desk.control.site_hello(txn, site, presented, now_ms)
+            return txn.epoch
+
+        epoch = await self._desk.writer.write(begin)
+        _log.info("a site connected")
+        return epoch
+
+    def _welcome(self, epoch: int) -> sitelink_pb2.ControlMessage:
+        hello = sitelink_pb2.ControlHello(
+            protocol_version=SITE_PROTOCOL_VERSION,
+            server_version=self._version,
+            epoch=epoch,
+            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
+            lease_ms=LEASE_MS,
+        )
+        return sitelink_pb2.ControlMessage(hello=hello)
+
+    def _over(self, site: SiteId, incarnation: str) -> None:
+        """The site has no session any more. If it cannot be written now, the tick will find out."""
+        now_ms = self._desk.now_ms()
+        try:
+            self._desk.writer.post(
+                lambda txn: self._desk.control.site_gone(txn, site, incarnation, now_ms)
+            )
+        except Refused as refused:
+            _log.warning("cannot note that a site went away: %s", refused)
+        _log.info("a site disconnected")
+
+    async def _listen(
+        self, line: Line[sitelink_pb2.ControlMessage], messages: Messages, sent: _Sent
+    ) -> None:
+        """Takes what the site says, until it ends or is silent for too long."""
+        while not line.ended:
+            async with asyncio.timeout(SILENCE_S_MAX):
+                message = await anext(messages, None)
+            if message is None:
+                line.end()
+                return
+            self._sites.heard(line)
+            await self._heard(line, message, sent)
+
+    async def _heard(
+        self,
+        line: Line[sitelink_pb2.ControlMessage],
+        message: sitelink_pb2.SiteMessage,
+        sent: _Sent,
+    ) -> None:
+        match message.WhichOneof("message"):
+            case "heartbeat":
+                ack = sitelink_pb2.HeartbeatAck(sequence=message.heartbeat.sequence)
+                line.order(sitelink_pb2.ControlMessage(heartbeat_ack=ack))
+            case "report":
+                report = report_from_proto(message.report, line.site, self._desk.codec)
+                now_ms = self._desk.now_ms()
+                await self._desk.writer.write(
+                    lambda txn: self._desk.control.site_report(txn, line.site, report, now_ms)
+                )
+                sent.acked = report.generation
+                line.wake()
+            case "tunnel_refused":
+                self._tunnels.refused(line.site, message.tunnel_refused)
+            case "hello":
+                found = "found a second hello, allowed one a session"
+                raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "hello"))
+            case _:
+                pass  # Something that a newer agent knows and we do not.
+
+    async def _next(
+        self, line: Line[sitelink_pb2.ControlMessage], sent: _Sent
+    ) -> list[sitelink_pb2.ControlMessage]:
+        """What to send now; may be nothing."""
+        messages = list(await line.wait(RESEND_MS / 1000))
+        now = self._boot_ms()
+        if sent.acked < sent.sent and now - sent.sent_boot_ms < RESEND_MS:
+            return messages  # It is under way.
+        desired = await self._desk.reader.read(
+            lambda snapshot: self._desk.control.desired(snapshot, line.site, sent.acked)
+        )
+        if desired is not None:
+            messages.append(self._desired(desired))
+            sent.sent = desired.to_generation
+            sent.sent_boot_ms = now
+        return messages
+
+    def _desired(self, desired: Desired) -> sitelink_pb2.ControlMessage:
+        return sitelink_pb2.ControlMessage(desired=desired_to_proto(desired, self._desk.codec))
+
+
+def _site() -> SiteId:
+    site = calls.principal().site
+    assert site is not None, "the access table lets only sites through"
+    return site
+
+
+async def _hello(messages: Messages, site: SiteId) -> sitelink_pb2.SiteHello:
+    """The first message of a session, its version and name checked."""
+    try:
+        async with asyncio.timeout(HELLO_S_MAX):
+            first = await anext(messages, None)
+    except TimeoutError:
+        first = None
+    if first is None or first.WhichOneof("message") != "hello":
+        found = "found something else, allowed a hello as the first message"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "message"))
+    hello = first.hello
+    if hello.protocol_version not in VERSIONS:
+        found = f"found {hello.protocol_version}, allowed {', '.join(map(str, VERSIONS))}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "hello.protocol_version"))
+    if hello.site != site:
+        raise Refused(
+            Code.PERMISSION_DENIED,
+            Reason.PERMISSION_DENIED,
+            f"hello.site: found {hello.site[:64]!r}, allowed {site}, which the certificate names",
+        )
+    return hello
+
+
+def _owner(
+    snapshot: Snapshot, site: SiteId, key: AttemptKey | None, digest: str
+) -> TenantPath | None:
+    """Whose bundle it is, when an attempt desired at `site` was submitted with it."""
+    if key is None or snapshot.outbox.get(site, key) is None:
+        return None
+    job = snapshot.jobs.get(key.job)
+    if job is None or job.spec is None or not digest or job.spec.bundle_digest != digest:
+        return None
+    return job.tenant

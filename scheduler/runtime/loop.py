@@ -1,0 +1,126 @@
+"""What the control plane does by itself: plan after changes, look at the clock, and stop when told.
+
+All loops run under one task group: one that dies takes the others, and so the process, with it, and
+whoever supervises the process starts a sound one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler.control.control import Control
+from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
+from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
+from scheduler.runtime.reader import Reader
+from scheduler.runtime.sites import Sites
+from scheduler.runtime.telemetry import Metrics
+from scheduler.runtime.writer import Writer
+from scheduler.store.apply import Applied
+
+TICK_MS = 1_000
+REPLAN_MS = 2_000
+"""While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
+time alone."""
+PLANNER_RETRY_MS = 500
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Why each class of queued jobs waits, as of the newest plan. For those who ask after a job."""
+
+    blocked: Mapping[JobClass, Blocked] = field(default_factory=lambda: {})
+
+
+@dataclass(frozen=True, slots=True)
+class Cogs:
+    """What the loops turn."""
+
+    control: Control
+    writer: Writer
+    reader: Reader
+    planner: PlannerProcess
+    sites: Sites[Any]
+    metrics: Metrics
+    now_ms: Callable[[], int]
+
+
+class Planning:
+    """Plans whenever something changed, one plan at a time, and has each plan applied."""
+
+    def __init__(self, cogs: Cogs, budget: PlanBudget) -> None:
+        self._cogs = cogs
+        self._budget = budget
+        self._changed = asyncio.Event()
+        self.waiting = Waiting()
+        self.planned = False
+
+    def changed(self) -> None:
+        """Something was committed that a plan may depend on."""
+        self._changed.set()
+
+    async def plan_forever(self) -> None:
+        """Commit, plan, apply, and again."""
+        while True:
+            await self._wait()
+            try:
+                await self._plan_once()
+            except PlannerLost:
+                _log.warning("the planner process died; another one is started")
+                self._changed.set()
+                await asyncio.sleep(PLANNER_RETRY_MS / 1000)
+
+    async def _wait(self) -> None:
+        """Until something changed; or, while jobs wait, for a while."""
+        try:
+            async with asyncio.timeout(REPLAN_MS / 1000 if self.waiting.blocked else None):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    async def _plan_once(self) -> None:
+        cogs = self._cogs
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        plan = await cogs.planner.plan(cogs.now_ms(), self._budget)
+        cogs.metrics.plans.inc()
+        cogs.metrics.plan_seconds.observe(loop.time() - began)
+        self.waiting.blocked = {blocked.job_class: blocked for blocked in plan.blocked}
+        self.planned = True
+        if plan.placements or plan.preemptions:
+            await self._apply(plan)
+
+    async def _apply(self, plan: Plan) -> None:
+        cogs = self._cogs
+        now_ms = cogs.now_ms()
+        applied: Applied = await cogs.writer.write(
+            lambda txn: cogs.control.apply_plan(txn, plan, now_ms)
+        )
+        cogs.metrics.placements.labels("kept").inc(len(applied.kept))
+        cogs.metrics.placements.labels("stale").inc(len(applied.stale))
+        for stale in applied.stale:
+            _log.info("a placement no longer held: %s", stale.denial.detail)
+        if applied.stale:
+            self._changed.set()
+
+
+async def tick_forever(cogs: Cogs) -> None:
+    """Tells the control plane how late it is, and for how long each site was silent."""
+    while True:
+        await _tick(cogs)
+        await asyncio.sleep(TICK_MS / 1000)
+
+
+async def _tick(cogs: Cogs) -> None:
+    known = await cogs.reader.read(
+        lambda snapshot: tuple(entry.site.id for entry in snapshot.fleet.sites())
+    )
+    silence_ms = cogs.sites.silence_ms(known)
+    now_ms = cogs.now_ms()
+    await cogs.writer.write(lambda txn: cogs.control.tick(txn, silence_ms, now_ms))

@@ -1,0 +1,51 @@
+"""What the control plane is told when it starts: flags and `SOV_*` variables. Read by `__main__`
+alone; everybody else takes plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sovshared import spiffe
+
+
+def _address(text: str) -> str:
+    """`text`, when it is HOST:PORT; an IPv6 host stands in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"found {text!r}, allowed HOST:PORT, as in 127.0.0.1:7443")
+    return text
+
+
+def _words(value: object) -> object:
+    """A list, also when it was given as words with commas between them."""
+    if isinstance(value, str):
+        return tuple(word for word in (part.strip() for part in value.split(",")) if word)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+TrustDomain = Annotated[str, AfterValidator(spiffe.check_trust_domain)]
+
+
+class SchedulerSettings(BaseSettings):
+    """Settings of `sov-scheduler serve`. A variable is `SOV_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SOV_", extra="forbid", frozen=True, validate_default=True
+    )
+
+    state_dir: Path = Field(description="directory of the database, the CA and the bundles")
+    listen: Address = Field("127.0.0.1:7443", description="main port: mutual TLS")
+    join_listen: Address = Field("127.0.0.1:7444", description="port of Join: server TLS only")
+    telemetry_listen: Address = Field("127.0.0.1:9443", description="/metrics, /healthz, /readyz")
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
+    dns_names: Words = ("localhost",)
+    ip_addresses: Words = ("127.0.0.1",)
+    store_url: str = Field("", description="empty: SQLite in the state directory")
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    stop_grace_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000
