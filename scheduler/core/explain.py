@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
-from scheduler.core.feasibility import Check, Option, best, least_milli, options_at
+from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
 from scheduler.core.fleet import FleetState
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
@@ -126,7 +126,7 @@ def _case(
     outer = () if lawful else verdict.denials
     outer += site_denials(site, connected=connected)
     options = options_at(site.id, index.layout, waiting.ask, _now(fleet, site, index, waiting))
-    sets = [_lift(outer, option, quota, wait) for option in options]
+    sets = [(*outer, *_least(site.id, option, options, quota), *wait) for option in options]
     reasons = SiteReasons(
         site.id, permitted=lawful, denials=(*outer, *best(options, waiting.ask).denials)
     )  # fmt: skip
@@ -134,22 +134,59 @@ def _case(
 
 
 def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:
-    """The checks that change from minute to minute."""
+    """The checks that change from minute to minute. A node that is too small is not busy too."""
+    too_small = index.layout.all & ~index.layout.suits(waiting.ask.shape)[2]
     return [
         (Reason.ISOLATION, index.isolated(least_isolation(site, fleet.policy))),
         (Reason.NODES_UNHEALTHY, index.ready),
         (Reason.NODE_SHARING, index.in_views(waiting.views)),
-        (Reason.NODES_BUSY, index.with_room(waiting.ask.shape)),
+        (Reason.NODES_BUSY, index.with_room(waiting.ask.shape) | too_small),
     ]
 
 
-def _lift(
-    outer: tuple[Denial, ...],
+def _least(
+    site: SiteId,
     option: Option,
+    options: tuple[Option, ...],
     quota: dict[GpuClass, tuple[Denial, ...]],
-    wait: tuple[Denial, ...],
 ) -> tuple[Denial, ...]:
-    return (*outer, *option.minimal, *quota.get(option.gpu_class, ()), *wait)
+    """A set that is minimal over all GPU classes of the site, starting from one of them.
+
+    What is minimal for one class may be more than enough: a part of it may open another class.
+    """
+    lifted = {*option.minimal, *quota.get(option.gpu_class, ())}
+    opened = option
+    for denial in sorted(lifted):
+        fewer = lifted - {denial}
+        other = next((each for each in options if _opens(each, fewer, quota)), None)
+        if other is not None:
+            lifted, opened = fewer, other
+    return _worded(site, opened, {denial.reason for denial in lifted}, quota)
+
+
+def _opens(option: Option, lifted: set[Denial], quota: dict[GpuClass, tuple[Denial, ...]]) -> bool:
+    """Whether the GPU class can be used once `lifted` is."""
+    over = {(denial.reason, denial.subject) for denial in quota.get(option.gpu_class, ())}
+    if not over <= {(denial.reason, denial.subject) for denial in lifted}:
+        return False
+    reasons = frozenset(denial.reason for denial in lifted)
+    if option.stand is None:
+        return Reason.NODES_TOO_FEW in reasons
+    return option.stand.feasible(reasons)
+
+
+def _worded(
+    site: SiteId,
+    option: Option,
+    reasons: set[Reason],
+    quota: dict[GpuClass, tuple[Denial, ...]],
+) -> tuple[Denial, ...]:
+    """The set in the words of the GPU class that it opens."""
+    if option.stand is None:
+        return (*option.minimal, *quota.get(option.gpu_class, ()))
+    named = sorted(reasons - {Reason.QUOTA_LIMIT}, key=KEPT_FIRST.index)
+    checks = (Denial(reason, option.stand.detail(reason), site) for reason in named)
+    return (*checks, *quota.get(option.gpu_class, ()))
 
 
 def _minimal_only(sets: list[tuple[Denial, ...]]) -> tuple[tuple[Denial, ...], ...]:

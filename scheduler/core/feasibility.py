@@ -54,6 +54,8 @@ class Option:
     gpu_class: GpuClass
     denials: tuple[Denial, ...]
     minimal: tuple[Denial, ...]
+    stand: Stand | None
+    """None where nothing is declared."""
 
 
 def options_at(
@@ -62,7 +64,7 @@ def options_at(
     """One option for each GPU class that stands at `site`. `extra` are checks beyond shape."""
     if not layout.nodes:
         denial = Denial(Reason.NODES_TOO_FEW, "no node is declared there", site)
-        return (Option(GpuClass(""), (denial,), (denial,)),)
+        return (Option(GpuClass(""), (denial,), (denial,), None),)
     arch, interconnect, size = layout.suits(ask.shape)
     shared: list[Check] = [
         (Reason.CPU_ARCH, arch),
@@ -76,16 +78,15 @@ def options_at(
 def _option(
     site: SiteId, layout: Layout, ask: Ask, gpu_class: GpuClass, shared: Sequence[Check]
 ) -> Option:
-    stand = _Stand(layout, ask, gpu_class, shared)
+    stand = Stand(layout, ask, gpu_class, shared)
     minimal = stand.minimal()
     named = sorted({*minimal, *stand.failing_alone()}, key=KEPT_FIRST.index)
     denials = {reason: Denial(reason, stand.detail(reason), site) for reason in named}
-    return Option(
-        gpu_class, tuple(denials.values()), tuple(denials[reason] for reason in minimal)
-    )  # fmt: skip
+    lifted = tuple(denials[reason] for reason in minimal)
+    return Option(gpu_class, tuple(denials.values()), lifted, stand)
 
 
-class _Stand:
+class Stand:
     """One GPU class at one site, and what may be lifted there."""
 
     def __init__(
@@ -104,13 +105,14 @@ class _Stand:
     def feasible(self, lifted: frozenset[Reason]) -> bool:
         """Whether the ask could be met were the checks `lifted` not there.
 
-        With NODES_TOO_FEW lifted there may be any number of nodes like those that pass.
+        Where there are too few nodes and that is lifted, there may be any number of nodes like
+        those that pass.
         """
         nodes = self.all
         for reason, passing in self.checks.items():
             if reason not in lifted:
                 nodes &= passing
-        if Reason.NODES_TOO_FEW in lifted:
+        if self.too_few and Reason.NODES_TOO_FEW in lifted:
             return nodes != 0
         if self.topology and Reason.TOPOLOGY not in lifted:
             return enough(nodes, self.ask.nodes, self.domains)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scheduler.core.admission_rules import COMMAND_BYTES_MAX, unsupported, value_faults
+from scheduler.core.classes import BUCKET_MS_MIN, bucket_ms, class_of
+from scheduler.model.fleet import CpuArch, Interconnect
+from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.model.job import (
+    DatasetMount,
+    DatasetOutput,
+    Dependency,
+    JobArray,
+    JobKind,
+    JobSpec,
+    JobState,
+    OnPartition,
+    Preemption,
+    Priority,
+    Resources,
+    Retries,
+    SignalBeforeEnd,
+    Topology,
+    TopologyLevel,
+)
+from scheduler.model.reasons import Reason
+from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
+from tests.core.builders import GB_ONLY, H100, HOUR_MS, spec
+
+
+def shaped(**changes: object) -> JobSpec:
+    return spec(resources=replace(Resources(), **changes))  # type: ignore[arg-type]
+
+
+def bound(**changes: object) -> JobSpec:
+    return spec(residency=replace(GB_ONLY, **changes))  # type: ignore[arg-type]
+
+
+def fields(of: JobSpec) -> list[str]:
+    return [fault.subject for fault in value_faults(of)]
+
+
+@pytest.mark.parametrize(
+    ("of", "field"),
+    [
+        pytest.param(spec(""), "name", id="no name"),
+        pytest.param(spec("a" * 64), "name", id="a long name"),
+        pytest.param(spec("a\x1b[2J"), "name", id="a name that clears the screen"),
+        pytest.param(spec(project=TenantPath("a/../b")), "project", id="a path upwards"),
+        pytest.param(spec(project=TenantPath("a/b/c/d/e")), "project", id="a deep path"),
+        pytest.param(spec(bundle_digest="sha256:abc"), "bundle_digest", id="half a digest"),
+        pytest.param(spec(command=()), "command", id="no command"),
+        pytest.param(spec(command=("",)), "command", id="an empty program"),
+        pytest.param(spec(command=("x",) * 1001), "command", id="too many words"),
+        pytest.param(spec(command=("x" * COMMAND_BYTES_MAX,)), "command", id="a huge word"),
+        pytest.param(spec(command=("a\0b",)), "command[0]", id="a NUL in a word"),
+        pytest.param(spec(command=("\ud800",)), "command[0]", id="half a surrogate pair"),
+        pytest.param(spec(env=tuple((f"V{n}", "") for n in range(1001))), "env",
+                     id="too many variables"),
+        pytest.param(spec(env=(("V", "x" * COMMAND_BYTES_MAX),)), "env", id="a huge variable"),
+        pytest.param(spec(env=(("1A", ""),)), "env.1A", id="a variable that begins with a digit"),
+        pytest.param(spec(env=(("A", "\0"),)), "env.A", id="a NUL in a value"),
+        pytest.param(spec(env=(("A", "1"), ("A", "2"))), "env", id="a variable twice"),
+        pytest.param(spec(env=(("RANK", "1"),)), "env.RANK", id="a variable that is ours"),
+        pytest.param(spec(env=(("SOV_JOB_ID", "1"),)), "env.SOV_JOB_ID", id="another of ours"),
+        pytest.param(shaped(nodes=0), "resources.nodes", id="no node"),
+        pytest.param(shaped(nodes=10_000), "resources.nodes", id="ten thousand nodes"),
+        pytest.param(shaped(gpus_per_node=65), "resources.gpus_per_node", id="65 GPUs"),
+        pytest.param(shaped(gpus_per_node=-1), "resources.gpus_per_node", id="minus one GPU"),
+        pytest.param(shaped(gpu_share_milli=0), "resources.gpu_share_milli", id="no share"),
+        pytest.param(shaped(nodes=4, max_nodes=2), "resources.max_nodes", id="shrinking"),
+        pytest.param(shaped(tasks_per_node=0), "resources.tasks_per_node", id="no task"),
+        pytest.param(shaped(tasks_per_gpu=True, gpus_per_node=0), "resources.tasks_per_gpu",
+                     id="a task per GPU of none"),
+        pytest.param(shaped(cpu_milli_per_node=1), "resources.cpu_milli_per_node",
+                     id="a thousandth of a core"),
+        pytest.param(shaped(memory_bytes_per_node=1), "resources.memory_bytes_per_node",
+                     id="one byte"),
+        pytest.param(shaped(gpu_classes=(GpuClass("H 100"),)), "resources.gpu_classes[0]",
+                     id="a model with a space"),
+        pytest.param(shaped(gpu_classes=(H100, H100)), "resources.gpu_classes", id="a model twice"),
+        pytest.param(shaped(cpu_arch=CpuArch.UNSPECIFIED), "resources.cpu_arch", id="no arch"),
+        pytest.param(shaped(interconnect=Interconnect.UNSPECIFIED), "resources.interconnect",
+                     id="no interconnect"),
+        pytest.param(replace(shaped(nodes=2), topology=Topology(TopologyLevel.NODE)),
+                     "topology.within", id="a gang within one node"),
+        pytest.param(spec(topology=Topology(TopologyLevel.UNSPECIFIED)), "topology.within",
+                     id="no level"),
+        pytest.param(bound(jurisdictions=("gb",)), "residency.jurisdictions[0]",
+                     id="a country in small letters"),
+        pytest.param(bound(jurisdictions=("GB", "GB")), "residency.jurisdictions",
+                     id="a country twice"),
+        pytest.param(bound(tolerate_foreign_compulsion=("USA",)),
+                     "residency.tolerate_foreign_compulsion[0]", id="a country of three letters"),
+        pytest.param(bound(markings=("secret stuff",)), "residency.markings[0]",
+                     id="a marking in small letters"),
+        pytest.param(bound(tier=Tier.UNSPECIFIED), "residency.tier", id="no tier"),
+        pytest.param(bound(node_sharing=NodeSharing.UNSPECIFIED), "residency.node_sharing",
+                     id="no sharing rule"),
+        pytest.param(bound(min_assurance=Assurance.UNSPECIFIED), "residency.min_assurance",
+                     id="no assurance"),
+        pytest.param(spec(time_limit_ms=999), "time_limit_ms", id="less than a second"),
+        pytest.param(spec(time_limit_ms=31 * 24 * HOUR_MS), "time_limit_ms", id="over a month"),
+        pytest.param(spec(signal_before_end=SignalBeforeEnd("KILL", 1000)),
+                     "signal_before_end.signal", id="a signal that cannot be caught"),
+        pytest.param(spec(signal_before_end=SignalBeforeEnd("USR1", 25 * HOUR_MS)),
+                     "signal_before_end.before_ms", id="a signal before the beginning"),
+        pytest.param(spec(preemption=Preemption(grace_ms=-1)), "preemption.grace_ms",
+                     id="a negative grace"),
+        pytest.param(spec(retries=Retries(hardware=101)), "retries.hardware", id="101 retries"),
+        pytest.param(spec(kind=JobKind.UNSPECIFIED), "kind", id="no kind"),
+        pytest.param(spec(priority=Priority.UNSPECIFIED), "priority", id="no priority"),
+        pytest.param(spec(on_partition=OnPartition.UNSPECIFIED), "on_partition", id="no answer"),
+    ],
+)  # fmt: skip
+def test_a_faulty_value_is_named_by_its_field(of: JobSpec, field: str) -> None:
+    assert fields(of) == [field]
+
+
+def test_a_plain_job_and_a_cpu_job_have_no_fault() -> None:
+    assert value_faults(spec()) == ()
+    assert value_faults(shaped(gpus_per_node=0, cpu_milli_per_node=4000)) == ()
+    assert unsupported(spec()) == ()
+
+
+def test_all_faults_come_at_once_and_say_found_and_allowed() -> None:
+    bad = replace(shaped(nodes=10_000), name="", command=(), time_limit_ms=0)
+    assert fields(bad) == ["name", "command", "resources.nodes", "time_limit_ms"]
+    assert value_faults(bad)[2].detail == "found 10000, allowed 1 to 4096"
+
+
+def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> None:
+    (fault,) = value_faults(spec("\x1b" * 10_000))
+    assert fault.detail.isprintable()
+    assert "(10000 characters)" in fault.detail
+    assert len(fault.detail) < 250
+
+
+@pytest.mark.parametrize(
+    ("of", "field"),
+    [
+        (spec(kind=JobKind.SERVICE), "kind"),
+        (spec(kind=JobKind.RAY), "kind"),
+        (spec(secrets=(("A", "b"),)), "secrets"),
+        (spec(image="sha256:0"), "image"),
+        (spec(egress=("a:1",)), "egress"),
+        (shaped(gpu_share_milli=500), "resources.gpu_share_milli"),
+        (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
+        (shaped(nodes=2, max_nodes=4), "resources.max_nodes"),
+        (spec(inputs=(DatasetMount("d", "/d"),)), "inputs"),
+        (spec(outputs=(DatasetOutput("d", "o"),)), "outputs"),
+        (spec(array=JobArray(2)), "array"),
+        (spec(depends_on=(Dependency("j", JobState.SUCCEEDED),)), "depends_on"),
+        (spec(max_path_latency_us=1), "max_path_latency_us"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_done_yet_is_refused_by_name(of: JobSpec, field: str) -> None:
+    assert value_faults(of) == ()
+    (fault,) = unsupported(of)
+    assert (fault.subject, fault.reason) == (field, Reason.FEATURE_NOT_AVAILABLE)
+
+
+def test_jobs_that_differ_in_what_placement_ignores_are_of_one_class() -> None:
+    tenant = TenantPath("trust-a/radiology")
+    one = class_of(spec("one", env=(("A", "1"),)), tenant)
+    assert one == class_of(spec("two", command=("other",)), tenant)
+    assert one != class_of(spec(residency=Requirement(("GB", "NO"))), tenant)
+
+
+@pytest.mark.parametrize("limit_ms", [1, BUCKET_MS_MIN, BUCKET_MS_MIN + 1, 30 * 24 * HOUR_MS])
+def test_a_bucket_holds_its_limits_and_is_less_than_twice_as_long(limit_ms: int) -> None:
+    assert limit_ms <= bucket_ms(limit_ms)
+    assert bucket_ms(limit_ms) == BUCKET_MS_MIN or bucket_ms(limit_ms) < 2 * limit_ms

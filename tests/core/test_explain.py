@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from scheduler.core.asks import Ask, ask_of, cpu_milli_on, memory_bytes_on
+from scheduler.core.explain import explain, forecast, queue_position
+from scheduler.core.feasibility import DeclaredFleet, could_ever_run
+from scheduler.core.fleet import FleetState
+from scheduler.core.layout import domain_of
+from scheduler.core.planner import plan
+from scheduler.core.quota import QuotaTree, fits
+from scheduler.core.residency import permits
+from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
+from scheduler.model.ids import GpuClass, site_of
+from scheduler.model.job import TopologyLevel
+from scheduler.model.plan import Change, Explanation, JobClass, NodeChanged, SiteChanged
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import Deny, NodeSharing, Party
+from tests.core.builders import (
+    A100,
+    NOW_MS,
+    POLICY,
+    TENANTS,
+    commit,
+    fleet_of,
+    job_class,
+    node,
+    queued,
+    report,
+    site,
+    tenant,
+)
+from tests.core.test_properties import THOROUGH, start
+from tests.core.worlds import starts
+
+N1, N2 = node("london", "n1"), node("london", "n2")
+
+
+def told(of: Explanation) -> dict[str, list[Reason]]:
+    return {each.site: [denial.reason for denial in each.denials] for each in of.sites}
+
+
+def ways_out(of: Explanation) -> list[list[tuple[Reason, str]]]:
+    return [[(denial.reason, denial.subject) for denial in found] for found in of.changes]
+
+
+def test_work_that_fits_would_run_now() -> None:
+    fleet = fleet_of(nodes=[N1])
+    got = forecast(fleet, job_class(), NOW_MS)
+    assert (got.would_run_at, got.changes, told(got)) == ("london", (), {"london": []})
+
+
+def test_the_story_of_a_job_that_bears_no_foreign_law() -> None:
+    sites = [site("leeds", parents=(Party("Giant Inc", "US", 60_000),)), site("london")]
+    fleet = fleet_of(queued(1, job_class(gpus=8)), nodes=[N1, node("leeds", "n1")], sites=sites)
+    commit(fleet, plan(fleet, NOW_MS))
+    fleet.apply(queued(2, job_class(gpus=8)))
+    got = explain(fleet, fleet.queued[min(fleet.queued)], NOW_MS)
+    assert told(got) == {
+        "leeds": [Reason.FOREIGN_COMPULSION],
+        "london": [Reason.NODES_BUSY],
+    }
+    assert "'Giant Inc' (60 %) is under the law of US" in got.sites[0].denials[0].detail
+    assert ways_out(got) == [
+        [(Reason.FOREIGN_COMPULSION, "leeds")],
+        [(Reason.NODES_BUSY, "london")],
+    ]
+    assert got.would_run_at is None
+    assert got.summary == "1 of 2 site(s) may hold it; there: NODES_BUSY"
+
+
+def test_quota_and_back_off_are_told_beside_the_sites() -> None:
+    tenants = [tenant("trust-a", limit=4), tenant("trust-a/radiology")]
+    fleet = fleet_of(
+        queued(1, job_class(gpus=5), not_before_ms=NOW_MS + 7), nodes=[N1], tenants=tenants
+    )
+    got = explain(fleet, fleet.queued[min(fleet.queued)], NOW_MS)
+    assert [denial.reason for denial in got.quota] == [Reason.BACKING_OFF, Reason.QUOTA_LIMIT]
+    assert ways_out(got) == [[(Reason.QUOTA_LIMIT, "trust-a"), (Reason.BACKING_OFF, "")]]
+    assert "another 7 ms" in got.summary
+
+
+@pytest.mark.parametrize(
+    ("change", "want"),
+    [
+        pytest.param(NodeChanged(N2.id, N2, None), [Reason.NODES_UNHEALTHY],
+                     id="a node that never reported is not healthy"),
+        pytest.param(NodeChanged(N2.id, replace(N2, cordoned=True), report(N2)),
+                     [Reason.NODES_UNHEALTHY], id="a cordoned node is closed"),
+        pytest.param(NodeChanged(N2.id, None, None), [Reason.NODES_TOO_FEW],
+                     id="one node is no gang of two"),
+        pytest.param(NodeChanged(N2.id, replace(N2, gpus=4), report(N2, gpus=4)),
+                     [Reason.NODE_SHAPE], id="a small node is not as large"),
+        pytest.param(NodeChanged(N2.id, replace(N2, cpu_arch=CpuArch.ARM64), report(N2)),
+                     [Reason.CPU_ARCH], id="an arm node is none of amd64"),
+        pytest.param(NodeChanged(N2.id, replace(N2, interconnects=()), report(N2)),
+                     [Reason.INTERCONNECT], id="a node off the fabric is not on it"),
+        pytest.param(NodeChanged(N2.id, replace(N2, leaf="l9"), report(N2)), [Reason.TOPOLOGY],
+                     id="two leaves are not one"),
+        pytest.param(queued(1, job_class()), [Reason.NODES_BUSY], id="a busy node has no room"),
+        pytest.param(queued(1, job_class("trust-b/genomics", gpus=0)), [Reason.NODE_SHARING],
+                     id="another organisation is in the way"),
+    ],
+)  # fmt: skip
+def test_each_check_of_nodes_is_named(change: Change, want: list[Reason]) -> None:
+    fleet = fleet_of(nodes=[N1, N2])
+    fleet.apply(change)
+    commit(fleet, plan(fleet, NOW_MS))
+    cpu = 1000 if want == [Reason.NODE_SHARING] else 0
+    gang = job_class(
+        nodes=2, gpus=8, arch=CpuArch.AMD64, interconnect=Interconnect.INFINIBAND,
+        within=TopologyLevel.LEAF, cpu_milli=cpu, memory_bytes=1 << 30,
+    )  # fmt: skip
+    got = forecast(fleet, gang, NOW_MS)
+    assert told(got) == {"london": want}
+    assert ways_out(got) == [[(want[0], "london")]]
+
+
+def test_position_counts_who_goes_before() -> None:
+    fleet = fleet_of(*(queued(n, job_class(gpus=n)) for n in range(1, 6)), nodes=[N1])
+    assert [queue_position(fleet, job) for job in fleet.queued.values()] == [0, 1, 2, 3, 4]
+    assert forecast(fleet, job_class(), NOW_MS).queue_position == 5
+
+
+Lifted = frozenset[Denial]
+
+
+def oracle(fleet: FleetState, of: JobClass, lifted: Lifted) -> bool:
+    """Whether the class would fit somewhere were `lifted` not there: one node after another."""
+    return any(
+        _site_fits(fleet, of, site, connected, lifted) for site, connected in fleet.sites.values()
+    )
+
+
+def _site_fits(
+    fleet: FleetState, of: JobClass, site: Site, connected: bool, lifted: Lifted
+) -> bool:
+    keys = {(denial.reason, denial.subject) for denial in lifted}
+    verdict = permits(of.residency, site, fleet.policy, NOW_MS)
+    if isinstance(verdict, Deny) and not set(verdict.denials) <= lifted:
+        return False
+    closed = {
+        Reason.SITE_NOT_ACTIVE: site.status is not SiteStatus.ACTIVE,
+        Reason.SITE_DISCONNECTED: not connected,
+        Reason.SITE_CORDONED: site.cordoned,
+    }
+    if any(closed[reason] and (reason, site.id) not in keys for reason in closed):
+        return False
+    here = {reason for reason, subject in keys if subject == site.id}
+    nodes = [record.node for name, record in fleet.nodes.items() if site_of(name) == site.id]
+    if not nodes:
+        return Reason.NODES_TOO_FEW in here
+    return any(
+        set(fits(fleet.tree, fleet.usage, of.tenant, name, _milli(fleet, of, name))) <= lifted
+        and _class_fits(fleet, of, [n for n in nodes if n.gpu_class == name], here)
+        for name in {each.gpu_class for each in nodes}
+    )
+
+
+def _milli(fleet: FleetState, of: JobClass, name: GpuClass) -> int:
+    assert of.residency.node_sharing is not NodeSharing.NONE
+    return of.resources.nodes * of.resources.gpus_per_node * 1000
+
+
+def _class_fits(fleet: FleetState, of: JobClass, nodes: list[Node], here: set[Reason]) -> bool:
+    ask = ask_of(of)
+    passing = [each for each in nodes if _faults(fleet, ask, each) <= here]
+    if Reason.NODES_TOO_FEW in here and len(nodes) < ask.nodes:
+        return bool(passing)
+    level = TopologyLevel.SITE if Reason.TOPOLOGY in here or ask.nodes == 1 else ask.within
+    domains = [domain_of(each, level) for each in passing]
+    return any(domains.count(domain) >= ask.nodes for domain in domains)
+
+
+def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
+    """The checks that a node fails, from the facts."""
+    record, shape = fleet.nodes[of.id], ask.shape
+    beside = [
+        live
+        for live in fleet.live.values()
+        if any(part.node == of.id for part in live.placement.nodes)
+    ]
+    rules = {ask.sharing, *(live.job_class.residency.node_sharing for live in beside)}
+    same = all(live.tenant.split("/")[0] == ask.organisation for live in beside)
+    joins = not beside or rules == {NodeSharing.ANY} or (same and NodeSharing.NONE not in rules)
+    asks = [ask_of(live.job_class).shape for live in beside]
+    said = record.report.gpus if record.report else of.gpus
+    used = 0
+    for live in beside:
+        used |= next(p.gpu_mask for p in live.placement.nodes if p.node == of.id)
+    free = sum(1 for gpu in range(min(of.gpus, said)) if not used >> gpu & 1)
+    cpu_free = of.cpu_milli - sum(cpu_milli_on(each, of) for each in asks)
+    memory_free = of.memory_bytes - sum(memory_bytes_on(each, of) for each in asks)
+    cpu, memory = cpu_milli_on(shape, of), memory_bytes_on(shape, of)
+    least = max(fleet.sites[site_of(of.id)][0].min_isolation, fleet.policy.min_isolation)
+    ready = record.report is not None and record.report.ready() and not of.cordoned
+    too_small = shape.gpus > of.gpus or cpu > of.cpu_milli or memory > of.memory_bytes
+    failed = {
+        Reason.GPU_CLASS: bool(ask.gpu_classes) and of.gpu_class not in ask.gpu_classes,
+        Reason.CPU_ARCH: shape.cpu_arch not in (CpuArch.ANY, of.cpu_arch),
+        Reason.INTERCONNECT: shape.interconnect is not Interconnect.ANY
+        and shape.interconnect not in of.interconnects,
+        Reason.NODE_SHAPE: too_small,
+        Reason.ISOLATION: record.report is not None and record.report.isolation < least,
+        Reason.NODES_UNHEALTHY: not ready,
+        Reason.NODE_SHARING: not joins,
+        Reason.NODES_BUSY: not too_small
+        and (shape.gpus > free or cpu > cpu_free or memory > memory_free),
+    }
+    return {reason for reason, found in failed.items() if found}
+
+
+@THOROUGH
+@given(starts())
+def test_explanations_are_true_minimal_and_agree_with_the_planner(begin: list[Change]) -> None:
+    fleet = start(begin)
+    commit(fleet, plan(fleet, NOW_MS))
+    for job in list(fleet.queued.values()):
+        got = explain(fleet, job, NOW_MS)
+        assert got.would_run_at is None, "the planner left nothing that fits"
+        assert got.changes, "what waits can be helped"
+        assert all(each.denials for each in got.sites) or got.quota
+        if job.job_class.residency.node_sharing is NodeSharing.NONE:
+            continue  # Charged by the node: which one, the oracle does not know.
+        for found in got.changes:
+            assert oracle(fleet, job.job_class, frozenset(found))
+            for denial in found:
+                assert not oracle(fleet, job.job_class, frozenset(found) - {denial})
+
+
+@THOROUGH
+@given(starts())
+def test_a_forecast_says_what_the_planner_would_do(begin: list[Change]) -> None:
+    fleet = start(begin)
+    for job in sorted(fleet.queued.values(), key=lambda job: job.id):
+        alone = start([change for change in begin if not hasattr(change, "queued")])
+        got = forecast(alone, job.job_class, NOW_MS)
+        if job.job_class.residency.node_sharing is not NodeSharing.NONE:
+            assert (got.would_run_at is not None) == oracle(alone, job.job_class, frozenset())
+        alone.apply(queued(1, job.job_class))
+        assert [p.site for p in plan(alone, NOW_MS).placements] == (
+            [got.would_run_at] if got.would_run_at else []
+        )
+        if got.would_run_at:
+            (at,) = [each for each in got.sites if each.site == got.would_run_at]
+            assert (at.denials, got.quota, got.changes) == ((), (), ())
+
+
+def declared(*nodes: Node, sites: tuple[Site, ...] = (), limit: int | None = None) -> DeclaredFleet:
+    tree = QuotaTree([*TENANTS[1:], tenant("trust-a", limit=limit)])
+    return DeclaredFleet(sites or (site(),), nodes, POLICY, tree)
+
+
+NARVIK = (site(), site("narvik", "NO"))
+
+
+@pytest.mark.parametrize(
+    ("fleet", "of", "want"),
+    [
+        pytest.param(declared(N1), job_class(gpus=8), {}, id="what fits the empty fleet may wait"),
+        pytest.param(declared(replace(N1, cordoned=True)), job_class(), {},
+                     id="a cordon is not for ever"),
+        pytest.param(declared(N1), job_class(gpus=9), {"london": [Reason.NODE_SHAPE]},
+                     id="no node is that large"),
+        pytest.param(declared(N1), job_class(nodes=2), {"london": [Reason.NODES_TOO_FEW]},
+                     id="the fleet has fewer nodes"),
+        pytest.param(declared(N1), job_class(classes=(A100,)), {"london": [Reason.GPU_CLASS]},
+                     id="the fleet has no such model"),
+        pytest.param(declared(N1, sites=(replace(site(), status=SiteStatus.ON_HOLD),)),
+                     job_class(), {"london": [Reason.SITE_NOT_ACTIVE]},
+                     id="a site on hold counts for nothing"),
+        pytest.param(declared(N1, replace(N2, leaf="l9")),
+                     job_class(nodes=2, within=TopologyLevel.LEAF),
+                     {"london": [Reason.TOPOLOGY]}, id="no leaf is that wide"),
+        pytest.param(
+            declared(N1, node("narvik", "n1", gpu_class=A100), sites=NARVIK),
+            job_class(classes=(A100,)),
+            {"london": [Reason.GPU_CLASS],
+             "narvik": [Reason.JURISDICTION, *[Reason.FOREIGN_COMPULSION] * 6]},
+            id="work that only another country could hold has every site's reasons",
+        ),
+        pytest.param(declared(N1, limit=4), job_class(gpus=5), {"": [Reason.QUOTA_LIMIT]},
+                     id="a limit that is below one job"),
+    ],
+)  # fmt: skip
+def test_could_it_ever_run(
+    fleet: DeclaredFleet, of: JobClass, want: dict[str, list[Reason]]
+) -> None:
+    prospect = could_ever_run(fleet, of, NOW_MS)
+    assert prospect.possible() == (not want)
+    got: dict[str, list[Reason]] = {
+        each.site: [d.reason for d in each.denials] for each in prospect.sites if each.denials
+    }
+    if prospect.quota:
+        got[""] = [denial.reason for denial in prospect.quota]
+    assert got == {**want}
+
+
+@THOROUGH
+@given(starts())
+def test_what_runs_now_could_ever_run(begin: list[Change]) -> None:
+    fleet = start(begin)
+    sites = [change.site for change in begin if isinstance(change, SiteChanged) and change.site]
+    nodes = [record.node for record in fleet.nodes.values()]
+    asked = DeclaredFleet(sites, nodes, fleet.policy, fleet.tree)
+    for placement in plan(fleet, NOW_MS).placements:
+        of = fleet.queued[placement.key.job].job_class
+        assert could_ever_run(asked, of, NOW_MS).possible()
