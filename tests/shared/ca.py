@@ -25,9 +25,11 @@ class TestCa:
     __test__ = False
     trust_domain: str = spiffe.DEFAULT_TRUST_DOMAIN
     key: ec.EllipticCurvePrivateKey = field(default_factory=pki.new_key)
+    issuer: x509.Certificate | None = None
+    """An existing root that `key` belongs to."""
 
     def __post_init__(self) -> None:
-        self.certificate = (
+        self.certificate = self.issuer or (
             x509.CertificateBuilder()
             .subject_name(x509.Name.from_rfc4514_string("CN=test root"))
             .issuer_name(x509.Name.from_rfc4514_string("CN=test root"))
