@@ -1,8 +1,10 @@
 """The machine inside a whole site with faults, and its single steps."""
 
-from hypothesis import HealthCheck, settings
+from collections.abc import Callable
+from random import Random  # noqa: TID251 - seeded by the property's own draw.
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from agent.site import events as ev
 from sovapi.v1 import jobs_pb2 as jobs
@@ -10,135 +12,103 @@ from tests.agent.site.world import SLOTS, World
 
 JOBS = ("job-a", "job-b", "job-c")
 ROUNDS_MAX = 400
-slots = st.sampled_from(SLOTS)
-jobs_named = st.sampled_from(JOBS)
+STEPS = 120
 
 
-class SiteWithFaults(RuleBasedStateMachine):
-    """Any interleaving is safe; and when the faults stop, everything ends."""
+def drop_an_order(world: World, slot: str) -> None:
+    if orders := world.channels[f"to-{slot}"]:
+        orders.popleft()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World()
 
-    @rule(job=jobs_named, where=st.sampled_from([("n01",), ("n02",), SLOTS]))
-    def submit(self, job: str, where: tuple[str, ...]) -> None:
-        self.world.submit(job, where)
+def repeat_desired(world: World) -> None:
+    """An old word of the control plane arrives once more."""
+    words = [e for e in world.channels["control"] if isinstance(e, ev.DesiredReceived)]
+    world.channels["control"] += words[:1]
 
-    @rule(job=jobs_named)
-    def cancel(self, job: str) -> None:
-        self.world.cancel(job)
 
-    @rule()
-    def settle(self) -> None:
-        calm(self.world)
+def silence_ray(world: World) -> None:
+    world.channels["ray"] += [ev.RuntimeChanged(None), ev.ReservationsSeen(None)]
 
-    @rule(pick=st.integers(0, 40))
-    def deliver_one(self, pick: int) -> None:
-        waiting = [name for name in sorted(self.world.channels) if inbound(self.world, name)]
-        if waiting:
-            channel = self.world.channels[waiting[pick % len(waiting)]]
-            self.world.tell(channel.popleft())
 
-    @rule(pick=st.integers(0, 40))
-    def repeat_desired(self, pick: int) -> None:
-        """An old word of the control plane arrives once more."""
-        words = [e for e in self.world.channels["control"] if isinstance(e, ev.DesiredReceived)]
-        if words:
-            self.world.channels["control"].append(words[pick % len(words)])
+def deliver_one(world: World, pick: Random) -> None:
+    if waiting := [name for name in sorted(world.channels) if inbound(world, name)]:
+        world.tell(world.channels[pick.choice(waiting)].popleft())
 
-    @rule(ms=st.sampled_from([10, 400, 4_000, 70_000]))
-    def time_passes(self, ms: int) -> None:
-        self.world.now_ms += ms
-        self.world.tell(ev.Tick())
 
-    @rule(slot=slots)
-    def obey(self, slot: str) -> None:
-        self.world.obey(slot)
+def let_time_pass(world: World, ms: int) -> None:
+    world.now_ms += ms
+    world.tell(ev.Tick())
 
-    @rule(slot=slots)
-    def lose_an_order(self, slot: str) -> None:
-        if orders := self.world.channels[f"to-{slot}"]:
-            orders.popleft()
 
-    @rule()
-    def hear(self) -> None:
-        self.world.hear()
+def end_a_launch(world: World, pick: Random) -> None:
+    """A launch ends well or badly, its starts sent or not; those sent may arrive much later."""
+    if under_way := sorted(world.launches):
+        key = pick.choice(under_way)
+        if pick.random() < 0.7:
+            world.send_starts(key)
+        world.finish_launch(key, ok=pick.random() < 0.5, retryable=pick.random() < 0.7)
 
-    @rule()
-    def send_desired(self) -> None:
-        self.world.send_desired()
 
-    @rule()
-    def connect(self) -> None:
-        self.world.connect()
+def let_a_start_arrive(world: World, pick: Random) -> None:
+    if world.starts:
+        world.start(*world.starts.pop(pick.randrange(len(world.starts))))
 
-    @rule()
-    def disconnect(self) -> None:
-        self.world.disconnect()
 
-    @rule(slot=slots)
-    def connect_node(self, slot: str) -> None:
-        self.world.connect_node(slot)
+def step(world: World, pick: Random) -> None:
+    """One thing happens. Half of the time it is ordinary progress."""
+    slot, job = pick.choice(SLOTS), pick.choice(JOBS)
+    node = world.nodes[slot]
+    happenings: list[tuple[int, Callable[[], object]]] = [
+        (8, lambda: calm(world, launches_end=False, ranks_exit=False)),
+        (4, lambda: calm(world, launches_end=True, ranks_exit=pick.random() < 0.3)),
+        (10, lambda: deliver_one(world, pick)),
+        (4, lambda: world.submit(job, pick.choice([("n01",), ("n02",), SLOTS]))),
+        (2, lambda: world.cancel(job)),
+        (3, lambda: world.obey(slot)),
+        (2, lambda: drop_an_order(world, slot)),
+        (3, world.hear),
+        (3, world.send_desired),
+        (2, lambda: repeat_desired(world)),
+        (3, lambda: let_time_pass(world, pick.choice([10, 400, 4_000]))),
+        (1, lambda: let_time_pass(world, 70_000)),
+        (4, lambda: connect_all(world)),
+        (1, world.disconnect),
+        (2, lambda: world.disconnect_node(slot)),
+        (1, lambda: world.reboot(slot, wipe=pick.random() < 0.3)),
+        (1, lambda: setattr(node, "raylet", not node.raylet)),
+        (2, world.look_at_ray),
+        (1, lambda: silence_ray(world)),
+        (4, lambda: end_a_launch(world, pick)),
+        (2, lambda: let_a_start_arrive(world, pick)),
+        (2, lambda: exit_one(world, slot, pick.randrange(9), pick.choice([0, 0, 1]))),
+        (2, lambda: world.crash(keep_journal=pick.random() < 0.7)),
+        (1, lambda: setattr(world, "disk_full", not world.disk_full)),
+    ]
+    weights = [weight for weight, _ in happenings]
+    pick.choices(happenings, weights)[0][1]()
 
-    @rule(slot=slots)
-    def disconnect_node(self, slot: str) -> None:
-        self.world.disconnect_node(slot)
 
-    @rule(slot=slots)
-    def reboot(self, slot: str) -> None:
-        self.world.reboot(slot, wipe=False)
+def end_faults(world: World) -> None:
+    """Everything must end, be reported, forgotten and cleaned up."""
+    world.disk_full = False
+    for node in world.nodes.values():
+        node.raylet = True
+    connect_all(world)
+    for _ in range(ROUNDS_MAX):
+        calm(world)
+        if not world.rows and not world.machine.journal.rows and not left_over(world):
+            return
+    raise AssertionError(f"not quiet: {world.rows} {world.machine.journal.rows}")
 
-    @rule(slot=slots, alive=st.booleans())
-    def raylet(self, slot: str, alive: bool) -> None:
-        self.world.nodes[slot].raylet = alive
 
-    @rule()
-    def look_at_ray(self) -> None:
-        self.world.look_at_ray()
-
-    @rule()
-    def ray_goes_silent(self) -> None:
-        self.world.channels["ray"] += [ev.RuntimeChanged(None), ev.ReservationsSeen(None)]
-
-    @rule(pick=st.integers(0, 9), ok=st.booleans(), retryable=st.booleans())
-    def finish_launch(self, pick: int, ok: bool, retryable: bool) -> None:
-        if under_way := sorted(self.world.launches):
-            self.world.send_starts(under_way[pick % len(under_way)])
-            self.world.finish_launch(under_way[pick % len(under_way)], ok, retryable)
-
-    @rule(pick=st.integers(0, 9))
-    def a_start_arrives(self, pick: int) -> None:
-        if self.world.starts:
-            self.world.start(*self.world.starts.pop(pick % len(self.world.starts)))
-
-    @rule(slot=slots, pick=st.integers(0, 9), code=st.sampled_from([0, 0, 1]))
-    def a_rank_exits(self, slot: str, pick: int, code: int) -> None:
-        exit_one(self.world, slot, pick, code)
-
-    @rule(keep=st.sampled_from([True, True, True, False]))
-    def crash(self, keep: bool) -> None:
-        self.world.crash(keep_journal=keep)
-
-    @rule(full=st.booleans())
-    def disk(self, full: bool) -> None:
-        self.world.disk_full = full
-
-    def teardown(self) -> None:
-        """The faults stop: everything must end, be reported, forgotten and cleaned up."""
-        world = self.world
-        world.disk_full = False
-        for node in world.nodes.values():
-            node.raylet = True
-        world.look_at_ray()
-        world.connect()
-        for slot in SLOTS:
-            world.connect_node(slot)
-        for _ in range(ROUNDS_MAX):
-            calm(world)
-            if not world.rows and not world.machine.journal.rows and not left_over(world):
-                return
-        raise AssertionError(f"not quiet: {world.rows} {world.machine.journal.rows}")
+@settings(max_examples=200, deadline=None)
+@given(pick=st.randoms(use_true_random=True))
+def test_any_interleaving_is_safe_and_everything_ends_when_faults_stop(pick: Random) -> None:
+    world = World()
+    connect_all(world)
+    for _ in range(STEPS):
+        step(world, pick)
+    end_faults(world)
 
 
 def inbound(world: World, name: str) -> bool:
@@ -157,14 +127,23 @@ def left_over(world: World) -> bool:
     return bool(world.placement_groups) or any(node.spool for node in world.nodes.values())
 
 
-def calm(world: World) -> None:
-    """A second without faults: everything that is on its way arrives."""
-    for key in sorted(world.launches):
-        world.finish_launch(key, ok=True)
-    while world.starts:
-        world.start(*world.starts.pop(0))
+def connect_all(world: World) -> None:
+    world.look_at_ray()
+    world.connect()
     for slot in SLOTS:
-        exit_one(world, slot, 0, 0)
+        world.connect_node(slot)
+
+
+def calm(world: World, *, launches_end: bool = True, ranks_exit: bool = True) -> None:
+    """A second without faults: everything that is on its way arrives."""
+    if launches_end:
+        for key in sorted(world.launches):
+            world.finish_launch(key, ok=True)
+        while world.starts:
+            world.start(*world.starts.pop(0))
+    for slot in SLOTS:
+        if ranks_exit:
+            exit_one(world, slot, 0, 0)
         while world.nodes[slot].connected and world.channels[f"to-{slot}"]:
             world.obey(slot)
     while world.channels["to-control"]:
@@ -174,12 +153,3 @@ def calm(world: World) -> None:
         world.tell(world.channels[waiting[0]].popleft())
     world.now_ms += 1_000
     world.tell(ev.Tick())
-
-
-SiteWithFaults.TestCase.settings = settings(
-    max_examples=150,
-    stateful_step_count=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestSiteWithFaults = SiteWithFaults.TestCase

@@ -55,10 +55,9 @@ class World:
         self.generation = 0
         self.heard_generation = 0
         self.session = False
-        self.final: dict[str, int] = {}
+        self.final: set[str] = set()
         self.forgotten: set[str] = set()
         self.ever: set[str] = set()
-        self.refused: set[str] = set()
         self.machine = self.new_machine()
 
     def new_machine(self) -> SiteMachine:
@@ -195,6 +194,8 @@ class World:
         node = self.nodes[slot]
         node.boot += 1
         self.starts = [start for start in self.starts if start[0] != slot]
+        for key, ranks in self.launches.items():  # An executor starts only what it prepared.
+            self.launches[key] = [rank for rank in ranks if rank[0] != slot]
         for key, status in sorted(node.spool.items()):
             if status.phase == jobs.RANK_PHASE_RUNNING:
                 self.put(slot, key, jobs.RANK_PHASE_OVER, jobs.RANK_CAUSE_LOST)
@@ -270,6 +271,8 @@ class World:
         for attempt in report.attempts:
             key = attempt_key(attempt.job_id, attempt.attempt)
             known = self.rows.get(key)
+            if attempt.phase in FINAL:
+                self.final.add(key)  # From now on the control plane may place it elsewhere.
             if known is None or (attempt.phase in FINAL and known.action != FORGET):
                 self.set_row(attempt.job_id, FORGET, ())
                 self.forgotten.add(key)
@@ -297,6 +300,3 @@ class World:
             key = attempt_key(attempt.job_id, attempt.attempt)
             if attempt.phase in FINAL:
                 assert not self.alive(key), f"{key} is reported over while it runs"
-                self.final.setdefault(key, attempt.phase)
-            elif key in self.rows:
-                assert key not in self.final, f"{key} came back after its end was reported"

@@ -1,0 +1,302 @@
+"""`sov-agent site | node | join`: the only place that reads settings, clocks and chance."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import random
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from pydantic import BaseModel
+
+from agent import settings
+from agent.node import telemetry
+from agent.node.agent import NodeAgent, Place
+from agent.node.executor import NodeFacts, read_facts
+from agent.node.isolation import probe
+from agent.node.launcher import LEVELS
+from agent.node.link import NodeLink
+from agent.node.spool import Spool
+from agent.settings import NodeSettings, SettingsInvalid, SiteSettings
+from agent.site.agent import Hands, Inbox, SiteAgent
+from agent.site.authority import ControlAuthority
+from agent.site.bundles import BundleCache
+from agent.site.executor import RayDriverProcess
+from agent.site.guard import Guard
+from agent.site.journal import JournalFile
+from agent.site.machine import SiteMachine
+from agent.site.nodelink import NodeLinkServer
+from agent.site.session import ControlSession, Presence
+from agent.site.state import ranks_of
+from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest
+from sovapi.v1.identity_pb2_grpc import IdentityServiceStub
+from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
+from sovshared import pki, renewal, spiffe, tls
+
+JOIN_S_MAX = 30.0
+_log = logging.getLogger("sov-agent")
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, suspended time included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def utc_ms() -> int:
+    """UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def version() -> str:
+    """This release's."""
+    return importlib.metadata.version("sovereign-compute-scheduler")
+
+
+def dialler(
+    credentials: Path, endpoint: str, server: spiffe.Name, trust_domain: str
+) -> Callable[[], grpc.aio.Channel]:
+    """Dials `server`, whatever its address, with the identity that is kept then."""
+
+    def dial() -> grpc.aio.Channel:
+        identity = tls.channel_credentials(pki.load(credentials))
+        options = tls.channel_options(server, trust_domain)
+        return grpc.aio.secure_channel(endpoint, identity, options=options)
+
+    return dial
+
+
+def anonymous(
+    trust: Callable[[], bytes], endpoint: str, server: spiffe.Name, trust_domain: str
+) -> Callable[[], grpc.aio.Channel]:
+    """Dials `server` without a certificate: all it can do is join."""
+
+    def dial() -> grpc.aio.Channel:
+        options = tls.channel_options(server, trust_domain)
+        credentials = tls.anonymous_credentials(trust())
+        return grpc.aio.secure_channel(endpoint, credentials, options=options)
+
+    return dial
+
+
+async def run_site(config: SiteSettings) -> None:
+    """A site agent, until cancelled. Jobs run on without it."""
+    journal_file = JournalFile(config.state_dir)
+    guard = Guard(config.facts, config.site, utc_ms)
+    machine = SiteMachine(journal_file.load(), judge=guard, now_ms=boot_ms())
+    inbox = Inbox()
+    control = spiffe.control_plane()
+    dial = dialler(config.credentials, config.endpoint, control, config.trust_domain)
+    authority = ControlAuthority(
+        dial,
+        anonymous(
+            lambda: pki.load(config.credentials).trust_pem,
+            config.join_endpoint or config.endpoint,
+            control,
+            config.trust_domain,
+        ),
+    )
+    nodes = NodeLinkServer(
+        site=config.site, trust_domain=config.trust_domain, emit=inbox.put, authority=authority
+    )
+
+    def position() -> tuple[int, int]:
+        return machine.journal.epoch, machine.journal.generation
+
+    def place(key: str) -> dict[int, str]:
+        row = machine.journal.rows.get(key)
+        return {r.number: r.slot for r in ranks_of(key, row.launch)} if row is not None else {}
+
+    session = ControlSession(
+        presence=Presence(config.site, version(), str(uuid.uuid4())),
+        dial=dial,
+        position=position,
+        emit=inbox.put,
+        jitter=random.random,
+        spools=nodes,
+        place=place,
+    )
+    driver_config = {"address": config.ray_address, "reserve_ms": config.ray_reserve_ms}
+    async with RayDriverProcess(driver_config, environment=config.ray_environment) as executor:
+        hands = Hands(
+            journal=journal_file,
+            guard=guard,
+            executor=executor,
+            nodes=nodes,
+            session=session,
+            bundles=BundleCache(config.state_dir / "bundles"),
+        )
+        port = await nodes.start(config.credentials, config.listen, config.join_listen)
+        _log.info("site %s: node agents may dial port %d", config.site, port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(SiteAgent(machine, hands, inbox, boot_ms).run())
+                group.create_task(
+                    renewal.keep_renewed(
+                        config.credentials,
+                        authority.renew_own,
+                        now_ms=utc_ms,
+                        renewed=lambda _: session.drop(),
+                    )
+                )
+        finally:
+            await nodes.stop()
+
+
+async def run_node(config: NodeSettings) -> None:
+    """A node agent, until cancelled. Ranks run on without it."""
+    facts = read_facts(config.facts)
+    site = spiffe.site_agent(config.site)
+    dial = dialler(config.credentials, config.endpoint, site, config.trust_domain)
+    link = NodeLink(dial, random.random)
+    place = Place(
+        site=config.site,
+        slot=config.slot,
+        version=version(),
+        gpus=telemetry.gpus(config.site, config.slot, config.logical_gpus),
+        isolation=await asyncio.to_thread(isolation_of, facts),
+    )
+    _log.info("node %s/%s: isolation %s", config.site, config.slot, place.isolation)
+
+    async def renew(csr_der: bytes) -> renewal.Renewed:
+        async with dial() as channel:
+            request = RenewRequest(csr_der=csr_der)
+            answer = await NodeLinkStub(channel).Renew(request, timeout=JOIN_S_MAX)
+        return renewal.Renewed(answer.certificate_pem, answer.trust_bundle_pem)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(NodeAgent(place, Spool(Path(facts.spool)), link).run())
+        group.create_task(
+            renewal.keep_renewed(
+                config.credentials, renew, now_ms=utc_ms, renewed=lambda _: link.drop()
+            )
+        )
+
+
+def isolation_of(facts: NodeFacts) -> str:
+    """The level this node declares, or the lower one that it was found to reach just now."""
+    spool = Path(facts.spool)
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    reached = probe(spool.parent, Path(facts.runtime_dir) / "bin" / "python3")
+    if LEVELS.index(reached.level) < LEVELS.index(facts.level):
+        _log.warning("isolation %s was declared: %s", facts.level, reached.why_not_more)
+    return min(reached.level, facts.level, key=LEVELS.index)
+
+
+async def join(options: argparse.Namespace, trust_pem: bytes) -> None:
+    """Exchange a single-use token for a certificate, and keep it."""
+    name = spiffe.parse_path(options.name)
+    node = name.role is spiffe.NameRole.NODE and not options.direct
+    server = spiffe.site_agent(name.site) if node else spiffe.control_plane()
+    key = pki.new_key()
+    request = JoinRequest(
+        token=options.token,
+        name=name.path,
+        csr_der=pki.make_csr(key, name.path),
+        dns_names=options.dns,
+        ip_addresses=options.ip,
+    )
+    dial = anonymous(lambda: trust_pem, options.endpoint, server, options.trust_domain)
+    async with dial() as channel:
+        answer: JoinResponse
+        if node:
+            answer = await NodeLinkStub(channel).Join(request, timeout=JOIN_S_MAX)
+        else:
+            answer = await IdentityServiceStub(channel).Join(request, timeout=JOIN_S_MAX)
+    identity = pki.Identity(pki.key_to_pem(key), answer.certificate_pem, answer.trust_bundle_pem)
+    if identity.facts().spiffe_id != name.uri(options.trust_domain):
+        raise pki.PkiInvalid(f"join: found a certificate for {identity.facts().spiffe_id!r}")
+    pki.save(Path(options.credentials), identity)
+    sys.stdout.write(f"{identity.facts().spiffe_id} joined; kept in {options.credentials}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Every setting is a flag too."""
+    top = argparse.ArgumentParser(prog="sov-agent", description="Runs a site or a node.")
+    commands = top.add_subparsers(dest="command", required=True)
+    for command, kind in (("site", SiteSettings), ("node", NodeSettings)):
+        sub = commands.add_parser(command, help=f"run the agent of a {command}")
+        sub.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+        add_flags(sub, kind)
+    sub = commands.add_parser("join", help="exchange a join token for a certificate")
+    for flag, text in (
+        ("--endpoint", "port of Join: the control plane's, or a node's site agent's"),
+        ("--name", "such as /site/exch-a/agent or /site/exch-a/node/n01"),
+        ("--credentials", "directory to keep the identity in"),
+        ("--ca", "file with the CA certificates to believe"),
+    ):
+        sub.add_argument(flag, required=True, help=text)
+    sub.add_argument(
+        "--token",
+        default=os.environ.get("SOV_JOIN_TOKEN", ""),
+        help="the single-use token; better in SOV_JOIN_TOKEN, where no process list shows it",
+    )
+    sub.add_argument("--trust-domain", default=spiffe.DEFAULT_TRUST_DOMAIN)
+    sub.add_argument("--dns", action="append", default=[], help="a DNS name it is dialled by")
+    sub.add_argument("--ip", action="append", default=[], help="an address it is dialled by")
+    sub.add_argument(
+        "--direct", action="store_true", help="a node that joins at the control plane itself"
+    )
+    return top
+
+
+def add_flags(sub: argparse.ArgumentParser, kind: type[BaseModel]) -> None:
+    """A flag for each setting but maps, which only a file can hold well."""
+    for name, field in kind.model_fields.items():
+        if name != "ray_environment":
+            flag = f"--{name.replace('_', '-')}"
+            sub.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=field.description)
+
+
+async def until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Run until done, or until SIGTERM or SIGINT ends it in good order."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def start_logging(level: str) -> None:
+    """To standard error, one line an event."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    options = parser().parse_args(argv)
+    try:
+        if options.command == "join":
+            asyncio.run(until_told(join(options, Path(options.ca).read_bytes())))
+            return 0
+        flags = {k: v for k, v in vars(options).items() if k not in ("command", "config")}
+        if options.command == "site":
+            site = settings.load(SiteSettings, options.config, flags)
+            start_logging(site.log_level)
+            asyncio.run(until_told(run_site(site)))
+        else:
+            node = settings.load(NodeSettings, options.config, flags)
+            start_logging(node.log_level)
+            asyncio.run(until_told(run_node(node)))
+    except grpc.aio.AioRpcError as error:
+        sys.stderr.write(f"sov-agent: {error.code().name}: {error.details()}\n")
+        return 1
+    except (SettingsInvalid, pki.PkiInvalid, spiffe.NameInvalid, OSError, ValueError) as error:
+        sys.stderr.write(f"sov-agent: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""The node agent: owns this node's spool, tells the site agent of it, and carries out its orders.
+
+Its only state is the spool: killed at any moment, the next one adopts everything from it. It starts
+nothing; ranks are started through Ray, and live and end without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.node import telemetry
+from agent.node.clock import boot_id, boot_ms
+from agent.node.link import NodeLink
+from agent.node.spool import Cause, Phase, RankStatus, Spool
+from agent.node.spool_files import SpoolError
+from sovapi.v1 import jobs_pb2 as jobs
+from sovapi.v1.nodelink_pb2 import (
+    LogChunk,
+    NodeHello,
+    NodeMessage,
+    NodePing,
+    NodePong,
+    ReadLog,
+    SiteOrder,
+    SiteWelcome,
+    SpoolEntry,
+    SpoolReport,
+)
+from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
+
+LOOK_S = 0.05  # One stat; ranks are looked at when the spool changed or something in it lives.
+LOOK_AT_ALL_S = 2.0
+REPORT_S = 10.0
+RETENTION_S = 60.0
+PING_MS_MIN, PING_MS_MAX = 200, 60_000
+PINGS_MAX = 32  # Unanswered ones remembered.
+
+PHASES = {
+    Phase.PREPARED: jobs.RANK_PHASE_PREPARED,
+    Phase.STARTING: jobs.RANK_PHASE_STARTING,
+    Phase.RUNNING: jobs.RANK_PHASE_RUNNING,
+    Phase.OVER: jobs.RANK_PHASE_OVER,
+}
+CAUSES = {
+    Cause.EXIT: jobs.RANK_CAUSE_EXIT,
+    Cause.STOP: jobs.RANK_CAUSE_STOP,
+    Cause.FENCE: jobs.RANK_CAUSE_FENCE,
+    Cause.LEASE: jobs.RANK_CAUSE_LEASE,
+    Cause.TIME_LIMIT: jobs.RANK_CAUSE_TIME_LIMIT,
+    Cause.NEVER_STARTED: jobs.RANK_CAUSE_NEVER_STARTED,
+    Cause.LOST: jobs.RANK_CAUSE_LOST,
+    Cause.INFRASTRUCTURE: jobs.RANK_CAUSE_INFRASTRUCTURE,
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which node this is, and what was found out about it at the start."""
+
+    site: str
+    slot: str
+    version: str
+    gpus: telemetry.Gpus
+    isolation: str
+
+
+class NodeAgent:
+    """One node's agent. Everything that touches the spool runs in a thread, one call at a time."""
+
+    def __init__(self, place: Place, spool: Spool, link: NodeLink) -> None:
+        self._place = place
+        self._spool = spool
+        self._link = link
+        self._told: dict[str, jobs.RankStatus] = {}
+        self._alive: frozenset[str] = frozenset()
+        self._turn = asyncio.Lock()
+        self._look_now = asyncio.Event()
+        self._pinged: dict[int, int] = {}
+        self._ping_ms = PING_MS_MAX
+        self._sequence = 0
+
+    async def run(self) -> None:
+        """Serve for ever. A part that fails ends all of it; the next agent adopts."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.run(self))
+            group.create_task(self._keep_looking())
+            group.create_task(self._keep_pinging())
+            group.create_task(self._keep_reporting())
+            group.create_task(self._keep_retention())
+
+    def hello(self) -> NodeHello:
+        """The first message of a stream."""
+        return NodeHello(
+            protocol_version=SITE_PROTOCOL_VERSION,
+            slot=self._place.slot,
+            boot_id=boot_id(),
+            agent_version=self._place.version,
+        )
+
+    async def welcomed(self, welcome: SiteWelcome) -> None:
+        """Tell everything: the node first, then its whole spool."""
+        self._ping_ms = min(max(welcome.ping_interval_ms, PING_MS_MIN), PING_MS_MAX)
+        self._pinged.clear()
+        self._report()
+        async with self._turn:
+            found = await asyncio.to_thread(self._look)
+            self._told = found
+            entries = [SpoolEntry(key=key, status=found[key]) for key in sorted(found)]
+            self._link.say(NodeMessage(spool=SpoolReport(full=True, entries=entries)))
+        self._ping()
+
+    async def obey(self, order: SiteOrder) -> None:
+        """One order. What cannot be done is logged: the site repeats what it still wants."""
+        try:
+            match order.WhichOneof("message"):
+                case "stop":
+                    cause = Cause.FENCE if order.stop.cause == jobs.RANK_CAUSE_FENCE else Cause.STOP
+                    await self._touch(self._spool.stop, order.stop.key, order.stop.grace_ms, cause)
+                case "archive":
+                    await self._touch(self._spool.archive, order.archive.key)
+                case "pong":
+                    await self._renew(order.pong)
+                case "read_log":
+                    chunk = await asyncio.to_thread(self._read_log, order.read_log)
+                    self._link.say(NodeMessage(log_chunk=chunk))
+                case _:
+                    pass  # Something that a newer site agent knows and we do not.
+        except (SpoolError, OSError) as error:
+            _log.warning("an order was not carried out: %s", error)
+
+    async def _touch(self, act: Callable[..., object], *arguments: object) -> None:
+        async with self._turn:
+            await asyncio.to_thread(act, *arguments)
+        self._look_now.set()
+
+    # Telling.
+
+    async def _keep_looking(self) -> None:
+        """Tell of every change in the spool, soon after it happened."""
+        stamp, since_all_s = 0, 0.0
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._look_now.wait()
+            except TimeoutError:
+                since_all_s += LOOK_S
+            found = self._spool.root.stat().st_mtime_ns
+            due = self._look_now.is_set() or found != stamp or since_all_s >= LOOK_AT_ALL_S
+            if due or self._alive:
+                stamp, since_all_s = found, 0.0
+                self._look_now.clear()
+                await self._tell_changes()
+
+    async def _tell_changes(self) -> None:
+        async with self._turn:
+            found = await asyncio.to_thread(self._look)
+            gone = await asyncio.to_thread(self._archived, self._told.keys() - found.keys())
+            changed = [k for k in sorted(found) if not same(found[k], self._told.get(k))]
+            entries = [SpoolEntry(key=key, status=found[key]) for key in changed]
+            entries += [SpoolEntry(key=key, gone=True) for key in sorted(gone)]
+            self._told = {k: v for k, v in (self._told | found).items() if k not in gone}
+            if entries:
+                self._link.say(NodeMessage(spool=SpoolReport(entries=entries)))
+
+    def _look(self) -> dict[str, jobs.RankStatus]:
+        statuses = self._spool.known()
+        self._alive = frozenset(s.key for s in statuses if s.phase is not Phase.OVER)
+        return {status.key: to_proto(status, self._place.slot) for status in statuses}
+
+    def _archived(self, keys: Iterable[str]) -> frozenset[str]:
+        """Those that were put away. A directory that merely vanished is never called over."""
+        return frozenset(key for key in keys if self._spool.status(key).archived)
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._report()
+
+    def _report(self) -> None:
+        place = self._place
+        told = telemetry.report(place.slot, place.gpus, place.isolation, self._spool.root)
+        self._link.say(NodeMessage(report=told))
+
+    async def _keep_retention(self) -> None:
+        while True:
+            async with self._turn:
+                try:
+                    await asyncio.to_thread(self._spool.enforce_retention)
+                except OSError as error:
+                    _log.warning("the archive could not be trimmed: %s", error)
+            await asyncio.sleep(RETENTION_S)
+
+    # Leases: ours is the clock that counts, from when we asked.
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            await asyncio.sleep(self._ping_ms / 1000)
+            self._ping()
+
+    def _ping(self) -> None:
+        if not self._link.connected:
+            return
+        self._sequence += 1
+        self._pinged[self._sequence] = boot_ms()
+        for oldest in sorted(self._pinged)[:-PINGS_MAX]:
+            del self._pinged[oldest]
+        self._link.say(NodeMessage(ping=NodePing(sequence=self._sequence)))
+
+    async def _renew(self, pong: NodePong) -> None:
+        asked_ms = self._pinged.pop(pong.sequence, None)
+        if asked_ms is None:
+            return
+        for key in sorted(self._alive):
+            left_ms = pong.lease_ms.get(key.rpartition(".")[0], 0)
+            if left_ms > 0:
+                await asyncio.to_thread(self._spool.renew, key, asked_ms + left_ms)
+
+    # Logs.
+
+    def _read_log(self, order: ReadLog) -> LogChunk:
+        """A stretch of a log. The status comes first: what a rank wrote before its end is there."""
+        status = self._spool.status(order.key)
+        if status.phase is Phase.ABSENT:
+            return LogChunk(request=order.request, offset=order.offset, unknown=True)
+        length = min(max(order.max_bytes, 0), CHUNK_BYTES_MAX)
+        part = self._spool.read_log(order.key, max(order.offset, 0), length)
+        return LogChunk(
+            request=order.request,
+            chunk=part.data,
+            offset=part.offset,
+            over=status.phase is Phase.OVER and part.offset + len(part.data) >= part.total_bytes,
+        )
+
+
+def to_proto(status: RankStatus, slot: str) -> jobs.RankStatus:
+    """A rank's status as it crosses the wire."""
+    return jobs.RankStatus(
+        rank=int(status.key.rpartition(".")[2]),
+        node=slot,
+        phase=PHASES[status.phase],
+        exit_code=status.exit_code,
+        signal=status.signal or 0,
+        cause=CAUSES[status.cause] if status.cause is not None else None,
+        started_at_ms=status.started_wall_ms or 0,
+        ended_at_ms=status.ended_wall_ms or 0,
+        log_bytes=status.log_bytes,
+        detail=status.detail,
+    )
+
+
+def same(new: jobs.RankStatus, told: jobs.RankStatus | None) -> bool:
+    """Whether nothing changed but how much was logged, which alone is not worth a message."""
+    if told is None:
+        return False
+    if new.log_bytes == told.log_bytes:
+        return new == told
+    level = jobs.RankStatus()
+    level.CopyFrom(new)
+    level.log_bytes = told.log_bytes
+    return level == told
+

@@ -1,0 +1,139 @@
+"""What operators configure, for both agents: a YAML file, environment variables, flags.
+
+A flag outweighs a variable (SOV_SITE_..., SOV_NODE_...), a variable the file. Only `__main__`
+reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from sovshared import spiffe, yamlio
+
+FILE_BYTES_MAX = 256 * 1024
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_ENDPOINT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
+
+
+class SettingsInvalid(ValueError):
+    """The configuration cannot be used; the message names every field at fault."""
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"found {text!r}, allowed lower-case letters, digits, dots and dashes")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    found = _ENDPOINT.fullmatch(text)
+    if found is None or int(found["port"]) > 65_535:
+        raise ValueError(f"found {text!r}, allowed HOST:PORT")
+    return text
+
+
+def _domain(text: str) -> str:
+    return spiffe.check_trust_domain(text)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+TrustDomain = Annotated[str, AfterValidator(_domain)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class SiteSettings(BaseSettings):
+    """A site agent's."""
+
+    model_config = SettingsConfigDict(env_prefix="SOV_SITE_", extra="forbid", frozen=True)
+
+    site: Name = Field(description="this site's id")
+    endpoint: Endpoint = Field(description="the control plane's main port")
+    join_endpoint: Endpoint | None = Field(
+        default=None, description="its port of Join, for nodes that join through this site"
+    )
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
+    credentials: Path = Field(description="directory with this agent's identity")
+    state_dir: Path = Field(description="directory of journal and bundles")
+    facts: Path = Field(description="the site's own facts, which its guard judges by")
+    listen: Endpoint = Field(description="where node agents dial")
+    join_listen: Endpoint | None = Field(
+        default=None, description="where nodes without a certificate join"
+    )
+    ray_address: Endpoint = Field(description="the head of the site's Ray cluster")
+    ray_environment: dict[str, str] = Field(
+        default_factory=dict[str, str], description="all that the Ray driver gets to see"
+    )
+    ray_reserve_ms: int = Field(default=20_000, ge=1_000, le=600_000)
+    log_level: LogLevel = "INFO"
+
+
+class NodeSettings(BaseSettings):
+    """A node agent's."""
+
+    model_config = SettingsConfigDict(env_prefix="SOV_NODE_", extra="forbid", frozen=True)
+
+    site: Name = Field(description="the site's id")
+    slot: Name = Field(description="this node's place in its site")
+    endpoint: Endpoint = Field(description="the site agent's port for node agents")
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
+    credentials: Path = Field(description="directory with this agent's identity")
+    facts: Path = Field(description="the node's facts, which its executor reads too")
+    logical_gpus: int = Field(default=0, ge=0, le=64, description="where there are no real ones")
+    log_level: LogLevel = "INFO"
+
+
+T = TypeVar("T", SiteSettings, NodeSettings)
+
+
+def load(kind: type[T], file: Path | None, flags: Mapping[str, object]) -> T:
+    """Settings of `kind`, or SettingsInvalid with every fault."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            document = yamlio.load(file, bytes_max=FILE_BYTES_MAX).value
+        except yamlio.YamlInvalid as error:
+            raise SettingsInvalid(str(error)) from error
+        if not isinstance(document, dict):
+            raise SettingsInvalid(f"{file}: found no map, allowed a map of settings")
+        values = cast("dict[str, Any]", document)
+
+    class Configured(kind):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
+        """The same, with the file below flags and variables."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, values))
+
+    try:
+        return Configured(**flags)
+    except ValidationError as error:
+        name = f"{file}: " if file is not None else ""
+        raise SettingsInvalid("; ".join(name + _fault(dict(f)) for f in error.errors())) from error
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    field = ".".join(map(str, fault["loc"])) or "settings"
+    if fault["type"] == "missing":
+        return f"{field}: found nothing, it is needed"
+    if fault["type"] == "extra_forbidden":
+        return f"{field}: no such setting"
+    return f"{field}: {str(fault['msg']).removeprefix('Value error, ')}"

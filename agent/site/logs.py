@@ -1,0 +1,166 @@
+"""A tenant's log stream: from the spools of the nodes, through a tunnel, to the control plane.
+
+Nothing is kept here: a stretch is read from a node only when the one before it was taken, so a slow
+reader slows the reading and costs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.site.nodelink import NodeAway
+from sovapi.v1.jobs_pb2 import LogsResponse
+from sovapi.v1.nodelink_pb2 import LogChunk
+from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelUp
+
+READ_BYTES = 64 * 1024
+FOLLOW_S = 0.25  # Between looks at a log that has nothing new.
+RANKS_MAX = 4096
+SILENT_S_MAX = 60.0  # A node that stays away for longer ends the stream.
+
+
+class Spools(Protocol):
+    """Where logs are read: the server of the node agents."""
+
+    def slots(self) -> tuple[str, ...]:
+        """Nodes that can be asked."""
+        ...
+
+    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
+        """A stretch, or NodeAway."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoLog(Exception):
+    """There is nothing to stream; the tenant is told why."""
+
+    reason: str
+    detail: str
+
+
+Place = Callable[[str], dict[int, str]]
+"""The slots of an attempt's ranks, as far as they are known."""
+
+
+class LogStream:
+    """One tenant's stream."""
+
+    def __init__(self, spools: Spools, place: Place, opening: OpenTunnel) -> None:
+        self._spools = spools
+        self._opening = opening
+        self._key = f"{opening.job_id}.{opening.attempt}"
+        self._place = place
+
+    async def find(self) -> dict[int, str]:
+        """The ranks asked for and where their logs are; NoLog when there are none."""
+        asked = self._opening.logs
+        if asked.since_ms > 0:
+            detail = "since_ms: logs have no times, so they cannot be read from one on"
+            raise NoLog("FEATURE_NOT_AVAILABLE", detail)
+        known = self._place(self._key)
+        if not asked.all_ranks:
+            slot = known.get(asked.rank) or await self._search(asked.rank)
+            if slot is None:
+                raise NoLog("NOT_FOUND", f"rank {asked.rank} has no log at this site")
+            return {asked.rank: slot}
+        if known:
+            return known
+        found: dict[int, str] = {}
+        while len(found) < RANKS_MAX and (slot := await self._search(len(found))) is not None:
+            found[len(found)] = slot
+        if not found:
+            raise NoLog("NOT_FOUND", "no rank of this attempt has a log at this site")
+        return found
+
+    async def _search(self, rank: int) -> str | None:
+        """The node that holds a rank's log, found by asking all: the attempt is forgotten here."""
+
+        async def ask(slot: str) -> str | None:
+            try:
+                chunk = await self._spools.read_log(slot, f"{self._key}.{rank}", 0, 0)
+            except NodeAway:
+                return None
+            return None if chunk.unknown else slot
+
+        answers = await asyncio.gather(*(ask(slot) for slot in self._spools.slots()))
+        return next((slot for slot in answers if slot is not None), None)
+
+    async def messages(self, ranks: dict[int, str]) -> AsyncGenerator[TunnelUp, None]:
+        """What to send up the tunnel, until the logs end."""
+        yield TunnelUp(tunnel_id=self._opening.tunnel_id)
+        if len(ranks) == 1:
+            for rank, slot in ranks.items():
+                async for up in self._one(rank, slot):
+                    yield up
+            return
+        async for up in self._merged(ranks):
+            yield up
+
+    async def _merged(self, ranks: dict[int, str]) -> AsyncGenerator[TunnelUp, None]:
+        """Several ranks, a stretch at a time, in turn."""
+        queue: asyncio.Queue[TunnelUp | Exception | None] = asyncio.Queue(2)
+
+        async def feed(stream: AsyncGenerator[TunnelUp, None]) -> None:
+            try:
+                async for up in stream:
+                    await queue.put(up)
+            except NodeAway as error:
+                await queue.put(error)
+            await queue.put(None)
+
+        left = len(ranks)
+        tasks = [asyncio.create_task(feed(self._one(*place))) for place in sorted(ranks.items())]
+        try:
+            while left:
+                up = await queue.get()
+                if isinstance(up, Exception):
+                    raise up
+                if up is None:
+                    left -= 1
+                else:
+                    yield up
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, rank: int, slot: str) -> AsyncGenerator[TunnelUp, None]:
+        """One rank's log, from the offset asked for."""
+        asked = self._opening.logs
+        offset, key, silent_s = max(0, asked.offset), f"{self._key}.{rank}", 0.0
+        while True:
+            try:
+                part = await self._spools.read_log(slot, key, offset, READ_BYTES)
+            except NodeAway:
+                if not asked.follow or silent_s >= SILENT_S_MAX:
+                    raise
+                part = LogChunk(offset=offset)
+                silent_s += FOLLOW_S
+            else:
+                silent_s = 0.0
+            if part.chunk:
+                response = LogsResponse(
+                    rank=rank, chunk=part.chunk, offset=offset, attempt=self._opening.attempt
+                )
+                yield TunnelUp(logs=response)
+                offset += len(part.chunk)
+            if part.over or (not part.chunk and not asked.follow):
+                return
+            if not part.chunk:
+                await asyncio.sleep(FOLLOW_S)
+
+
+async def serve(
+    stream: LogStream, send: Callable[[AsyncGenerator[TunnelUp, None]], Awaitable[None]]
+) -> None:
+    """Find the logs, then send them; NoLog when there are none."""
+    ranks = await stream.find()
+    messages = stream.messages(ranks)
+    try:
+        await send(messages)
+    finally:
+        await messages.aclose()

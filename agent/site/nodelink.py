@@ -1,0 +1,289 @@
+"""The gRPC server that node agents dial: their streams, their logs, and their way to the CA.
+
+Whoever calls must show a certificate of a node of this very site; the slot is the certificate's.
+Join and Renew are passed on to the control plane, which decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+import grpc
+
+from agent.site import events as ev
+from agent.site.state import Archive, StopRank
+from sovapi.v1 import nodelink_pb2 as pb
+from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
+from sovapi.v1.nodelink_pb2 import LogChunk, NodeMessage, SiteOrder
+from sovapi.v1.nodelink_pb2_grpc import NodeLinkServicer, add_NodeLinkServicer_to_server
+from sovshared import limits, pki, spiffe, tls
+
+ORDERS_HELD_MAX = 4096  # For one node; past this its stream is ended, and begins anew.
+LOG_READS_MAX = 256  # Under way at one node.
+LOG_READ_S_MAX = 20.0
+HELLO_S_MAX = 20.0
+PING_INTERVAL_MS = 5_000
+STREAMS_MAX = 1024
+PROXY_S_MAX = 30.0
+
+_log = logging.getLogger(__name__)
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class NodeAway(Exception):
+    """The node's agent is not connected, or did not answer."""
+
+
+class Authority(Protocol):
+    """Where Join and Renew are passed on to: the control plane."""
+
+    async def join(self, request: JoinRequest) -> JoinResponse:
+        """Pass a node's Join on."""
+        ...
+
+    async def renew(self, request: RenewRequest) -> RenewResponse:
+        """Pass a node's Renew on."""
+        ...
+
+
+@dataclass(slots=True)
+class _Line:
+    """One node's stream."""
+
+    slot: str
+    orders: asyncio.Queue[SiteOrder | None] = field(
+        default_factory=lambda: asyncio.Queue[SiteOrder | None](ORDERS_HELD_MAX)
+    )
+    reads: dict[int, asyncio.Future[LogChunk]] = field(
+        default_factory=dict[int, asyncio.Future[LogChunk]]
+    )
+
+
+class NodeLinkServer(NodeLinkServicer):
+    """Serves the node agents of one site. What they say becomes events, in their order."""
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        trust_domain: str,
+        emit: Callable[[ev.Event], None],
+        authority: Authority,
+    ) -> None:
+        self._site = site
+        self._trust_domain = trust_domain
+        self._emit = emit
+        self._authority = authority
+        self._lines: dict[str, _Line] = {}
+        self._request = 0
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, credentials: Path, listen: str, join_listen: str | None) -> int:
+        """Serve; the port in use. `join_listen` asks for no certificate and serves only Join."""
+        self._server = grpc.aio.server(
+            options=tls.server_options(), maximum_concurrent_rpcs=STREAMS_MAX
+        )
+        add_NodeLinkServicer_to_server(self, self._server)
+        required = tls.server_credentials(credentials, tls.ClientCertificates.REQUIRED)
+        port = self._server.add_secure_port(listen, required)
+        if join_listen is not None:
+            none = tls.server_credentials(credentials, tls.ClientCertificates.NONE)
+            self._server.add_secure_port(join_listen, none)
+        await self._server.start()
+        return port
+
+    async def stop(self) -> None:
+        """End every stream."""
+        if self._server is not None:
+            await self._server.stop(1.0)
+
+    def slots(self) -> tuple[str, ...]:
+        """Nodes whose agents are connected."""
+        return tuple(sorted(self._lines))
+
+    def order(self, instruction: StopRank | Archive | ev.SendPong) -> None:
+        """Send one order; dropped when its node is away, for the machine repeats it."""
+        match instruction:
+            case StopRank():
+                stop = pb.StopRank(
+                    key=instruction.key, grace_ms=instruction.grace_ms, cause=instruction.cause
+                )
+                message = SiteOrder(stop=stop)
+            case Archive():
+                message = SiteOrder(archive=pb.ArchiveRank(key=instruction.key))
+            case ev.SendPong():
+                pong = pb.NodePong(sequence=instruction.sequence, lease_ms=instruction.lease_ms)
+                message = SiteOrder(pong=pong)
+        if (line := self._lines.get(instruction.slot)) is not None:
+            self._put(line, message)
+
+    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
+        """A stretch of a rank's log, or NodeAway."""
+        line = self._lines.get(slot)
+        if line is None or len(line.reads) >= LOG_READS_MAX:
+            raise NodeAway(f"the agent of node {slot} is not connected, or busy")
+        self._request += 1
+        request, answer = self._request, asyncio.get_running_loop().create_future()
+        line.reads[request] = answer
+        read = pb.ReadLog(request=request, key=key, offset=offset, max_bytes=max_bytes)
+        try:
+            self._put(line, SiteOrder(read_log=read))
+            async with asyncio.timeout(LOG_READ_S_MAX):
+                return await answer
+        except TimeoutError as error:
+            raise NodeAway(f"the agent of node {slot} does not answer") from error
+        finally:
+            line.reads.pop(request, None)
+
+    # What node agents call.
+
+    async def Session(
+        self, request_iterator: AsyncIterator[NodeMessage], context: Context
+    ) -> AsyncGenerator[SiteOrder, None]:
+        """A node's stream, until either side ends it. A newer one takes an older one's place."""
+        slot = await self._slot(context)
+        hello = await _hello(request_iterator, slot, context)
+        line = _Line(slot)
+        if (older := self._lines.get(slot)) is not None:
+            _end(older)
+        self._lines[slot] = line
+        self._emit(ev.NodeConnected(slot, hello.boot_id, hello.agent_version))
+        listening = asyncio.create_task(self._listen(line, request_iterator))
+        try:
+            yield SiteOrder(
+                welcome=pb.SiteWelcome(
+                    protocol_version=limits.SITE_PROTOCOL_VERSION,
+                    site=self._site,
+                    ping_interval_ms=PING_INTERVAL_MS,
+                )
+            )
+            while (order := await line.orders.get()) is not None:
+                yield order
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            self._close(line)
+
+    async def Join(self, request: JoinRequest, context: Context) -> JoinResponse:
+        """A new node's way to the CA, which checks the token."""
+        name = _name(request.name)
+        if name is None or name.role is not spiffe.NameRole.NODE or name.site != self._site:
+            found = f"name: found {request.name[:80]!r}, allowed nodes of site {self._site}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, found)
+        return await _passed_on(self._authority.join(request), context)
+
+    async def Renew(self, request: RenewRequest, context: Context) -> RenewResponse:
+        """A node's way to a fresh certificate; its request proves whose it replaces."""
+        await self._slot(context)
+        return await _passed_on(self._authority.renew(request), context)
+
+    # Inside.
+
+    async def _slot(self, context: Context) -> str:
+        """Whose certificate the caller showed: a node's of this site, or the call is refused."""
+        pem = b"".join(context.auth_context().get("x509_pem_cert", ()))
+        try:
+            uri = pki.certificate_facts(pem).spiffe_id if pem else ""
+            name = spiffe.parse(uri, self._trust_domain)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client certificate: {error}")
+        if name.role is not spiffe.NameRole.NODE or name.site != self._site:
+            why = f"found {name.path}, allowed nodes of site {self._site}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+        return name.slot
+
+    async def _listen(self, line: _Line, messages: AsyncIterator[NodeMessage]) -> None:
+        try:
+            async for message in messages:
+                self._heard(line, message)
+        finally:
+            _end(line)
+
+    def _heard(self, line: _Line, message: NodeMessage) -> None:
+        if self._lines.get(line.slot) is not line:
+            return  # A newer stream of this node speaks for it now.
+        match message.WhichOneof("message"):
+            case "report":
+                self._emit(ev.NodeReported(line.slot, message.report))
+            case "spool":
+                self._emit(ev.SpoolReported(line.slot, message.spool))
+            case "ping":
+                self._emit(ev.NodePinged(line.slot, message.ping.sequence))
+            case "log_chunk":
+                answer = line.reads.pop(message.log_chunk.request, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(message.log_chunk)
+            case _:
+                pass  # Something that a newer node agent knows and we do not.
+
+    def _put(self, line: _Line, order: SiteOrder) -> None:
+        try:
+            line.orders.put_nowait(order)
+        except asyncio.QueueFull:
+            _log.warning("node %s does not read its orders: ending its stream", line.slot)
+            _end(line)
+
+    def _close(self, line: _Line) -> None:
+        for answer in line.reads.values():
+            if not answer.done():
+                answer.set_exception(NodeAway(f"the agent of node {line.slot} went away"))
+        if self._lines.get(line.slot) is line:
+            del self._lines[line.slot]
+            self._emit(ev.NodeDisconnected(line.slot))
+
+
+def _end(line: _Line) -> None:
+    """Let the sending side come to its end, whatever it still holds."""
+    with contextlib.suppress(asyncio.QueueEmpty):
+        while line.orders.full():
+            line.orders.get_nowait()
+    line.orders.put_nowait(None)
+
+
+def _name(path: str) -> spiffe.Name | None:
+    try:
+        return spiffe.parse_path(path)
+    except spiffe.NameInvalid:
+        return None
+
+
+async def _hello(messages: AsyncIterator[NodeMessage], slot: str, context: Context) -> pb.NodeHello:
+    """The first message, its version and slot checked."""
+    first: NodeMessage | None = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HELLO_S_MAX):
+            first = await anext(messages, None)
+    if first is None or first.WhichOneof("message") != "hello":
+        await _abort(context, "message: found something else, allowed a hello first")
+    hello = first.hello
+    if hello.protocol_version != limits.SITE_PROTOCOL_VERSION:
+        found, allowed = hello.protocol_version, limits.SITE_PROTOCOL_VERSION
+        await _abort(context, f"hello.protocol_version: found {found}, allowed {allowed}")
+    if hello.slot != slot:
+        await _abort(context, f"hello.slot: found {hello.slot[:80]!r}, allowed {slot!r}")
+    if not hello.boot_id:
+        await _abort(context, "hello.boot_id: found nothing, allowed the boot's id")
+    return hello
+
+
+async def _abort(context: Context, why: str) -> NoReturn:
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
+    raise AssertionError("abort raises")
+
+
+async def _passed_on(call: Any, context: Context) -> Any:
+    """The control plane's answer, its refusal included."""
+    try:
+        async with asyncio.timeout(PROXY_S_MAX):
+            return await call
+    except grpc.aio.AioRpcError as error:
+        trailers = tuple(error.trailing_metadata() or ())
+        await context.abort(error.code(), error.details() or "", trailers)
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane does not answer")

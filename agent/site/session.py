@@ -1,0 +1,247 @@
+"""The site's one stream to the control plane, dialled by us and dialled again whenever it is lost.
+
+Carries and does not judge: what arrives becomes events for the machine, what the machine wants said
+is sent in order. Tunnels and bundles ride on the same channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from agent.site import events as ev
+from agent.site.bundles import BundleFailed
+from agent.site.logs import LogStream, NoLog, Place, Spools, serve
+from agent.site.nodelink import NodeAway
+from sovapi.v1 import sitelink_pb2 as pb
+from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, TunnelRefused, TunnelUp
+from sovapi.v1.sitelink_pb2_grpc import SiteLinkStub
+from sovshared.limits import SITE_PROTOCOL_VERSION
+
+if TYPE_CHECKING:  # Only the stubs know the asynchronous face.
+    from sovapi.v1.sitelink_pb2_grpc import SiteLinkAsyncStub
+
+MESSAGES_HELD_MAX = 256  # Past this the session is given up: the next one begins with everything.
+TUNNELS_MAX = 200
+BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 30.0
+HELLO_S_MAX = 20.0
+SILENCE_S_MAX = 30.0  # Our heartbeats are answered more often than this.
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How this agent introduces itself. `incarnation` is new at each start."""
+
+    site: str
+    version: str
+    incarnation: str
+
+
+class ControlSession:
+    """Keeps one session open. `dial` makes a channel with the identity that is valid now;
+    `position` is the journal's (epoch, generation); `jitter` draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        presence: Presence,
+        dial: Callable[[], grpc.aio.Channel],
+        position: Callable[[], tuple[int, int]],
+        emit: Callable[[ev.Event], None],
+        jitter: Callable[[], float],
+        spools: Spools,
+        place: Place,
+    ) -> None:
+        self._presence = presence
+        self._dial = dial
+        self._position = position
+        self._emit = emit
+        self._jitter = jitter
+        self._spools = spools
+        self._place = place
+        self._out: asyncio.Queue[SiteMessage] | None = None
+        self._stub: SiteLinkAsyncStub | None = None
+        self._broken = asyncio.Event()
+        self._tunnels: set[asyncio.Task[None]] = set()
+
+    def say(self, instruction: ev.SendReport | ev.SendHeartbeat) -> None:
+        """Send, soon and in order; dropped when there is no session."""
+        match instruction:
+            case ev.SendReport():
+                self._put(SiteMessage(report=instruction.report))
+            case ev.SendHeartbeat():
+                self._put(SiteMessage(heartbeat=pb.Heartbeat(sequence=instruction.sequence)))
+
+    def drop(self) -> None:
+        """End this session and dial again, with whatever identity is valid then."""
+        self._broken.set()
+
+    async def run(self) -> None:
+        """Dial for ever."""
+        pause_s = BACKOFF_S_FIRST
+        while True:
+            welcomed = False
+            try:
+                async with self._dial() as channel:
+                    async for _ in self._talk(channel):
+                        welcomed = True
+            except (grpc.aio.AioRpcError, TimeoutError, ConnectionError) as error:
+                _log.info("no session with the control plane: %s", why(error))
+            finally:
+                await self._over()
+            pause_s = BACKOFF_S_FIRST if welcomed else pause_s
+            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+            pause_s = min(2 * pause_s, BACKOFF_S_MAX)
+
+    async def fetch_bundle(self, digest: str, job_id: str, attempt: int) -> AsyncIterator[bytes]:
+        """The chunks of a bundle, or BundleFailed."""
+        stub = self._stub
+        if stub is None:
+            raise BundleFailed("bundle: the control plane is out of reach", retryable=True)
+        request = pb.FetchBundleRequest(digest=digest, job_id=job_id, attempt=attempt)
+        try:
+            async for part in stub.FetchBundle(request):
+                yield part.chunk
+        except grpc.aio.AioRpcError as error:
+            gone = error.code() is grpc.StatusCode.NOT_FOUND
+            raise BundleFailed(f"bundle: {why(error)}", retryable=not gone) from error
+
+    # Inside.
+
+    def _put(self, message: SiteMessage) -> None:
+        if self._out is None:
+            return
+        try:
+            self._out.put_nowait(message)
+        except asyncio.QueueFull:
+            _log.warning("the control plane takes too long to read: starting the session anew")
+            self._broken.set()
+
+    async def _talk(self, channel: grpc.aio.Channel) -> AsyncGenerator[None, None]:
+        """One session; yields once when the control plane has answered our hello."""
+        self._broken.clear()
+        queue: asyncio.Queue[SiteMessage] = asyncio.Queue(MESSAGES_HELD_MAX)
+        queue.put_nowait(SiteMessage(hello=self._hello()))
+        stub = SiteLinkStub(channel)
+        stream = stub.Session(_drain(queue))
+        try:
+            hello = await _welcome(stream)
+            self._stub, self._out = stub, queue
+            self._emit(ev.Connected(hello.heartbeat_interval_ms, hello.lease_ms))
+            _log.info("connected to the control plane, version %s", hello.server_version)
+            yield
+            await self._until_broken(stream)
+        finally:
+            stream.cancel()
+
+    async def _until_broken(
+        self, stream: grpc.aio.StreamStreamCall[SiteMessage, ControlMessage]
+    ) -> None:
+        broken = asyncio.create_task(self._broken.wait())
+        listening = asyncio.create_task(self._listen(stream))
+        try:
+            await asyncio.wait({broken, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
+        finally:
+            for task in (broken, listening):
+                task.cancel()
+            await asyncio.gather(broken, listening, return_exceptions=True)
+
+    def _hello(self) -> pb.SiteHello:
+        epoch, generation = self._position()
+        return pb.SiteHello(
+            protocol_version=SITE_PROTOCOL_VERSION,
+            site=self._presence.site,
+            agent_version=self._presence.version,
+            incarnation=self._presence.incarnation,
+            epoch=epoch,
+            generation=generation,
+        )
+
+    async def _listen(self, stream: grpc.aio.StreamStreamCall[SiteMessage, ControlMessage]) -> None:
+        while True:
+            async with asyncio.timeout(SILENCE_S_MAX):
+                message = await stream.read()
+            if not isinstance(message, ControlMessage):
+                raise ConnectionError("the control plane ended the session")
+            match message.WhichOneof("message"):
+                case "desired":
+                    self._emit(ev.DesiredReceived(message.desired))
+                case "heartbeat_ack":
+                    self._emit(ev.HeartbeatAcked(message.heartbeat_ack.sequence))
+                case "open_tunnel":
+                    self._open_tunnel(message.open_tunnel)
+                case _:
+                    pass  # Something that a newer control plane knows and we do not.
+
+    async def _over(self) -> None:
+        if self._out is not None:
+            self._emit(ev.Disconnected())
+        self._out = self._stub = None
+        for task in self._tunnels:
+            task.cancel()
+        await asyncio.gather(*self._tunnels, return_exceptions=True)
+
+    def _open_tunnel(self, opening: pb.OpenTunnel) -> None:
+        if opening.WhichOneof("request") != "logs":
+            self._refuse(opening, "FEATURE_NOT_AVAILABLE", "this agent only serves logs")
+        elif len(self._tunnels) >= TUNNELS_MAX:
+            self._refuse(opening, "RESOURCE_EXHAUSTED", f"{TUNNELS_MAX} tunnels are open")
+        else:
+            task = asyncio.create_task(self._serve_logs(opening))
+            self._tunnels.add(task)
+            task.add_done_callback(self._tunnels.discard)
+
+    async def _serve_logs(self, opening: pb.OpenTunnel) -> None:
+        stub = self._stub
+        if stub is None:
+            return
+
+        async def send(messages: AsyncGenerator[TunnelUp, None]) -> None:
+            async for _ in stub.Tunnel(messages):
+                pass  # Nothing comes down a log.
+
+        try:
+            await serve(LogStream(self._spools, self._place, opening), send)
+        except NoLog as none:
+            self._refuse(opening, none.reason, none.detail)
+        except (grpc.aio.AioRpcError, NodeAway) as error:
+            _log.info("a tunnel ended: %s", why(error))
+
+    def _refuse(self, opening: pb.OpenTunnel, reason: str, detail: str) -> None:
+        refused = TunnelRefused(tunnel_id=opening.tunnel_id, reason=reason, detail=detail)
+        self._put(SiteMessage(tunnel_refused=refused))
+
+
+async def _welcome(
+    stream: grpc.aio.StreamStreamCall[SiteMessage, ControlMessage],
+) -> pb.ControlHello:
+    async with asyncio.timeout(HELLO_S_MAX):
+        first = await stream.read()
+    if not isinstance(first, ControlMessage) or first.WhichOneof("message") != "hello":
+        raise ConnectionError("the control plane did not begin with a hello")
+    if first.hello.protocol_version != SITE_PROTOCOL_VERSION:
+        found = first.hello.protocol_version
+        raise ConnectionError(f"protocol_version: found {found}, allowed {SITE_PROTOCOL_VERSION}")
+    return first.hello
+
+
+async def _drain(queue: asyncio.Queue[SiteMessage]) -> AsyncGenerator[SiteMessage, None]:
+    while True:
+        yield await queue.get()
+
+
+def why(error: BaseException) -> str:
+    """What to log of an error: no traceback, for the other side being away is ordinary."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or type(error).__name__
