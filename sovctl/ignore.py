@@ -1,14 +1,15 @@
 """`.sovignore`: which files of a working directory stay behind.
 
-A subset of gitignore: blank lines and `#` comments; `*`, `?`, `[...]` within a name; `**` for any
-number of directories; a leading `/` (or one in the middle) ties a pattern to the top; a trailing
-`/` means directories only; `!` takes a match back, the last match wins. Only the file at the top of
-the directory is read, and nothing below an ignored directory can be taken back. `.git` and
-`__pycache__` are ignored unless a `!` says otherwise.
+A subset of gitignore: blank lines and `#` comments; `*`, `?`, `[...]` within a name (a backslash
+escapes nothing); `**` for any number of directories; a leading `/` (or one in the middle) ties a
+pattern to the top; a trailing `/` means directories only; `!` takes a match back, the last match
+wins. Only the file at the top of the directory is read, and nothing below an ignored directory can
+be taken back. `.git` and `__pycache__` are ignored unless a `!` says otherwise.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,49 +22,29 @@ ALWAYS = (".git", "__pycache__/")
 
 
 class IgnoreInvalid(ValueError):
-    """A line that cannot be a pattern; the message names it."""
+    """A file with too many or too long lines; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the file."""
+    """One line of the file, name by name. None stands for `**`."""
 
-    pattern: re.Pattern[str]
+    names: tuple[re.Pattern[str] | None, ...]
     directories_only: bool
     takes_back: bool
 
-
-def _translate(glob: str) -> str:
-    """A glob over `/`-separated names as a regular expression without nested repetition."""
-    out: list[str] = []
-    at = 0
-    while at < len(glob):
-        rest = glob[at:]
-        if rest.startswith("**/"):
-            out.append("(?:[^/]+/)*")
-            at += 3
-        elif rest == "**":
-            out.append(".+")
-            at += 2
-        elif rest[0] == "*":
-            out.append("[^/]*")
-            at += len(rest) - len(rest.lstrip("*"))
-        elif rest[0] == "?":
-            out.append("[^/]")
-            at += 1
-        elif rest[0] == "[" and "]" in rest[2:]:
-            end = rest.index("]", 2)
-            inner = rest[1:end].replace("\\", "\\\\").replace("[", "\\[")
-            negated = inner[0] in "!^"
-            out.append(f"[{'^/' if negated else ''}{inner[1:] if negated else inner}]")
-            at += end + 1
-        elif rest[0] == "\\" and len(rest) > 1:
-            out.append(re.escape(rest[1]))
-            at += 2
-        else:
-            out.append(re.escape(rest[0]))
-            at += 1
-    return "".join(out)
+    def matches(self, path: Sequence[str]) -> bool:
+        """Whether the names fit. Time grows with the product of both lengths, and no faster."""
+        reached = {0}
+        for n, name in enumerate(self.names, start=1):
+            if name is None:  # At the end it stands for something, elsewhere also for nothing.
+                first = min(reached) + (n == len(self.names))
+                reached = set(range(first, len(path) + 1))
+            else:
+                reached = {at + 1 for at in reached if at < len(path) and name.match(path[at])}
+            if not reached:
+                return False
+        return len(path) in reached
 
 
 def parse_rule(line: str) -> Rule | None:
@@ -76,15 +57,12 @@ def parse_rule(line: str) -> Rule | None:
     directories_only = text.endswith("/")
     text = text.rstrip("/")
     tied = "/" in text
-    glob = text.lstrip("/")
-    if not glob:
+    words = [word for word in text.split("/") if word]
+    if not words:
         return None
-    body = _translate(glob)
-    try:
-        pattern = re.compile(body if tied else f"(?:[^/]+/)*{body}")
-    except re.error as error:
-        raise IgnoreInvalid(f"found {line.strip()!r}, allowed a file pattern ({error})") from None
-    return Rule(pattern, directories_only, takes_back)
+    # fnmatch makes expressions that do not backtrack from one star into another.
+    names = [None if word == "**" else re.compile(fnmatch.translate(word)) for word in words]
+    return Rule(tuple(names if tied else [None, *names]), directories_only, takes_back)
 
 
 def parse(text: str) -> tuple[Rule, ...]:
@@ -96,10 +74,7 @@ def parse(text: str) -> tuple[Rule, ...]:
     for number, line in enumerate((*ALWAYS, *lines), start=1 - len(ALWAYS)):
         if len(line) > RULE_CHARS_MAX:
             raise IgnoreInvalid(f"line {number}: longer than {RULE_CHARS_MAX} characters")
-        try:
-            rule = parse_rule(line)
-        except IgnoreInvalid as error:
-            raise IgnoreInvalid(f"line {number}: {error}") from None
+        rule = parse_rule(line)
         if rule is not None:
             rules.append(rule)
     return tuple(rules)
@@ -108,9 +83,10 @@ def parse(text: str) -> tuple[Rule, ...]:
 def is_ignored(rules: Sequence[Rule], path: str, *, is_directory: bool) -> bool:
     """Whether `path`, relative to the top and with `/`, stays behind."""
     ignored = False
+    names = path.split("/")
     for rule in rules:
         if rule.directories_only and not is_directory:
             continue
-        if rule.takes_back == ignored and rule.pattern.fullmatch(path):
+        if rule.takes_back == ignored and rule.matches(names):
             ignored = not rule.takes_back
     return ignored

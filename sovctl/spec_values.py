@@ -18,6 +18,7 @@ DURATION_MAX = timedelta(days=3650)
 BYTES_MAX = 1 << 60
 BARE_BYTES_MIN = 1 << 20
 CPUS_MAX = 100_000
+TEN_DAYS_MS = 10 * 86_400_000
 LISTED_MAX = 10
 TEXT_CHARS_MAX = 64  # No quantity needs more to be written down.
 
@@ -172,7 +173,8 @@ def format_duration_ms(duration_in_ms: int) -> str:
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append(f"{count}{unit}")
-    return "".join(p for p in parts[:2] if not p.startswith("0"))
+    shown_units = 1 if duration_in_ms >= TEN_DAYS_MS else 2
+    return "".join(p for p in parts[:shown_units] if not p.startswith("0"))
 
 
 def format_bytes(count_bytes: int) -> str:

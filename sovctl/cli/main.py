@@ -22,6 +22,8 @@ DEBUG_VARIABLE = "SOVCTL_DEBUG"
 
 def run(argv: Sequence[str], stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
     """The exit status of `sovctl ARGV...`. No exception leaves; no traceback is printed."""
+    # gRPC tells its own story on standard error; errors reach people as exceptions instead.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     line = split(argv)
     output = Output(stdout=stdout or sys.stdout, stderr=stderr or sys.stderr)
     session = Session(command=line.command, output=output)

@@ -11,7 +11,9 @@ from enum import StrEnum
 from typing import IO, Any, Literal, TextIO
 
 import yaml
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,9 @@ from sovctl.errors import InvalidArgumentError, SovError
 
 UNBOUNDED_WIDTH = 100_000
 """Of output that no terminal shows: a pipe gets every cell whole, on one line."""
+
+WRAPPED_WIDTH_MIN = 12
+"""A column of sentences is never narrower."""
 
 _STYLES: Mapping[str, str] = {
     "QUEUED": "yellow",
@@ -32,6 +37,8 @@ _STYLES: Mapping[str, str] = {
     "CANCELLED": "magenta",
     "CANCELLING": "magenta",
     "PREEMPTING": "magenta",
+    "up": "green",
+    "down": "bold red",
     "OK": "green",
     "DEGRADED": "yellow",
     "UNKNOWN": "yellow",
@@ -97,9 +104,14 @@ def console_for(stream: TextIO, *, color: bool) -> Console:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
     """Plain columns with a header."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    for n, column in enumerate(columns):
+        natural = max([len(column.header), *(cell_len(row[n]) for row in rows)])
         made.add_column(
-            column.header, no_wrap=column.whole, overflow="fold", justify=column.justify
+            column.header,
+            no_wrap=column.whole,
+            overflow="fold",
+            justify=column.justify,
+            min_width=natural if column.whole else min(natural, WRAPPED_WIDTH_MIN),
         )
     for row in rows:
         made.add_row(*(styled(cell) for cell in row))
@@ -214,6 +226,11 @@ def _print(stream: IO[str], renderable: object, *, color: bool) -> None:
     """Renders first, so that blanks which only pad a table do not reach files."""
     assert isinstance(stream, TextIO) or hasattr(stream, "write")
     console = console_for(stream, color=color)  # type: ignore[arg-type]
+    if isinstance(renderable, Table):
+        # A cut id is of no use: where the terminal is too narrow, it wraps the lines itself.
+        unbounded = console.options.update(max_width=UNBOUNDED_WIDTH)
+        needed = Measurement.get(console, unbounded, renderable).minimum
+        console.width = max(console.width, needed)
     with console.capture() as captured:
         console.print(renderable)
     text = captured.get()

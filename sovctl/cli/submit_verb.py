@@ -39,10 +39,10 @@ def submit_job(
     ] = "",
     name: Annotated[str, _option("The job's name; default: the command's.", "NAME")] = "",
     project: Annotated[str, _option("Project; default: the context's.", "PATH")] = "",
-    nodes: Annotated[int | None, _option("Nodes: all or none.", "N")] = None,
+    nodes: Annotated[str, _option("Nodes: all or none.", "N")] = "",
     gpus_per_node: Annotated[
-        int | None, _option("GPUs on each node.", "N", "--gpus-per-node", "--gpus")
-    ] = None,
+        str, _option("GPUs on each node.", "N", "--gpus-per-node", "--gpus")
+    ] = "",
     gpu: Annotated[
         list[str] | None, _option("An acceptable GPU model; may be repeated.", "MODEL")
     ] = None,
@@ -86,7 +86,8 @@ def submit_job(
     """
     session = session_of(ctx)
     if (not file) == (session.command is None):
-        raise InvalidArgumentError("submit: found neither or both, allowed FILE or -- COMMAND...")
+        found = "both FILE and a command" if file else "neither FILE nor a command"
+        raise InvalidArgumentError(f"submit: found {found}, allowed FILE, or -- COMMAND...")
     flags: dict[str, Any] = {
         "name": name,
         "project": project,
@@ -96,8 +97,8 @@ def submit_job(
         "priority": priority,
         "on_partition": on_partition,
         "resources": {
-            "nodes": nodes,
-            "gpus_per_node": gpus_per_node,
+            "nodes": _number_or_word(nodes),
+            "gpus_per_node": _number_or_word(gpus_per_node),
             "gpu": gpu,
             "tasks_per_node": _number_or_word(tasks_per_node),
             "cpus_per_node": cpus_per_node,

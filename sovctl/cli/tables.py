@@ -150,11 +150,10 @@ def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
             Column("SITE"),
             Column("STATUS"),
             Column("COUNTRY"),
-            Column("CONNECTED"),
+            Column("LINK"),
             Column("NODES", justify=_NUMBER),
-            Column("GPUS USED", justify=_NUMBER),
-            Column("CORDONED"),
-            Column("CONTROLLED BY", whole=False),
+            Column("GPUS", justify=_NUMBER),
+            Column("STANDS ABOVE IT", whole=False),
             Column("LAST CONTACT", wide=True, justify=_NUMBER),
             Column("AGENT", wide=True),
             Column("GENERATION", wide=True, justify=_NUMBER),
@@ -168,25 +167,21 @@ def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
 
 def _site_row(site: fleet_pb2.Site) -> list[str]:
     parents = sorted(site.ultimate_parents, key=lambda p: (-p.stake_milli_percent, p.name))
-    status = message_document(site)["status"] or "-"
+    above = [f"{p.country} {format_milli(p.stake_milli_percent)}% {p.name}" for p in parents]
+    status = str(message_document(site)["status"] or "-").lower()
+    contact_ms = site.last_contact_age_ms
     return [
         site.id,
-        str(status).lower(),
+        f"{status} cordoned" if site.cordoned else status,
         site.country or "-",
-        _yes(site.connected),
+        "up" if site.connected else "down",
         f"{site.nodes_ready}/{site.nodes_total}",
         f"{format_milli(site.gpus_used_milli)}/{site.gpus_total}",
-        "yes" if site.cordoned else "-",
-        ", ".join(f"{p.name} ({p.country} {format_milli(p.stake_milli_percent)}%)" for p in parents)
-        or "-",
-        format_duration_ms(site.last_contact_age_ms // 1000 * 1000) if site.connected else "-",
+        ", ".join(above) or "-",
+        format_duration_ms(contact_ms) if contact_ms else "-",
         site.agent_version or "-",
         f"{site.acked_generation}/{site.generation}",
     ]
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
@@ -200,7 +195,6 @@ def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
             Column("HEALTH"),
             Column("ISOLATION"),
             Column("TELEMETRY"),
-            Column("CORDONED"),
             Column("DETAIL", whole=False),
             Column("LEAF", wide=True),
             Column("POD", wide=True),
@@ -220,10 +214,9 @@ def _node_row(node: fleet_pb2.Node) -> list[str]:
         node.id,
         f"{node.gpus}x {node.gpu_class}" if node.gpus else "-",
         f"{format_milli(node.gpus_used_milli)}/{node.gpus_reported}",
-        str(said["health"] or "UNKNOWN"),
+        str(said["health"] or "UNKNOWN") + (" cordoned" if node.cordoned else ""),
         str(said["isolation"] or "-").lower(),
         node.telemetry or "-",
-        "yes" if node.cordoned else "-",
         node.health_detail or "-",
         node.leaf,
         node.pod,
