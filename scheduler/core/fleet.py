@@ -181,6 +181,21 @@ class FleetState:
             record.remove(record.occupants[job])
             index.enter(record)
 
+    def vacate_all(self, placements: Iterable[Placement]) -> None:
+        """`vacate` for each of `placements`; a node with several of them moves once."""
+        leaving: dict[NodeId, list[JobId]] = {}
+        for placement in placements:
+            for part in placement.nodes:
+                leaving.setdefault(part.node, []).append(placement.key.job)
+        for node, jobs in leaving.items():
+            record, site = self.nodes[node], site_of(node)
+            index = self._indices[site]
+            index.leave(record)
+            for job in jobs:
+                del record.occupants[job]
+            record.recount()
+            index.enter(record)
+
     def _apply_site(self, change: SiteChanged) -> None:
         if change.site is None:
             self.sites.pop(change.id, None)

@@ -15,7 +15,7 @@ from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
-from scheduler.core.occupancy import NodeRecord, View
+from scheduler.core.occupancy import EMPTY, NodeRecord, View
 from scheduler.core.scoring import choose_gpus
 from scheduler.core.topology import compact, tightest
 from scheduler.model.ids import GpuClass, SiteId
@@ -60,26 +60,47 @@ def _find_node(
     fleet: FleetState, ask: Ask, views: tuple[View, ...], where: ClassAnswer, held: Held | None
 ) -> Spot | None:
     gpu_class, shape = where.gpu_class, ask.shape
-    lanes = [
-        (view, sites) for view in views if (sites := fleet.lanes.get((gpu_class, view))) is not None
-    ]
-    for free in range(shape.gpus, max((len(sites) for _, sites in lanes), default=0)):
-        for view, by_free in lanes:
-            sites = by_free[free] & where.sites if free < len(by_free) else 0
-            while sites:
-                low = sites & -sites
-                sites ^= low
-                number = low.bit_length() - 1
-                index = fleet.order[number][1]
-                nodes = index.up[gpu_class, view].masks[free] & where.nodes[number]
-                if held is not None:
-                    nodes &= ~held(number, gpu_class)
-                while nodes:
-                    first = nodes & -nodes
-                    nodes ^= first
-                    record = index.records[first.bit_length() - 1]
-                    if record.has_room(shape):
-                        return Spot(fleet.order[number][0].id, number, gpu_class, [record])
+    best: tuple[Spot, int] | None = None
+    for view in views:
+        by_free = fleet.lanes.get((gpu_class, view))
+        if by_free is None:
+            continue
+        # The views in use come first: an empty node must fit better to be taken.
+        stop = len(by_free) if best is None else min(len(by_free), best[1])
+        for free in range(shape.gpus, stop):
+            sites = by_free[free] & where.sites
+            if sites and (spot := _node_of(fleet, ask, view, where, free, sites, held)):
+                best = spot, free
+                break
+    return best[0] if best is not None else None
+
+
+def _node_of(
+    fleet: FleetState,
+    ask: Ask,
+    view: View,
+    where: ClassAnswer,
+    free: int,
+    sites: int,
+    held: Held | None,
+) -> Spot | None:
+    """The first node with room among those of `sites` with exactly `free` GPUs free."""
+    gpu_class, shape = where.gpu_class, ask.shape
+    while sites:
+        low = sites & -sites
+        sites ^= low
+        number = low.bit_length() - 1
+        site, index, _ = fleet.order[number]
+        nodes = index.up[gpu_class, view].masks[free] & where.nodes[number]
+        if held is not None:
+            nodes &= ~held(number, gpu_class)
+        while nodes:
+            first = nodes & -nodes
+            nodes ^= first
+            record = index.records[first.bit_length() - 1]
+            # An empty node has the room that its size promises, and its size was looked at.
+            if view == EMPTY or record.has_room(shape):
+                return Spot(site.id, number, gpu_class, [record])
     return None
 
 

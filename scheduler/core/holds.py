@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduler.core.answers import Answer
-from scheduler.core.asks import Ask
+from scheduler.core.asks import Ask, cpu_milli_on, memory_bytes_on
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
@@ -77,7 +77,11 @@ class Holds:
 
     def _soonest(self, index: SiteIndex, ask: Ask, nodes: int) -> tuple[int, int] | None:
         """When, and on which nodes, the gang could start if nobody else came."""
-        times = [(self._free_at_ms(index.records[at], ask), at) for at in bits(nodes)]
+        times = [
+            (at_ms, at)
+            for at in bits(nodes)
+            if (at_ms := self._free_at_ms(index.records[at], ask)) is not None
+        ]
         best: tuple[int, int] | None = None
         for domain in index.layout.required_domains(ask):
             inside = sorted(entry for entry in times if domain >> entry[1] & 1)
@@ -88,14 +92,27 @@ class Holds:
                 best = chosen[-1][0], sum(1 << at for _, at in chosen)
         return best
 
-    def _free_at_ms(self, record: NodeRecord, ask: Ask) -> int:
-        """When `record` will have room for `ask`, as its occupants reach their time limits."""
+    def _free_at_ms(self, record: NodeRecord, ask: Ask) -> int | None:
+        """When `record` will have room for `ask`, as its occupants reach their time limits.
+
+        None: never, as it reports fewer GPUs than it was declared with.
+        """
+        shape, node = ask.shape, record.node
         staying = sorted(record.occupants.values(), key=lambda o: (-o.until_ms, o.job))
-        free, at_ms = record.free, self._now_ms
-        while not (free >= ask.shape.gpus and may_join(ask.sharing, ask.organisation, staying)):
+        at_ms, free = self._now_ms, record.free
+        cpu = record.cpu_free_milli - cpu_milli_on(shape, node)
+        memory = record.memory_free_bytes - memory_bytes_on(shape, node)
+        while (
+            free < shape.gpus
+            or cpu < 0
+            or memory < 0
+            or not may_join(ask.sharing, ask.organisation, staying)
+        ):
+            if not staying:
+                return None
             leaving = staying.pop()
             at_ms = max(at_ms, leaving.until_ms)
             free += (leaving.gpu_mask & record.capacity_mask).bit_count()
-            if not staying:
-                break
+            cpu += cpu_milli_on(leaving.shape, node)
+            memory += memory_bytes_on(leaving.shape, node)
         return at_ms

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from scheduler.core.asks import CPU_MILLI_MIN, Shape
 from scheduler.core.layout import Layout, bits
-from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View, views_of
+from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import GpuClass
 
@@ -55,7 +55,7 @@ class SiteIndex:
         if not free and record.cpu_free_milli < CPU_MILLI_MIN:
             lanes = self.full
         record.lane_free = free
-        for view in views_of(record.occupants.values()):
+        for view in record.views:
             lane = lanes.get((record.node.gpu_class, view))
             if lane is None:
                 lane = self._new_lane(lanes, (record.node.gpu_class, view))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from scheduler.core.asks import Shape, cpu_milli_on, memory_bytes_on
@@ -22,6 +23,10 @@ View = NewType("View", str)
 EMPTY = View("empty")
 CLOSED = View("closed")
 OPEN = View("open")
+
+
+ALONE_MAX = 65_536
+"""Organisations whose views are remembered."""
 
 
 def org_view(organisation: TenantPath) -> View:
@@ -72,16 +77,30 @@ def joinable_views(sharing: NodeSharing, organisation: TenantPath) -> tuple[View
 def views_of(occupants: Collection[Occupant]) -> tuple[View, ...]:
     """The views that a node with `occupants` is in."""
     if not occupants:
-        return (EMPTY,)
-    if any(o.sharing in (NodeSharing.NONE, NodeSharing.UNSPECIFIED) for o in occupants):
-        return (CLOSED,)
-    views: list[View] = []
-    organisations = {o.organisation for o in occupants}
-    if len(organisations) == 1:
-        views.append(org_view(next(iter(organisations))))
-    if all(o.sharing is NodeSharing.ANY for o in occupants):
-        views.append(OPEN)
-    return tuple(views) or (CLOSED,)
+        return _NOBODY
+    found: tuple[View, ...] | None = None
+    for occupant in occupants:
+        alone = alone_views(occupant.sharing, occupant.organisation)
+        if found is None or found == alone:
+            found = alone
+        else:
+            found = tuple(view for view in found if view in alone)
+    return found or (CLOSED,)
+
+
+@lru_cache(maxsize=ALONE_MAX)
+def alone_views(sharing: NodeSharing, organisation: TenantPath) -> tuple[View, ...]:
+    """The views of a node on which only such jobs are. With several kinds: what all have."""
+    match sharing:
+        case NodeSharing.TENANT:
+            return (org_view(organisation),)
+        case NodeSharing.ANY:
+            return (org_view(organisation), OPEN)
+        case NodeSharing.NONE | NodeSharing.UNSPECIFIED:
+            return (CLOSED,)
+
+
+_NOBODY = (EMPTY,)
 
 
 class Lane:
@@ -122,8 +141,18 @@ class NodeRecord:
     """A declared node, its last report, and what is left of it. Changed by `fleet` alone."""
 
     __slots__ = (
-        "at", "capacity_mask", "cpu_free_milli", "free", "free_mask", "lane_free", "lanes",
-        "memory_free_bytes", "node", "occupants", "report",
+        "at",
+        "capacity_mask",
+        "cpu_free_milli",
+        "free",
+        "free_mask",
+        "lane_free",
+        "lanes",
+        "memory_free_bytes",
+        "node",
+        "occupants",
+        "report",
+        "views",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +165,7 @@ class NodeRecord:
         self.at = 0
         self.lanes: list[Lane] = []
         self.lane_free = 0
+        self.views = _NOBODY
         self.capacity_mask = 0
         self.free_mask = 0
         self.free = 0
@@ -161,10 +191,16 @@ class NodeRecord:
             self.memory_free_bytes -= memory_bytes_on(occupant.shape, self.node)
         self.free_mask = self.capacity_mask & ~used
         self.free = self.free_mask.bit_count()
+        self.views = views_of(self.occupants.values())
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
-        self.occupants[occupant.job] = occupant
+        alone = alone_views(occupant.sharing, occupant.organisation)
+        others, self.occupants[occupant.job] = bool(self.occupants), occupant
+        if not others:
+            self.views = alone
+        elif self.views != alone:
+            self.views = views_of(self.occupants.values())
         self.free_mask &= ~occupant.gpu_mask
         self.free = self.free_mask.bit_count()
         self.cpu_free_milli -= cpu_milli_on(occupant.shape, self.node)
@@ -173,6 +209,7 @@ class NodeRecord:
     def remove(self, occupant: Occupant) -> None:
         """Takes `occupant` away; equal to a recount without it, as GPU masks are disjoint."""
         del self.occupants[occupant.job]
+        self.views = views_of(self.occupants.values())
         self.free_mask |= occupant.gpu_mask & self.capacity_mask
         self.free = self.free_mask.bit_count()
         self.cpu_free_milli += cpu_milli_on(occupant.shape, self.node)

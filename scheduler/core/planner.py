@@ -151,9 +151,9 @@ class Desk:
         return spot.gpu_class
 
     def undo(self) -> None:
-        """Takes back everything, the last first."""
-        for placement, job_class in reversed(self.taken):
-            self.fleet.vacate(placement)
+        """Takes back everything."""
+        self.fleet.vacate_all(placement for placement, _ in self.taken)
+        for placement, job_class in self.taken:
             charge(self.fleet.usage, job_class.tenant, placement.gpu_class, -placement.gpu_milli)
 
     def _why(self, waiting: Waiting, answer: Answer, quota: list[Denial]) -> tuple[Denial, ...]:

@@ -136,7 +136,6 @@ class FairOrder:
             heapq.heapreplace(turn.classes, (key, waiting, following))
         for passed in self._path:
             passed.recount(gpu_class)
-            passed.recount(ALL_CLASSES)
         self._close()
 
     def blocked(self) -> None:

@@ -68,9 +68,11 @@ def lineage(tenant: TenantPath) -> tuple[TenantPath, ...]:
 def charge(usage: Usage, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
     """Adds `milli` to what `tenant` and everything above it use; negative gives back."""
     for path in lineage(tenant):
-        line = usage.setdefault(path, {})
-        for name in (gpu_class, ALL_CLASSES):
-            line[name] = line.get(name, 0) + milli
+        line = usage.get(path)
+        if line is None:
+            line = usage[path] = {}
+        line[gpu_class] = line.get(gpu_class, 0) + milli
+        line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
 
 
 def within(

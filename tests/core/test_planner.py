@@ -370,3 +370,10 @@ def test_an_empty_fleet_plans_nothing() -> None:
     before = derived(fleet)
     assert plan(fleet, NOW_MS).placements == ()
     assert derived(fleet) == before
+
+
+def test_a_node_that_lost_gpus_is_held_for_nobody() -> None:
+    fleet = fleet_of(*blocked_gang(HOLD_AFTER_MS), nodes=[N1, N2])
+    fleet.apply(NodeChanged(N1.id, N1, report(N1, gpus=4)))
+    fleet.apply(queued(60, job_class(limit_ms=9 * HOUR_MS)))
+    assert where(plan(fleet, NOW_MS)) == {60: ["london/n1"]}
