@@ -1,0 +1,91 @@
+"""How the agents of a local cluster are started: what each is told."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import yaml
+
+from agent.node.executor import NodeFacts, write_facts
+from agent.node.spool import Phase, Spool
+from deploy.local.layout import TRUST_DOMAIN, Layout, SiteLayout
+from deploy.local.ray_cell import RayCell
+
+UID_FIRST = 200_000
+UIDS_EACH = 1_000
+"""Nodes of one machine have spools of their own, so each gives out user ids of its own."""
+STOP_RANKS_S = 15
+POLL_S = 0.05
+
+
+def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, level: str) -> None:
+    """What a node's executor and its agent must know of it."""
+    node = site.node_dir(slot)
+    (node / "credentials").mkdir(parents=True, exist_ok=True)
+    node.chmod(0o711)
+    checkpoints = node / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    checkpoints.chmod(0o711)
+    number = (site.subnet * 16 + [name for name, _ in site.slots].index(slot)) % 60
+    facts = NodeFacts(
+        spool=str(node / "spool"),
+        address=cell.address_of(slot),
+        runtime_dir=str(runtime),
+        checkpoint_root=str(checkpoints),
+        hide=(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
+        level=level,
+        uid_first=UID_FIRST + number * UIDS_EACH,
+        uid_last=UID_FIRST + (number + 1) * UIDS_EACH - 1,
+    )
+    write_facts(node / "facts.json", facts)
+
+
+def site_agent(layout: Layout, site: SiteLayout, cell: RayCell) -> list[str]:
+    """The command of a site's agent; its settings are written beside its credentials."""
+    settings = {
+        "site": site.id,
+        "endpoint": layout.endpoint,
+        "join_endpoint": layout.join_endpoint,
+        "trust_domain": TRUST_DOMAIN,
+        "credentials": str(site.agent_dir / "credentials"),
+        "state_dir": str(site.agent_dir / "state"),
+        "facts": str(site.agent_dir / "facts.yaml"),
+        "listen": site.node_link,
+        "ray_address": cell.address,
+        "ray_environment": cell.driver_environment(),
+    }
+    file = site.agent_dir / "settings.yaml"
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
+    file.chmod(0o600)
+    return ["agent", "site", "--config", str(file)]
+
+
+def node_agent(site: SiteLayout, slot: str, gpus: int) -> list[str]:
+    """The command of a node's agent."""
+    node = site.node_dir(slot)
+    settings = {
+        "site": site.id,
+        "slot": slot,
+        "endpoint": site.node_link,
+        "trust_domain": TRUST_DOMAIN,
+        "credentials": str(node / "credentials"),
+        "facts": str(node / "facts.json"),
+        "logical_gpus": gpus,
+    }
+    file = node / "settings.yaml"
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
+    file.chmod(0o600)
+    return ["agent", "node", "--config", str(file)]
+
+
+def stop_ranks(spool: Path) -> None:
+    """Ends every rank in a spool, at once, and waits until it is over."""
+    own = Spool(spool)
+    give_up_at = time.monotonic() + STOP_RANKS_S
+    while live := [status for status in own.known() if status.phase is not Phase.OVER]:
+        for status in live:
+            own.stop(status.key, 0)
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"ranks did not end: {', '.join(status.key for status in live)}")
+        time.sleep(POLL_S)
