@@ -115,7 +115,8 @@ class NodeLink:
 async def _listen(
     stream: grpc.aio.StreamStreamCall[NodeMessage, SiteOrder], keeper: Keeper
 ) -> None:
-    async for order in stream:
+    # The welcome was read with `read`: grpc does not let a stream be read in two ways.
+    while isinstance(order := await stream.read(), SiteOrder):
         await keeper.obey(order)
 
 
