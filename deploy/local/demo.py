@@ -23,7 +23,7 @@ from deploy.local.cluster import MET_LAB, OPERATOR, TRUST_A, Cluster
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 STEP_S = 120
 POLL_S = 0.3
-REFUSED = 3  # sovctl's exit code for a refusal.
+REFUSED, NOT_FOUND = 3, 4  # Exit codes of sovctl.
 HELLO = """import os
 print("hello from", os.environ["SOV_JOB_ID"], "as user", os.getuid(),
       "with GPU", os.environ["CUDA_VISIBLE_DEVICES"])"""
@@ -48,7 +48,9 @@ class Teller:
 
     def run(self, who: str, *words: str, expect: int = 0) -> None:
         """A command whose output the reader sees."""
-        self._console.print(f"\n[bold green]$ sovctl {self._typed(who, words)}", highlight=False)
+        self._console.print(
+            f"\n[bold green]$ sovctl {self._typed(who, words)}", highlight=False, soft_wrap=True
+        )
         self._console.file.flush()
         done = subprocess.run(self._command(who, words), env=self._env(), timeout=STEP_S)
         if done.returncode != expect:
@@ -62,7 +64,7 @@ class Teller:
             f"\n[bold green]$ sovctl {self._typed(who, ('submit', *words))}", highlight=False
         )
         job = self._answer(who, "-o", "name", "submit", *words).strip()
-        self._console.print(job, highlight=False)
+        self._console.print(job, highlight=False, soft_wrap=True)
         return job
 
     def job(self, who: str, job: str) -> dict[str, Any]:
@@ -118,15 +120,10 @@ def tell(cluster: Cluster, console: Console) -> None:
     one_gpu(teller)
     gang = gang_of_two(teller)
     waiting = waits_for_the_right_owner(teller)
-    refused(teller)
-    over_quota(teller)
     both_ranks(teller, gang)
-    teller.chapter(
-        "And the job that waited",
-        "The gang is over, the UK-controlled site has room again: the scans run there.",
-    )
-    teller.succeeds(TRUST_A, waiting)
-    teller.run(TRUST_A, "list")
+    has_room_again(teller, waiting)
+    over_quota(teller, gang)
+    refused(teller)
 
 
 def look_around(teller: Teller) -> None:
@@ -168,13 +165,36 @@ def waits_for_the_right_owner(teller: Teller) -> str:
     )
     scans = teller.submit(
         TRUST_A,
-        *("--name", "scans", "--gpus", "4", "--", "python3", "-c", "print('scans read')"),
+        *("--name", "scans", "--gpus", "4", "--", "python3", "-c", 'print("scans read")'),
     )
     teller.wait_until(TRUST_A, scans, "queued with a reason", lambda job: bool(job["reason"]))
     if (state := teller.job(TRUST_A, scans)["state"]) != "QUEUED":
         raise StoryError(f"{scans} is {state}; it was to wait for the UK-controlled site")
     teller.run(TRUST_A, "explain", scans)
     return scans
+
+
+def both_ranks(teller: Teller, gang: str) -> None:
+    """The gang's logs, and its end."""
+    teller.chapter(
+        "Both ranks",
+        "The gang's logs as they are written. The loss falls, the same on both: they are in step.",
+    )
+    teller.run(TRUST_A, "logs", gang, "--rank", "all", "--follow")
+    teller.succeeds(TRUST_A, gang)
+    teller.run(TRUST_A, "get", gang)
+
+
+def has_room_again(teller: Teller, waiting: str) -> None:
+    """The job that waited for the right site runs there."""
+    teller.chapter(
+        "And the job that waited",
+        "The gang is over and the UK-controlled site has room again: the scans were read there.",
+    )
+    teller.succeeds(TRUST_A, waiting)
+    if (site := teller.job(TRUST_A, waiting)["attempts"][-1]["site"]) != "exch-london-1":
+        raise StoryError(f"{waiting} ran at {site}")
+    teller.run(TRUST_A, "list")
 
 
 def refused(teller: Teller) -> None:
@@ -186,20 +206,20 @@ def refused(teller: Teller) -> None:
     )
     teller.run(
         TRUST_A,
-        *("submit", "--name", "too-big", "--nodes", "2", "--gpus", "8", "--", "python3", "-V"),
+        *("submit", "--name", "too-big", "--nodes", "2", "--gpus", "8", "--", "true"),
         expect=REFUSED,
     )
 
 
-def over_quota(teller: Teller) -> None:
+def over_quota(teller: Teller, of_another: str) -> None:
     """A second tenant, at its limit."""
     teller.chapter(
         "At the limit",
         "Another tenant, whose limit is 2 GPUs, submits two jobs of 2. The second waits for the "
-        "first. Neither tenant can see the other's jobs.",
+        "first. And what is not theirs is not there.",
     )
     two = ("--gpus", "2", "--tolerate", "US", "--")
-    sleep = "import time; time.sleep(6); print('forecast done')"
+    sleep = 'import time; time.sleep(5); print("forecast done")'
     first = teller.submit(MET_LAB, "--name", "forecast-1", *two, "python3", "-c", sleep)
     second = teller.submit(MET_LAB, "--name", "forecast-2", *two, "python3", "-c", sleep)
     teller.wait_until(MET_LAB, second, "waiting", lambda job: job["reason"] == "QUOTA_LIMIT")
@@ -208,11 +228,4 @@ def over_quota(teller: Teller) -> None:
     teller.succeeds(MET_LAB, first)
     teller.succeeds(MET_LAB, second)
     teller.run(MET_LAB, "list")
-
-
-def both_ranks(teller: Teller, gang: str) -> None:
-    """The gang's logs, and its end."""
-    teller.chapter("Both ranks", "The loss falls, the same on both: they are in step.")
-    teller.run(TRUST_A, "logs", gang, "--rank", "all", "--follow")
-    teller.succeeds(TRUST_A, gang)
-    teller.run(TRUST_A, "get", gang)
+    teller.run(MET_LAB, "get", of_another, expect=NOT_FOUND)
