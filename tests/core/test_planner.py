@@ -377,3 +377,12 @@ def test_a_node_that_lost_gpus_is_held_for_nobody() -> None:
     fleet.apply(NodeChanged(N1.id, N1, report(N1, gpus=4)))
     fleet.apply(queued(60, job_class(limit_ms=9 * HOUR_MS)))
     assert where(plan(fleet, NOW_MS)) == {60: ["london/n1"]}
+
+
+def test_a_node_that_comes_to_isolate_well_enough_is_used() -> None:
+    strict = [site(min_isolation=Isolation.UID)]
+    fleet = fleet_of(queued(1, job_class()), nodes=[N1], sites=strict)
+    fleet.apply(NodeChanged(N1.id, N1, report(N1, isolation=Isolation.NONE)))
+    assert why(plan(fleet, NOW_MS)) == [Reason.NODE_SHAPE]
+    fleet.apply(NodeChanged(N1.id, N1, report(N1)))
+    assert where(plan(fleet, NOW_MS)) == {1: ["london/n1"]}

@@ -26,7 +26,7 @@ from tests.core.builders import NOW_MS, commit
 from tests.core.worlds import Ended, Placed, Step, end_of, lost, starts, steps
 
 ROOT = Path(__file__).parents[2]
-THOROUGH = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def start(changes: list[Change]) -> FleetState:

@@ -106,8 +106,22 @@ def node_changes(draw: st.DrawFn) -> NodeChanged:
 
 
 @st.composite
-def job_classes(draw: st.DrawFn) -> JobClass:
-    nodes = draw(st.sampled_from([1, 1, 1, 2, 3]))
+def plain_classes(draw: st.DrawFn) -> JobClass:
+    """Work that fits nearly anywhere: it is what fills a world up."""
+    return job_class(
+        draw(st.sampled_from(PROJECTS)),
+        gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4])),
+        nodes=draw(st.sampled_from([1, 1, 1, 2])),
+        sharing=draw(st.sampled_from([NodeSharing.TENANT, NodeSharing.ANY, NodeSharing.ANY])),
+        residency=Requirement(("GB", "NO"), tolerate_foreign_compulsion=("US",)),
+        priority=draw(st.sampled_from([Priority.NORMAL, Priority.HIGH])),
+        limit_ms=draw(st.sampled_from([HOUR_MS, 4 * HOUR_MS])),
+    )
+
+
+@st.composite
+def picky_classes(draw: st.DrawFn) -> JobClass:
+    """Work with wishes."""
     residency = Requirement(
         jurisdictions=draw(st.sampled_from([("GB",), ("GB",), ("GB", "NO"), ("FR",)])),
         tolerate_foreign_compulsion=draw(st.sampled_from([(), ("US",)])),
@@ -115,21 +129,26 @@ def job_classes(draw: st.DrawFn) -> JobClass:
     return job_class(
         draw(st.sampled_from(PROJECTS)),
         gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4, 8])),
-        nodes=nodes,
+        nodes=draw(st.sampled_from([1, 1, 2, 3])),
         classes=draw(st.sampled_from([(), (), (H100,), (A100, H100)])),
         sharing=draw(
             st.sampled_from([NodeSharing.TENANT] * 3 + [NodeSharing.ANY, NodeSharing.NONE])
         ),
-        within=draw(st.sampled_from(list(TopologyLevel)[2:])),
+        within=draw(st.sampled_from([TopologyLevel.SITE, *list(TopologyLevel)[2:]])),
         mode=draw(st.sampled_from([TopologyMode.REQUIRED, TopologyMode.PREFERRED])),
         residency=residency,
         priority=draw(st.sampled_from([Priority.SPOT, Priority.NORMAL, Priority.HIGH])),
         limit_ms=draw(st.sampled_from([HOUR_MS, 4 * HOUR_MS])),
         cpu_milli=draw(st.sampled_from([0, 0, 0, 1000, 12_000])),
         memory_bytes=draw(st.sampled_from([0, 0, 200 * GIB])),
-        arch=draw(st.sampled_from([CpuArch.ANY, CpuArch.ANY, CpuArch.ARM64])),
+        arch=draw(st.sampled_from([CpuArch.ANY] * 3 + [CpuArch.ARM64])),
         interconnect=draw(st.sampled_from([Interconnect.ANY] * 3 + [Interconnect.INFINIBAND])),
     )
+
+
+def job_classes() -> st.SearchStrategy[JobClass]:
+    """Some of each."""
+    return st.one_of(plain_classes(), picky_classes())
 
 
 @st.composite
@@ -143,7 +162,7 @@ def tenant_trees(draw: st.DrawFn) -> tuple[Tenant, ...]:
                 path,
                 weight=draw(st.integers(1, 3)),
                 guarantee=guarantee,
-                limit=draw(st.sampled_from([None, None, 4, 12])),
+                limit=draw(st.sampled_from([None, 4, 12])),
                 gpu_class=draw(st.sampled_from(["*", "H100"])),
                 order=draw(st.sampled_from([QueueOrder.AGE, QueueOrder.SHORTEST])),
             )
@@ -200,10 +219,10 @@ def starts(draw: st.DrawFn) -> list[Change]:
         SiteChanged(made.id, made, connected=True)
         for made in (site("leeds"), site("london"), site("narvik", "NO"))
     ]
-    for made in draw(st.lists(declared_nodes(), min_size=2, max_size=10)):
+    for made in draw(st.lists(declared_nodes(), min_size=4, max_size=14)):
         begin.append(NodeChanged(made.id, made, report(made)))
     number = 1
-    for made_class in draw(st.lists(job_classes(), max_size=8)):
+    for made_class in draw(st.lists(job_classes(), min_size=3, max_size=12)):
         begin.append(queued(number, made_class, at_ms=NOW_MS - draw(st.integers(0, HOUR_MS))))
         number += 1
     return begin
