@@ -93,7 +93,12 @@ async def run_site(config: SiteSettings) -> None:
     """A site agent, until cancelled. Jobs run on without it."""
     journal_file = JournalFile(config.state_dir)
     guard = Guard(config.facts, config.site, utc_ms)
-    machine = SiteMachine(journal_file.load(), judge=guard, now_ms=boot_ms())
+    machine = SiteMachine(
+        journal_file.load(),
+        judge=guard,
+        now_ms=boot_ms(),
+        runtime_grace_ms=config.runtime_grace_ms,
+    )
     inbox = Inbox()
     control = spiffe.control_plane()
     dial = dialler(config.credentials, config.endpoint, control, config.trust_domain)

@@ -76,6 +76,12 @@ class SiteSettings(BaseSettings):
         default_factory=dict[str, str], description="all that the Ray driver gets to see"
     )
     ray_reserve_ms: int = Field(default=20_000, ge=1_000, le=600_000)
+    runtime_grace_ms: int = Field(
+        default=60_000,
+        ge=1_000,
+        le=3_600_000,
+        description="how long a node's raylet may be dead before its work is fenced",
+    )
     log_level: LogLevel = "INFO"
 
 

@@ -23,6 +23,7 @@ from agent.site.ledger import Ledger
 from agent.site.nodes import Nodes
 from agent.site.reconcile import reconcile
 from agent.site.state import (
+    RUNTIME_GRACE_MS,
     Archive,
     Drop,
     GiveUp,
@@ -65,8 +66,16 @@ class _Try:
 class SiteMachine:
     """One site's agent. `step` is the only mutator."""
 
-    def __init__(self, journal: Journal, *, judge: Judge, now_ms: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        judge: Judge,
+        now_ms: int,
+        runtime_grace_ms: int = RUNTIME_GRACE_MS,
+    ) -> None:
         self._judge = judge
+        self._runtime_grace_ms = runtime_grace_ms
         self._began_ms = now_ms
         self._ledger = Ledger(journal)
         self._nodes = Nodes()
@@ -209,6 +218,7 @@ class SiteMachine:
             launching=frozenset(self._launching),
             memory=self._ledger.durable.memory,
             progress={key: self._progress(key, t, now_ms) for key, t in self._tries.items()},
+            runtime_grace_ms=self._runtime_grace_ms,
         )
 
     def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:

@@ -48,7 +48,6 @@ from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1 import sitelink_pb2 as sitelink
 from sovapi.v1.sitelink_pb2 import DesiredAttempt
 
-RUNTIME_GRACE_MS = 60_000  # A node whose raylet is dead for longer is fenced.
 START_PATIENCE_MS = 180_000  # An attempt that has not fully started by then is given up.
 START_TRIES_MAX = 6
 UNDESIRED_GRACE_MS = 10_000  # For what runs although nobody desires it.
@@ -86,8 +85,9 @@ def pursue(
     if all(view.standing is Standing.OVER for view in views):
         yield from release(key, observed)
         yield Report(key, concluded(row, views, memory))
-    elif stopping or any(view.failed or unfit(view) for view in views):
-        yield from stop_all(views, row.stop_grace_ms if stop_wanted else row.launch.stop_grace_ms)
+    elif stopping or any(view.failed or unfit(view, observed) for view in views):
+        grace_ms = row.stop_grace_ms if stop_wanted else row.launch.stop_grace_ms
+        yield from stop_all(views, grace_ms, observed)
         yield Report(key, said(row, views, sitelink.ATTEMPT_PHASE_STOPPING))
     else:
         yield from start_or_adopt(key, views, memory, observed)
@@ -100,17 +100,18 @@ def never_launched(key: str, views: list[RankView], memory: Memory, observed: Ob
     return untouched and all(view.standing is Standing.ABSENT for view in views)
 
 
-def unfit(view: RankView) -> bool:
+def unfit(view: RankView, observed: Observed) -> bool:
     """Whether a rank may live on a node that can be spoken to and whose raylet is dead."""
     dead_ms = view.node.runtime_dead_ms or 0
-    return view.standing is not Standing.OVER and view.node.known and dead_ms > RUNTIME_GRACE_MS
+    out_of_grace = dead_ms > observed.runtime_grace_ms
+    return view.standing is not Standing.OVER and view.node.known and out_of_grace
 
 
-def stop_all(views: list[RankView], grace_ms: int) -> Iterator[Action]:
+def stop_all(views: list[RankView], grace_ms: int, observed: Observed) -> Iterator[Action]:
     """Stop whatever is not over, give up what has not begun; wait for nodes out of reach."""
     for view in views:
         if view.standing is not Standing.OVER and view.node.known:
-            cause = jobs.RANK_CAUSE_FENCE if unfit(view) else jobs.RANK_CAUSE_STOP
+            cause = jobs.RANK_CAUSE_FENCE if unfit(view, observed) else jobs.RANK_CAUSE_STOP
             yield StopRank(view.rank.slot, view.rank.key, grace_ms, cause)
 
 

@@ -14,6 +14,8 @@ from typing import TypeAlias
 from sovapi.v1.jobs_pb2 import RankCause, RankStatus
 from sovapi.v1.sitelink_pb2 import AttemptPhase, AttemptReport, DesiredAttempt, Launch
 
+RUNTIME_GRACE_MS = 60_000  # Unless the site says otherwise.
+
 
 @dataclass(frozen=True, slots=True)
 class Rank:
@@ -90,6 +92,7 @@ class Observed:
     """All that reconcile looks at besides what is desired.
 
     `reservations`: attempts that hold a placement group; None: Ray does not answer.
+    `runtime_grace_ms`: a node whose raylet is dead for longer is fenced.
     """
 
     generation: int
@@ -99,6 +102,7 @@ class Observed:
     launching: frozenset[str] = frozenset()
     memory: Mapping[str, Memory] = field(default_factory=dict[str, Memory])
     progress: Mapping[str, Progress] = field(default_factory=dict[str, Progress])
+    runtime_grace_ms: int = RUNTIME_GRACE_MS
 
 
 @dataclass(frozen=True, slots=True, order=True)

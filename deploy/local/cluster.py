@@ -50,6 +50,8 @@ PEOPLE = {
     TRUST_A: ("/tenant/trust-a/user/ada", "trust-a/radiology"),
     MET_LAB: ("/tenant/met-lab/user/grace", "met-lab/forecast"),
 }
+RUNTIME_GRACE_MS = 60_000
+"""How long a node's raylet may be dead before its work is fenced."""
 READY_S = 90
 POLL_S = 0.1
 
@@ -67,6 +69,7 @@ class Cluster:
 
     layout: Layout
     say: Say
+    runtime_grace_ms: int = RUNTIME_GRACE_MS
     daemons: Daemons = field(init=False)
     cells: dict[str, RayCell] = field(default_factory=dict[str, RayCell])
 
@@ -188,7 +191,8 @@ class Cluster:
 
     def start_site_agent(self, site: SiteLayout) -> None:
         """Starts the site's agent."""
-        self.daemons.start(f"site-{site.id}", site_agent(self.layout, site, self.cell(site)))
+        command = site_agent(self.layout, site, self.cell(site), self.runtime_grace_ms)
+        self.daemons.start(f"site-{site.id}", command)
 
     def start_node_agent(self, site: SiteLayout, slot: str) -> None:
         """Starts one node's agent."""
@@ -270,6 +274,8 @@ async def _join_all(
         pki.save(directory, joined.identity)
 
 
-def local_cluster(root: Path, port: int, say: Say) -> Cluster:
+def local_cluster(
+    root: Path, port: int, say: Say, runtime_grace_ms: int = RUNTIME_GRACE_MS
+) -> Cluster:
     """The cluster of the demo's fleet below `root`."""
-    return Cluster(lay_out(root, read_file(Fleet, FLEET_FILE), port), say)
+    return Cluster(lay_out(root, read_file(Fleet, FLEET_FILE), port), say, runtime_grace_ms)

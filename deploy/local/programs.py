@@ -41,7 +41,9 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     write_facts(node / "facts.json", facts)
 
 
-def site_agent(layout: Layout, site: SiteLayout, cell: RayCell) -> list[str]:
+def site_agent(
+    layout: Layout, site: SiteLayout, cell: RayCell, runtime_grace_ms: int
+) -> list[str]:
     """The command of a site's agent; its settings are written beside its credentials."""
     settings = {
         "site": site.id,
@@ -54,6 +56,7 @@ def site_agent(layout: Layout, site: SiteLayout, cell: RayCell) -> list[str]:
         "listen": site.node_link,
         "ray_address": cell.address,
         "ray_environment": cell.driver_environment(),
+        "runtime_grace_ms": runtime_grace_ms,
     }
     file = site.agent_dir / "settings.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from agent.site.reconcile import RUNTIME_GRACE_MS, START_PATIENCE_MS, START_TRIES_MAX, reconcile
+from agent.site.reconcile import START_PATIENCE_MS, START_TRIES_MAX, reconcile
 from agent.site.state import (
+    RUNTIME_GRACE_MS,
     Action,
     Archive,
     Drop,
@@ -169,6 +170,11 @@ CASES = [
         row(), seen(node(running(0)), node(running(1), dead_ms=DEAD)),
         [stop(0), stop(1, cause=jobs.RANK_CAUSE_FENCE)], STOPPING,
         id="a raylet dead beyond its grace: its rank is fenced, the others stopped",
+    ),
+    pytest.param(
+        row(), seen(node(running(0)), node(running(1), dead_ms=2_001), runtime_grace_ms=2_000),
+        [stop(0), stop(1, cause=jobs.RANK_CAUSE_FENCE)], STOPPING,
+        id="a raylet dead beyond a grace that the site shortened: fenced as well",
     ),
     pytest.param(
         row(), seen(node(running(0)), node(running(1), dead_ms=None)), [], RUNNING,
