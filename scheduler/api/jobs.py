@@ -154,8 +154,7 @@ class JobService:
             submitted_at_ms=now_ms,
         )
         return jobs_pb2.SubmitResponse(
-            job=job_to_proto(job, desk.codec),
-            forecast=explanation_to_proto(explanation, job, desk.codec),
+            job=job_to_proto(job, desk.codec), forecast=self._explained(explanation, job)
         )
 
     async def get(self, request: jobs_pb2.GetJobRequest) -> jobs_pb2.Job:
@@ -218,8 +217,14 @@ class JobService:
         if job.state is JobState.QUEUED:
             explanation = await self._planner.explain(job.id, self._desk.now_ms())
         else:
-            explanation = Explanation(_not_waiting(job), (), (), (), 0)
-        return explanation_to_proto(explanation, job, self._desk.codec)
+            explanation = Explanation(_not_waiting(job), (), (), (), queue_position=-1)
+        return self._explained(explanation, job)
+
+    def _explained(self, explanation: Explanation, job: Job) -> jobs_pb2.ExplainJobResponse:
+        """As it travels: the planner counts who goes before, people count from one."""
+        message = explanation_to_proto(explanation, job, self._desk.codec)
+        message.queue_position = explanation.queue_position + 1
+        return message
 
     async def logs(
         self, request: jobs_pb2.LogsRequest

@@ -169,8 +169,12 @@ class SiteLink:
     ) -> None:
         """Takes what the site says, until it ends or is silent for too long."""
         while not line.ended:
-            async with asyncio.timeout(SILENCE_S_MAX):
-                message = await anext(messages, None)
+            try:
+                async with asyncio.timeout(SILENCE_S_MAX):
+                    message = await anext(messages, None)
+            except TimeoutError:
+                _log.warning("site %s was silent for %d s", line.site, SILENCE_S_MAX)
+                message = None
             if message is None:
                 line.end()
                 return

@@ -33,7 +33,8 @@ from scheduler.store.store import ReadStore
 CHANGES_MAX = 50_000
 """Further behind than this, starting anew is cheaper than following."""
 
-NOT_WAITING = Explanation("the job does not wait for a place", (), (), (), 0)
+NOT_WAITING = Explanation("the job does not wait for a place", (), (), (), queue_position=-1)
+"""Positions count who goes before: this job has none."""
 
 
 class Follower:
