@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.text import Text
 
 from sovapi.v1 import jobs_pb2
@@ -13,7 +15,7 @@ from sovctl.spec_values import format_duration_ms
 
 def show_explanation(output: Output, found: jobs_pb2.ExplainJobResponse, now_ms: int) -> None:
     """Summary, what binds at each site, quota, and the smallest changes that would unblock."""
-    head = f"{found.job_id or 'this job'} {state_name(found.state)}"
+    head = f"{found.job_id or 'dry run:'} {state_name(found.state)}"
     if found.reason:
         head += f" [{found.reason}]"
     output.print(Text(safe(head), style="bold"))
@@ -30,10 +32,20 @@ def show_explanation(output: Output, found: jobs_pb2.ExplainJobResponse, now_ms:
     if found.changes:
         output.print(Text("\nAny one of these would unblock it", style="bold"))
         for number, change in enumerate(found.changes, start=1):
-            needed = ", ".join(
-                f"{d.reason} at {d.subject}" if d.subject else d.reason for d in change.constraints
-            )
-            output.print(Text(safe(f"  {number}. {change.summary or needed}")))
+            output.print(Text(safe(f"  {number}. {_change(change)}")))
+
+
+def _change(change: jobs_pb2.UnblockingChange) -> str:
+    """One constraint as its sentence; several as their codes, by what they are about."""
+    if len(change.constraints) < 2:
+        return change.summary or ", ".join(c.detail for c in change.constraints)
+    subjects = sorted({c.subject for c in change.constraints})
+    parts: list[str] = []
+    for subject in subjects:
+        counts = Counter(c.reason for c in change.constraints if c.subject == subject)
+        reasons = [f"{r} ({counts[r]} times)" if counts[r] > 1 else r for r in counts]
+        parts.append((f"{subject}: " if subject else "") + " and ".join(reasons))
+    return "; ".join(parts)
 
 
 def _position(found: jobs_pb2.ExplainJobResponse, now_ms: int) -> list[str]:

@@ -25,6 +25,10 @@ from sovctl.spec_values import duration_ms
 from sovctl.tenants_file import Tenants
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file, YAML.")]
+ApplyReason = Annotated[
+    str,
+    typer.Option("--reason", metavar="TEXT", help="Why; audited. Default: the file's name."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")]
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; written to the audit log.")
@@ -66,14 +70,14 @@ def list_nodes(
     session.output.listing(session.run(work))
 
 
-def cordon(ctx: typer.Context, target: Target, reason: ReasonOption = "") -> None:
+def cordon(ctx: typer.Context, target: Target, reason: ReasonOption) -> None:
     """Let no new work onto a site or node; what runs there goes on."""
     session = session_of(ctx)
     session.run(lambda client: client.cordon(target, reason=reason))
     session.output.result({"target": target, "cordoned": True}, target, f"{target} is cordoned")
 
 
-def uncordon(ctx: typer.Context, target: Target, reason: ReasonOption = "") -> None:
+def uncordon(ctx: typer.Context, target: Target, reason: ReasonOption) -> None:
     """Let work onto a site or node again."""
     session = session_of(ctx)
     session.run(lambda client: client.uncordon(target, reason=reason))
@@ -84,7 +88,7 @@ def uncordon(ctx: typer.Context, target: Target, reason: ReasonOption = "") -> N
 def drain(
     ctx: typer.Context,
     target: Target,
-    reason: ReasonOption = "",
+    reason: ReasonOption,
     deadline: Annotated[
         str,
         typer.Option(metavar="DURATION", help="Stop what still runs after this, such as 30m."),
@@ -148,33 +152,37 @@ def fleet_verdicts(
 
 
 def apply_fleet(
-    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ReasonOption = ""
+    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ApplyReason = ""
 ) -> None:
     """Make the declared fleet what FILE says; what is not in it goes."""
     session = session_of(ctx)
     sites = read_file(Fleet, file).to_proto()
-    changes = session.run(lambda client: client.apply_fleet(sites, dry_run=dry_run, reason=reason))
+    changes = session.run(
+        lambda client: client.apply_fleet(sites, dry_run=dry_run, reason=reason or file.name)
+    )
     show_changes(session.output, changes, dry_run=dry_run)
 
 
 def apply_tenants(
-    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ReasonOption = ""
+    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ApplyReason = ""
 ) -> None:
     """Make the tenant tree what FILE says; what is not in it goes."""
     session = session_of(ctx)
     tree = read_file(Tenants, file).to_proto()
-    changes = session.run(lambda client: client.apply_tenants(tree, dry_run=dry_run, reason=reason))
+    changes = session.run(
+        lambda client: client.apply_tenants(tree, dry_run=dry_run, reason=reason or file.name)
+    )
     show_changes(session.output, changes, dry_run=dry_run)
 
 
 def apply_policy(
-    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ReasonOption = ""
+    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ApplyReason = ""
 ) -> None:
     """Make the policy what FILE says."""
     session = session_of(ctx)
     policy = read_file(Policy, file).to_proto()
     response = session.run(
-        lambda client: client.apply_policy(policy, dry_run=dry_run, reason=reason)
+        lambda client: client.apply_policy(policy, dry_run=dry_run, reason=reason or file.name)
     )
     show_changes(session.output, response.changes, dry_run=dry_run, revision=response.revision)
 

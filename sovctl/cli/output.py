@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import IO, Any, Literal, TextIO
 
@@ -153,13 +153,14 @@ class Output:
                 if not listing.rows:
                     self.note(listing.empty)
                     return
-                shown = [n for n, c in enumerate(listing.columns) if not c.wide or self._is_wide()]
-                self.print(
-                    table(
-                        [listing.columns[n] for n in shown],
-                        [[row[n] for n in shown] for row in listing.rows],
-                    )
-                )
+                wide = self.format is Format.WIDE
+                shown = [n for n, c in enumerate(listing.columns) if wide or not c.wide]
+                # A wide table is for wide terminals and for pipes: nothing in it is folded.
+                columns = [
+                    replace(listing.columns[n], whole=wide or listing.columns[n].whole)
+                    for n in shown
+                ]
+                self.print(table(columns, [[row[n] for n in shown] for row in listing.rows]))
 
     def document(self, document: Any) -> None:
         """Plain data as JSON or YAML."""
@@ -199,9 +200,6 @@ class Output:
         _print(self.stderr, head, color=self.color)
         if error.details:
             _print(self.stderr, _details(error), color=self.color)
-
-    def _is_wide(self) -> bool:
-        return self.format is Format.WIDE
 
     def _lines(self, lines: Sequence[str]) -> None:
         self.stdout.writelines(f"{line}\n" for line in lines)

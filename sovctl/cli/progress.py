@@ -70,6 +70,11 @@ class JobProgress:
     ) -> None:
         self.stop()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a view, which will go without a trace."""
+        return self._live is not None
+
     def stop(self) -> None:
         """Takes the live view away."""
         if self._live is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,7 +17,7 @@ from sovctl.cli.exit_codes import job_exit_code
 from sovctl.cli.explanation import show_explanation
 from sovctl.cli.job_verbs import show_job
 from sovctl.cli.output import Output
-from sovctl.cli.progress import JobProgress, LogLines
+from sovctl.cli.progress import JobProgress, LogLines, sentence
 from sovctl.cli.session import Interrupted, Session, exit_with, session_of
 from sovctl.errors import InvalidArgumentError, SpecError
 from sovctl.faults import Lines, check
@@ -31,53 +31,72 @@ def _option(help_text: str, metavar: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help_text)
 
 
+FileArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE", help="A job file (YAML), or a batch script with #SBATCH.")
+]
+Name: TypeAlias = Annotated[str, _option("The job's name; default: the command's.", "NAME")]
+Project: TypeAlias = Annotated[str, _option("Project; default: the context's.", "PATH")]
+Nodes: TypeAlias = Annotated[str, _option("Nodes: all or none.", "N")]
+Gpus: TypeAlias = Annotated[str, _option("GPUs on each node.", "N", "--gpus-per-node", "--gpus")]
+Gpu: TypeAlias = Annotated[
+    list[str] | None, _option("An acceptable GPU model; may be repeated.", "MODEL")
+]
+Tasks: TypeAlias = Annotated[str, _option("Ranks on each node: a number, or per_gpu.", "N|per_gpu")]
+Cpus: TypeAlias = Annotated[str, _option("CPUs on each node.", "N")]
+Memory: TypeAlias = Annotated[str, _option("Memory on each node, such as 64GiB.", "SIZE")]
+WorkingDir: TypeAlias = Annotated[
+    str, _option("Directory to send along; the job starts in it.", "DIR")
+]
+Env: TypeAlias = Annotated[list[str] | None, _option("A variable; may be repeated.", "NAME=VALUE")]
+TimeLimit: TypeAlias = Annotated[str, _option("Longest run, such as 4h; default 24h.", "DURATION")]
+Priority: TypeAlias = Annotated[str, _option("spot, normal or high.", "CLASS")]
+Within: TypeAlias = Annotated[
+    str, _option("Keep nodes within one node, nvlink, leaf, pod or site.", "LEVEL")
+]
+Jurisdiction: TypeAlias = Annotated[
+    list[str] | None,
+    _option("A country the job may be in; may be repeated; default GB.", "COUNTRY"),
+]
+Tolerate: TypeAlias = Annotated[
+    list[str] | None,
+    _option("A country whose law may reach the operator; may be repeated.", "COUNTRY"),
+]
+NodeSharing: TypeAlias = Annotated[str, _option("none, tenant or any.", "WITH")]
+OnPartition: TypeAlias = Annotated[str, _option("keep or requeue.", "WHAT")]
+Key: TypeAlias = Annotated[str, _option("The same key never makes a second job.", "KEY")]
+DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would happen now.")
+]
+Wait: TypeAlias = Annotated[bool, typer.Option("--wait", help="Wait until the job is over.")]
+Follow: TypeAlias = Annotated[
+    bool, typer.Option("--follow", "-f", help="Print all ranks' logs until the job is over.")
+]
+
+
 def submit_job(
     ctx: typer.Context,
-    file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="A job file (YAML), or a batch script with #SBATCH."),
-    ] = "",
-    name: Annotated[str, _option("The job's name; default: the command's.", "NAME")] = "",
-    project: Annotated[str, _option("Project; default: the context's.", "PATH")] = "",
-    nodes: Annotated[str, _option("Nodes: all or none.", "N")] = "",
-    gpus_per_node: Annotated[
-        str, _option("GPUs on each node.", "N", "--gpus-per-node", "--gpus")
-    ] = "",
-    gpu: Annotated[
-        list[str] | None, _option("An acceptable GPU model; may be repeated.", "MODEL")
-    ] = None,
-    tasks_per_node: Annotated[
-        str, _option("Ranks on each node: a number, or per_gpu.", "N|per_gpu")
-    ] = "",
-    cpus_per_node: Annotated[str, _option("CPUs on each node.", "N")] = "",
-    memory_per_node: Annotated[str, _option("Memory on each node, such as 64GiB.", "SIZE")] = "",
-    working_dir: Annotated[
-        str, _option("Directory to send along; the job starts in it.", "DIR")
-    ] = "",
-    env: Annotated[list[str] | None, _option("A variable; may be repeated.", "NAME=VALUE")] = None,
-    time_limit: Annotated[str, _option("Longest run, such as 4h; default 24h.", "DURATION")] = "",
-    priority: Annotated[str, _option("spot, normal or high.", "CLASS")] = "",
-    within: Annotated[
-        str, _option("Keep nodes within one node, nvlink, leaf, pod or site.", "LEVEL")
-    ] = "",
-    jurisdiction: Annotated[
-        list[str] | None,
-        _option("A country the job may be in; may be repeated; default GB.", "COUNTRY"),
-    ] = None,
-    tolerate: Annotated[
-        list[str] | None,
-        _option("A country whose law may reach the operator; may be repeated.", "COUNTRY"),
-    ] = None,
-    node_sharing: Annotated[str, _option("none, tenant or any.", "WITH")] = "",
-    on_partition: Annotated[str, _option("keep or requeue.", "WHAT")] = "",
-    idempotency_key: Annotated[str, _option("The same key never makes a second job.", "KEY")] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would happen now.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is over.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print all ranks' logs until the job is over.")
-    ] = False,
+    file: FileArgument = "",
+    name: Name = "",
+    project: Project = "",
+    nodes: Nodes = "",
+    gpus_per_node: Gpus = "",
+    gpu: Gpu = None,
+    tasks_per_node: Tasks = "",
+    cpus_per_node: Cpus = "",
+    memory_per_node: Memory = "",
+    working_dir: WorkingDir = "",
+    env: Env = None,
+    time_limit: TimeLimit = "",
+    priority: Priority = "",
+    within: Within = "",
+    jurisdiction: Jurisdiction = None,
+    tolerate: Tolerate = None,
+    node_sharing: NodeSharing = "",
+    on_partition: OnPartition = "",
+    idempotency_key: Key = "",
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    follow: Follow = False,
 ) -> None:
     """Queue a job: a FILE, or flags and a command after `--`.
 
@@ -239,7 +258,10 @@ async def _to_its_end(client: AsyncClient, job: AsyncJob, output: Output, *, fol
                     progress.show(info)
         except ExceptionGroup as group:  # The group's own wrapping says nothing to people.
             raise group.exceptions[0] from None
+        was_live = progress.is_live
     await job.refresh()
+    if follow and was_live:
+        output.note(sentence(job.info))
 
 
 async def _follow(job: AsyncJob, progress: JobProgress) -> None:

@@ -17,7 +17,10 @@ _NUMBER = "right"
 
 def age(at_ms: int | None, now_ms: int) -> str:
     """How long ago, in one unit or two."""
-    return "-" if at_ms is None else format_duration_ms(max(now_ms - at_ms, 0) // 1000 * 1000)
+    if at_ms is None:
+        return "-"
+    seconds = max(now_ms - at_ms, 0) // 1000
+    return format_duration_ms(seconds * 1000) if seconds else "0s"
 
 
 def between(start_ms: int | None, end_ms: int | None, now_ms: int) -> str:

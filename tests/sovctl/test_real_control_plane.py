@@ -1,0 +1,173 @@
+"""The command line and the SDK against the real control plane, without any site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sovctl import AsyncClient, Client, Context, JobSpec, RefusedError, Resources, config
+from tests.api import control_plane as control_plane_module
+from tests.api.control_plane import ControlPlane
+from tests.sovctl.conftest import Result, invoke
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ADA = "/tenant/trust-a/radiology/user/ada"
+
+As = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlPlane, Path]]:
+    """A control plane with the demo's fleet, tenants and policy, and a configuration: an operator
+    who was there first, and a tenant who joined with a token."""
+    directory = tmp_path_factory.mktemp("demo")
+    path = directory / "config.yaml"
+    for plane in control_plane_module.running(directory):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SOVCTL_CONFIG", str(path))
+            prepare(plane, path)
+        yield plane, path
+
+
+def prepare(plane: ControlPlane, path: Path) -> None:
+    """Applies the demo's files as the operator, and lets a tenant join."""
+    operator = Context(endpoint=plane.endpoint, credentials=str(plane.operator_credentials))
+    config.save(path, "op", {"op": operator})
+    for what, folder in (("fleet", "fleets"), ("tenants", "tenants"), ("policy", "policies")):
+        applied = invoke(what, "apply", str(DEPLOY / folder / "demo.yaml"))
+        assert applied.code == 0, applied.err
+    token = invoke("token", "create", ADA, "-o", "name").out.strip()
+    trust = path.parent / "ca.pem"
+    trust.write_bytes(plane.ca.trust_pem)
+    joined = invoke(
+        *("join", "--endpoint", plane.endpoint, "--join-endpoint", plane.join_endpoint),
+        *("--name", ADA, "--token", token, "--ca", str(trust), "--as", "ada"),
+    )
+    assert joined.code == 0, joined.err
+
+
+@pytest.fixture
+def as_(demo: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch) -> As:
+    """Runs the command line as somebody."""
+    monkeypatch.setenv("SOVCTL_CONFIG", str(demo[1]))
+
+    def run(who: str, *argv: str) -> Result:
+        return invoke("--context", who, *argv)
+
+    return run
+
+
+@pytest.fixture
+def ada(demo: tuple[ControlPlane, Path]) -> Context:
+    return config.load({"SOVCTL_CONFIG": str(demo[1])}).context("ada")
+
+
+def test_everybody_is_known_by_their_name(as_: As) -> None:
+    assert as_("ada", "whoami", "-o", "json").json()["tenant"] == "trust-a/radiology"
+    assert as_("op", "whoami", "-o", "json").json()["role"] == "operator"
+
+
+def test_a_job_is_queued_shown_explained_and_cancelled(as_: As, tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_text("print(1)\n")
+    submitted = as_(
+        *("ada", "submit", "--gpus", "1", "--name", "one", "--working-dir", str(tmp_path)),
+        *("-o", "name", "--", "python", "t.py"),
+    )
+    assert submitted.code == 0, submitted.err
+    job = submitted.out.strip()
+    shown = as_("ada", "get", "one", "-o", "json").json()
+    assert (shown["id"], shown["state"], shown["gpus"]) == (job, "QUEUED", 1)
+    assert job in [each["id"] for each in as_("ada", "list", "-o", "json").json()]
+    explained = as_("ada", "explain", job)
+    assert explained.code == 0
+    assert "hall-slough-1" in explained.out
+    assert as_("ada", "cancel", job, "-o", "json").json()[0]["state"] == "CANCELLED"
+    assert as_("ada", "watch", job).out.startswith(f"{job} CANCELLED")
+
+
+def test_a_gb_only_job_that_only_norway_could_hold_is_refused_with_every_reason(as_: As) -> None:
+    result = as_("ada", "submit", "--nodes", "2", "--gpus", "8", "--", "python", "t.py")
+    assert result.code == 3
+    rows = {tuple(line.split()[:2]) for line in result.err.splitlines()}
+    assert {
+        ("exch-london-1", "NODE_SHAPE"),
+        ("hall-slough-1", "FOREIGN_COMPULSION"),
+        ("narvik-1", "JURISDICTION"),
+    } <= rows
+    dry = as_("ada", "submit", "--dry-run", "--nodes", "2", "--gpus", "8", "--", "python", "t.py")
+    assert dry.code == 3
+
+
+def test_a_dry_run_shares_admission_and_queues_nothing(as_: As) -> None:
+    before = as_("ada", "list", "-o", "json").json()
+    result = as_("ada", "submit", "--dry-run", "--", "x")
+    assert result.code == 0, result.err
+    assert as_("ada", "list", "-o", "json").json() == before
+
+
+@pytest.mark.parametrize(
+    ("who", "argv", "code"),
+    [
+        ("ada", ["sites"], 5),
+        ("ada", ["policy", "apply", str(DEPLOY / "policies" / "demo.yaml")], 5),
+        ("ada", ["get", "job-aaaaaaaaaaaaa"], 4),
+        ("ada", ["submit", "--project", "met-lab/forecast", "--", "x"], 2),
+        ("op", ["cordon", "nowhere", "--reason", "test"], 4),
+        ("op", ["cordon", "narvik-1"], 2),
+    ],
+)
+def test_refusals_end_with_their_status(as_: As, who: str, argv: list[str], code: int) -> None:
+    result = as_(who, *argv)
+    assert result.code == code, result.err
+    assert "Traceback" not in result.err
+
+
+def test_operators_see_and_change_the_fleet(as_: As) -> None:
+    assert as_("op", "cordon", "narvik-1/n01", "--reason", "test").code == 0
+    nodes = {node["id"]: node for node in as_("op", "nodes", "-o", "json").json()}
+    assert nodes["narvik-1/n01"]["cordoned"] is True
+    assert as_("op", "uncordon", "narvik-1/n01", "--reason", "test").code == 0
+    assert [site["id"] for site in as_("op", "sites", "-o", "json").json()] == [
+        *("exch-london-1", "hall-slough-1", "narvik-1")
+    ]
+    assert as_("op", "fleet", "verdicts", "-o", "name").out == "exch-london-1\n"
+    again = as_("op", "fleet", "apply", str(DEPLOY / "fleets" / "demo.yaml"), "-o", "json")
+    assert again.json() == {"changes": [], "applied": True}
+
+
+def test_both_faces_of_the_sdk_say_the_same(ada: Context) -> None:
+    spec = JobSpec(name="sdk", command="true", resources=Resources(gpus_per_node=2))
+    with Client(ada) as client:
+        job = client.submit(spec, idempotency_key="sdk-1")
+        assert client.submit(spec, idempotency_key="sdk-1").id == job.id
+        with pytest.raises(RefusedError) as caught:
+            client.submit(spec.model_copy(update={"name": "other"}), idempotency_key="sdk-1")
+        assert caught.value.reason == "IDEMPOTENCY_CONFLICT"
+        assert job.cancel().state == "CANCELLED"
+        assert job.wait(timeout_s=60).state == "CANCELLED"
+
+
+async def test_many_are_submitted_at_once(ada: Context) -> None:
+    good = JobSpec(name="many", command="true")
+    bad = JobSpec(name="bad", command="true", resources=Resources(nodes=2, gpus_per_node=8))
+    async with AsyncClient(ada) as client:
+        outcomes = await client.submit_many([good, bad, good])
+        assert [outcome.job_id is None for outcome in outcomes] == [False, True, False]
+        assert {d.subject for d in outcomes[1].denials} >= {"exch-london-1", "narvik-1"}
+        ids = [outcome.job_id for outcome in outcomes if outcome.job_id]
+        assert {job.id async for job in client.list(page_size=1)} >= set(ids)
+        for job_id in ids:
+            await client.cancel(job_id)
+
+
+async def test_a_certificate_is_renewed_at_half_its_life(ada: Context) -> None:
+    before = config.identity(ada).facts()
+    async with AsyncClient(ada) as client:
+        assert not await client.renew_if_due(before.not_before_ms)
+        assert await client.renew_if_due((before.not_before_ms + before.not_after_ms) // 2 + 1)
+        assert (await client.whoami()).tenant == "trust-a/radiology"
+    after = config.identity(ada).facts()
+    assert after.spiffe_id == before.spiffe_id
+    assert after.serial != before.serial
