@@ -87,13 +87,15 @@ class Admission:
         """Queues work, or says why it never could run. Raises when it is malformed."""
         _refuse_long_key(key)
         spec = resolved(principal, spec)
-        digest = spec_digest(spec_to_bytes(spec))
+        body = spec_to_bytes(spec)
+        digest = spec_digest(body)
         if key and (earlier := txn.idempotency.get(principal.path, key, now_ms)) is not None:
             return _replayed(txn, earlier, key, digest)
         found = self.judge(txn, principal, spec, now_ms)
         _refuse_full_queue(txn, spec.project)
         if found.denials:
             return self._reject(txn, principal, found, digest, now_ms)
+        txn.jobs.put_spec_bytes(digest, body)
         row = JobRow(
             id=txn.jobs.take_id(),
             class_id=txn.jobs.intern(found.job_class),
@@ -103,7 +105,7 @@ class Admission:
             state=JobState.QUEUED,
             submitted_at_ms=now_ms,
             next_attempt=1,
-            spec_digest=txn.jobs.put_spec(spec),
+            spec_digest=digest,
             leased=spec.on_partition is OnPartition.REQUEUE,
         )
         txn.jobs.add(row)

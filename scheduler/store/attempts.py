@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import chunks, upsert
+from scheduler.store.dialect import chunks
+from scheduler.store.link import Link
 from scheduler.store.records import AttemptRow, Footing, Occupant
 from scheduler.store.schema import ATTEMPTS, JOBS, PLACEMENTS, RANKS
 from scheduler.store.scratch import ChangeKind, Scratch
@@ -43,26 +44,26 @@ def row_of(row: Any) -> AttemptRow:
 class AttemptsReader:
     """Finds attempts."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def row(self, key: AttemptKey) -> AttemptRow | None:
         """The narrow row."""
         query = select(ATTEMPTS).where(ATTEMPTS.c.job == key.job, ATTEMPTS.c.attempt == key.attempt)
-        found = self._connection.execute(query).first()
+        found = self._link.execute(query).first()
         return None if found is None else row_of(found)
 
     def live_at(self, site: SiteId) -> tuple[AttemptRow, ...]:
         """Attempts that hold nodes of `site`, oldest job first."""
         query = select(ATTEMPTS).where(ATTEMPTS.c.site == site, ATTEMPTS.c.live)
         query = query.order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt).limit(LIVE_READ_MAX)
-        return tuple(row_of(row) for row in self._connection.execute(query))
+        return tuple(row_of(row) for row in self._link.execute(query))
 
     def live_tenants(self) -> frozenset[TenantPath]:
         """Tenants whose work holds nodes now."""
         query = select(JOBS.c.tenant).distinct()
         query = query.join(ATTEMPTS, ATTEMPTS.c.job == JOBS.c.id).where(ATTEMPTS.c.live)
-        return frozenset(TenantPath(row.tenant) for row in self._connection.execute(query))
+        return frozenset(TenantPath(row.tenant) for row in self._link.execute(query))
 
     def occupants(self, nodes: Iterable[NodeId]) -> dict[NodeId, tuple[Occupant, ...]]:
         """What holds GPUs of `nodes` now."""
@@ -74,7 +75,7 @@ class AttemptsReader:
                 .where(PLACEMENTS.c.node.in_(chunk), PLACEMENTS.c.live)
                 .order_by(PLACEMENTS.c.job, PLACEMENTS.c.attempt)
             )
-            for row in self._connection.execute(query):
+            for row in self._link.execute(query):
                 node = NodeId(row.node)
                 key = AttemptKey(JobId(row.job), row.attempt)
                 placed = NodePlacement(node, row.gpu_mask)
@@ -91,13 +92,13 @@ class AttemptsReader:
         )
         return tuple(
             Footing(NodeId(row.node), row.boot_id, Reason(row.gone) if row.gone else None)
-            for row in self._connection.execute(query)
+            for row in self._link.execute(query)
         )
 
     def used_milli_by_site(self) -> dict[SiteId, int]:
         """What live placements are charged, by site."""
         query = select(ATTEMPTS.c.site, func.sum(ATTEMPTS.c.gpu_milli)).where(ATTEMPTS.c.live)
-        rows = self._connection.execute(query.group_by(ATTEMPTS.c.site))
+        rows = self._link.execute(query.group_by(ATTEMPTS.c.site))
         return {SiteId(site): int(milli) for site, milli in rows}
 
     def ranks(self, key: AttemptKey) -> tuple[RankStatus, ...]:
@@ -107,7 +108,7 @@ class AttemptsReader:
             .where(RANKS.c.job == key.job, RANKS.c.attempt == key.attempt)
             .order_by(RANKS.c.rank)
         )
-        return tuple(decode(RankStatus, row.body) for row in self._connection.execute(query))
+        return tuple(decode(RankStatus, row.body) for row in self._link.execute(query))
 
     def placement(self, key: AttemptKey) -> Placement | None:
         """Where an attempt was placed."""
@@ -124,12 +125,12 @@ class AttemptsReader:
         for chunk in chunks(sorted(set(jobs))):
             query = select(RANKS).where(RANKS.c.job.in_(chunk))
             query = query.order_by(RANKS.c.job, RANKS.c.attempt, RANKS.c.rank)
-            for row in self._connection.execute(query):
+            for row in self._link.execute(query):
                 key = AttemptKey(JobId(row.job), row.attempt)
                 ranks[key].append(decode(RankStatus, row.body))
             rows = select(ATTEMPTS).where(ATTEMPTS.c.job.in_(chunk))
             rows = rows.order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt)
-            for attempt in map(row_of, self._connection.execute(rows)):
+            for attempt in map(row_of, self._link.execute(rows)):
                 whole = _whole(attempt, placed.get(attempt.key, ()), tuple(ranks[attempt.key]))
                 found[attempt.key.job].append(whole)
         return {job: tuple(attempts) for job, attempts in found.items()}
@@ -139,7 +140,7 @@ class AttemptsReader:
         for chunk in chunks(sorted(set(jobs))):
             query = select(PLACEMENTS).where(PLACEMENTS.c.job.in_(chunk))
             query = query.order_by(PLACEMENTS.c.job, PLACEMENTS.c.attempt, PLACEMENTS.c.ordinal)
-            for row in self._connection.execute(query):
+            for row in self._link.execute(query):
                 key = AttemptKey(JobId(row.job), row.attempt)
                 found[key].append(NodePlacement(NodeId(row.node), row.gpu_mask))
         return {key: tuple(nodes) for key, nodes in found.items()}
@@ -149,14 +150,14 @@ class AttemptsWriter(AttemptsReader):
     """Adds and changes attempts; keeps the ledger of what is used and tells the change log."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection)
+        super().__init__(scratch.link)
         self._scratch = scratch
 
     def add(self, added: Sequence[tuple[TenantPath, AttemptRow, Placement]]) -> None:
         """New attempts with where they go."""
         if not added:
             return
-        self._connection.execute(insert(ATTEMPTS), [_columns(row) for _, row, _ in added])
+        self._link.execute(insert(ATTEMPTS), [_columns(row) for _, row, _ in added])
         nodes = [
             {
                 "job": row.key.job,
@@ -171,7 +172,7 @@ class AttemptsWriter(AttemptsReader):
             for _, row, placement in added
             for ordinal, placed in enumerate(placement.nodes)
         ]
-        self._connection.execute(insert(PLACEMENTS), nodes)
+        self._link.execute(insert(PLACEMENTS), nodes)
         for tenant, row, _ in added:
             self._shift_usage(tenant, row.gpu_class, row.gpu_milli)
 
@@ -182,10 +183,10 @@ class AttemptsWriter(AttemptsReader):
         mine = (ATTEMPTS.c.job == after.key.job, ATTEMPTS.c.attempt == after.key.attempt)
         columns = _columns(after)
         del columns["job"], columns["attempt"]
-        self._connection.execute(update(ATTEMPTS).where(*mine).values(columns))
+        self._link.execute(update(ATTEMPTS).where(*mine).values(columns))
         if before.live and not after.live:
             placed = (PLACEMENTS.c.job == after.key.job, PLACEMENTS.c.attempt == after.key.attempt)
-            self._connection.execute(update(PLACEMENTS).where(*placed).values(live=False))
+            self._link.execute(update(PLACEMENTS).where(*placed).values(live=False))
             self._shift_usage(tenant, after.gpu_class, -after.gpu_milli)
         self._scratch.changed(ChangeKind.JOB, str(after.key.job))
 
@@ -195,7 +196,7 @@ class AttemptsWriter(AttemptsReader):
             {"job": key.job, "attempt": key.attempt, "rank": r.rank, "body": encode(r)}
             for r in ranks
         ]
-        upsert(self._connection, RANKS, rows)
+        self._link.upsert(RANKS, rows)
         self._scratch.changed(ChangeKind.JOB, str(key.job))
 
     def set_boot(self, key: AttemptKey, boots: Mapping[NodeId, str]) -> None:
@@ -206,7 +207,7 @@ class AttemptsWriter(AttemptsReader):
                 PLACEMENTS.c.attempt == key.attempt,
                 PLACEMENTS.c.node == node,
             )
-            self._connection.execute(update(PLACEMENTS).where(*mine).values(boot_id=boot_id))
+            self._link.execute(update(PLACEMENTS).where(*mine).values(boot_id=boot_id))
 
     def set_gone(self, key: AttemptKey, node: NodeId, proof: Reason) -> None:
         """It is proved that nothing of the attempt runs on this node any more."""
@@ -215,7 +216,7 @@ class AttemptsWriter(AttemptsReader):
             PLACEMENTS.c.attempt == key.attempt,
             PLACEMENTS.c.node == node,
         )
-        self._connection.execute(update(PLACEMENTS).where(*mine).values(gone=proof))
+        self._link.execute(update(PLACEMENTS).where(*mine).values(gone=proof))
 
     def _shift_usage(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
         ledger = self._scratch.memo.ledger

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, insert, select
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.store.codec import canonical
 from scheduler.store.dialect import upsert
+from scheduler.store.link import Link
 from scheduler.store.merkle import Peaks, leaf_hash
 from scheduler.store.records import AuditLeaf
 from scheduler.store.schema import AUDIT, TREE
@@ -30,13 +31,13 @@ SaltSource = Callable[[], bytes]
 class AuditReader:
     """Reads the log."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def peaks(self) -> Peaks:
         """The tree over all committed leaves."""
         query = select(TREE.c.size, TREE.c.peaks).where(TREE.c.name == LOG_NAME)
-        row = self._connection.execute(query).first()
+        row = self._link.execute(query).first()
         return Peaks(0, []) if row is None else Peaks.of(row.size, row.peaks)
 
     def page(
@@ -56,7 +57,7 @@ class AuditReader:
         yield from self._leaves(select(AUDIT).order_by(AUDIT.c.leaf_index))
 
     def _leaves(self, query: Select[Any]) -> Iterator[AuditLeaf]:
-        for row in self._connection.execute(query):
+        for row in self._link.execute(query):
             yield AuditLeaf(
                 index=row.leaf_index,
                 kind=row.kind,
@@ -73,7 +74,7 @@ class AuditWriter(AuditReader):
     """Adds to the log, in the transaction that makes true what a leaf says."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection)
+        super().__init__(scratch.link)
         self._scratch = scratch
 
     def append(
@@ -100,7 +101,7 @@ def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: S
     """Writes pending leaves and grows the tree by them; the last step before a commit."""
     if not leaves:
         return
-    peaks = AuditReader(connection).peaks()
+    peaks = AuditReader(Link(connection)).peaks()
     rows: list[dict[str, object]] = []
     for leaf in leaves:
         salt = salts()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import JobState, NodePlacement, Placement
@@ -28,6 +28,7 @@ from scheduler.model.plan import (
 from scheduler.store.dialect import chunks
 from scheduler.store.fleet import FleetReader
 from scheduler.store.jobs import JobsReader
+from scheduler.store.link import Link
 from scheduler.store.schema import ATTEMPTS, CHANGES, COUNTERS, JOBS, PLACEMENTS, SITE_STATE
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
 from scheduler.store.tenancy import TenancyReader
@@ -54,9 +55,9 @@ class ChangesReader:
     """Follows the change log."""
 
     def __init__(
-        self, connection: Connection, fleet: FleetReader, tenancy: TenancyReader, jobs: JobsReader
+        self, link: Link, fleet: FleetReader, tenancy: TenancyReader, jobs: JobsReader
     ) -> None:
-        self._connection = connection
+        self._link = link
         self._fleet = fleet
         self._tenancy = tenancy
         self._jobs = jobs
@@ -64,7 +65,7 @@ class ChangesReader:
     def sequence(self) -> int:
         """The newest change's number, 0 when there was none."""
         query = select(COUNTERS.c.value).where(COUNTERS.c.name == CHANGE_COUNTER)
-        return self._connection.execute(query).scalar() or 0
+        return self._link.execute(query).scalar() or 0
 
     def since(self, sequence: int, limit: int) -> Feed:
         """What changed after `sequence`; all of it, because a part would not be consistent.
@@ -76,12 +77,12 @@ class ChangesReader:
             raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
         if sequence == newest:
             return Feed(newest, ())
-        oldest = self._connection.execute(select(func.min(CHANGES.c.seq))).scalar()
+        oldest = self._link.execute(select(func.min(CHANGES.c.seq))).scalar()
         if newest - sequence > limit or oldest is None or oldest > sequence + 1:
             raise ChangesTrimmed(f"follower at {sequence}, the log holds {oldest} to {newest}")
         rows = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.seq > sequence).distinct()
         keys: defaultdict[ChangeKind, list[str]] = defaultdict(list)
-        for kind, key in self._connection.execute(rows):
+        for kind, key in self._link.execute(rows):
             keys[ChangeKind(kind)].append(key)
         return Feed(newest, tuple(self._delta(keys)))
 
@@ -97,10 +98,10 @@ class ChangesReader:
         for node in self._fleet.nodes():
             yield NodeChanged(node.node.id, node.node, node.report)
         queued = select(*_QUEUED).where(JOBS.c.state == int(JobState.QUEUED)).order_by(JOBS.c.id)
-        for row in self._connection.execute(queued):
+        for row in self._link.execute(queued):
             yield self._queued(row)
         live = _live_query().where(ATTEMPTS.c.live)
-        yield from self._live(self._connection.execute(live))
+        yield from self._live(self._link.execute(live))
 
     def _delta(self, keys: defaultdict[ChangeKind, list[str]]) -> Iterator[Change]:
         """What frees something comes before what takes it, whatever happened in between."""
@@ -136,9 +137,9 @@ class ChangesReader:
             waiting = select(*_QUEUED).where(
                 JOBS.c.id.in_(chunk), JOBS.c.state == int(JobState.QUEUED)
             )
-            queued += [self._queued(row) for row in self._connection.execute(waiting)]
+            queued += [self._queued(row) for row in self._link.execute(waiting)]
             holding = _live_query().where(ATTEMPTS.c.job.in_(chunk), ATTEMPTS.c.live)
-            live += self._live(self._connection.execute(holding))
+            live += self._live(self._link.execute(holding))
         known = {change.id for change in queued} | {change.id for change in live}
         queued.sort(key=lambda change: change.id)
         live.sort(key=lambda change: change.id)
@@ -146,7 +147,7 @@ class ChangesReader:
 
     def _connected(self, sites: list[str]) -> set[SiteId]:
         query = select(SITE_STATE.c.site).where(SITE_STATE.c.connected)
-        connected = {SiteId(row.site) for row in self._connection.execute(query)}
+        connected = {SiteId(row.site) for row in self._link.execute(query)}
         return connected & set(map(SiteId, sites))
 
     def _queued(self, row: Any) -> JobChanged:
@@ -221,8 +222,8 @@ def write_changes(scratch: Scratch) -> None:
     rows = [
         {"seq": first + n, "kind": int(kind), "key": key} for n, (kind, key) in enumerate(unique)
     ]
-    scratch.connection.execute(insert(CHANGES), rows)
+    scratch.link.execute(insert(CHANGES), rows)
     last = first + len(unique) - 1
     if first // TRIM_EVERY != (last + 1) // TRIM_EVERY:
         old = delete(CHANGES).where(CHANGES.c.seq <= last - CHANGES_KEPT)
-        scratch.connection.execute(old)
+        scratch.link.execute(old)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
 from scheduler.model.ids import NodeId, SiteId, site_of
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
+from scheduler.store.link import Link
 from scheduler.store.records import NodeEntry, SiteEntry
 from scheduler.store.schema import NODES, SITE_STATE, SITES
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
@@ -20,14 +21,14 @@ from scheduler.store.scratch import ChangeKind, Memo, Scratch
 class FleetReader:
     """Finds sites and nodes."""
 
-    def __init__(self, connection: Connection, memo: Memo) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, memo: Memo) -> None:
+        self._link = link
         self._memo = memo
 
     def site(self, site: SiteId) -> Site | None:
         """A declared site."""
         if site not in self._memo.sites:
-            row = self._connection.execute(select(SITES).where(SITES.c.id == site)).first()
+            row = self._link.execute(select(SITES).where(SITES.c.id == site)).first()
             if row is None:
                 return None
             self._memo.sites[site] = _site(row)
@@ -35,9 +36,9 @@ class FleetReader:
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All declared sites with their sessions, by id."""
-        states = {row.site: row for row in self._connection.execute(select(SITE_STATE))}
+        states = {row.site: row for row in self._link.execute(select(SITE_STATE))}
         entries: list[SiteEntry] = []
-        for row in self._connection.execute(select(SITES).order_by(SITES.c.id)):
+        for row in self._link.execute(select(SITES).order_by(SITES.c.id)):
             state = states.get(row.id)
             contact_at_ms = 0 if state is None else state.contact_at_ms
             contact = _contact(SiteId(row.id), state)
@@ -47,7 +48,7 @@ class FleetReader:
     def contact(self, site: SiteId) -> SiteContact:
         """The session side of a site; generation 0 when there never was one."""
         query = select(SITE_STATE).where(SITE_STATE.c.site == site)
-        return _contact(site, self._connection.execute(query).first())
+        return _contact(site, self._link.execute(query).first())
 
     def node(self, node: NodeId) -> NodeEntry | None:
         """A declared node."""
@@ -58,7 +59,7 @@ class FleetReader:
         wanted = set(nodes)
         missing = sorted(n for n in wanted if n not in self._memo.nodes)
         for chunk in chunks(missing):
-            for row in self._connection.execute(select(NODES).where(NODES.c.id.in_(chunk))):
+            for row in self._link.execute(select(NODES).where(NODES.c.id.in_(chunk))):
                 self._memo.nodes[NodeId(row.id)] = _node(row)
         return {n: self._memo.nodes[n] for n in sorted(wanted) if n in self._memo.nodes}
 
@@ -69,15 +70,15 @@ class FleetReader:
         query = select(NODES).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
         if site is not None:
             query = query.where(NODES.c.site == site)
-        for row in self._connection.execute(query):
+        for row in self._link.execute(query):
             yield _node(row)
 
     def drains_due(self, now_ms: int) -> tuple[SiteId | NodeId, ...]:
         """Sites and nodes whose work is to go by now."""
         sites = select(SITES.c.id).where(SITES.c.drain_at_ms <= now_ms)
         nodes = select(NODES.c.id).where(NODES.c.drain_at_ms <= now_ms)
-        due: list[SiteId | NodeId] = [SiteId(r.id) for r in self._connection.execute(sites)]
-        due += [NodeId(r.id) for r in self._connection.execute(nodes)]
+        due: list[SiteId | NodeId] = [SiteId(r.id) for r in self._link.execute(sites)]
+        due += [NodeId(r.id) for r in self._link.execute(nodes)]
         return tuple(sorted(due))
 
 
@@ -85,14 +86,14 @@ class FleetWriter(FleetReader):
     """Changes the fleet and tells the change log."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection, scratch.memo)
+        super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
 
     def put_site(self, site: Site) -> None:
         """Declares a site, or declares it anew; an operator's cordon stays as it is."""
         body = encode(replace(site, cordoned=False))
         known = update(SITES).where(SITES.c.id == site.id).values(body=body)
-        if self._connection.execute(known).rowcount == 0:
+        if self._link.execute(known).rowcount == 0:
             row = {
                 "id": site.id,
                 "body": body,
@@ -100,13 +101,13 @@ class FleetWriter(FleetReader):
                 "reason": "",
                 "drain_at_ms": None,
             }
-            self._connection.execute(insert(SITES), row)
+            self._link.execute(insert(SITES), row)
         self._scratch.declared()
         self._site_changed(site.id)
 
     def remove_site(self, site: SiteId) -> None:
         """The site is no longer declared. Its session's numbers stay: they never go backwards."""
-        self._connection.execute(delete(SITES).where(SITES.c.id == site))
+        self._link.execute(delete(SITES).where(SITES.c.id == site))
         self._scratch.declared()
         self._site_changed(site)
 
@@ -116,14 +117,14 @@ class FleetWriter(FleetReader):
         """Closes a site to new work, or opens it. Work still there at `drain_at_ms` is to go."""
         change = update(SITES).where(SITES.c.id == site)
         values = {"cordoned": cordoned, "reason": reason, "drain_at_ms": drain_at_ms}
-        self._connection.execute(change.values(values))
+        self._link.execute(change.values(values))
         self._site_changed(site)
 
     def put_node(self, node: Node) -> None:
         """Declares a node, or declares it anew; its report and cordon stay."""
         body = encode(replace(node, cordoned=False))
         known = update(NODES).where(NODES.c.id == node.id).values(body=body)
-        if self._connection.execute(known).rowcount == 0:
+        if self._link.execute(known).rowcount == 0:
             row = {
                 "id": node.id,
                 "site": site_of(node.id),
@@ -134,13 +135,13 @@ class FleetWriter(FleetReader):
                 "report": None,
                 "reported_at_ms": None,
             }
-            self._connection.execute(insert(NODES), row)
+            self._link.execute(insert(NODES), row)
         self._scratch.declared()
         self._node_changed(node.id)
 
     def remove_node(self, node: NodeId) -> None:
         """The node is no longer declared."""
-        self._connection.execute(delete(NODES).where(NODES.c.id == node))
+        self._link.execute(delete(NODES).where(NODES.c.id == node))
         self._scratch.declared()
         self._node_changed(node)
 
@@ -150,13 +151,13 @@ class FleetWriter(FleetReader):
         """Closes a node to new work, or opens it. Work still there at `drain_at_ms` is to go."""
         change = update(NODES).where(NODES.c.id == node)
         values = {"cordoned": cordoned, "reason": reason, "drain_at_ms": drain_at_ms}
-        self._connection.execute(change.values(values))
+        self._link.execute(change.values(values))
         self._node_changed(node)
 
     def drained(self, target: SiteId | NodeId) -> None:
         """What was to go from a site or node was told to; it stays closed."""
         table = NODES if "/" in target else SITES
-        self._connection.execute(update(table).where(table.c.id == target).values(drain_at_ms=None))
+        self._link.execute(update(table).where(table.c.id == target).values(drain_at_ms=None))
 
     def put_report(self, report: NodeReport, now_ms: int) -> None:
         """What a declared node says of itself now."""
@@ -164,10 +165,10 @@ class FleetWriter(FleetReader):
         assert entry is not None, f"{report.node} is not declared"
         change = update(NODES).where(NODES.c.id == report.node)
         if entry.report == report:
-            self._connection.execute(change.values(reported_at_ms=now_ms))
+            self._link.execute(change.values(reported_at_ms=now_ms))
             self._forget_node(report.node)
             return
-        self._connection.execute(change.values(report=encode(report), reported_at_ms=now_ms))
+        self._link.execute(change.values(report=encode(report), reported_at_ms=now_ms))
         self._node_changed(report.node)
 
     def put_contact(self, contact: SiteContact, contact_at_ms: int) -> None:
@@ -183,8 +184,8 @@ class FleetWriter(FleetReader):
             "contact_at_ms": contact_at_ms,
         }
         known = update(SITE_STATE).where(SITE_STATE.c.site == contact.site).values(columns)
-        if self._connection.execute(known).rowcount == 0:
-            self._connection.execute(insert(SITE_STATE), columns | {"site": contact.site})
+        if self._link.execute(known).rowcount == 0:
+            self._link.execute(insert(SITE_STATE), columns | {"site": contact.site})
         if contact.connected != before.connected:
             self._scratch.changed(ChangeKind.SITE, contact.site)
 
@@ -193,7 +194,7 @@ class FleetWriter(FleetReader):
         contact = self.contact(site)
         following = contact.generation + 1
         known = update(SITE_STATE).where(SITE_STATE.c.site == site).values(generation=following)
-        if self._connection.execute(known).rowcount == 0:
+        if self._link.execute(known).rowcount == 0:
             self.put_contact(replace(contact, generation=following), 0)
         return following
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 
 from scheduler.model.ids import JobId
+from scheduler.store.link import How, Link
 from scheduler.store.schema import IDEMPOTENCY
 from scheduler.store.scratch import Scratch
 
@@ -14,6 +15,10 @@ RETENTION_MS = 24 * 3600 * 1000
 """A request repeated later than this is a new request."""
 TRIM_ROWS_MAX = 10_000
 """Most rows that one trim deletes."""
+
+_BY_KEY = select(IDEMPOTENCY).where(
+    IDEMPOTENCY.c.principal == bindparam("who"), IDEMPOTENCY.c.key == bindparam("what")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +32,12 @@ class Remembered:
 class IdempotencyReader:
     """Looks keys up."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def get(self, principal: str, key: str, now_ms: int) -> Remembered | None:
         """What `principal` used `key` for, unless that is too long ago."""
-        query = select(IDEMPOTENCY).where(
-            IDEMPOTENCY.c.principal == principal, IDEMPOTENCY.c.key == key
-        )
-        row = self._connection.execute(query).first()
+        row = self._link.execute_around(_BY_KEY, {"who": principal, "what": key}).first()
         if row is None or row.at_ms < now_ms - RETENTION_MS:
             return None
         return Remembered(row.request_digest, JobId(row.job))
@@ -45,12 +47,23 @@ class IdempotencyWriter(IdempotencyReader):
     """Remembers and forgets keys."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection)
+        super().__init__(scratch.link)
+        self._scratch = scratch
+        self._new: dict[tuple[str, str], Remembered] = {}
+
+    def get(self, principal: str, key: str, now_ms: int) -> Remembered | None:
+        """As before, keys of this transaction included."""
+        return self._new.get((principal, key)) or super().get(principal, key, now_ms)
 
     def put(self, principal: str, key: str, seen: Remembered, now_ms: int) -> None:
         """From now on `key` stands for this request."""
-        mine = (IDEMPOTENCY.c.principal == principal, IDEMPOTENCY.c.key == key)
-        self._connection.execute(delete(IDEMPOTENCY).where(*mine))
+        new = self._new
+        new[principal, key] = seen
+
+        def forget() -> None:
+            new.pop((principal, key), None)
+
+        self._scratch.undo.append(forget)
         row = {
             "principal": principal,
             "key": key,
@@ -58,7 +71,7 @@ class IdempotencyWriter(IdempotencyReader):
             "job": seen.job,
             "at_ms": now_ms,
         }
-        self._connection.execute(insert(IDEMPOTENCY), row)
+        self._link.add(IDEMPOTENCY, row, How.REPLACE)
 
     def trim(self, now_ms: int) -> int:
         """Deletes keys that no longer count; how many."""
@@ -68,8 +81,8 @@ class IdempotencyWriter(IdempotencyReader):
             .order_by(IDEMPOTENCY.c.at_ms)
             .limit(TRIM_ROWS_MAX)
         )
-        rows = self._connection.execute(old).all()
+        rows = self._link.execute(old).all()
         for principal, key in rows:
             mine = (IDEMPOTENCY.c.principal == principal, IDEMPOTENCY.c.key == key)
-            self._connection.execute(delete(IDEMPOTENCY).where(*mine))
+            self._link.execute(delete(IDEMPOTENCY).where(*mine))
         return len(rows)

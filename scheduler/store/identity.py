@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from scheduler.store.dialect import upsert
+from scheduler.store.link import Link
 from scheduler.store.schema import JOIN_TOKENS, REVOCATIONS
 from scheduler.store.scratch import Scratch
 
@@ -38,13 +38,13 @@ class Revocation:
 class IdentityReader:
     """Looks tokens and revocations up."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def join_token(self, token_hash: bytes) -> JoinToken | None:
         """The token with this hash, used or expired ones included."""
         query = select(JOIN_TOKENS).where(JOIN_TOKENS.c.token_hash == token_hash)
-        row = self._connection.execute(query).first()
+        row = self._link.execute(query).first()
         if row is None:
             return None
         return JoinToken(
@@ -54,17 +54,17 @@ class IdentityReader:
     def open_tokens(self) -> int:
         """How many tokens were not used yet."""
         query = select(JOIN_TOKENS.c.token_hash).where(JOIN_TOKENS.c.used_at_ms.is_(None))
-        return len(self._connection.execute(query.limit(TOKENS_OPEN_MAX + 1)).all())
+        return len(self._link.execute(query.limit(TOKENS_OPEN_MAX + 1)).all())
 
     def revocation(self, name: str) -> Revocation | None:
         """Whether and why `name` is revoked."""
         query = select(REVOCATIONS).where(REVOCATIONS.c.name == name)
-        row = self._connection.execute(query).first()
+        row = self._link.execute(query).first()
         return None if row is None else Revocation(*row)
 
     def revocations(self) -> tuple[Revocation, ...]:
         """All of them, by name."""
-        rows = self._connection.execute(select(REVOCATIONS).order_by(REVOCATIONS.c.name))
+        rows = self._link.execute(select(REVOCATIONS).order_by(REVOCATIONS.c.name))
         return tuple(Revocation(*row) for row in rows)
 
 
@@ -72,7 +72,7 @@ class IdentityWriter(IdentityReader):
     """Makes and uses tokens, revokes names."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection)
+        super().__init__(scratch.link)
 
     def add_join_token(self, token: JoinToken) -> None:
         """A new token."""
@@ -83,7 +83,7 @@ class IdentityWriter(IdentityReader):
             "expires_at_ms": token.expires_at_ms,
             "used_at_ms": token.used_at_ms,
         }
-        self._connection.execute(insert(JOIN_TOKENS), row)
+        self._link.execute(insert(JOIN_TOKENS), row)
 
     def use_join_token(self, token_hash: bytes, now_ms: int) -> None:
         """It was used; it cannot be again."""
@@ -92,11 +92,11 @@ class IdentityWriter(IdentityReader):
             .where(JOIN_TOKENS.c.token_hash == token_hash, JOIN_TOKENS.c.used_at_ms.is_(None))
             .values(used_at_ms=now_ms)
         )
-        assert self._connection.execute(statement).rowcount == 1, "the token was used before"
+        assert self._link.execute(statement).rowcount == 1, "the token was used before"
 
     def trim_join_tokens(self, now_ms: int) -> None:
         """Deletes tokens that have expired, used or not."""
-        self._connection.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.expires_at_ms < now_ms))
+        self._link.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.expires_at_ms < now_ms))
 
     def revoke(self, revocation: Revocation) -> None:
         """The name is revoked from now on; a later revocation replaces an earlier one."""
@@ -106,4 +106,4 @@ class IdentityWriter(IdentityReader):
             "revoked_by": revocation.revoked_by,
             "reason": revocation.reason,
         }
-        upsert(self._connection, REVOCATIONS, [row])
+        self._link.upsert(REVOCATIONS, [row])

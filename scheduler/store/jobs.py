@@ -8,7 +8,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import Job, JobSpec, JobState
@@ -16,7 +16,8 @@ from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Reason
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import chunks, insert_absent
+from scheduler.store.dialect import chunks
+from scheduler.store.link import How, Link
 from scheduler.store.records import JobRow
 from scheduler.store.schema import JOB_CLASSES, JOBS, SPECS
 from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
@@ -55,21 +56,21 @@ def row_of(row: Any) -> JobRow:
 class JobsReader:
     """Finds jobs."""
 
-    def __init__(self, connection: Connection, memo: Memo) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, memo: Memo) -> None:
+        self._link = link
         self._memo = memo
-        self._attempts = AttemptsReader(connection)
+        self._attempts = AttemptsReader(link)
 
     def row(self, job: JobId) -> JobRow | None:
         """The narrow row."""
-        found = self._connection.execute(select(JOBS).where(JOBS.c.id == job)).first()
+        found = self._link.execute(select(JOBS).where(JOBS.c.id == job)).first()
         return None if found is None else row_of(found)
 
     def rows(self, jobs: Iterable[JobId]) -> dict[JobId, JobRow]:
         """The narrow rows of those of `jobs` that exist."""
         found: dict[JobId, JobRow] = {}
         for chunk in chunks(sorted(set(jobs))):
-            for row in self._connection.execute(select(JOBS).where(JOBS.c.id.in_(chunk))):
+            for row in self._link.execute(select(JOBS).where(JOBS.c.id.in_(chunk))):
                 found[JobId(row.id)] = row_of(row)
         return found
 
@@ -121,10 +122,10 @@ class JobsReader:
         if states:
             query = query.where(JOBS.c.state.in_(sorted(int(s) for s in states)))
         if under is None:
-            return tuple(row_of(r) for r in self._connection.execute(query))
+            return tuple(row_of(r) for r in self._link.execute(query))
         # One walk along the index per tenant, merged: never a sort of all that a tenant has.
         walks = [
-            [row_of(r) for r in self._connection.execute(query.where(JOBS.c.tenant == tenant))]
+            [row_of(r) for r in self._link.execute(query.where(JOBS.c.tenant == tenant))]
             for tenant in self.tenants_with_jobs(under)
         ]
         newest_first = merge(*walks, key=lambda row: -row.id)
@@ -134,13 +135,13 @@ class JobsReader:
         """Those at `under` or below it that ever had a job."""
         found: list[TenantPath] = []
         at_self = select(JOBS.c.id).where(JOBS.c.tenant == under).limit(1)
-        if self._connection.execute(at_self).first() is not None:
+        if self._link.execute(at_self).first() is not None:
             found.append(under)
         # "0" follows "/": the range holds what is below `under` and nothing else.
         low, high = f"{under}/", f"{under}0"
         while True:
             below = select(func.min(JOBS.c.tenant)).where(JOBS.c.tenant > low, JOBS.c.tenant < high)
-            tenant = self._connection.execute(below).scalar()
+            tenant = self._link.execute(below).scalar()
             if tenant is None:
                 return tuple(found)
             found.append(TenantPath(tenant))
@@ -155,14 +156,14 @@ class JobsReader:
                 JOBS.c.state < int(JobState.SUCCEEDED),
                 JOBS.c.name == name,
             )
-            found.extend(row_of(r) for r in self._connection.execute(query.limit(limit)))
+            found.extend(row_of(r) for r in self._link.execute(query.limit(limit)))
         return tuple(found[:limit])
 
     def queued_by_class(self) -> tuple[tuple[JobClass, int], ...]:
         """How many jobs of each class wait."""
         query = select(JOBS.c.class_id, func.count()).where(JOBS.c.state == int(JobState.QUEUED))
         query = query.group_by(JOBS.c.class_id).order_by(JOBS.c.class_id)
-        rows = self._connection.execute(query).all()
+        rows = self._link.execute(query).all()
         return tuple((self.job_class(class_id), int(jobs)) for class_id, jobs in rows)
 
     def spec(self, digest: str) -> JobSpec | None:
@@ -174,7 +175,7 @@ class JobsReader:
         found: dict[str, JobSpec] = {}
         for chunk in chunks(sorted(digests)):
             query = select(SPECS).where(SPECS.c.digest.in_(chunk), SPECS.c.body.is_not(None))
-            for row in self._connection.execute(query):
+            for row in self._link.execute(query):
                 found[row.digest] = spec_from_bytes(row.body)
         return found
 
@@ -184,7 +185,7 @@ class JobsReader:
         if known is not None:
             return known
         query = select(JOB_CLASSES.c.body).where(JOB_CLASSES.c.id == class_id)
-        body = self._connection.execute(query).scalar_one()
+        body = self._link.execute(query).scalar_one()
         if len(self._memo.classes) >= CLASSES_CACHED_MAX:
             self._memo.classes.clear()
         return self._memo.classes.setdefault(class_id, decode(JobClass, body))
@@ -194,7 +195,7 @@ class JobsWriter(JobsReader):
     """Adds and changes jobs; keeps the ledger of queued ones and tells the change log."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection, scratch.memo)
+        super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
 
     def take_id(self) -> JobId:
@@ -205,41 +206,45 @@ class JobsWriter(JobsReader):
         """Keeps a spec; its digest."""
         body = spec_to_bytes(spec)
         digest = spec_digest(body)
-        insert_absent(self._connection, SPECS, [{"digest": digest, "body": body}])
+        self.put_spec_bytes(digest, body)
         return digest
+
+    def put_spec_bytes(self, digest: str, body: bytes) -> None:
+        """Keeps a spec whose stored form and digest are at hand."""
+        self._link.add(SPECS, {"digest": digest, "body": body}, How.ABSENT)
 
     def erase_spec(self, digest: str) -> None:
         """Removes the content of a spec; its digest stays."""
-        self._connection.execute(update(SPECS).where(SPECS.c.digest == digest).values(body=None))
+        self._link.execute(update(SPECS).where(SPECS.c.digest == digest).values(body=None))
 
     def intern(self, job_class: JobClass) -> int:
         """The number of a class."""
-        body = encode(job_class)
         memo = self._memo
-        known = memo.class_ids.get(body)
+        known = memo.class_ids.get(job_class)
         if known is not None:
             return known
+        body = encode(job_class)
         query = select(JOB_CLASSES.c.id).where(JOB_CLASSES.c.body == body)
-        number = self._connection.execute(query).scalar()
+        number = self._link.execute_around(query).scalar()
         if number is None:
             number = self._scratch.take(CLASS_COUNTER)
-            self._connection.execute(insert(JOB_CLASSES), {"id": number, "body": body})
+            self._link.execute_around(insert(JOB_CLASSES), {"id": number, "body": body})
 
             def forget(number: int = number) -> None:
-                memo.class_ids.pop(body, None)
+                memo.class_ids.pop(job_class, None)
                 memo.classes.pop(number, None)
 
             self._scratch.undo.append(forget)
         if len(memo.class_ids) >= CLASSES_CACHED_MAX:
             memo.class_ids.clear()
-        memo.class_ids[body] = number
+        memo.class_ids[job_class] = number
         memo.classes[number] = job_class
         return number
 
     def add(self, row: JobRow) -> None:
         """A new job, queued."""
         assert row.state is JobState.QUEUED, f"a new job is queued, not {row.state.name}"
-        self._connection.execute(insert(JOBS), _columns(row))
+        self._link.add(JOBS, _columns(row))
         self._shift_queue(row.tenant, 1)
         self._scratch.changed(ChangeKind.JOB, str(row.id))
 
@@ -250,7 +255,7 @@ class JobsWriter(JobsReader):
         columns = _columns(after)
         del columns["id"]
         statement = update(JOBS).where(JOBS.c.id == after.id, JOBS.c.state == int(before.state))
-        changed = self._connection.execute(statement.values(columns)).rowcount
+        changed = self._link.execute(statement.values(columns)).rowcount
         assert changed == 1, f"job {after.id} was not {before.state.name} any more"
         queued = (after.state is JobState.QUEUED) - (before.state is JobState.QUEUED)
         self._shift_queue(after.tenant, queued)
@@ -272,7 +277,7 @@ class JobsWriter(JobsReader):
             )
         )
         values = [{"job": row.id, "following": row.next_attempt + 1} for row in rows]
-        self._connection.execute(statement, values)
+        self._link.execute(statement, values)
         for row in rows:
             self._shift_queue(row.tenant, -1)
             self._scratch.changed(ChangeKind.JOB, str(row.id))

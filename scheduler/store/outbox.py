@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import delete, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
-from scheduler.store.dialect import upsert
 from scheduler.store.fleet import FleetWriter
+from scheduler.store.link import Link
 from scheduler.store.records import OutboxRow
 from scheduler.store.schema import OUTBOX
 from scheduler.store.scratch import Scratch
@@ -24,29 +24,29 @@ from scheduler.store.scratch import Scratch
 class OutboxReader:
     """Reads what is desired."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def get(self, site: SiteId, key: AttemptKey) -> OutboxRow | None:
         """What is desired of one attempt."""
         query = select(OUTBOX).where(
             OUTBOX.c.site == site, OUTBOX.c.job == key.job, OUTBOX.c.attempt == key.attempt
         )
-        row = self._connection.execute(query).first()
+        row = self._link.execute(query).first()
         return None if row is None else _row(row)
 
     def since(self, site: SiteId, generation: int) -> tuple[OutboxRow, ...]:
         """Rows of `site` newer than `generation`, ordered by attempt."""
         query = select(OUTBOX).where(OUTBOX.c.site == site, OUTBOX.c.generation > generation)
         query = query.order_by(OUTBOX.c.job, OUTBOX.c.attempt)
-        return tuple(_row(row) for row in self._connection.execute(query))
+        return tuple(_row(row) for row in self._link.execute(query))
 
 
 class OutboxWriter(OutboxReader):
     """Changes what is desired."""
 
     def __init__(self, scratch: Scratch, fleet: FleetWriter) -> None:
-        super().__init__(scratch.connection)
+        super().__init__(scratch.link)
         self._fleet = fleet
 
     def put(
@@ -72,7 +72,7 @@ class OutboxWriter(OutboxReader):
             }
             for key in keys
         ]
-        upsert(self._connection, OUTBOX, rows)
+        self._link.upsert(OUTBOX, rows)
 
     def run(self, placed: Sequence[tuple[SiteId, AttemptKey]]) -> None:
         """New attempts to run, of many sites: one generation each site."""
@@ -85,7 +85,7 @@ class OutboxWriter(OutboxReader):
     def renumber(self, site: SiteId, generation: int) -> None:
         """Every row of `site` gets `generation`, for a site that is ahead of what we ever sent."""
         change = update(OUTBOX).where(OUTBOX.c.site == site).values(generation=generation)
-        self._connection.execute(change)
+        self._link.execute(change)
 
     def drop_forgotten(self, site: SiteId, acked_generation: int) -> int:
         """Deletes rows that say FORGET and that `site` has confirmed; how many."""
@@ -94,7 +94,7 @@ class OutboxWriter(OutboxReader):
             OUTBOX.c.generation <= acked_generation,
             OUTBOX.c.action == int(DesiredAction.FORGET),
         )
-        return self._connection.execute(statement).rowcount
+        return self._link.execute(statement).rowcount
 
 
 def _row(row: Any) -> OutboxRow:

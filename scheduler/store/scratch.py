@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.plan import JobClass
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
-from scheduler.store.dialect import upsert
 from scheduler.store.ledger import Ledger
+from scheduler.store.link import Link, LinkMark
 from scheduler.store.records import NodeEntry
 from scheduler.store.schema import COUNTERS
 
@@ -56,7 +56,7 @@ class Memo:
     """Decoded rows kept between transactions; the writer's own, so it knows when they age."""
 
     ledger: Ledger = field(default_factory=Ledger)
-    class_ids: dict[str, int] = field(default_factory=lambda: {})
+    class_ids: dict[JobClass, int] = field(default_factory=lambda: {})
     classes: dict[int, JobClass] = field(default_factory=lambda: {})
     sites: dict[SiteId, Site] = field(default_factory=lambda: {})
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
@@ -71,13 +71,14 @@ class Mark:
     leaves: int
     changes: int
     undo: int
+    link: LinkMark
 
 
 @dataclass(slots=True)
 class Scratch:
     """The memory side of one transaction."""
 
-    connection: Connection
+    link: Link
     memo: Memo
     leaves: list[PendingLeaf] = field(default_factory=lambda: [])
     changes: list[tuple[ChangeKind, str]] = field(default_factory=lambda: [])
@@ -95,7 +96,7 @@ class Scratch:
         """The last number that was given out."""
         if counter not in self.counters:
             query = select(COUNTERS.c.value).where(COUNTERS.c.name == counter)
-            self.counters[counter] = self.connection.execute(query).scalar() or 0
+            self.counters[counter] = self.link.execute_around(query).scalar() or 0
         return self.counters[counter]
 
     def declared(self) -> None:
@@ -110,11 +111,11 @@ class Scratch:
     def save_counters(self) -> None:
         """Writes the numbers that were given out."""
         rows = [{"name": name, "value": value} for name, value in sorted(self.counters.items())]
-        upsert(self.connection, COUNTERS, rows)
+        self.link.upsert(COUNTERS, rows)
 
     def mark(self) -> Mark:
         """Where we are now."""
-        return Mark(len(self.leaves), len(self.changes), len(self.undo))
+        return Mark(len(self.leaves), len(self.changes), len(self.undo), self.link.mark())
 
     def roll_back(self, mark: Mark) -> None:
         """Makes memory what it was at `mark`."""
@@ -122,3 +123,4 @@ class Scratch:
         del self.changes[mark.changes :]
         while len(self.undo) > mark.undo:
             self.undo.pop()()
+        self.link.roll_back(mark.link)

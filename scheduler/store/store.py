@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.store import lease, migrations
@@ -23,9 +23,10 @@ from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
 from scheduler.store.identity import IdentityReader, IdentityWriter
 from scheduler.store.jobs import JobsReader, JobsWriter
 from scheduler.store.ledger import Ledger, derive
+from scheduler.store.link import Link
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.schema import COUNTERS
-from scheduler.store.scratch import DECLARED_COUNTER, Mark, Memo, Scratch
+from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 
 
@@ -36,17 +37,17 @@ class StoreFailed(Exception):
 class Snapshot:
     """A consistent view of everything, as of its first question."""
 
-    def __init__(self, connection: Connection, memo: Memo) -> None:
-        self.connection = connection
-        self._jobs = JobsReader(connection, memo)
-        self._attempts = AttemptsReader(connection)
-        self._fleet = FleetReader(connection, memo)
-        self._tenancy = TenancyReader(connection, memo)
-        self._outbox = OutboxReader(connection)
-        self._audit = AuditReader(connection)
-        self._identity = IdentityReader(connection)
-        self._idempotency = IdempotencyReader(connection)
-        self.changes = ChangesReader(connection, self._fleet, self._tenancy, self._jobs)
+    def __init__(self, link: Link, memo: Memo) -> None:
+        self.connection = link.connection
+        self._jobs = JobsReader(link, memo)
+        self._attempts = AttemptsReader(link)
+        self._fleet = FleetReader(link, memo)
+        self._tenancy = TenancyReader(link, memo)
+        self._outbox = OutboxReader(link)
+        self._audit = AuditReader(link)
+        self._identity = IdentityReader(link)
+        self._idempotency = IdempotencyReader(link)
+        self.changes = ChangesReader(link, self._fleet, self._tenancy, self._jobs)
 
     @property
     def jobs(self) -> JobsReader:
@@ -105,7 +106,7 @@ class Txn(Snapshot):
     """A transaction: reads see its own writes; leaves and change rows are written at its end."""
 
     def __init__(self, scratch: Scratch, epoch: int) -> None:
-        super().__init__(scratch.connection, scratch.memo)
+        super().__init__(scratch.link, scratch.memo)
         self.epoch = epoch
         self._scratch = scratch
         self._jobs = JobsWriter(scratch)
@@ -163,7 +164,8 @@ class Txn(Snapshot):
 
     def declared_revision(self) -> int | None:
         """As for a snapshot."""
-        return None if self._scratch.declared_changed else super().declared_revision()
+        scratch = self._scratch
+        return None if scratch.declared_changed else scratch.last(DECLARED_COUNTER)
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
@@ -195,7 +197,7 @@ class ReadStore:
     def read(self) -> Generator[Snapshot]:
         """A snapshot; close it soon, because the log of writes cannot shrink past it."""
         with self._readers.connect() as connection, connection.begin():
-            yield Snapshot(connection, Memo())
+            yield Snapshot(Link(connection), Memo())
 
     def close(self) -> None:
         """Closes every connection."""
@@ -230,12 +232,14 @@ class Store(ReadStore):
             lease.assert_leader(connection, self.epoch)
             if self._memo is None:
                 self._memo = Memo(ledger=derive(connection))
-            scratch = Scratch(connection, self._memo)
+            scratch = Scratch(Link(connection), self._memo)
+            beginning = scratch.mark()
             try:
                 yield Txn(scratch, self.epoch)
             except BaseException:
-                scratch.roll_back(Mark(0, 0, 0))
+                scratch.roll_back(beginning)
                 raise
+            scratch.link.send()
             write_leaves(connection, scratch.leaves, self._salts)
             write_changes(scratch)
             scratch.save_counters()

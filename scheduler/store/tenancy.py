@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.codec import decode, encode
+from scheduler.store.link import Link
 from scheduler.store.schema import POLICIES, TENANTS
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
 
@@ -16,14 +17,14 @@ from scheduler.store.scratch import ChangeKind, Memo, Scratch
 class TenancyReader:
     """Reads the tree and the policy."""
 
-    def __init__(self, connection: Connection, memo: Memo) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, memo: Memo) -> None:
+        self._link = link
         self._memo = memo
 
     def tenants(self) -> tuple[Tenant, ...]:
         """The whole tree, ordered by path: parents before their children."""
         if self._memo.tenants is None:
-            rows = self._connection.execute(select(TENANTS.c.body).order_by(TENANTS.c.path))
+            rows = self._link.execute(select(TENANTS.c.body).order_by(TENANTS.c.path))
             self._memo.tenants = tuple(decode(Tenant, row.body) for row in rows)
         return self._memo.tenants
 
@@ -31,28 +32,28 @@ class TenancyReader:
         """The newest revision. Before any was applied: the default, which permits GB alone."""
         if self._memo.policy is None:
             query = select(POLICIES.c.body).order_by(POLICIES.c.revision.desc()).limit(1)
-            body = self._connection.execute(query).scalar()
+            body = self._link.execute(query).scalar()
             self._memo.policy = Policy() if body is None else decode(Policy, body)
         return self._memo.policy
 
     def has_policy(self) -> bool:
         """Whether any policy was ever put in force."""
-        return self._connection.execute(select(POLICIES.c.revision).limit(1)).first() is not None
+        return self._link.execute(select(POLICIES.c.revision).limit(1)).first() is not None
 
 
 class TenancyWriter(TenancyReader):
     """Replaces the tree or the policy as a whole."""
 
     def __init__(self, scratch: Scratch) -> None:
-        super().__init__(scratch.connection, scratch.memo)
+        super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
 
     def replace_tenants(self, tenants: Sequence[Tenant]) -> None:
         """The tree is now this."""
-        self._connection.execute(delete(TENANTS))
+        self._link.execute(delete(TENANTS))
         if tenants:
             rows = [{"path": t.path, "body": encode(t)} for t in tenants]
-            self._connection.execute(insert(TENANTS), rows)
+            self._link.execute(insert(TENANTS), rows)
         self._forget()
         self._scratch.declared()
         self._scratch.changed(ChangeKind.TENANTS)
@@ -60,7 +61,7 @@ class TenancyWriter(TenancyReader):
     def add_policy(self, policy: Policy, now_ms: int) -> None:
         """This revision is now in force."""
         row = {"revision": policy.revision, "body": encode(policy), "applied_at_ms": now_ms}
-        self._connection.execute(insert(POLICIES), row)
+        self._link.execute(insert(POLICIES), row)
         self._forget()
         self._scratch.declared()
         self._scratch.changed(ChangeKind.POLICY)

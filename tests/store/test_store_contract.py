@@ -3,6 +3,9 @@
 from hashlib import sha256
 
 import pytest
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState
@@ -16,7 +19,8 @@ from scheduler.store.identity import JoinToken, Revocation
 from scheduler.store.merkle import Peaks, leaf_hash, node_hash
 from scheduler.store.migrations import Migration, SchemaMismatch
 from scheduler.store.records import AttemptRow
-from scheduler.store.store import ReadStore, Store, Txn
+from scheduler.store.schema import METADATA
+from scheduler.store.store import ReadStore, Store
 from tests.store.builders import (
     ADA,
     H100,
@@ -32,60 +36,11 @@ from tests.store.builders import (
 )
 
 
-class Interrupted(Exception):
-    """Raised in the middle of things, after a job was queued."""
-
-    def __init__(self, job: JobId) -> None:
-        super().__init__()
-        self.job = job
-
-
-def queue_and_stop(txn: Txn) -> None:
-    """Queues a job and fails."""
-    raise Interrupted(queue(txn).id)
-
-
-def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
-    with store.transaction() as txn:
-        lay_out(txn)
-    with store.read() as before:
-        sequence = before.changes.sequence()
-    with pytest.raises(Interrupted), store.transaction() as txn:
-        queue_and_stop(txn)
-    with store.read() as view:
-        assert view.jobs.page(None, states=frozenset(), before=None, limit=10) == ()
-        assert view.changes.sequence() == sequence
-        assert list(view.audit.all()) == []
-    with store.transaction() as txn:
-        assert txn.ledger().queues() == {}
-
-
-def test_a_savepoint_that_raises_undoes_its_own_part_only(store: Store) -> None:
-    with store.transaction() as txn:
-        lay_out(txn)
-        kept = queue(txn)
-        with pytest.raises(Interrupted) as stopped, txn.savepoint():
-            queue_and_stop(txn)
-        later = queue(txn, name="later")
-    lost = stopped.value.job
-    assert len({kept.id, lost, later.id}) == 3
-    with store.read() as view:
-        assert [leaf.index for leaf in view.audit.all()] == [0, 1]
-        assert view.jobs.row(lost) is None
-        queues = view.ledger().queues()
-    assert queues[RADIOLOGY] == 2
-    with store.transaction() as txn:
-        assert txn.ledger().queues() == queues
-
-
-def test_a_class_interned_in_an_undone_savepoint_is_interned_again(store: Store) -> None:
-    with store.transaction() as txn:
-        lay_out(txn)
-        with pytest.raises(Interrupted), txn.savepoint():
-            queue_and_stop(txn)
-        row = queue(txn)
-    with store.read() as view:
-        assert view.jobs.job_class(row.class_id).tenant == RADIOLOGY
+@pytest.mark.parametrize("table", METADATA.sorted_tables, ids=lambda table: table.name)
+def test_every_table_can_be_made_on_postgresql(table: Table) -> None:
+    assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+    for index in table.indexes:
+        assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=postgresql.dialect()))
 
 
 def test_whoever_opens_the_store_later_leads_and_the_earlier_is_refused(
