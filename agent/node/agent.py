@@ -153,7 +153,11 @@ class NodeAgent:
             if due or self._alive:
                 stamp, since_all_s = found, 0.0
                 self._look_now.clear()
-                await self._tell_changes()
+                try:
+                    await self._tell_changes()
+                except (SpoolError, OSError) as error:
+                    _log.warning("the spool could not be read: %s", error)
+                    stamp = 0
 
     async def _tell_changes(self) -> None:
         async with self._turn:

@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 from random import Random  # noqa: TID251 - seeded by the property's own draw.
+from typing import TypeVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.site import events as ev
+from agent.site.machine import SiteMachine
+from agent.site.state import Journal, Release, StopRank, Verdict
+from sovapi.v1 import common_pb2 as common
 from sovapi.v1 import jobs_pb2 as jobs
+from sovapi.v1 import sitelink_pb2 as sitelink
+from sovapi.v1.nodelink_pb2 import SpoolEntry, SpoolReport
+from sovapi.v1.sitelink_pb2 import Launch, NodeReport
+from tests.agent.site.builders import BOOT, STOP, desired, launch, over, row, running
 from tests.agent.site.world import SLOTS, World
 
+T = TypeVar("T")
 JOBS = ("job-a", "job-b", "job-c")
 ROUNDS_MAX = 400
 STEPS = 120
@@ -153,3 +162,165 @@ def calm(world: World, *, launches_end: bool = True, ranks_exit: bool = True) ->
         world.tell(world.channels[waiting[0]].popleft())
     world.now_ms += 1_000
     world.tell(ev.Tick())
+
+
+def machine(journal: Journal | None = None) -> SiteMachine:
+    return SiteMachine(journal or Journal(), judge=lambda _l, _i: None, now_ms=0)
+
+
+def of(kind: type[T], instructions: list[ev.Instruction]) -> list[T]:
+    return [i for i in instructions if isinstance(i, kind)]
+
+
+def connect_node(site: SiteMachine, slot: str, now_ms: int, *ranks: jobs.RankStatus) -> None:
+    entries = [SpoolEntry(key=f"job-a.1.{rank.rank}", status=rank) for rank in ranks]
+    facts = NodeReport(slot=slot, isolation=common.ISOLATION_UID)
+    site.handle(ev.NodeConnected(slot, BOOT), now_ms)
+    site.handle(ev.NodeReported(slot, facts), now_ms)
+    site.handle(ev.SpoolReported(slot, SpoolReport(full=True, entries=entries)), now_ms)
+
+
+def ready(site: SiteMachine, what: Launch, now_ms: int = 0) -> list[ev.Instruction]:
+    """Everything that a launch needs, up to the two writes it waits for."""
+    for slot in SLOTS:
+        connect_node(site, slot, now_ms)
+    site.handle(ev.RuntimeChanged(frozenset(SLOTS)), now_ms)
+    site.handle(ev.ReservationsSeen(frozenset()), now_ms)
+    word = desired(row(what=what), to=1)
+    return write_all(site, site.handle(ev.DesiredReceived(word), now_ms), now_ms)
+
+
+def write_all(site: SiteMachine, out: list[ev.Instruction], now_ms: int) -> list[ev.Instruction]:
+    """What comes once every write that is asked for is done."""
+    while writes := of(ev.Persist, out):
+        assert not of(ev.LaunchAttempt, out), "launched before that was durable"
+        out = site.handle(ev.Persisted(writes[0].version), now_ms)
+    return out
+
+
+def test_nothing_starts_before_row_and_boots_are_durable() -> None:
+    site = machine()
+    (launched,) = of(ev.LaunchAttempt, ready(site, launch()))
+    assert (launched.key, launched.lease_ms, launched.isolation) == (
+        "job-a.1",
+        None,
+        common.ISOLATION_UID,
+    )
+    assert site.journal.memory["job-a.1"].boots == {"n01": BOOT, "n02": BOOT}
+
+
+def test_a_disk_that_cannot_be_written_keeps_what_runs_and_accepts_nothing() -> None:
+    site = machine()
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(desired(row(), to=1)), 0))
+    out = site.handle(ev.PersistFailed(write.version, "disk full"), 0)
+    assert "disk full" in of(ev.Note, out)[0].text
+    assert site.journal == Journal()
+    (said,) = of(ev.SendReport, site.handle(ev.Connected(1_000, 9_000), 10))
+    assert (said.report.generation, list(said.report.attempts)) == (0, [])
+    again = site.handle(ev.DesiredReceived(desired(row(), to=1)), 10_000)
+    write_all(site, again, 10_000)
+    assert site.journal.generation == 1
+
+
+def test_leased_work_waits_for_a_lease_which_counts_from_when_we_asked() -> None:
+    site = machine()
+    assert not of(ev.LaunchAttempt, ready(site, launch(leased=True)))
+    out = site.handle(ev.Connected(heartbeat_interval_ms=1_000, lease_ms=9_000), 100)
+    (beat,) = of(ev.SendHeartbeat, out)
+    out = write_all(site, site.handle(ev.HeartbeatAcked(beat.sequence), 4_100), 4_100)
+    (launched,) = of(ev.LaunchAttempt, out)
+    assert launched.lease_ms == 5_000
+    pongs = of(ev.SendPong, site.handle(ev.NodePinged("n01", 3), 6_100))
+    assert pongs == [ev.SendPong("n01", 3, {"job-a.1": 3_000})]
+    # An answer counted once counts no more, and a lapsed lease is not renewed.
+    site.handle(ev.HeartbeatAcked(beat.sequence), 9_000)
+    pongs = of(ev.SendPong, site.handle(ev.NodePinged("n01", 4), 9_100))
+    assert pongs == [ev.SendPong("n01", 4, {})]
+
+
+def test_a_heartbeat_of_an_earlier_session_gives_no_lease() -> None:
+    site = machine()
+    (beat,) = of(ev.SendHeartbeat, site.handle(ev.Connected(1_000, 9_000), 0))
+    site.handle(ev.Disconnected(), 10)
+    site.handle(ev.Connected(1_000, 9_000), 20)
+    site.handle(ev.HeartbeatAcked(beat.sequence), 30)
+    assert site.lease_left_ms(30) == 0
+
+
+def test_what_the_guard_refuses_is_durable_before_it_is_reported() -> None:
+    refusal = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, "GUARD_REFUSED", "JURISDICTION: in NO")
+    site = SiteMachine(Journal(1, 1), judge=lambda _l, _i: refusal, now_ms=0)
+    site.handle(ev.Connected(1_000, 9_000), 0)
+    out = site.handle(ev.DesiredReceived(desired(row(generation=2), to=2, since=1)), 100)
+    assert not of(ev.SendReport, out)
+    (write,) = of(ev.Persist, out)
+    (said,) = of(ev.SendReport, site.handle(ev.Persisted(write.version), 200))
+    (report,) = said.report.attempts
+    assert (report.phase, report.reason, report.detail) == (
+        sitelink.ATTEMPT_PHASE_REFUSED,
+        "GUARD_REFUSED",
+        "JURISDICTION: in NO",
+    )
+
+
+def test_a_refusal_at_the_last_moment_gives_the_keys_up_before_it_is_reported() -> None:
+    site = machine()
+    ready(site, launch())
+    site.handle(ev.Connected(1_000, 9_000), 0)
+    out = site.handle(ev.LaunchFinished("job-a.1", False, "FACT_EXPIRED", refused=True), 100)
+    (write,) = of(ev.Persist, out)
+    out = site.handle(ev.Persisted(write.version), 200)
+    assert {stop.key for stop in of(StopRank, out)} == {"job-a.1.0", "job-a.1.1"}
+    gone = [over(rank, jobs.RANK_CAUSE_NEVER_STARTED) for rank in (0, 1)]
+    connect_node(site, "n01", 300, gone[0])
+    out = site.handle(ev.NodeConnected("n02", BOOT), 400)
+    entry = SpoolEntry(key="job-a.1.1", status=gone[1])
+    out = site.handle(ev.SpoolReported("n02", SpoolReport(full=True, entries=[entry])), 500)
+    (report,) = of(ev.SendReport, out)[0].report.attempts
+    assert report.phase == sitelink.ATTEMPT_PHASE_REFUSED
+
+
+def test_an_order_is_repeated_until_it_is_seen_to_be_done_and_not_too_often() -> None:
+    site = machine()
+    ready(site, launch())
+    site.handle(ev.LaunchFinished("job-a.1", True), 0)
+    connect_node(site, "n01", 0, running(0))
+    connect_node(site, "n02", 0, running(1))
+    word = ev.DesiredReceived(desired(row(STOP, generation=2), to=2, since=1))
+    (write,) = of(ev.Persist, site.handle(word, 0))
+    assert len(of(StopRank, site.handle(ev.Persisted(write.version), 0))) == 2
+    assert of(StopRank, site.handle(ev.Tick(), 2_000)) == []
+    assert len(of(StopRank, site.handle(ev.Tick(), 4_000))) == 2
+    connect_node(site, "n01", 4_500, over(0, jobs.RANK_CAUSE_STOP))
+    assert [stop.slot for stop in of(StopRank, site.handle(ev.Tick(), 8_000))] == ["n02"]
+    out = site.handle(ev.ReservationsSeen(frozenset({"job-a.1"})), 8_000)
+    assert of(Release, out) == []
+    entry = SpoolEntry(key="job-a.1.1", status=over(1, jobs.RANK_CAUSE_STOP))
+    out = site.handle(ev.SpoolReported("n02", SpoolReport(entries=[entry])), 8_100)
+    assert of(Release, out) == [Release("job-a.1")]
+
+
+def test_reports_carry_only_changes_and_everything_after_a_reconnect() -> None:
+    site = machine()
+    ready(site, launch())
+    (first,) = of(ev.SendReport, site.handle(ev.Connected(60_000, 9_000), 0))
+    assert (first.report.full, len(first.report.attempts), len(first.report.nodes)) == (True, 1, 2)
+    assert of(ev.SendReport, site.handle(ev.Tick(), 1_000)) == []
+    (second,) = of(ev.SendReport, site.handle(ev.NodeDisconnected("n02"), 2_000))
+    assert [node.slot for node in second.report.nodes] == ["n02"]
+    assert not second.report.full
+    site.handle(ev.Disconnected(), 3_000)
+    (third,) = of(ev.SendReport, site.handle(ev.Connected(60_000, 9_000), 4_000))
+    assert (third.report.full, len(third.report.nodes)) == (True, 2)
+
+
+def test_a_spool_that_was_not_told_whole_says_nothing() -> None:
+    site = machine()
+    ready(site, launch())
+    site.handle(ev.NodeConnected("n01", "boot-b"), 0)
+    entry = SpoolEntry(key="job-a.1.0", status=over(0))
+    site.handle(ev.SpoolReported("n01", SpoolReport(entries=[entry])), 10)
+    site.handle(ev.LaunchFinished("job-a.1", False, "lost", retryable=True), 10)
+    out = site.handle(ev.Tick(), 60_000)
+    assert of(ev.LaunchAttempt, out) == []
+    assert of(StopRank, out) == []

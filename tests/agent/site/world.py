@@ -1,12 +1,13 @@
 """A whole site around the machine, with every fault that can be thought of; and what must hold.
 
-Spools, Ray, the disk and the control plane behave as the real ones promise to, no better: orders get
-lost, launches die half-way and their starts arrive late, nodes restart, the agent crashes with or
-without its journal. The checks look at what truly runs, never at what the machine believes.
+Spools, Ray, the disk and the control plane behave as the real ones promise to, no better: orders
+get lost, launches die half-way and their starts arrive late, nodes restart, the agent crashes with
+or without its journal. The checks look at what truly runs, never at what the machine believes.
 """
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.site import events as ev
 from agent.site.machine import SiteMachine
@@ -47,7 +48,7 @@ class World:
         self.nodes = {slot: Node() for slot in SLOTS}
         self.disk = Journal()
         self.disk_full = False
-        self.channels: dict[str, deque[ev.Event]] = defaultdict(deque)
+        self.channels: dict[str, deque[Any]] = defaultdict(deque)
         self.starts: list[tuple[str, str]] = []  # (slot, rank key): on their way through Ray.
         self.launches: dict[str, list[tuple[str, str]]] = {}
         self.placement_groups: set[str] = set()
@@ -85,11 +86,11 @@ class World:
             case Release():
                 self.release(instruction.key)
             case StopRank():
-                self.channels[f"to-{instruction.slot}"].append(instruction)  # type: ignore[arg-type]
+                self.channels[f"to-{instruction.slot}"].append(instruction)
             case Archive():
-                self.channels[f"to-{instruction.slot}"].append(instruction)  # type: ignore[arg-type]
+                self.channels[f"to-{instruction.slot}"].append(instruction)
             case ev.SendReport():
-                self.channels["to-control"].append(instruction)  # type: ignore[arg-type]
+                self.channels["to-control"].append(instruction)
                 self.check_report(instruction)
             case _:
                 pass
@@ -155,7 +156,7 @@ class World:
         if not orders or not self.nodes[slot].connected:
             return
         order, node = orders.popleft(), self.nodes[slot]
-        known = node.spool.get(order.key)  # type: ignore[union-attr]
+        known = node.spool.get(order.key)
         if isinstance(order, StopRank):
             if order.key in node.archive or (known and known.phase == jobs.RANK_PHASE_OVER):
                 return
@@ -266,7 +267,7 @@ class World:
         """The control plane takes in the oldest report that reached it."""
         if not self.channels["to-control"]:
             return
-        report = self.channels["to-control"].popleft().report  # type: ignore[union-attr]
+        report = self.channels["to-control"].popleft().report
         self.heard_generation = report.generation
         for attempt in report.attempts:
             key = attempt_key(attempt.job_id, attempt.attempt)

@@ -1,0 +1,250 @@
+"""A node agent with a real spool and real shims, and the site's server that it dials."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from agent.node import telemetry
+from agent.node.agent import NodeAgent, Place
+from agent.node.link import NodeLink
+from agent.node.spool import Phase, Spool
+from agent.site import events as ev
+from agent.site.nodelink import NodeAway, NodeLinkServer
+from agent.site.state import Archive, StopRank
+from sovapi.v1 import jobs_pb2 as jobs
+from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
+from sovapi.v1.jobs_pb2 import RankStatus
+from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage
+from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
+from sovshared import pki, spiffe, tls
+from tests.agent.identities import TRUST_DOMAIN, Identities
+from tests.agent.node.rig import Site as Rig
+from tests.agent.waiting import until
+
+SITE, SLOT, KEY = "exch-a", "n01", "job-a.1.0"
+SERVER = spiffe.site_agent(SITE)
+
+
+class FakeAuthority:
+    """Remembers what was passed on."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    async def join(self, request: JoinRequest) -> JoinResponse:
+        self.asked.append(request)
+        return JoinResponse(spiffe_id="joined")
+
+    async def renew(self, request: RenewRequest) -> RenewResponse:
+        self.asked.append(request)
+        return RenewResponse(not_after_ms=7)
+
+
+@dataclass
+class Server:
+    """The site's side: what it heard, and the ranks as a site sees them."""
+
+    identities: Identities
+    events: list[ev.Event] = field(default_factory=list[ev.Event])
+    authority: FakeAuthority = field(default_factory=FakeAuthority)
+    port: int = 0
+    link: NodeLinkServer | None = None
+
+    async def start(self, listen: str = "127.0.0.1:0") -> None:
+        self.link = NodeLinkServer(
+            site=SITE, trust_domain=TRUST_DOMAIN, emit=self.events.append, authority=self.authority
+        )
+        self.port = await self.link.start(self.identities.of(SERVER.path), listen, None)
+
+    def dial(self, path: str) -> grpc.aio.Channel:
+        identity = pki.load(self.identities.of(path))
+        return grpc.aio.secure_channel(
+            f"127.0.0.1:{self.port}",
+            tls.channel_credentials(identity),
+            options=tls.channel_options(SERVER, TRUST_DOMAIN),
+        )
+
+    def ranks(self) -> dict[str, RankStatus]:
+        found: dict[str, RankStatus] = {}
+        for event in self.events:
+            if isinstance(event, ev.SpoolReported):
+                found = {} if event.report.full else found
+                for entry in event.report.entries:
+                    if entry.gone:
+                        found.pop(entry.key, None)
+                    else:
+                        found[entry.key] = entry.status
+        return found
+
+    def phase(self, key: str = KEY) -> int:
+        return self.ranks().get(key, RankStatus()).phase
+
+    def count(self, kind: type[ev.Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    for status in made.spool.known():
+        while made.spool.stop(status.key, 0).phase is not Phase.OVER:
+            time.sleep(0.02)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    made = Server(Identities(tmp_path / "pki", time.time_ns() // 1_000_000))  # noqa: TID251
+    await made.start()
+    yield made
+    assert made.link is not None
+    await made.link.stop()
+
+
+@asynccontextmanager
+async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
+    gpus = telemetry.gpus(SITE, SLOT, 2, driver=rig.root / "none")
+    place = Place(SITE, SLOT, "1", gpus, "none")
+    link = NodeLink(lambda: server.dial(f"/site/{SITE}/node/{SLOT}"), lambda: 0.0)
+    agent = NodeAgent(place, Spool(rig.spool.root), link)
+    task = asyncio.create_task(agent.run())
+    try:
+        yield agent
+    finally:
+        if task.done():
+            task.result()  # It serves until it is cancelled: this raises what ended it.
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_rank_is_followed_from_its_start_to_its_archive(server: Server, rig: Rig) -> None:
+    async with node_agent(server, rig):
+        await until(lambda: server.count(ev.SpoolReported))
+        assert isinstance(server.events[0], ev.NodeConnected)
+        await asyncio.to_thread(rig.start, KEY, ["/bin/sh", "-c", "echo hello; exec sleep 600"])
+        await until(lambda: server.phase() == jobs.RANK_PHASE_RUNNING)
+        await until(lambda: rig.log(KEY) == "hello\n")
+        assert server.link is not None
+        server.link.order(StopRank(SLOT, KEY, 0, jobs.RANK_CAUSE_FENCE))
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.ranks()[KEY].cause == jobs.RANK_CAUSE_FENCE
+        server.link.order(Archive(SLOT, KEY))
+        await until(lambda: KEY not in server.ranks())
+        chunk = await server.link.read_log(SLOT, KEY, 0, 100)
+        assert (chunk.chunk, chunk.over, chunk.unknown) == (b"hello\n", True, False)
+
+
+async def test_a_key_that_never_started_is_given_up_on_a_stop(server: Server, rig: Rig) -> None:
+    async with node_agent(server, rig):
+        await until(lambda: server.count(ev.SpoolReported))
+        assert server.link is not None
+        server.link.order(StopRank(SLOT, KEY, 0, jobs.RANK_CAUSE_STOP))
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.ranks()[KEY].cause == jobs.RANK_CAUSE_NEVER_STARTED
+
+
+async def test_a_new_node_agent_adopts_what_runs(server: Server, rig: Rig) -> None:
+    async with node_agent(server, rig):
+        await asyncio.to_thread(rig.start, KEY, ["/bin/sleep", "600"])
+        await until(lambda: server.phase() == jobs.RANK_PHASE_RUNNING)
+    await until(lambda: server.count(ev.NodeDisconnected))
+    assert rig.spool.status(KEY).phase is Phase.RUNNING
+    server.events.clear()
+    async with node_agent(server, rig):
+        await until(lambda: server.phase() == jobs.RANK_PHASE_RUNNING)
+
+
+async def test_a_node_agent_dials_again_when_its_site_agent_comes_back(
+    server: Server, rig: Rig
+) -> None:
+    async with node_agent(server, rig):
+        await until(lambda: server.count(ev.SpoolReported))
+        assert server.link is not None
+        await server.link.stop()
+        server.events.clear()
+        await server.start(f"127.0.0.1:{server.port}")
+        await until(lambda: server.count(ev.SpoolReported))
+
+
+async def test_a_lease_is_renewed_for_as_long_as_the_site_answers(server: Server, rig: Rig) -> None:
+    async with node_agent(server, rig) as agent:
+        lease_ms = 1_500
+        until_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + 60_000
+        await asyncio.to_thread(
+            rig.start, KEY, ["/bin/sleep", "600"], lease_until_ms=until_ms, grace_ms=0
+        )
+        await until(lambda: server.phase() == jobs.RANK_PHASE_RUNNING)
+        pings = [e for e in server.events if isinstance(e, ev.NodePinged)]
+        assert server.link is not None
+        server.link.order(ev.SendPong(SLOT, pings[-1].sequence, {"job-a.1": lease_ms * 1_000}))
+        # An answer to a ping that was never sent renews nothing, and harms nothing.
+        server.link.order(ev.SendPong(SLOT, 10_000, {"job-a.1": 1}))
+        server.link.order(StopRank(SLOT, KEY, 0, jobs.RANK_CAUSE_STOP))
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.ranks()[KEY].cause == jobs.RANK_CAUSE_STOP
+        assert agent is not None
+
+
+async def test_a_lease_that_nobody_renews_ends_the_rank(server: Server, rig: Rig) -> None:
+    async with node_agent(server, rig):
+        until_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + 500
+        await asyncio.to_thread(
+            rig.start, KEY, ["/bin/sleep", "600"], lease_until_ms=until_ms, grace_ms=0
+        )
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.ranks()[KEY].cause == jobs.RANK_CAUSE_LEASE
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        pytest.param("/site/exch-b/node/n01", "PERMISSION_DENIED", id="another site's node"),
+        pytest.param("/site/exch-a/agent", "PERMISSION_DENIED", id="a site agent"),
+        pytest.param("/tenant/trust-a/user/ada", "PERMISSION_DENIED", id="a tenant"),
+        pytest.param("/site/exch-a/node/n02", "INVALID_ARGUMENT", id="another slot's certificate"),
+    ],
+)
+async def test_only_a_node_of_this_site_may_speak_for_its_slot(
+    server: Server, path: str, code: str
+) -> None:
+    async def hello() -> AsyncIterator[NodeMessage]:
+        yield NodeMessage(hello=NodeHello(protocol_version=1, slot=SLOT, boot_id="b"))
+
+    async with server.dial(path) as channel:
+        stream = NodeLinkStub(channel).Session(hello())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+    assert caught.value.code().name == code
+    assert server.events == []
+
+
+async def test_an_older_version_of_the_protocol_is_told_what_is_allowed(server: Server) -> None:
+    async def hello() -> AsyncIterator[NodeMessage]:
+        yield NodeMessage(hello=NodeHello(protocol_version=99, slot=SLOT, boot_id="b"))
+
+    async with server.dial(f"/site/{SITE}/node/{SLOT}") as channel:
+        stream = NodeLinkStub(channel).Session(hello())
+        with pytest.raises(grpc.aio.AioRpcError, match="protocol_version: found 99, allowed 1"):
+            await stream.read()
+
+
+async def test_logs_of_a_node_that_is_away_are_refused(server: Server) -> None:
+    assert server.link is not None
+    with pytest.raises(NodeAway):
+        await server.link.read_log(SLOT, KEY, 0, 10)
+
+
+async def test_a_renewal_is_passed_on_and_a_foreign_join_is_not(server: Server) -> None:
+    async with server.dial(f"/site/{SITE}/node/{SLOT}") as channel:
+        stub = NodeLinkStub(channel)
+        assert (await stub.Renew(RenewRequest(csr_der=b"x"))).not_after_ms == 7
+        assert (await stub.Join(JoinRequest(name=f"/site/{SITE}/node/n09"))).spiffe_id == "joined"
+        with pytest.raises(grpc.aio.AioRpcError, match="allowed nodes of site exch-a"):
+            await stub.Join(JoinRequest(name="/site/exch-b/node/n01"))
+    assert len(server.authority.asked) == 2
