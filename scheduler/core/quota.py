@@ -99,9 +99,15 @@ def fits(
         used = usage.get(path, {}).get(name, 0)
         if used + milli > limit:
             what = "GPUs of all classes" if name == ALL_CLASSES else f"{name} GPUs"
-            detail = f"{what}: limit {limit} milli, in use {used}, asked {milli}"
+            detail = f"{what}: limit {_gpus(limit)}, in use {_gpus(used)}, asked {_gpus(milli)}"
             denials.append(Denial(Reason.QUOTA_LIMIT, detail, path))
     return tuple(denials)
+
+
+def _gpus(milli: int) -> str:
+    """Milli-GPUs as people count: "8", "0.5"."""
+    whole, rest = divmod(milli, 1000)
+    return str(whole) if not rest else f"{whole}.{rest:03}".rstrip("0")
 
 
 def tree_faults(tenants: Iterable[Tenant]) -> tuple[Denial, ...]:
