@@ -266,4 +266,3 @@ def same(new: jobs.RankStatus, told: jobs.RankStatus | None) -> bool:
     level.CopyFrom(new)
     level.log_bytes = told.log_bytes
     return level == told
-
