@@ -1,0 +1,51 @@
+"""`python -m bench [NAME] [--data DIR] [--json FILE]`: measure, compare, enforce floors.
+
+Without a name every bench runs, and limits.toml's floors decide the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench import plan
+from bench.record import Result, show, write
+
+BENCHES: Mapping[str, Callable[[Path | None], Result]] = {"plan": plan.run}
+LIMITS = Path(__file__).resolve().parent / "limits.toml"
+
+
+def main() -> int:
+    """The program; its exit code is 1 when a floor was missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHES), help="default: all of them")
+    parser.add_argument("--data", type=Path, help="directory with traces of the documented columns")
+    parser.add_argument("--json", type=Path, help="write figures, conditions and yardstick here")
+    asked = parser.parse_args()
+    names = [asked.name] if asked.name else sorted(BENCHES)
+    results: list[Result] = []
+    for name in names:
+        results.append(BENCHES[name](asked.data))
+        show(results[-1])
+    if asked.json is not None:
+        write(results, asked.json)
+    missed = [miss for result in results for miss in misses(result)]
+    sys.stdout.write("".join(f"below its floor: {miss}\n" for miss in missed))
+    return 1 if missed else 0
+
+
+def misses(result: Result) -> list[str]:
+    """The floors of limits.toml that a result does not reach. They are ratios, never times."""
+    floors: dict[str, float] = tomllib.loads(LIMITS.read_text()).get(result.bench, {})
+    return [
+        f"{result.bench} {name}: {result.ratios[name]}, floor {floor}"
+        for name, floor in sorted(floors.items())
+        if result.ratios[name] < floor
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What a bench prints and writes: figures, the conditions they were had under, and a yardstick."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One bench's outcome. `ratios` are what limits.toml sets floors for: own by yardstick."""
+
+    bench: str
+    figures: Mapping[str, Number]
+    yardstick: Mapping[str, Number]
+    ratios: Mapping[str, Number]
+    runs: int
+
+
+def conditions(runs: int) -> dict[str, object]:
+    """The machine, how busy it was, and the versions that matter."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "runs": runs,
+        "versions": {name: version(name) for name in ("grpcio", "protobuf", "ray", "SQLAlchemy")},
+    }
+
+
+def median(measure: Callable[[], float], runs: int) -> float:
+    """The median of several runs."""
+    return statistics.median(measure() for _ in range(runs))
+
+
+def show(result: Result) -> None:
+    """Prints a result for people."""
+    lines = [f"{result.bench}: median of {result.runs} runs"]
+    lines += [f"  {name:<28} {_short(value)}" for name, value in result.figures.items()]
+    lines += [f"  yardstick {name:<18} {_short(value)}" for name, value in result.yardstick.items()]
+    lines += [f"  ratio {name:<22} {_short(value)}" for name, value in result.ratios.items()]
+    had = conditions(result.runs)
+    lines.append(f"  on {had['cores']} cores, load {had['load_1min']}, Python {had['python']}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Writes one object for one bench, a list for several."""
+    found = [
+        {
+            "bench": result.bench,
+            "figures": {**result.figures, **result.ratios},
+            "conditions": conditions(result.runs),
+            "yardstick": dict(result.yardstick),
+        }
+        for result in results
+    ]
+    path.write_text(json.dumps(found[0] if len(found) == 1 else found, indent=1) + "\n")
+
+
+def _short(value: Number) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
