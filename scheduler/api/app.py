@@ -74,7 +74,7 @@ class App:
 
     server: Server
     telemetry_port: int
-    planner: PlannerProcess
+    calls: Calls
 
     @property
     def main_port(self) -> int:
@@ -87,8 +87,11 @@ class App:
         return self.server.join_port
 
     async def drain(self, grace_ms: int) -> None:
-        """Takes no new calls and lets open ones end."""
-        await self.server.stop(grace_ms)
+        """Takes no new calls, ends streams, and lets the rest end."""
+        stopping = asyncio.create_task(self.server.stop(grace_ms))
+        await asyncio.sleep(0)
+        self.calls.end_streams()
+        await stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ async def running(
             ]
             port = await telemetry.start(*host_and_port(listeners.telemetry))
             await served.server.start()
-            yield App(served.server, port, planner)
+            yield App(served.server, port, served.calls)
             for task in tasks:
                 task.cancel()
     finally:
@@ -183,6 +186,7 @@ class Parts:
 @dataclass(frozen=True, slots=True)
 class _Served:
     server: Server
+    calls: Calls
     tunnels: Tunnels
 
 
@@ -224,7 +228,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **AuditService(desk).methods(),
     }
     listen = Listen(main=listeners.main, join=listeners.join, credentials=parts.state.server)
-    return _Served(Server(calls, methods, listen), tunnels)
+    return _Served(Server(calls, methods, listen), calls, tunnels)
 
 
 def _probes(parts: Parts, served: _Served) -> Probes:

@@ -11,13 +11,14 @@ import inspect
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
@@ -25,7 +26,7 @@ from scheduler.api import access
 from scheduler.api.errors import internal_status, status_of
 from scheduler.api.identity import Caller, Revocations, caller_of
 from scheduler.model.identity import Principal
-from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.runtime import logs
 from scheduler.runtime.telemetry import Metrics
 
@@ -76,6 +77,8 @@ class Calls(grpc.aio.ServerInterceptor):
         self._guard = guard
         self._numbers = itertools.count(1)
         self._open: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._ending: dict[asyncio.Task[Any], Refused] = {}
 
     async def intercept_service(
         self,
@@ -90,18 +93,44 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def end_calls_of(self, path: str) -> None:
         """Ends every open call of a name that was revoked."""
-        for task in tuple(self._open.get(path, ())):
+        revoked = Refused(Code.UNAUTHENTICATED, Reason.IDENTITY_REVOKED, f"{path} was revoked")
+        self._end(tuple(self._open.get(path, ())), revoked)
+
+    def end_streams(self) -> None:
+        """Ends every open stream: we stop, and whoever wants more asks our successor."""
+        stopping = Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, "the control plane is stopping")
+        self._end(tuple(self._streams), stopping)
+
+    def _end(self, tasks: tuple[asyncio.Task[Any], ...], why: Refused) -> None:
+        for task in tasks:
+            # gRPC tells a client nothing when its call is merely cancelled: `_serve` does.
+            self._ending.setdefault(task, why)
             task.cancel()
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
         make, inner = _behaviour(handler)
+        read = _reader(handler)
 
         async def unary(request: Any, context: Context) -> Any:
-            return await self._serve(method, context, lambda: inner(request, context))
+            async def serve() -> Any:
+                return await inner(read(request), context)
+
+            return await self._serve(method, context, serve)
 
         async def streaming(request: Any, context: Context) -> None:
             async def serve() -> None:
-                answer = inner(request, context)
+                task = asyncio.current_task()
+                assert task is not None
+                self._streams.add(task)
+                try:
+                    await answers(request, context)
+                finally:
+                    self._streams.discard(task)
+
+            async def answers(request: Any, context: Context) -> None:
+                # The client learns that it was let in, however long the first answer takes.
+                await context.send_initial_metadata(())
+                answer = inner(read(request), context)
                 if inspect.isasyncgen(answer):
                     await _write_all(cast("AsyncGenerator[Any, None]", answer), context)
                 else:
@@ -112,7 +141,7 @@ class Calls(grpc.aio.ServerInterceptor):
         wrapped = streaming if handler.response_streaming else unary
         return make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=None,  # `read` does it, after the caller was checked.
             response_serializer=handler.response_serializer,
         )
 
@@ -134,6 +163,7 @@ class Calls(grpc.aio.ServerInterceptor):
                 raise
             except asyncio.CancelledError:
                 code = "CANCELLED"
+                await self._say_why(context)
                 raise
             except Exception:
                 code = "INTERNAL"
@@ -143,6 +173,14 @@ class Calls(grpc.aio.ServerInterceptor):
                 seconds = asyncio.get_running_loop().time() - began
                 self._guard.metrics.calls.labels(method, code).inc()
                 self._guard.metrics.call_seconds.labels(method).observe(seconds)
+
+    async def _say_why(self, context: Context) -> None:
+        """When it was us who ended this call: the status that says why."""
+        task = asyncio.current_task()
+        why = self._ending.pop(task, None) if task is not None else None
+        if task is not None and why is not None:
+            task.uncancel()
+            await _abort(context, status_of(why))
 
     async def _admitted(
         self, method: str, context: Context, serve: Callable[[], Awaitable[Any]]
@@ -169,6 +207,8 @@ class Calls(grpc.aio.ServerInterceptor):
         finally:
             _caller.reset(token)
             mine.discard(task)
+            if task.cancelling() == 0:
+                self._ending.pop(task, None)
             if not mine:
                 self._open.pop(found.principal.path, None)
 
@@ -183,6 +223,28 @@ async def _write_all(answers: AsyncGenerator[Any, None], context: Context) -> No
 async def _abort(context: Context, status: status_pb2.Status) -> None:
     to_status = cast("Callable[[status_pb2.Status], grpc.Status]", rpc_status.to_status)  # pyright: ignore[reportUnknownMemberType] - its stub lacks the type of the argument
     await context.abort_with_status(to_status(status))
+
+
+def _reader(handler: Handler) -> Callable[[Any], Any]:
+    """From bytes to what the handler takes: a message, or an asynchronous iterator of them.
+
+    gRPC would do this before anybody asked who calls, and log a traceback for junk.
+    """
+    parse = handler.request_deserializer
+    assert parse is not None
+
+    def message(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            found = "found bytes that are no such message, allowed protobuf of this call"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "request")) from error
+
+    async def messages(stream: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        async for data in stream:
+            yield message(data)
+
+    return messages if handler.request_streaming else message
 
 
 def _behaviour(handler: Handler) -> tuple[Callable[..., Handler], Callable[[Any, Any], Any]]:
