@@ -84,7 +84,8 @@ def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) ->
 
 
 def site_gone(txn: Txn, site: SiteId, incarnation: str, now_ms: int) -> None:
-    """The session of this incarnation ended; a newer one's is not touched."""
+    """A site's only session ended. One that another has replaced is not told of here: an agent
+    keeps its incarnation from session to session, so its old one could end the new one."""
     contact = txn.fleet.contact(site)
     if contact.connected and contact.incarnation == incarnation:
         txn.fleet.put_contact(replace(contact, connected=False), now_ms)
