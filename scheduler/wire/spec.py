@@ -148,7 +148,7 @@ def spec_to_proto(spec: JobSpec) -> jobs_pb2.JobSpec:
 
 
 def spec_from_proto(message: jobs_pb2.JobSpec) -> JobSpec:
-    """All that a tenant asks for, as it was sent: admission fills defaults and judges it."""
+    """All that a tenant asks for, as it was sent: admission judges it and fills nothing in."""
     return JobSpec(
         name=message.name,
         kind=known(JobKind, message.kind),
