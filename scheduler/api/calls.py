@@ -23,12 +23,13 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from scheduler.api import access
-from scheduler.api.errors import internal_status, status_of
+from scheduler.api.errors import internal_status, status_of, unavailable
 from scheduler.api.identity import Caller, Revocations, caller_of
 from scheduler.model.identity import Principal
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.runtime import logs
 from scheduler.runtime.telemetry import Metrics
+from scheduler.store.store import StoreFailed
 
 CALLS_PER_CALLER_MAX = 256
 """Calls that one name may have open at the same time."""
@@ -37,6 +38,8 @@ RETRY_AFTER_MS = 1_000
 # In quotes: these classes are only generic for the type checker.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_STORE_AWAY = "the store cannot be used now; nothing was changed"
 
 _log = logging.getLogger(__name__)
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -165,6 +168,10 @@ class Calls(grpc.aio.ServerInterceptor):
                 code = "CANCELLED"
                 await self._say_why(context)
                 raise
+            except StoreFailed:
+                code = "UNAVAILABLE"
+                _log.exception("the store failed")
+                await _abort(context, status_of(unavailable(_STORE_AWAY, RETRY_AFTER_MS)))
             except Exception:
                 code = "INTERNAL"
                 _log.exception("a call failed")

@@ -101,6 +101,6 @@ def _cut(text: str, chars_max: int) -> str:
     return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 
-def unavailable(message: str, *, retry_after_ms: int | None = None) -> Refused:
+def unavailable(message: str, retry_after_ms: int) -> Refused:
     """Something that this call needs is away; trying again may help."""
     return Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, message, retry_after_ms=retry_after_ms)

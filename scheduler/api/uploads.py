@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from scheduler.api import bundles
+from scheduler.api.errors import unavailable
 from scheduler.model.ids import TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store.blobs import Blobs, refuse_bad_announcement
@@ -26,6 +28,8 @@ CHUNK_S_MAX = 60
 """How long a client may stay silent in the middle of an upload."""
 COPY_BYTES = 1 << 20
 RETRY_AFTER_MS = 2_000
+
+_log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -57,13 +61,23 @@ class Uploads:
         self._open += 1
         try:
             with tempfile.TemporaryFile(dir=self._directory) as file:
-                digest = await _spool(file, start.size_bytes, rest)
+                digest = await self._spool(file, start.size_bytes, rest)
                 if f"sha256:{digest}" != start.digest:
                     found = f"found content of sha256:{digest}, allowed what digest says"
                     raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "chunk"))
                 return await asyncio.to_thread(self._keep, tenant, start, file)
         finally:
             self._open -= 1
+
+    async def _spool(
+        self, file: BinaryIO, size_bytes: int, rest: AsyncIterator[jobs_pb2.UploadRequest]
+    ) -> str:
+        try:
+            return await _spool(file, size_bytes, rest)
+        except OSError as error:
+            _log.warning("a bundle could not be received: %s", error)
+            full = "there is no room to receive a bundle now; nothing was kept"
+            raise unavailable(full, RETRY_AFTER_MS) from error
 
     async def send(self, tenant: TenantPath, digest: str) -> AsyncGenerator[bytes, None]:
         """A stored bundle in pieces that fit a message."""
