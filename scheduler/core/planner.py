@@ -13,6 +13,8 @@ has room, until no job has one; and say why for the rest. Departures:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
@@ -106,19 +108,20 @@ class Desk:
         fleet, ask, tenant = self.fleet, waiting.ask, waiting.job_class.tenant
         answer = fleet.answer_for(waiting, self.now_ms)
         quota: list[Denial] = []
-        for where in answer.classes:
+        for suiting in answer.classes:
+            where = suiting
             if ask.sharing is not NodeSharing.NONE:
                 milli = ask.nodes * ask.shape.gpus * 1000
                 if not within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
                     quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
                     continue
-            spot = self.look(waiting, where)
-            if spot is None:
-                continue
-            milli = spot.milli(ask)
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
-                return spot
-            quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+            while (spot := self.look(waiting, where)) is not None:
+                milli = spot.milli(ask)
+                if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                    return spot
+                quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                # Whole nodes are charged by their size: another site's may be small enough.
+                where = replace(where, sites=where.sites & ~(1 << spot.number))
         return self._why(waiting, answer, quota)
 
     def look(self, waiting: Waiting, where: ClassAnswer) -> Spot | None:

@@ -243,6 +243,18 @@ def test_a_job_alone_on_its_node_is_charged_for_all_of_it() -> None:
     assert placement.nodes[0].gpu_indices() == (0, 1)
 
 
+def test_whole_nodes_that_exceed_a_limit_at_one_site_may_fit_at_another() -> None:
+    tenants = [tenant("trust-a", limit=8), tenant("trust-a/radiology")]
+    large = [node("leeds", slot) for slot in ("n1", "n2")]
+    small = [node("london", slot, gpus=4) for slot in ("n1", "n2")]
+    gang = job_class(nodes=2, sharing=NodeSharing.NONE)
+    sites = [site("leeds"), site("london")]
+    fleet = fleet_of(queued(1, gang), sites=sites, nodes=[*large, *small], tenants=tenants)
+    assert where(plan(fleet, NOW_MS)) == {1: ["london/n1", "london/n2"]}
+    fleet = fleet_of(queued(1, gang), sites=sites, nodes=large, tenants=tenants)
+    assert why(plan(fleet, NOW_MS)) == [Reason.QUOTA_LIMIT]
+
+
 def test_tenants_take_turns_by_weight() -> None:
     tenants = [
         tenant("trust-a", weight=1), tenant("trust-a/radiology"),
