@@ -89,6 +89,11 @@ def anonymous(
     return dial
 
 
+def lapsed(credentials: Path) -> bool:
+    """Whether the certificate that is kept there has run out."""
+    return utc_ms() >= pki.load(credentials).facts().not_after_ms
+
+
 async def run_site(config: SiteSettings) -> None:
     """A site agent, until cancelled. Jobs run on without it."""
     journal_file = JournalFile(config.state_dir)
@@ -110,6 +115,8 @@ async def run_site(config: SiteSettings) -> None:
             control,
             config.trust_domain,
         ),
+        own_path=spiffe.site_agent(config.site).path,
+        lapsed=lambda: lapsed(config.credentials),
     )
     nodes = NodeLinkServer(
         site=config.site, trust_domain=config.trust_domain, emit=inbox.put, authority=authority
@@ -173,7 +180,20 @@ async def run_node(config: NodeSettings) -> None:
     )
     _log.info("node %s/%s: isolation %s", config.site, config.slot, place.isolation)
 
+    dial_join = anonymous(
+        lambda: pki.load(config.credentials).trust_pem,
+        config.join_endpoint or config.endpoint,
+        site,
+        config.trust_domain,
+    )
+
     async def renew(csr_der: bytes) -> renewal.Renewed:
+        if lapsed(config.credentials):  # It opens no channel any more; the request must do.
+            name = spiffe.node_agent(config.site, config.slot).path
+            async with dial_join() as channel:
+                joining = JoinRequest(name=name, csr_der=csr_der)
+                joined = await NodeLinkStub(channel).Join(joining, timeout=JOIN_S_MAX)
+            return renewal.Renewed(joined.certificate_pem, joined.trust_bundle_pem)
         async with dial() as channel:
             request = RenewRequest(csr_der=csr_der)
             answer = await NodeLinkStub(channel).Renew(request, timeout=JOIN_S_MAX)

@@ -93,6 +93,9 @@ class NodeSettings(BaseSettings):
     site: Name = Field(description="the site's id")
     slot: Name = Field(description="this node's place in its site")
     endpoint: Endpoint = Field(description="the site agent's port for node agents")
+    join_endpoint: Endpoint | None = Field(
+        default=None, description="its port of Join, where a certificate that lapsed is renewed"
+    )
     trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
     credentials: Path = Field(description="directory with this agent's identity")
     facts: Path = Field(description="the node's facts, which its executor reads too")

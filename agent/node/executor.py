@@ -90,7 +90,8 @@ class RankSpec(TypedDict):
     local_world_size: int
     num_nodes: int
     gpus_per_node: int
-    gpus: list[int]
+    gpus: list[int]  # The rank's own share, which its shim locks.
+    visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
     master_address: str
     master_port: int
     argv: list[str]
@@ -250,7 +251,7 @@ class Executor:
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",  # Or logs come in lumps.
         }
-        gpus = sorted(spec["gpus"])
+        visible = ",".join(map(str, sorted(spec["visible_gpus"])))
         ours = {
             "RANK": spec["rank"],
             "LOCAL_RANK": spec["local_rank"],
@@ -259,9 +260,7 @@ class Executor:
             "GROUP_RANK": spec["node_rank"],
             "MASTER_ADDR": spec["master_address"],
             "MASTER_PORT": spec["master_port"],
-            "CUDA_VISIBLE_DEVICES": ",".join(
-                map(str, gpus)
-            ),  # Empty hides all; absent would show all.
+            "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
             "SOV_JOB_ID": spec["job_id"],
             "SOV_ATTEMPT": spec["attempt"],
             "SOV_NODE_RANK": spec["node_rank"],

@@ -270,6 +270,7 @@ def rank_spec(
         "num_nodes": order["num_nodes"],
         "gpus_per_node": order["gpus_per_node"],
         "gpus": list(rank.order["gpus"]),
+        "visible_gpus": [g for r in order["ranks"] if r["node"] == rank.node for g in r["gpus"]],
         "master_address": leader["address"],
         "master_port": leader["port"],
         "argv": list(order["argv"]),

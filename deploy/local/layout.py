@@ -31,6 +31,7 @@ class SiteLayout:
     root: Path
     subnet: int
     node_link: str
+    node_join: str
     slots: tuple[tuple[str, int], ...]
     """Each node's slot and its number of GPUs."""
 
@@ -98,7 +99,8 @@ def lay_out(root: Path, fleet: Fleet, port: int = PORT_FIRST) -> Layout:
                 id=site.id,
                 root=root / f"s{number}",
                 subnet=first_subnet(port) + number,
-                node_link=f"127.0.0.1:{port + PORTS_EACH + number}",
+                node_link=f"127.0.0.1:{port + PORTS_EACH + 2 * number}",
+                node_join=f"127.0.0.1:{port + PORTS_EACH + 2 * number + 1}",
                 slots=tuple(sorted(slots)),
             )
         )

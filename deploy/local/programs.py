@@ -41,9 +41,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     write_facts(node / "facts.json", facts)
 
 
-def site_agent(
-    layout: Layout, site: SiteLayout, cell: RayCell, runtime_grace_ms: int
-) -> list[str]:
+def site_agent(layout: Layout, site: SiteLayout, cell: RayCell, runtime_grace_ms: int) -> list[str]:
     """The command of a site's agent; its settings are written beside its credentials."""
     settings = {
         "site": site.id,
@@ -54,6 +52,7 @@ def site_agent(
         "state_dir": str(site.agent_dir / "state"),
         "facts": str(site.agent_dir / "facts.yaml"),
         "listen": site.node_link,
+        "join_listen": site.node_join,
         "ray_address": cell.address,
         "ray_environment": cell.driver_environment(),
         "runtime_grace_ms": runtime_grace_ms,
@@ -71,6 +70,7 @@ def node_agent(site: SiteLayout, slot: str, gpus: int) -> list[str]:
         "site": site.id,
         "slot": slot,
         "endpoint": site.node_link,
+        "join_endpoint": site.node_join,
         "trust_domain": TRUST_DOMAIN,
         "credentials": str(node / "credentials"),
         "facts": str(node / "facts.json"),

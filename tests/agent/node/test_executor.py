@@ -56,7 +56,8 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "local_world_size": 1,
         "num_nodes": 2,
         "gpus_per_node": 2,
-        "gpus": [5, 3],
+        "gpus": [3],
+        "visible_gpus": [5, 3],
         "master_address": "127.0.0.9",
         "master_port": 20_009,
         "argv": ["/bin/sh", "-c", text],
@@ -132,7 +133,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
 
 def test_without_gpus_the_rank_is_told_that_it_has_none(site: Site, executor: Executor) -> None:
     executor.prepare(KEY)
-    executor.start(KEY, spec(gpus=[]))
+    executor.start(KEY, spec(gpus=[], visible_gpus=[]))
     site.end(KEY)
     assert "CUDA_VISIBLE_DEVICES=\n" in site.log(KEY)
 
