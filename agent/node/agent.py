@@ -76,6 +76,7 @@ class NodeAgent:
         self._spool = spool
         self._link = link
         self._told: dict[str, jobs.RankStatus] = {}
+        self._recalled: set[str] = set()
         self._alive: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._look_now = asyncio.Event()
@@ -119,9 +120,9 @@ class NodeAgent:
             match order.WhichOneof("message"):
                 case "stop":
                     cause = Cause.FENCE if order.stop.cause == jobs.RANK_CAUSE_FENCE else Cause.STOP
-                    await self._touch(self._spool.stop, order.stop.key, order.stop.grace_ms, cause)
+                    await self._touch(self._stop, order.stop.key, order.stop.grace_ms, cause)
                 case "archive":
-                    await self._touch(self._spool.archive, order.archive.key)
+                    await self._touch(self._archive, order.archive.key)
                 case "pong":
                     await self._renew(order.pong)
                 case "read_log":
@@ -136,6 +137,15 @@ class NodeAgent:
         async with self._turn:
             await asyncio.to_thread(act, *arguments)
         self._look_now.set()
+
+    def _stop(self, key: str, grace_ms: int, cause: Cause) -> None:
+        """A site that lost its memory may ask to stop what is archived: it is told of it again."""
+        if self._spool.stop(key, grace_ms, cause).archived:
+            self._recalled.add(key)
+
+    def _archive(self, key: str) -> None:
+        self._spool.archive(key)
+        self._recalled.discard(key)
 
     # Telling.
 
@@ -171,7 +181,8 @@ class NodeAgent:
                 self._link.say(NodeMessage(spool=SpoolReport(entries=entries)))
 
     def _look(self) -> dict[str, jobs.RankStatus]:
-        statuses = self._spool.known()
+        recalled = [self._spool.status(key) for key in sorted(self._recalled)]
+        statuses = [*self._spool.known(), *(status for status in recalled if status.archived)]
         self._alive = frozenset(s.key for s in statuses if s.phase is not Phase.OVER)
         return {status.key: to_proto(status, self._place.slot) for status in statuses}
 

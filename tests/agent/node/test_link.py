@@ -140,6 +140,22 @@ async def test_a_rank_is_followed_from_its_start_to_its_archive(server: Server, 
         assert (chunk.chunk, chunk.over, chunk.unknown) == (b"hello\n", True, False)
 
 
+async def test_what_is_archived_is_told_again_when_it_is_to_be_stopped(
+    server: Server, rig: Rig
+) -> None:
+    async with node_agent(server, rig):
+        await asyncio.to_thread(rig.start, KEY, ["/bin/sh", "-c", "exit 7"])
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.link is not None
+        server.link.order(Archive(SLOT, KEY))
+        await until(lambda: KEY not in server.ranks())
+        server.link.order(StopRank(SLOT, KEY, 0, jobs.RANK_CAUSE_STOP))
+        await until(lambda: server.phase() == jobs.RANK_PHASE_OVER)
+        assert server.ranks()[KEY].exit_code == 7
+        server.link.order(Archive(SLOT, KEY))
+        await until(lambda: KEY not in server.ranks())
+
+
 async def test_a_key_that_never_started_is_given_up_on_a_stop(server: Server, rig: Rig) -> None:
     async with node_agent(server, rig):
         await until(lambda: server.count(ev.SpoolReported))
