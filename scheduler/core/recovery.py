@@ -22,7 +22,8 @@ LEASE_MS = 60_000
 """How long a site may run leased work without hearing from the control plane."""
 
 LEASE_GRACE_MS = 30_000
-"""The longest that a shim takes to end a process tree once its lease lapsed."""
+"""What every attempt is granted to end once its lease lapsed. A job whose own grace is longer may
+use all of that, and is waited for accordingly (`lapse_after`)."""
 
 LEASE_MARGIN_MS = 15_000
 """For clocks that run at different speeds, and for messages under way."""
@@ -58,7 +59,8 @@ def lapsed_leases(
 ) -> tuple[Over, ...]:
     """The attempts whose lease has lapsed, given how long each site has been silent.
 
-    A site that is not in `silence_ms` is not judged.
+    A site that is not in `silence_ms` is not judged. `lapse_after_ms` is for attempts whose own
+    grace is no longer than LEASE_GRACE_MS.
     """
     found: list[Over] = []
     for job in sorted(jobs, key=lambda job: job.id):
@@ -66,13 +68,23 @@ def lapsed_leases(
         if attempt is None or not leased(job):
             continue
         silent_ms = silence_ms.get(attempt.site)
-        if silent_ms is not None and silent_ms > lapse_after_ms:
+        after_ms = lapse_after(job, lapse_after_ms)
+        if silent_ms is not None and silent_ms > after_ms:
             detail = (
                 f"site {attempt.site} was silent for {silent_ms} ms; the lease, its grace and the"
-                f" margin end after {lapse_after_ms} ms"
+                f" margin end after {after_ms} ms"
             )
             found.append(Over(attempt.key, Reason.LEASE_LAPSED, detail))
     return tuple(found)
+
+
+def lapse_after(job: Job, lapse_after_ms: int) -> int:
+    """How long the site of a leased job is silent before nothing of it can run any more.
+
+    When its lease lapses the shim asks the job to end and forces it after the job's own grace.
+    """
+    assert job.spec is not None, "a leased job has its spec"
+    return lapse_after_ms + max(0, job.spec.preemption.grace_ms - LEASE_GRACE_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """Jobs that are ended from outside: cancelled, lapsed, lost with their node, drained, fenced."""
 
+from dataclasses import replace
+
 import pytest
 
-from scheduler.core.recovery import LAPSE_AFTER_MS
+from scheduler.core.recovery import LAPSE_AFTER_MS, LEASE_GRACE_MS
 from scheduler.model.ids import AttemptKey
-from scheduler.model.job import JobState, RankCause
+from scheduler.model.job import JobState, Preemption, RankCause
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
 from scheduler.store.store import Txn
@@ -98,6 +100,21 @@ def test_a_lease_lapses_after_its_length_grace_and_margin(plant: Plant) -> None:
     plant.report(plant.ended(key, exit_code=None, cause=RankCause.LEASE))
     plant.settled(key)
     plant.check()
+
+
+def test_a_lapsed_lease_waits_for_all_of_a_longer_grace(plant: Plant) -> None:
+    """Its shim may let it run that long, so another attempt must not begin before."""
+    what = replace(spec(leased=True), preemption=Preemption(grace_ms=10 * LEASE_GRACE_MS))
+    key = plant.run(what)
+    launch = plant.agents[LONDON].rows[key].launch
+    assert launch is not None
+    assert launch.stop_grace_ms == 10 * LEASE_GRACE_MS
+    over_ms = LAPSE_AFTER_MS + 9 * LEASE_GRACE_MS
+    assert plant.tick({LONDON: LAPSE_AFTER_MS + 1}) == 0
+    assert plant.tick({LONDON: over_ms}) == 0
+    assert plant.job(key.job).state is JobState.RUNNING
+    assert plant.tick({LONDON: over_ms + 1}) == 1
+    assert plant.job(key.job).state is JobState.QUEUED
 
 
 def test_work_without_a_lease_waits_for_its_site(plant: Plant) -> None:
