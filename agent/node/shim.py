@@ -169,6 +169,8 @@ class Shim:
         os.set_blocking(self.output, False)
         self.pidfd = os.pidfd_open(self.init)
         now = boot_ms()
+        if self.lease_until is not None and now >= self.lease_until:
+            raise TimeoutError("its lease lapsed before it could start")
         self.started = {"started_boot_ms": now, "started_wall_ms": wall_ms()}
         if (limit := self.spec.get("time_limit_ms")) is not None:
             self.end_at = now + limit
@@ -216,9 +218,7 @@ class Shim:
         return True
 
     def obey(self, message: bytes) -> None:
-        """One order from the node agent: renew the lease, or stop. What is not understood is
-        ignored.
-        """
+        """One order: renew the lease, or stop. What is not understood is ignored."""
         try:
             order = json.loads(message)
             if order["op"] == "lease" and self.lease_until is not None:
@@ -235,10 +235,11 @@ class Shim:
         if self.warn_at is not None and now >= self.warn_at:
             self.warn_at = None
             confine.send(self.init, int(self.spec["signal_before_end"]["signal"]))
+        if self.lease_until is not None and now >= self.lease_until:
+            # From the lapse on, not from now: we may have slept, and nobody waits for longer.
+            self.end("lease", self.lease_until + self.spec["grace_ms"] - now)
         if self.end_at is not None and now >= self.end_at:
             self.end("time_limit", self.spec["grace_ms"])
-        if self.lease_until is not None and now >= self.lease_until:
-            self.end("lease", self.spec["grace_ms"])
         if self.kill_at is not None and now >= self.kill_at:
             self.kill_at = now + KILL_AGAIN_MS  # Whatever was being born meanwhile is next.
             self.kill_all()

@@ -148,6 +148,30 @@ def test_a_renewed_lease_keeps_the_rank_and_an_older_renewal_changes_nothing(sit
     assert site.spool.status(KEY).phase is Phase.RUNNING
 
 
+def test_a_rank_whose_lease_lapsed_before_its_shim_came_up_never_runs(site: Site) -> None:
+    """The gate was opened, then the node stood still: elsewhere the job may run by now."""
+    site.start(KEY, shell("echo ran"), lease_until_ms=boot_ms() - 1)
+    end = site.end(KEY)
+    assert (end.exit_code, end.signal, end.cause) == (None, None, Cause.INFRASTRUCTURE)
+    assert "lease" in end.detail
+    assert site.log(KEY) == ""
+
+
+def test_a_shim_that_slept_past_its_lease_and_the_grace_kills_at_once(site: Site) -> None:
+    """As on a machine that was suspended: the grace counts from the lapse, not from the waking."""
+    deaf = shell("trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done")
+    lease = boot_ms() + 3_000
+    site.start(KEY, deaf, lease_until_ms=lease, grace_ms=1_000)
+    site.wait_log(KEY, "up")
+    shim = started(site)["shim_pid"]
+    os.kill(shim, signal.SIGSTOP)
+    wait_until(lambda: boot_ms() > lease + 1_000, "the end of the grace")
+    os.kill(shim, signal.SIGCONT)
+    end = site.end(KEY)
+    assert (end.signal, end.cause) == (signal.SIGKILL, Cause.LEASE)
+    assert "asked" not in site.log(KEY)
+
+
 @at_every_level
 def test_the_time_limit_warns_and_then_ends_the_rank(site: Site, level: str) -> None:
     text = "trap 'echo warned' USR1; trap 'exit 9' TERM; while :; do sleep 0.05; done"
