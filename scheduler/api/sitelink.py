@@ -175,7 +175,8 @@ class SiteLink:
             except TimeoutError:
                 _log.warning("site %s was silent for %d s", line.site, SILENCE_S_MAX)
                 message = None
-            if message is None:
+            if message is None or line.ended:
+                # What an older session still brings is older than what the newer one said.
                 line.end()
                 return
             self._sites.heard(line)
@@ -188,6 +189,8 @@ class SiteLink:
         sent: _Sent,
     ) -> None:
         match message.WhichOneof("message"):
+            case "heartbeat" if not self._sites.leads():
+                pass  # An answer prolongs leases, and somebody else may be counting them down.
             case "heartbeat":
                 ack = sitelink_pb2.HeartbeatAck(sequence=message.heartbeat.sequence)
                 line.order(sitelink_pb2.ControlMessage(heartbeat_ack=ack))
@@ -210,7 +213,11 @@ class SiteLink:
     async def _next(
         self, line: Line[sitelink_pb2.ControlMessage], sent: _Sent
     ) -> list[sitelink_pb2.ControlMessage]:
-        """What to send now; may be nothing."""
+        """What to send now; may be nothing.
+
+        Desired state comes first: an acknowledgement gives a lease, and a site that was away must
+        not start under it what was ended meanwhile.
+        """
         messages = list(await line.wait(RESEND_MS / 1000))
         now = self._boot_ms()
         if sent.acked < sent.sent and now - sent.sent_boot_ms < RESEND_MS:
@@ -219,7 +226,7 @@ class SiteLink:
             lambda snapshot: self._desk.control.desired(snapshot, line.site, sent.acked)
         )
         if desired is not None:
-            messages.append(self._desired(desired))
+            messages.insert(0, self._desired(desired))
             sent.sent = desired.to_generation
             sent.sent_boot_ms = now
         return messages

@@ -122,5 +122,6 @@ async def _tick(cogs: Cogs) -> None:
         lambda snapshot: tuple(entry.site.id for entry in snapshot.fleet.sites())
     )
     silence_ms = cogs.sites.silence_ms(known)
-    now_ms = cogs.now_ms()
+    now_ms, began_boot_ms = cogs.now_ms(), cogs.sites.now_boot_ms()
     await cogs.writer.write(lambda txn: cogs.control.tick(txn, silence_ms, now_ms))
+    cogs.sites.led(began_boot_ms)

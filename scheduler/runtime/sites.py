@@ -17,6 +17,11 @@ from scheduler.model.reasons import Code, Reason, Refused
 ORDERS_MAX = 256
 """Orders (tunnels to open, acknowledgements) that may wait for one site."""
 RETRY_AFTER_MS = 1_000
+LEADS_MS = 10_000
+"""For how long after a transaction of ours, which asserts it, we take it that we still lead.
+
+Less than the margin of leases: whoever leads next counts from when it took over, and until then
+heartbeats that we answer must not have prolonged any lease for longer than that."""
 
 Order = TypeVar("Order")
 
@@ -71,6 +76,7 @@ class Sites(Generic[Order]):
     def __init__(self, boot_ms: Callable[[], int]) -> None:
         self._boot_ms = boot_ms
         self._started_boot_ms = boot_ms()
+        self._led_boot_ms = self._started_boot_ms
         self._lines: dict[SiteId, Line[Order]] = {}
         self._heard_boot_ms: dict[SiteId, int] = {}
         self._generations: dict[SiteId, int] = {}
@@ -97,6 +103,18 @@ class Sites(Generic[Order]):
         """The site said something."""
         line.heard_boot_ms = self._boot_ms()
         self._heard_boot_ms[line.site] = line.heard_boot_ms
+
+    def now_boot_ms(self) -> int:
+        """The clock that sessions are judged by."""
+        return self._boot_ms()
+
+    def led(self, boot_ms: int) -> None:
+        """A transaction that began then, or later, found that we lead."""
+        self._led_boot_ms = max(self._led_boot_ms, boot_ms)
+
+    def leads(self) -> bool:
+        """Whether nobody can have led in our place for so long that it would matter."""
+        return self._boot_ms() - self._led_boot_ms <= LEADS_MS
 
     def line(self, site: SiteId) -> Line[Order]:
         """The open line of a site."""

@@ -93,6 +93,21 @@ async def test_what_a_site_did_not_hear_is_said_again(
     await again.close()
 
 
+async def test_a_site_learns_what_is_desired_before_it_gets_a_lease(
+    control_plane: ControlPlane, ada: grpc.aio.Channel, london: FakeSite
+) -> None:
+    """Else it could start, under that lease, an attempt that had ended while it was away."""
+    job = await submit(ada, spec())
+    await london.desires(job.id, sitelink_pb2.DESIRED_ACTION_RUN)
+    await london.close()
+    again = FakeSite(control_plane)
+    await again.connect(incarnation="i2")
+    again.say(heartbeat=sitelink_pb2.Heartbeat(sequence=1))
+    await again.wait(lambda s: any(m.HasField("heartbeat_ack") for m in s.received))
+    assert again.received[0].HasField("desired")
+    await again.close()
+
+
 async def test_heartbeats_are_acknowledged(london: FakeSite) -> None:
     for n in (7, 8):
         london.say(heartbeat=sitelink_pb2.Heartbeat(sequence=n))
