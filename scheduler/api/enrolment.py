@@ -16,7 +16,12 @@ from scheduler.api.ca import LAPSED_RENEWAL_MS, AltNames, Ca, Issued, check_alt_
 from scheduler.api.identity import Caller, Revocations
 from scheduler.model.identity import Role
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
-from scheduler.store.identity import TOKENS_OPEN_MAX, JoinToken, Revocation
+from scheduler.store.identity import (
+    TOKENS_OF_SITE_MAX,
+    TOKENS_OPEN_MAX,
+    JoinToken,
+    Revocation,
+)
 from scheduler.store.store import Txn
 from sovshared import pki, spiffe
 from sovshared.spiffe import Name, NameInvalid, NameRole
@@ -80,13 +85,11 @@ def create_token(
     if not 0 < life_ms <= TOKEN_LIFE_MS_MAX:
         found = f"found {ttl_ms}, allowed 1 to {TOKEN_LIFE_MS_MAX}, or 0 for the default"
         raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "ttl_ms"))
+    _check_not_revoked(txn, spiffe.parse_path(principal.path), caller.certificate)
     txn.identity.trim_join_tokens(now_ms)
-    if txn.identity.open_tokens() >= TOKENS_OPEN_MAX:
-        raise Refused(
-            Code.RESOURCE_EXHAUSTED,
-            Reason.RESOURCE_EXHAUSTED,
-            f"{TOKENS_OPEN_MAX} join tokens wait to be used; allowed no more",
-        )
+    _refuse_too_many(txn.identity.open_tokens(), TOKENS_OPEN_MAX)
+    if principal.role is Role.SITE:
+        _refuse_too_many(txn.identity.open_tokens(principal.path), TOKENS_OF_SITE_MAX)
     token = JoinToken(_hash(secret), name.path, principal.path, now_ms + life_ms)
     txn.identity.add_join_token(token)
     body = {"name": name.path, "actor": principal.path, "expires_at_ms": token.expires_at_ms}
@@ -110,6 +113,8 @@ def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int)
 def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Issued:
     """A fresh certificate for the caller's own name, or for a node that its agent speaks for."""
     own = spiffe.parse_path(caller.principal.path)
+    # Asked when the call came in, too; a revocation may have been committed since.
+    _check_not_revoked(txn, own, caller.certificate)
     replaced = ca.name_of(request.replaces) if request.replaces is not None else None
     name = own
     if replaced is not None and replaced != own:
@@ -128,7 +133,10 @@ def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Is
 
 
 def revoke(txn: Txn, caller: Caller, name: Name, reason: str, now_ms: int) -> Revocation:
-    """Certificates of `name` up to now no longer count. It may join again with a new token."""
+    """Certificates of `name` up to now no longer count. It may join again with a new token.
+
+    Tokens that are bound to it, or that it made for others, no longer serve either.
+    """
     if not reason or len(reason) > REASON_CHARS_MAX:
         found = f"found {len(reason)} characters, allowed 1 to {REASON_CHARS_MAX}"
         raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "reason"))
@@ -140,9 +148,24 @@ def revoke(txn: Txn, caller: Caller, name: Name, reason: str, now_ms: int) -> Re
         )
     revocation = Revocation(name.path, now_ms, caller.principal.path, reason)
     txn.identity.revoke(revocation)
-    body = {"name": name.path, "actor": caller.principal.path, "reason": reason}
+    dropped = txn.identity.drop_open_tokens(name.path)
+    body = {
+        "name": name.path,
+        "actor": caller.principal.path,
+        "reason": reason,
+        "join_tokens_dropped": dropped,
+    }
     txn.audit.append("identity_revoked", now_ms, body)
     return revocation
+
+
+def _refuse_too_many(found: int, allowed: int) -> None:
+    if found >= allowed:
+        raise Refused(
+            Code.RESOURCE_EXHAUSTED,
+            Reason.RESOURCE_EXHAUSTED,
+            f"found {found} join tokens that wait to be used, allowed {allowed}",
+        )
 
 
 def _use_token(txn: Txn, secret: str, name: Name, now_ms: int) -> None:

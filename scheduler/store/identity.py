@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from scheduler.store.link import Link
 from scheduler.store.schema import JOIN_TOKENS, REVOCATIONS
@@ -12,6 +12,8 @@ from scheduler.store.scratch import Scratch
 
 TOKENS_OPEN_MAX = 10_000
 """Most tokens that may wait to be used."""
+TOKENS_OF_SITE_MAX = 1_000
+"""Most of them that one site's agent may have made: one site must not use up everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,11 @@ class IdentityReader:
             row.token_hash, row.name, row.created_by, row.expires_at_ms, row.used_at_ms
         )
 
-    def open_tokens(self) -> int:
-        """How many tokens were not used yet."""
+    def open_tokens(self, created_by: str | None = None) -> int:
+        """How many tokens were not used yet; those that one name made, if it is given."""
         query = select(JOIN_TOKENS.c.token_hash).where(JOIN_TOKENS.c.used_at_ms.is_(None))
+        if created_by is not None:
+            query = query.where(JOIN_TOKENS.c.created_by == created_by)
         return len(self._link.execute(query.limit(TOKENS_OPEN_MAX + 1)).all())
 
     def revocation(self, name: str) -> Revocation | None:
@@ -97,6 +101,14 @@ class IdentityWriter(IdentityReader):
     def trim_join_tokens(self, now_ms: int) -> None:
         """Deletes tokens that have expired, used or not."""
         self._link.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.expires_at_ms < now_ms))
+
+    def drop_open_tokens(self, name: str) -> int:
+        """Deletes tokens not used yet that are bound to `name` or that it made; how many."""
+        statement = delete(JOIN_TOKENS).where(
+            JOIN_TOKENS.c.used_at_ms.is_(None),
+            or_(JOIN_TOKENS.c.name == name, JOIN_TOKENS.c.created_by == name),
+        )
+        return self._link.execute(statement).rowcount
 
     def revoke(self, revocation: Revocation) -> None:
         """The name is revoked from now on; a later revocation replaces an earlier one."""

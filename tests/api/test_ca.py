@@ -108,8 +108,9 @@ def test_what_a_certificate_says(office: Office, name: Name, life_ms: int, serve
     facts = pki.certificate_facts(issued.chain_pem)
     assert facts.spiffe_id == name.uri(TD)
     assert facts.not_after_ms == NOW + life_ms
-    own = spiffe.server_dns_name(name, TD)
-    assert facts.dns_names == ((own,) if own else ())
+    own = {spiffe.server_dns_name(name, TD)} - {None}
+    scraped = {spiffe.metrics_dns_name(TD)} if name in (SITE, NODE) else set[str]()
+    assert set(facts.dns_names) == own | scraped
     leaf = x509.load_pem_x509_certificate(issued.chain_pem)
     purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert (ExtendedKeyUsageOID.SERVER_AUTH in purposes) is serves
@@ -243,6 +244,46 @@ def test_a_revoked_agent_neither_renews_nor_joins_until_a_new_token(office: Offi
     office.token(NODE, "t1", now=NOW + 6_000)
     new = office.join("t1", NODE, now=NOW + 7_000)
     assert office.renew(SITE, new, NOW + 8_000).facts().spiffe_id == NODE.uri(TD)
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "revoked"),
+    [
+        pytest.param(NODE, OLGA, NODE, id="bound to the name"),
+        pytest.param(NODE, SITE, SITE, id="made by a site agent for its node"),
+        pytest.param(
+            spiffe.operator("eve-2"), spiffe.operator("eve"), spiffe.operator("eve"),
+            id="made by an operator for another",
+        ),
+    ],
+)  # fmt: skip
+def test_a_revocation_takes_the_open_tokens_along(
+    office: Office, name: Name, by: Name, revoked: Name
+) -> None:
+    """Whoever stole a name could have kept a way back in."""
+    office.token(name, "kept", by=by)
+    office.revoke(revoked, NOW + 1)
+    with pytest.raises(Refused, match="unknown, used, expired"):
+        office.join("kept", name, now=NOW + 5_000)
+
+
+def test_a_name_that_was_revoked_while_it_asked_gets_nothing(office: Office) -> None:
+    office.revoke(SITE, NOW + 5_000)
+    with pytest.raises(Refused, match="was revoked"):
+        office.renew(SITE, None, now=NOW + 10_000)
+    with pytest.raises(Refused, match="was revoked"):
+        office.token(NODE, by=SITE, now=NOW + 10_000)
+
+
+def test_one_site_cannot_use_up_everybodys_tokens(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolment, "TOKENS_OF_SITE_MAX", 2)
+    for n in range(2):
+        office.token(NODE, f"t{n}", by=SITE)
+    with pytest.raises(Refused, match="found 2 join tokens"):
+        office.token(NODE, "t2", by=SITE)
+    office.token(NODE, "t3", by=OLGA)
 
 
 def test_nobody_revokes_themselves_or_without_a_reason(office: Office) -> None:
