@@ -146,3 +146,12 @@ def server_dns_name(name: Name, trust_domain: str) -> str | None:
             | NameRole.MONITOR
         ):
             return None
+
+
+def metrics_dns_name(trust_domain: str) -> str:
+    """The DNS name that every agent's certificate holds beside its own, for those who scrape it.
+
+    Prometheus expects one name of all targets of a job. It proves an agent that the CA knows, not
+    which one: that a target is the agent it is labelled as follows from its address alone.
+    """
+    return f"metrics.{check_trust_domain(trust_domain)}"

@@ -37,6 +37,7 @@ _DNS = re.compile(
 )
 _PEOPLE = frozenset({NameRole.TENANT, NameRole.OPERATOR, NameRole.AUDITOR})
 _SERVERS = frozenset({NameRole.CONTROL_PLANE, NameRole.SITE, NameRole.NODE})
+_SCRAPED = frozenset({NameRole.SITE, NameRole.NODE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ def _alt_names(
     entries: list[x509.GeneralName] = [x509.UniformResourceIdentifier(name.uri(trust_domain))]
     own = spiffe.server_dns_name(name, trust_domain)
     dns_names = {own, *names.dns} if own else set(names.dns)
+    if name.role in _SCRAPED:
+        dns_names.add(spiffe.metrics_dns_name(trust_domain))
     entries.extend(x509.DNSName(dns) for dns in sorted(dns_names))
     entries.extend(x509.IPAddress(pki.check_ip(ip, "ip_addresses")) for ip in sorted({*names.ip}))
     return x509.SubjectAlternativeName(entries)

@@ -79,3 +79,12 @@ def test_only_servers_have_a_dns_name_and_no_two_share_one() -> None:
     assert spiffe.server_dns_name(spiffe.site_agent("x"), TD) == "x.site.sov.example"
     assert spiffe.server_dns_name(spiffe.operator("olga"), TD) is None
     assert spiffe.server_dns_name(spiffe.node_agent("x", "n"), TD) is None
+
+
+def test_the_name_that_agents_are_scraped_by_is_no_servers_own() -> None:
+    shared = spiffe.metrics_dns_name(TD)
+    assert shared == "metrics.sov.example"
+    own = [spiffe.server_dns_name(n, TD) for n in (spiffe.control_plane(), spiffe.site_agent("m"))]
+    assert shared not in own
+    with pytest.raises(NameInvalid):
+        spiffe.metrics_dns_name("Sov Example")
