@@ -74,9 +74,9 @@ class Chaos:
 
     def _strike(self, fault: Fault) -> None:
         world, dice = self._world, self._dice.fork(str(fault.number))
-        world.trace.note("chaos", f"{fault.kind} for {fault.lasts_ms} ms")
         site = world.sites[dice.pick(sorted(world.sites))]
         node = site.nodes[dice.pick(sorted(site.nodes))]
+        world.trace.note("chaos", f"{fault.kind} for {fault.lasts_ms} ms, at {node.name} if at all")
         match fault.kind:
             case Kind.PLANE_CRASH:
                 world.crash_plane(down_ms=fault.lasts_ms)
@@ -143,9 +143,14 @@ class Chaos:
                 node.crash()
                 # The operator's word is true when it is given: the machine is off.
                 self._operate(lambda plane: None if node.up else plane.fence(node.name))
-                self._later(fault, lambda: None if node.up else node.boot())
+                self._later(fault, lambda: self._back_in_service(node))
             case other:
                 raise AssertionError(f"nobody breaks {other}")
+
+    def _back_in_service(self, node: SimNode) -> None:
+        if not node.up:
+            node.boot()
+        self._operate(lambda plane: plane.cordon(node.name, closed=False))
 
     def _kill_shim(self, site: SimSite) -> None:
         running = [run for run in self._world.ledger.alive() if run.site == site.name]

@@ -128,6 +128,7 @@ class SimNode:
     def stop_agent(self) -> None:
         """kill -9 of the node agent; ranks run on."""
         self.agent_up = False
+        self.spool.recalled.clear()
         self._agent.end()
         self.hang_up()
 
@@ -212,7 +213,7 @@ class SimNode:
 
     def _tell_spool(self, session: Life, *, full: bool) -> None:
         report, now = SpoolReport(full=full), dict[str, bytes]()
-        for key in sorted(self.spool.entries):
+        for key in self.spool.told():
             status = self.spool.status(key)
             now[key] = status.SerializeToString(deterministic=True)
             if full or self._told.get(key) != now[key]:

@@ -280,10 +280,9 @@ class Plane:
             self._trace.note(self.name, f"hello of {site} refused: {error}")
             self._network.end_at_plane(session)
             return
-        older = self._sessions.get(site)
-        if older is not None and older is not session:
+        older, self._sessions[site] = self._sessions.get(site), session
+        if older not in (None, session):
             self._network.end_at_plane(older)
-        self._sessions[site] = session
         self._incarnations[site] = hello.incarnation
         self._heard_ms[site] = self._loop.now_ms
         self._told[site], self._sent[site] = hello.generation, (hello.generation, 0)

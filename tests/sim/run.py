@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.sim import fleet, judge
@@ -49,10 +49,10 @@ def run_seed(
     *,
     sink: Callable[[str], None] | None = None,
     jobs: int | None = None,
-    change: Callable[[World], None] = lambda world: None,
     plan: FaultPlan | None = None,
+    calm_ms_max: int = CALM_MS_MAX,
 ) -> Result:
-    """Simulate one seed. `change` may plant a defect; `plan` replaces what the seed would break."""
+    """Simulate one seed. `plan` replaces what the seed would break."""
     dice = Dice(seed, "run")
     loop = Loop()
     trace = Trace(loop, sink)
@@ -71,8 +71,7 @@ def run_seed(
     with tempfile.TemporaryDirectory(prefix="sov-sim-", dir=parent) as folder:
         world = World(seed, drawn, Path(folder), loop, trace)
         try:
-            change(world)
-            _live(world, faults)
+            _live(world, faults, calm_ms_max)
         except Exception:
             # A program that dies of a bug is a finding like any other; it must be replayable.
             trace.note("run", "something raised")
@@ -85,7 +84,7 @@ def run_seed(
     return Result(seed, violations, trace.digest(), trace.lines, tuple(trace.last), counts)
 
 
-def _live(world: World, faults: FaultPlan) -> None:
+def _live(world: World, faults: FaultPlan, calm_ms_max: int) -> None:
     loop = world.loop
     chaos = Chaos(world, faults)
     world.begin(Weather())
@@ -97,15 +96,5 @@ def _live(world: World, faults: FaultPlan) -> None:
     # Phase 2: liveness with faults off.
     chaos.heal()
     world.trace.note("run", "all faults are over")
-    loop.run_until(loop.now_ms + CALM_MS_MAX, stop=judge.settled(world))
+    loop.run_until(loop.now_ms + calm_ms_max, stop=judge.settled(world))
     judge.final(world, chaos.disturbed)
-
-
-def without_faults() -> FaultPlan:
-    """Nothing goes wrong."""
-    return FaultPlan((), Weather(), 0, 0, 0)
-
-
-def only(plan: FaultPlan, **changes: object) -> FaultPlan:
-    """The plan with something about it different."""
-    return replace(plan, **changes)  # type: ignore[arg-type]

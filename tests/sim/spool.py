@@ -74,6 +74,7 @@ class SimSpool:
         self.boot_id = ""
         self.entries: dict[str, Entry] = {}
         self.archived: dict[str, Exit] = {}
+        self.recalled: set[str] = set()
         self.changed: Callable[[str], None] = lambda key: None
         self._loop = loop
         self._clock = clock
@@ -140,6 +141,8 @@ class SimSpool:
     def stop(self, key: str, grace_ms: int, cause: jobs.RankCause) -> None:
         """Stop a rank, or see to it that it never starts. May be repeated."""
         if key in self.archived:
+            self.recalled.add(key)  # Asked for again: told again, until it is archived again.
+            self.changed(key)
             return
         entry = self.entries.setdefault(key, Entry())
         if self.status(key).phase == jobs.RANK_PHASE_OVER:
@@ -164,12 +167,17 @@ class SimSpool:
         """Keep only the record of a rank that is over; whether it is in the archive now."""
         entry = self.entries.get(key)
         if entry is None:
+            self.recalled.discard(key)
             return key in self.archived
         if self.status(key).phase != jobs.RANK_PHASE_OVER:
             return False
         self.archived[key] = entry.exit or Exit(jobs.RANK_CAUSE_LOST, at_ms=self._loop.wall_ms)
         del self.entries[key]
         return True
+
+    def told(self) -> list[str]:
+        """The keys that the node agent tells of."""
+        return sorted(self.entries.keys() | self.recalled)
 
     def live_leased(self) -> Iterable[tuple[str, Entry]]:
         """Ranks that run under a lease."""
@@ -180,8 +188,9 @@ class SimSpool:
                 yield key, entry
 
     def status(self, key: str) -> jobs.RankStatus:
-        """What the spool knows of a rank that is not archived."""
-        entry, run = self.entries[key], self.entries[key].run
+        """What the spool knows of a rank."""
+        entry = self.entries.get(key) or Entry(gate="stop", exit=self.archived[key])
+        run = entry.run
         told = jobs.RankStatus(rank=int(key.rpartition(".")[2]), node=self.slot)
         if run is not None:
             told.started_at_ms = self._loop.wall_ms - self._loop.now_ms + run.started_ms

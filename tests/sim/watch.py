@@ -97,7 +97,16 @@ class Watch:
             self.found("whole", checks_tables.placed_whole(tables, self.asks))
             permitted = checks_tables.placed_where_permitted(new, self.asks, self._declared)
             self.found("residency", permitted)
+        self._note_moves(tables)
         self._before = tables
+
+    def _note_moves(self, tables: Tables) -> None:
+        """The story of each job, for whoever reads the trace."""
+        for number, job in tables.jobs.items():
+            before = self._before.jobs.get(number)
+            if before is None or before.state != job.state:
+                name = self._codec.encode(JobId(number))
+                self._trace.note(name, f"is {job.state} {job.reason} {job.message}".rstrip())
 
     def _learn_jobs(self, tables: Tables) -> None:
         names: dict[str, int] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.model.reasons import Refused
 from tests.sim import fleet
 from tests.sim.checks_runs import Machine
 from tests.sim.clock import Life, Loop
@@ -75,6 +77,7 @@ class World:
         self.network.seen_going_down = self.watch.seen_going_down
         self.life = Life()
         self._planes = 0
+        self._wanted: deque[Callable[[Plane], None]] = deque()
 
     @staticmethod
     def facts_path(folder: Path, site: str) -> Path:
@@ -143,16 +146,27 @@ class World:
             self.start_plane()
 
     def operate(self, act: Callable[[Plane], None]) -> None:
-        """An operator asks the leader until it is done."""
-        plane = self.plane
-        if plane is not None and plane.life.alive:
-            try:
-                act(plane)
-            except Down:
-                pass
-            else:
+        """Operators ask the leader for one thing after the other, each until it is done."""
+        self._wanted.append(act)
+        if len(self._wanted) == 1:
+            self._operate_next()
+
+    def _operate_next(self) -> None:
+        while self._wanted:
+            if self.plane is None or not self._answered(self.plane, self._wanted[0]):
+                self.loop.after(RETRY_MS, self._operate_next)
                 return
-        self.loop.after(RETRY_MS, lambda: self.operate(act))
+            self._wanted.popleft()
+
+    def _answered(self, plane: Plane, act: Callable[[Plane], None]) -> bool:
+        """Whether there was an answer."""
+        try:
+            act(plane)
+        except Down:
+            return False
+        except Refused as refused:
+            self.trace.note("operator", f"refused: {refused}")
+        return True
 
     def declare_policy(self) -> None:
         """The operator's policy, as it is meant now."""

@@ -1,0 +1,165 @@
+"""Defects planted in the code under test, each of which some checker must see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.site import guard, reconcile
+from agent.site.state import Memory, Observed, Rank, Release
+from agent.site.view import RankView, Standing, look
+from scheduler.control import outbox
+from scheduler.control.control import Control
+from scheduler.core import answers, gangs, planner, quota, residency
+from scheduler.model.residency import FactKey, Permit
+from scheduler.model.sitelink import Launch
+from scheduler.store import leaves, standing
+from sovapi.v1 import jobs_pb2 as jobs
+from tests.sim import plane
+from tests.sim.faults import Fault, FaultPlan, Kind
+from tests.sim.network import Weather
+from tests.sim.run import FAULTS_MS, run_seed
+from tests.sim.spool import Entry, RankSpec, SimSpool
+
+SEEDS = range(1, 7)
+JOBS = 40
+CALM_MS = 120_000
+
+
+def often(kind: Kind, lasts_ms: int) -> FaultPlan:
+    """One kind of fault, again and again."""
+    gap_ms = 15_000
+    faults = [
+        Fault(at_ms, kind, lasts_ms, number)
+        for number, at_ms in enumerate(range(gap_ms, FAULTS_MS, gap_ms))
+    ]
+    return FaultPlan(tuple(faults), Weather(), 0, 0, 0)
+
+
+CALM = FaultPlan((), Weather(), 0, 0, 0)
+
+
+def permits_anything(*_: object) -> Permit:
+    return Permit((FactKey.COUNTRY,))
+
+
+def objects_to_nothing(*_: object) -> tuple[()]:
+    return ()
+
+
+def is_within(*_: object) -> bool:
+    return True
+
+
+def always_the_first(_free_mask: int, count: int) -> int:
+    return (1 << count) - 1
+
+
+def caught(checks: tuple[str, ...], plan: FaultPlan) -> bool:
+    """Whether one of the seeds makes one of the checkers speak."""
+    for seed in SEEDS:
+        result = run_seed(seed, jobs=JOBS, plan=plan, calm_ms_max=CALM_MS)
+        if any(violation.startswith(checks) for violation in result.violations):
+            return True
+    return False
+
+
+def test_a_control_plane_that_does_not_wait_for_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hasty(Control):
+        def __init__(self, **known: Any) -> None:
+            super().__init__(**known, lapse_after_ms=12_000)
+
+    monkeypatch.setattr(plane, "Control", Hasty)
+    assert caught(("overlap",), often(Kind.CUT_SITE, 40_000))
+
+
+def test_a_site_that_takes_silence_of_a_node_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(rank: Rank, memory: Memory, observed: Observed) -> RankView:
+        seen = look(rank, memory, observed)
+        if seen.node.known:
+            return seen
+        status = jobs.RankStatus(
+            rank=rank.number, node=rank.slot, phase=jobs.RANK_PHASE_OVER,
+            cause=jobs.RANK_CAUSE_LOST,
+        )  # fmt: skip
+        return replace(seen, standing=Standing.OVER, status=status)
+
+    monkeypatch.setattr(reconcile, "look", hasty)
+    assert caught(("overlap", "gpus"), often(Kind.NODE_UNREACHABLE, 60_000))
+
+
+def test_a_site_that_gives_reservations_back_while_ranks_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rightly = reconcile.start_or_adopt
+
+    def hasty(key: str, *others: Any) -> Iterator[object]:
+        yield from rightly(key, *others)
+        yield Release(key)
+
+    monkeypatch.setattr(reconcile, "start_or_adopt", hasty)
+    assert caught(("release",), CALM)
+
+
+def test_a_planner_and_a_writer_that_permit_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residency, "permits", permits_anything)
+    monkeypatch.setattr(answers, "permits", permits_anything)
+    assert caught(("residency",), CALM)
+
+
+def test_a_guard_that_permits_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "judge", objects_to_nothing)
+    assert caught(("outside",), often(Kind.FACTS_CHANGE, 60_000))
+
+
+def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "within", is_within)
+    monkeypatch.setattr(quota, "fits", objects_to_nothing)
+    assert caught(("quota",), CALM)
+
+
+def test_a_planner_and_a_writer_that_give_gpus_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gangs, "choose_gpus", always_the_first)
+    unchecked = tuple(check for check in standing.CHECKS if check.__name__ != "_room")
+    assert len(unchecked) == len(standing.CHECKS) - 1
+    monkeypatch.setattr(standing, "CHECKS", unchecked)
+    assert caught(("fit", "gpus"), CALM)
+
+
+def test_a_node_that_starts_a_rank_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rightly = SimSpool.start
+
+    def again(self: SimSpool, key: str, spec: RankSpec) -> str:
+        told = rightly(self, key, spec)
+        entry = self.entries.get(key)
+        if entry is not None and entry.run is not None and entry.exit is None:
+            self.entries[key] = Entry()
+            return rightly(self, key, spec)
+        return told
+
+    monkeypatch.setattr(SimSpool, "start", again)
+    assert caught(("twice", "gpus"), often(Kind.RAY_LOST, 4_000))
+
+
+def test_a_control_plane_that_tells_sites_the_names_of_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rightly = outbox.launch
+
+    def talkative(spec: Any, *others: Any) -> Launch:
+        told = rightly(spec, *others)
+        return replace(told, env=(*told.env, ("JOB_NAME", spec.name)))
+
+    monkeypatch.setattr(outbox, "launch", talkative)
+    assert caught(("canary",), CALM)
+
+
+def test_a_move_that_is_not_in_the_audit_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr(leaves, "moved", silent)
+    assert caught(("rebuild",), CALM)
