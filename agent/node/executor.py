@@ -268,6 +268,7 @@ class Executor:
             "SOV_GPUS_PER_NODE": spec["gpus_per_node"],
             "SOV_CHECKPOINT_DIR": checkpoints.resolve(),
             "SOV_RANK_KEY": key,
+            "SOV_RANK_DIR": self.spool.home(key).resolve(),
         }
         return (
             start | user_environment(spec["env"]) | {name: str(ours[name]) for name in sorted(ours)}

@@ -9,7 +9,7 @@ Three processes: the **shim** (own session, detached from whoever started it), t
 (PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**. The tie
 is cut upwards and kept downwards: nothing that kills the starter reaches the rank, and whatever
 ends the shim or the init ends the whole tree, `setsid` children included. At `none` a killed shim
-may leave processes behind; `spool.py` finds them by SOV_RANK_KEY.
+may leave processes behind; `spool.py` finds them by SOV_RANK_DIR.
 
 The end is recorded as `code` (it exited) or `signal` (a signal ended it), never both; both are null
 when the rank never ran. A program that cannot be executed is code 127 (not found) or 126, with a

@@ -187,7 +187,7 @@ class Spool:
             return ended(key, record)
         if not started:  # Its shim died before it could start anything: `stop` gives the key up.
             return base
-        if base.boot_id == boot_id() and any(True for _ in survivors(key)):
+        if base.boot_id == boot_id() and any(True for _ in survivors(home)):
             return replace(
                 base, orphaned=True, detail="the shim is gone; processes of the rank are left"
             )
@@ -239,7 +239,7 @@ class Spool:
             if read_document(home / "started.json").get("given_up"):
                 self._give_up(key)  # We won: a shim still on its way will find it and stand back.
             elif self.status(key).orphaned:
-                kill_survivors(key)
+                kill_survivors(home)
         return self.status(key)
 
     def _give_up(self, key: str) -> None:

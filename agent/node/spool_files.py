@@ -27,11 +27,11 @@ class SpoolError(Exception):
     """The spool cannot do what was asked; the message says why."""
 
 
-def survivors(key: str) -> Iterator[int]:
+def survivors(home: Path) -> Iterator[int]:
     """Processes of a rank whose shim is gone, found by their environment (which they could
-    clear).
+    clear). The mark is the rank's directory: keys may be the same in two spools of one machine.
     """
-    mark = f"SOV_RANK_KEY={key}".encode()
+    mark = f"SOV_RANK_DIR={home.resolve()}".encode()
     for name in sorted(os.listdir("/proc")):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
@@ -39,12 +39,12 @@ def survivors(key: str) -> Iterator[int]:
                     yield int(name)
 
 
-def kill_survivors(key: str) -> None:
-    for pid in survivors(key):
+def kill_survivors(home: Path) -> None:
+    for pid in survivors(home):
         with contextlib.suppress(OSError):
             fd = os.pidfd_open(pid)
             try:
-                if pid in survivors(key):  # Seen again with the handle held: it is that process.
+                if pid in survivors(home):  # Seen again with the handle held: it is that process.
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             finally:
                 os.close(fd)

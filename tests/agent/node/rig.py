@@ -35,9 +35,14 @@ def running(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
+def mark_of(key: str) -> str:
+    """The mark of a rank of this very test run: another may use the same keys at the same time."""
+    return f"{os.getpid()}#{key}"
+
+
 def marked(mark: str) -> list[int]:
     """Processes with MARK=`mark` in their environment."""
-    wanted = f"MARK={mark}".encode()
+    wanted = f"MARK={mark_of(mark)}".encode()
     found: list[int] = []
     for name in os.listdir("/proc"):
         if name.isdigit() and running(int(name)):
@@ -65,7 +70,11 @@ class Site:
             os.chown(home / "work", uid, uid)
         spec: dict[str, object] = {
             "argv": argv,
-            "env": {"PATH": "/usr/bin:/bin", "MARK": key, "SOV_RANK_KEY": key},
+            "env": {
+                "PATH": "/usr/bin:/bin",
+                "MARK": mark_of(key),
+                "SOV_RANK_DIR": str(home.resolve()),
+            },
             "cwd": str(home / "work"),
             "isolation": level,
             "uid": uid,
