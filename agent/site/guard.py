@@ -152,6 +152,11 @@ def load(path: Path) -> SiteFacts:
     if unknown := sorted(facts.facts.keys() - KNOWN_FACTS):
         allowed = ", ".join(sorted(KNOWN_FACTS))
         raise FactsInvalid(f"{path}: facts: found {unknown[0]!r}, allowed {allowed}")
+    for key, fact in sorted(facts.facts.items()):
+        # What stands where nobody looks would not be judged, and so permit.
+        if (fact.value is not None or fact.values) if key == PARENTS else fact.parties:
+            allowed = f"parties in {PARENTS} and value or values elsewhere"
+            raise FactsInvalid(f"{path}: facts.{key}: found others, allowed {allowed}")
     return facts
 
 

@@ -148,6 +148,9 @@ def _fact(field: str, fact: Fact) -> Iterator[Denial]:
     if not fact.asserted_by or len(fact.asserted_by) > TEXT_CHARACTERS_MAX:
         found = f"{len(fact.asserted_by)} characters"
         yield _fault(f"{field}.asserted_by", found, f"1 to {TEXT_CHARACTERS_MAX}")
+    if fact.key is FactKey.ULTIMATE_PARENTS and fact.values:
+        # Nobody looks there: the parents are parties, with their stakes.
+        yield _fault(f"{field}.values", str(len(fact.values)), "none: list ultimate_parents")
     if len(fact.values) > FACT_VALUES_MAX:
         yield _fault(f"{field}.values", str(len(fact.values)), f"at most {FACT_VALUES_MAX}")
     for value in fact.values[:FACT_VALUES_MAX]:

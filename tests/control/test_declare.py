@@ -191,6 +191,9 @@ BAD_FLEETS: dict[str, tuple[tuple[Site, tuple[Node, ...]], ...]] = {
     "sites[exch-london-1].facts[accreditation].values": (
         (with_facts(fact(FactKey.ACCREDITATION, "SENSITIVE")), ()),
     ),
+    "sites[exch-london-1].facts[ultimate_parents].values": (
+        (with_facts(fact(FactKey.ULTIMATE_PARENTS, "US")), ()),
+    ),
     "sites[exch-london-1].facts[country].expires_at_ms": (
         (with_facts(replace(fact(FactKey.COUNTRY, "GB"), expires_at_ms=1)), ()),
     ),

@@ -78,7 +78,7 @@ def declared(truth: SiteTruth, status: SiteStatus = SiteStatus.ACTIVE) -> Site:
         _fact(truth, FactKey.COUNTRY, (truth.country,)),
         _fact(truth, FactKey.ACCREDITATION, (truth.accreditation,)),
         _fact(truth, FactKey.MARKINGS, truth.markings),
-        _fact(truth, FactKey.ULTIMATE_PARENTS, tuple(name for name, _, _ in truth.parents)),
+        _fact(truth, FactKey.ULTIMATE_PARENTS, ()),
     ]
     stated = [fact for fact in facts if truth.grade(fact.key.value).stated]
     parents = tuple(Party(*parent) for parent in truth.parents)

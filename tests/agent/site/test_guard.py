@@ -193,6 +193,17 @@ facts:
         pytest.param(GOOD_FILE.replace("AUDITED", "SURE"), "assurance", id="unknown assurance"),
         pytest.param(GOOD_FILE.replace("2027-10-01", "soon"), "found 'soon'", id="not a date"),
         pytest.param(GOOD_FILE.replace("value: GB", "colour: red"), "colour", id="unknown field"),
+        pytest.param(
+            GOOD_FILE + "  ultimate_parents: {values: [US], assurance: AUDITED}",
+            "facts.ultimate_parents",
+            id="a parent where nobody looks",
+        ),
+        pytest.param(
+            GOOD_FILE + "  sinks: {value: GB, assurance: AUDITED, "
+            "parties: [{name: S3, country: US, stake: 1%}]}",
+            "facts.sinks",
+            id="a sink where nobody looks",
+        ),
         pytest.param("a: &a [*a]", "allowed", id="a bomb"),
         pytest.param("- 1", "valid dictionary", id="not a map"),
     ],
