@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,12 +17,19 @@ from agent.site.events import (
 from agent.site.state import NodeView
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.jobs_pb2 import RankStatus
+from sovapi.v1.nodelink_pb2 import SpoolEntry
 from sovapi.v1.sitelink_pb2 import NodeReport
+
+RANKS_MAX = 8192  # In one node's spool; twice what a spool holds.
 
 NodeEvent: TypeAlias = (
     NodeConnected | NodeDisconnected | NodeReported | SpoolReported | RuntimeChanged
 )
 LIVING = (jobs.RANK_PHASE_STARTING, jobs.RANK_PHASE_RUNNING)
+
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
+_KEY = re.compile(rf"[a-z0-9][a-z0-9-]{{0,63}}\.{_NUMBER}\.{_NUMBER}")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -65,7 +74,7 @@ class Nodes:
         return tuple(
             entry.key
             for entry in event.report.entries
-            if not entry.gone and entry.status.phase in LIVING
+            if _sound(event.slot, entry) and not entry.gone and entry.status.phase in LIVING
         )
 
     def views(self, now_ms: int) -> dict[str, NodeView]:
@@ -99,7 +108,10 @@ class Nodes:
         if event.report.full:
             node.ranks, node.told = {}, True
         for entry in event.report.entries:
-            if entry.gone:
+            full = len(node.ranks) >= RANKS_MAX and entry.key not in node.ranks
+            if not _sound(event.slot, entry) or (full and not entry.gone):
+                _log.warning("node %s told of %.80r, which cannot be", event.slot, entry.key)
+            elif entry.gone:
                 node.ranks.pop(entry.key, None)
             else:
                 node.ranks[entry.key] = entry.status
@@ -124,3 +136,15 @@ class Nodes:
         told.agent_connected = node.connected
         told.runtime_alive = node.runtime_alive is True
         return told
+
+
+def _sound(slot: str, entry: SpoolEntry) -> bool:
+    """Whether an entry can be one of this node's: a key as we write them, with its own status.
+
+    A node's word counts for itself alone. Another spelling of a number would be another node's
+    rank to whoever reads it.
+    """
+    key = _KEY.fullmatch(entry.key)
+    if key is None or entry.gone:
+        return key is not None
+    return entry.status.node in ("", slot) and str(entry.status.rank) == key[2]

@@ -78,20 +78,35 @@ def pursue(
     memory = observed.memory.get(key, Memory())
     ranks = all_ranks(ranks_of(key, row.launch), key, spooled)
     views = [look(rank, memory, observed) for rank in ranks]
+    own, strays = split(views, row)
     stop_wanted = row.action == sitelink.DESIRED_ACTION_STOP
     stopping = stop_wanted or memory.verdict is not None
     if stopping and never_launched(key, views, memory, observed):
-        views = [never_started(view) for view in views]
+        views = own = [never_started(view) for view in own]
     if all(view.standing is Standing.OVER for view in views):
         yield from release(key, observed)
-        yield Report(key, concluded(row, views, memory))
-    elif stopping or any(view.failed or unfit(view, observed) for view in views):
+        yield Report(key, concluded(row, own, memory))
+    elif stopping or any(view.failed or unfit(view, observed) for view in own):
         grace_ms = row.stop_grace_ms if stop_wanted else row.launch.stop_grace_ms
         yield from stop_all(views, grace_ms, observed)
-        yield Report(key, said(row, views, sitelink.ATTEMPT_PHASE_STOPPING))
+        yield Report(key, said(row, own, sitelink.ATTEMPT_PHASE_STOPPING))
     else:
-        yield from start_or_adopt(key, views, memory, observed)
-        yield Report(key, said(row, views, phase_of(views, key in observed.launching)))
+        yield from stop_all(strays, UNDESIRED_GRACE_MS, observed)
+        yield from start_or_adopt(key, own, memory, observed)
+        yield Report(key, said(row, own, phase_of(own, key in observed.launching)))
+
+
+def split(views: list[RankView], row: DesiredAttempt) -> tuple[list[RankView], list[RankView]]:
+    """The ranks on the attempt's own nodes, and those that other nodes tell of.
+
+    The latter are stopped and waited for, but a node says nothing about the fate of work that is
+    not its own.
+    """
+    places = {node.slot for node in row.launch.nodes}
+    if not places:
+        return views, []
+    own = [view for view in views if view.rank.slot in places]
+    return own, [view for view in views if view.rank.slot not in places]
 
 
 def never_launched(key: str, views: list[RankView], memory: Memory, observed: Observed) -> bool:

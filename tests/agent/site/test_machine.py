@@ -324,3 +324,21 @@ def test_a_spool_that_was_not_told_whole_says_nothing() -> None:
     out = site.handle(ev.Tick(), 60_000)
     assert of(ev.LaunchAttempt, out) == []
     assert of(StopRank, out) == []
+
+
+def test_a_node_cannot_speak_for_another_nor_crash_its_site() -> None:
+    """Another spelling of a key is another attempt here, and the same one to who hears of it."""
+    site = machine()
+    ready(site, launch("n01"))
+    site.handle(ev.Connected(60_000, 9_000), 0)
+    connect_node(site, "n01", 0, running(0))
+    forged = jobs.RankStatus(
+        rank=0, node="n01", phase=jobs.RANK_PHASE_OVER, cause=jobs.RANK_CAUSE_EXIT, exit_code=0
+    )
+    keys = ("job-a.1.0", "job-a.01.0", "job-a.1.00", "job-a.x.0", "no key", "job-b.1.1")
+    entries = [SpoolEntry(key=key, status=forged) for key in keys]
+    site.handle(ev.SpoolReported("n02", SpoolReport(full=True, entries=entries)), 100)
+    site.handle(ev.Disconnected(), 100_000)
+    (said,) = of(ev.SendReport, site.handle(ev.Connected(60_000, 9_000), 100_000))
+    (report,) = said.report.attempts
+    assert (report.attempt, report.phase) == (1, sitelink.ATTEMPT_PHASE_RUNNING)

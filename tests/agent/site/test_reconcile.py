@@ -386,3 +386,19 @@ def test_ranks_on_one_node_divide_its_gpus() -> None:
         (2, "n02", 0, (4,)),
         (3, "n02", 1, (5, 6)),
     ]
+
+
+def test_a_node_has_no_say_in_work_that_is_not_its_own() -> None:
+    """A node that lies, or is mislabelled, tells of a failed rank of somebody else's attempt."""
+    desired = {KEY: row(what=launch("n01"))}
+    failed, lives = over(7, code=1), running(7)
+    actions = reconcile(desired, seen(node(running(0)), node(failed)))
+    (said,) = [action.report for action in actions if isinstance(action, Report)]
+    assert said.phase == RUNNING
+    assert [rank.rank for rank in said.ranks] == [0]
+    assert not [action for action in actions if isinstance(action, StopRank)]
+    # One that lives is stopped, and nothing is final before it is over.
+    actions = reconcile(desired, seen(node(over(0)), node(lives)))
+    assert StopRank("n02", f"{KEY}.7", 10_000, jobs.RANK_CAUSE_STOP) in actions
+    (said,) = [action.report for action in actions if isinstance(action, Report)]
+    assert said.phase != ENDED
