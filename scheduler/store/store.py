@@ -236,13 +236,13 @@ class Store(ReadStore):
             beginning = scratch.mark()
             try:
                 yield Txn(scratch, self.epoch)
+                scratch.link.send()
+                write_leaves(connection, scratch.leaves, self._salts)
+                write_changes(scratch)
+                scratch.save_counters()
             except BaseException:
                 scratch.roll_back(beginning)
                 raise
-            scratch.link.send()
-            write_leaves(connection, scratch.leaves, self._salts)
-            write_changes(scratch)
-            scratch.save_counters()
 
     @contextmanager
     def _failures(self) -> Generator[None]:

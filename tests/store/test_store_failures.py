@@ -1,11 +1,13 @@
 """What a failure leaves behind: of a savepoint, of a transaction, of the disk."""
 
+from pathlib import Path
+
 import pytest
 
 from scheduler.model.ids import JobId
 from scheduler.store.idempotency import Remembered
 from scheduler.store.store import Store, StoreFailed, Txn
-from tests.store.builders import ADA, NOW_MS, RADIOLOGY, lay_out, queue
+from tests.store.builders import ADA, NOW_MS, RADIOLOGY, lay_out, queue, salts
 
 
 class Interrupted(Exception):
@@ -34,6 +36,29 @@ def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
         assert list(view.audit.all()) == []
     with store.transaction() as txn:
         assert txn.ledger().queues() == {}
+
+
+def test_a_transaction_that_fails_at_its_very_end_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """What is written last can fail as well; the sums would be wrong until the next start."""
+    sources = [salts(), _no_salt, salts()]
+    store = Store(tmp_path / "s.db", salts=lambda: sources[0]())
+    store.open()
+    with store.transaction() as txn:
+        lay_out(txn)
+    del sources[0]
+    with pytest.raises(RuntimeError), store.transaction() as txn:
+        queue(txn)
+    del sources[0]
+    with store.transaction() as txn:
+        assert txn.ledger().queues() == {}
+        queue(txn)
+    with store.read() as view:
+        assert view.ledger().queues()[RADIOLOGY] == 1
+    store.close()
+
+
+def _no_salt() -> bytes:
+    raise RuntimeError("no randomness to be had")
 
 
 def test_a_savepoint_that_raises_undoes_its_own_part_only(store: Store) -> None:
