@@ -6,7 +6,8 @@ that an erased spec is nowhere else, and a site that asks again gets what holds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from scheduler.control.life import stop_grace_ms
 from scheduler.model.fleet import Isolation
@@ -19,6 +20,9 @@ from scheduler.store.store import Snapshot
 
 ROWS_MAX = 2_000
 """Rows of one message, except that a snapshot from 0 is never cut: what it lacks is not desired."""
+BYTES_MAX = 24 << 20
+"""Commands and environments of one message, with the same exception: far below what a site accepts,
+or one tenant's large specifications would keep everybody else's from it."""
 
 
 def desired(read: Snapshot, site: SiteId, from_generation: int, epoch: int) -> Desired | None:
@@ -36,7 +40,32 @@ def desired(read: Snapshot, site: SiteId, from_generation: int, epoch: int) -> D
     if from_generation and len(rows) > ROWS_MAX:
         to_generation = sorted(row.generation for row in rows)[ROWS_MAX - 1]
         rows = tuple(row for row in rows if row.generation <= to_generation)
-    return Desired(epoch, from_generation, to_generation, _attempts(read, site, rows))
+    attempts = _attempts(read, site, rows)
+    if from_generation:
+        to_generation = _that_fits(attempts, to_generation)
+        attempts = tuple(row for row in attempts if row.generation <= to_generation)
+    return Desired(epoch, from_generation, to_generation, attempts)
+
+
+def _that_fits(attempts: Sequence[DesiredAttempt], to_generation: int) -> int:
+    """The last generation up to which all fits into a message, but the first one in any case."""
+    bytes_of: Counter[int] = Counter()
+    for row in attempts:
+        bytes_of[row.generation] += _bytes_of(row.launch)
+    total, fits = 0, 0
+    for generation in sorted(bytes_of):
+        total += bytes_of[generation]
+        if fits and total > BYTES_MAX:
+            return fits
+        fits = generation
+    return to_generation
+
+
+def _bytes_of(launch: Launch | None) -> int:
+    if launch is None:
+        return 0
+    texts = (*launch.command, *(text for pair in launch.env for text in pair))
+    return sum(len(text.encode()) for text in texts)
 
 
 def _attempts(

@@ -20,6 +20,9 @@ from scheduler.store.records import OutboxRow
 from scheduler.store.schema import OUTBOX
 from scheduler.store.scratch import Scratch
 
+ROWS_OF_GENERATION_MAX = 64
+"""Attempts to run that share a generation: it is sent whole, and their specs may be large."""
+
 
 class OutboxReader:
     """Reads what is desired."""
@@ -75,12 +78,14 @@ class OutboxWriter(OutboxReader):
         self._link.upsert(OUTBOX, rows)
 
     def run(self, placed: Sequence[tuple[SiteId, AttemptKey]]) -> None:
-        """New attempts to run, of many sites: one generation each site."""
+        """New attempts to run, of many sites: as few generations each site as may be."""
         by_site: defaultdict[SiteId, list[AttemptKey]] = defaultdict(list)
         for site, key in placed:
             by_site[site].append(key)
         for site in sorted(by_site):
-            self.put(site, by_site[site], DesiredAction.RUN)
+            keys = by_site[site]
+            for n in range(0, len(keys), ROWS_OF_GENERATION_MAX):
+                self.put(site, keys[n : n + ROWS_OF_GENERATION_MAX], DesiredAction.RUN)
 
     def renumber(self, site: SiteId, generation: int) -> None:
         """Every row of `site` gets `generation`, for a site that is ahead of what we ever sent."""

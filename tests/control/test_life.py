@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.control import outbox
 from scheduler.core.lifecycle import BACK_OFF_MS
 from scheduler.model.ids import AttemptKey, node_id
 from scheduler.model.job import JobState, RankCause, RankPhase
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.store import outbox as store_outbox
 from tests.control.plant import EVE, N01, N02, OLGA, Plant, reasons_of, spec
 from tests.store.builders import LEEDS, LONDON, report
 
@@ -236,6 +238,27 @@ def test_a_site_that_is_ahead_of_a_restored_store_is_told_everything_anew(plant:
     plant.connect()
     assert plant.push().generation == 51
     assert agent.rows[key].generation == 51
+
+
+def test_large_specifications_reach_a_site_in_parts(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they would be more than it accepts, and nothing would ever reach it again."""
+    monkeypatch.setattr(outbox, "BYTES_MAX", 250_000)
+    monkeypatch.setattr(store_outbox, "ROWS_OF_GENERATION_MAX", 1)
+    plant.run()  # What is asked for from the beginning on is never cut.
+    large = replace(spec(), env=(("BLOB", "x" * 100_000),))
+    jobs = [plant.submit(replace(large, name=f"large-{n}")) for n in range(5)]
+    assert len(plant.cycle().kept) == 5
+    told: list[int] = []
+    agent = plant.agents[LONDON]
+    while len(agent.rows) < 6:
+        before = len(agent.rows)
+        told.append(len(plant.push().rows) - before)
+    assert told == [2, 2, 1]
+    assert {AttemptKey(job, 1) for job in jobs} <= agent.rows.keys()
+    with plant.store.read() as view:
+        assert plant.control.desired(view, LONDON, agent.generation) is None
 
 
 def test_a_stale_session_that_ends_does_not_disconnect_the_new_one(plant: Plant) -> None:
