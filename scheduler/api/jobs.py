@@ -13,7 +13,7 @@ from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.admission import refusal_of
 from scheduler.model.identity import Principal
-from scheduler.model.ids import JobId, SiteId, TenantPath
+from scheduler.model.ids import JobId, SiteId, TenantPath, organisation_of
 from scheduler.model.job import Job, JobSpec, JobState
 from scheduler.model.plan import Explanation
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
@@ -236,7 +236,9 @@ class JobService:
         wanted = jobs_pb2.LogsRequest()
         wanted.CopyFrom(request)
         wanted.id, wanted.attempt = public, number
-        async for response in self._streams.tunnels.logs(site, public, number, wanted):
+        owner = organisation_of(job.tenant)
+        logs = self._streams.tunnels.logs(site, public, number, wanted, owner=owner)
+        async for response in logs:
             yield response
 
     async def upload(

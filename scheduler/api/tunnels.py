@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from scheduler.model.ids import SiteId
+from scheduler.model.ids import SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused
 from scheduler.runtime.sites import Sites
 from sovapi.v1 import jobs_pb2, sitelink_pb2
@@ -21,6 +21,9 @@ from sovshared.limits import CHUNK_BYTES_MAX
 
 TUNNELS_MAX = 1_000
 TUNNELS_OF_SITE_MAX = 200
+TUNNELS_OF_OWNER_MAX = 250
+TUNNELS_OF_OWNER_AT_SITE_MAX = 50
+"""What one organisation may have: who follows many logs must not keep others from theirs."""
 MESSAGES_HELD_MAX = 8
 """Messages of one tunnel between its two ends."""
 OPEN_S_MAX = 20
@@ -76,6 +79,7 @@ class Tunnel:
 
     id: str
     site: SiteId
+    owner: TenantPath
     ups: _Channel = field(default_factory=_Channel)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,13 +106,19 @@ class Tunnels:
         return len(self._tunnels)
 
     async def logs(
-        self, site: SiteId, job_id: str, attempt: int, request: jobs_pb2.LogsRequest
+        self,
+        site: SiteId,
+        job_id: str,
+        attempt: int,
+        request: jobs_pb2.LogsRequest,
+        *,
+        owner: TenantPath,
     ) -> AsyncGenerator[jobs_pb2.LogsResponse, None]:
-        """The log that `request` asks for, from `site`."""
+        """The log that `request` asks for, from `site`, for the organisation `owner`."""
         opening = sitelink_pb2.OpenTunnel(
             kind=sitelink_pb2.TUNNEL_KIND_LOGS, job_id=job_id, attempt=attempt, logs=request
         )
-        async for up in self._relay(site, opening):
+        async for up in self._relay(site, owner, opening):
             if up.WhichOneof("message") != "logs" or len(up.logs.chunk) > CHUNK_BYTES_MAX:
                 raise Refused(
                     Code.UNAVAILABLE, Reason.UNAVAILABLE, f"{site} sent something else than a log"
@@ -116,10 +126,10 @@ class Tunnels:
             yield up.logs
 
     async def _relay(
-        self, site: SiteId, opening: sitelink_pb2.OpenTunnel
+        self, site: SiteId, owner: TenantPath, opening: sitelink_pb2.OpenTunnel
     ) -> AsyncGenerator[sitelink_pb2.TunnelUp, None]:
         """Asks the site for a tunnel and hands out what comes through it."""
-        tunnel = self._register(site)
+        tunnel = self._register(site, owner)
         opening.tunnel_id = tunnel.id
         try:
             self._sites.line(site).order(sitelink_pb2.ControlMessage(open_tunnel=opening))
@@ -169,16 +179,24 @@ class Tunnels:
         tunnel.refusal = Refused(Code.FAILED_PRECONDITION, reason, detail, (denial,))
         tunnel.opened.set()
 
-    def _register(self, site: SiteId) -> Tunnel:
-        of_site = sum(1 for tunnel in self._tunnels.values() if tunnel.site == site)
-        if len(self._tunnels) >= TUNNELS_MAX or of_site >= TUNNELS_OF_SITE_MAX:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED,
-                Reason.RESOURCE_EXHAUSTED,
-                f"too many streams are open, allowed {TUNNELS_MAX}, {TUNNELS_OF_SITE_MAX} a site",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
-        tunnel = Tunnel(self._new_id(), site)
+    def _register(self, site: SiteId, owner: TenantPath) -> Tunnel:
+        at_site = [tunnel for tunnel in self._tunnels.values() if tunnel.site == site]
+        owned = [tunnel for tunnel in self._tunnels.values() if tunnel.owner == owner]
+        here = sum(1 for tunnel in at_site if tunnel.owner == owner)
+        for found, allowed, which in (
+            (len(self._tunnels), TUNNELS_MAX, "in all"),
+            (len(at_site), TUNNELS_OF_SITE_MAX, f"at {site}"),
+            (len(owned), TUNNELS_OF_OWNER_MAX, f"of {owner}"),
+            (here, TUNNELS_OF_OWNER_AT_SITE_MAX, f"of {owner} at {site}"),
+        ):
+            if found >= allowed:
+                raise Refused(
+                    Code.RESOURCE_EXHAUSTED,
+                    Reason.RESOURCE_EXHAUSTED,
+                    f"too many streams are open, allowed {allowed} {which}",
+                    retry_after_ms=RETRY_AFTER_MS,
+                )
+        tunnel = Tunnel(self._new_id(), site, owner)
         self._tunnels[tunnel.id] = tunnel
         return tunnel
 

@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from scheduler.api import bundles
 from scheduler.api.errors import unavailable
-from scheduler.model.ids import TenantPath
+from scheduler.model.ids import TenantPath, organisation_of
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store.blobs import Blobs, refuse_bad_announcement
 from sovapi.v1 import jobs_pb2
@@ -24,6 +25,10 @@ from sovshared.limits import CHUNK_BYTES_MAX
 
 UPLOADS_MAX = 8
 """Uploads received at the same time; each may take 256 MiB of disk."""
+UPLOADS_OF_ORGANISATION_MAX = 4
+"""Of these, what one organisation may have: its slow uploads must not keep others out."""
+UPLOAD_S_MAX = 1_800
+"""How long one upload may take: a chunk a minute would go on for ever."""
 CHUNK_S_MAX = 60
 """How long a client may stay silent in the middle of an upload."""
 COPY_BYTES = 1 << 20
@@ -39,7 +44,7 @@ class Uploads:
         self._blobs = blobs
         self._directory = directory
         self._now_ms = now_ms
-        self._open = 0
+        self._open: Counter[TenantPath] = Counter()
 
     async def receive(
         self,
@@ -51,14 +56,9 @@ class Uploads:
         refuse_bad_announcement(start.digest, start.size_bytes)
         if await asyncio.to_thread(self._blobs.has, tenant, start.digest):
             return True
-        if self._open >= UPLOADS_MAX:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED,
-                Reason.RESOURCE_EXHAUSTED,
-                f"{UPLOADS_MAX} bundles are being received; try again soon",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
-        self._open += 1
+        owner = organisation_of(tenant)
+        self._refuse_too_many(owner)
+        self._open[owner] += 1
         try:
             with tempfile.TemporaryFile(dir=self._directory) as file:
                 digest = await self._spool(file, start.size_bytes, rest)
@@ -67,13 +67,19 @@ class Uploads:
                     raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "chunk"))
                 return await asyncio.to_thread(self._keep, tenant, start, file)
         finally:
-            self._open -= 1
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
 
     async def _spool(
         self, file: BinaryIO, size_bytes: int, rest: AsyncIterator[jobs_pb2.UploadRequest]
     ) -> str:
         try:
-            return await _spool(file, size_bytes, rest)
+            async with asyncio.timeout(UPLOAD_S_MAX):
+                return await _spool(file, size_bytes, rest)
+        except TimeoutError:
+            late = f"the bundle was not received in {UPLOAD_S_MAX} s"
+            raise Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, late) from None
         except OSError as error:
             _log.warning("a bundle could not be received: %s", error)
             full = "there is no room to receive a bundle now; nothing was kept"
@@ -89,6 +95,19 @@ class Uploads:
     async def size_bytes(self, tenant: TenantPath, digest: str) -> int | None:
         """The size of a stored bundle; None when the tenant has none such."""
         return await asyncio.to_thread(self._blobs.size_bytes, tenant, digest)
+
+    def _refuse_too_many(self, owner: TenantPath) -> None:
+        for found, allowed, whose in (
+            (self._open.total(), UPLOADS_MAX, ""),
+            (self._open[owner], UPLOADS_OF_ORGANISATION_MAX, f" of {owner}"),
+        ):
+            if found >= allowed:
+                raise Refused(
+                    Code.RESOURCE_EXHAUSTED,
+                    Reason.RESOURCE_EXHAUSTED,
+                    f"{allowed} bundles{whose} are being received; try again soon",
+                    retry_after_ms=RETRY_AFTER_MS,
+                )
 
     def _keep(self, tenant: TenantPath, start: jobs_pb2.UploadStart, file: BinaryIO) -> bool:
         file.seek(0)

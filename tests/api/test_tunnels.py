@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import pytest
 
 from scheduler.api.tunnels import MESSAGES_HELD_MAX, Tunnels
-from scheduler.model.ids import SiteId
+from scheduler.model.ids import SiteId, TenantPath
 from scheduler.model.reasons import Reason, Refused
 from scheduler.runtime.sites import Line, Sites
 from sovapi.v1 import jobs_pb2, sitelink_pb2
 
 A, B = SiteId("exch-a"), SiteId("exch-b")
+TRUST_A = TenantPath("trust-a")
 WAIT_S = 60
 
 
@@ -25,8 +26,10 @@ class World:
         ids = itertools.count()
         self.tunnels = Tunnels(self.sites, new_id=lambda: f"t{next(ids)}", open_s_max=open_s_max)
 
-    def ask(self, site: SiteId = A) -> AsyncGenerator[jobs_pb2.LogsResponse, None]:
-        return self.tunnels.logs(site, "job-1", 1, jobs_pb2.LogsRequest(rank=1))
+    def ask(
+        self, site: SiteId = A, owner: TenantPath = TRUST_A
+    ) -> AsyncGenerator[jobs_pb2.LogsResponse, None]:
+        return self.tunnels.logs(site, "job-1", 1, jobs_pb2.LogsRequest(rank=1), owner=owner)
 
 
 async def asked(line: Line[sitelink_pb2.ControlMessage]) -> sitelink_pb2.OpenTunnel:
@@ -61,6 +64,22 @@ async def test_what_the_site_sends_reaches_the_tenant_in_order() -> None:
 
 async def collect(logs: AsyncIterator[jobs_pb2.LogsResponse]) -> list[bytes]:
     return [response.chunk async for response in logs]
+
+
+async def test_who_follows_many_logs_leaves_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scheduler.api.tunnels.TUNNELS_OF_OWNER_AT_SITE_MAX", 1)
+    world = World()
+    first = asyncio.ensure_future(anext(world.ask()))
+    await asked(world.lines[A])
+    with pytest.raises(Refused, match="allowed 1 of trust-a at exch-a"):
+        await anext(world.ask())
+    other = asyncio.ensure_future(anext(world.ask(owner=TenantPath("uni-b"))))
+    await asked(world.lines[A])
+    for reading in (first, other):
+        reading.cancel()
+    await asyncio.gather(first, other, return_exceptions=True)
 
 
 async def test_a_slow_reader_makes_the_site_wait() -> None:

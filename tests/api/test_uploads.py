@@ -1,5 +1,6 @@
 """Bundles on their way in and out: what is not a bundle leaves nothing behind."""
 
+import asyncio
 import hashlib
 import io
 import tarfile
@@ -136,6 +137,36 @@ async def test_more_uploads_than_allowed_are_told_to_wait(
     with pytest.raises(Refused) as caught:
         await dock.receive(GOOD)
     assert caught.value.retry_after_ms
+
+
+async def test_one_organisations_slow_uploads_keep_nobody_else_out(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.api.uploads.UPLOADS_OF_ORGANISATION_MAX", 1)
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[jobs_pb2.UploadRequest]:
+        under_way.set()
+        await go_on.wait()
+        yield jobs_pb2.UploadRequest(chunk=GOOD)
+
+    start = jobs_pb2.UploadStart(digest=digest(GOOD), size_bytes=len(GOOD))
+    first = asyncio.create_task(dock.uploads.receive(TenantPath("uni-b/physics"), start, slow()))
+    await under_way.wait()
+    with pytest.raises(Refused, match="1 bundles of uni-b"):
+        await dock.uploads.receive(TenantPath("uni-b"), start, slow())
+    assert await dock.receive(GOOD) is False
+    go_on.set()
+    assert await first is False
+
+
+async def test_an_upload_that_never_ends_is_ended(
+    dock: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.api.uploads.UPLOAD_S_MAX", 0)
+    with pytest.raises(Refused, match="not received in 0 s"):
+        await dock.receive(GOOD)
+    assert dock.empty(GOOD)
 
 
 async def test_only_the_site_that_runs_a_job_gets_its_bundle(control_plane: ControlPlane) -> None:
