@@ -270,6 +270,9 @@ def _owner(
     """Whose bundle it is, when an attempt desired at `site` was submitted with it."""
     if key is None or snapshot.outbox.get(site, key) is None:
         return None
+    placed = snapshot.attempts.row(key)
+    if placed is None or placed.site != site:
+        return None  # A row is there too for what a site only claims to run.
     job = snapshot.jobs.get(key.job)
     if job is None or job.spec is None or not digest or job.spec.bundle_digest != digest:
         return None

@@ -199,6 +199,13 @@ async def test_only_the_site_that_runs_a_job_gets_its_bundle(control_plane: Cont
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await narvik.stub.FetchBundle(wanted, timeout=WAIT_S).read()
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        # Nor by saying that it runs it, whereupon it is told to stop.
+        await narvik.connect()
+        narvik.report(world.started(row))
+        await narvik.desires(job.id, sitelink_pb2.DESIRED_ACTION_STOP)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await narvik.stub.FetchBundle(wanted, timeout=WAIT_S).read()
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         london.report(world.ended(row))
         await world.until(ada, job.id, jobs_pb2.JOB_STATE_SUCCEEDED)
     async with control_plane.channel_as(world.MAX) as other:
