@@ -122,13 +122,21 @@ class Executor:
         """Make room for a rank; the barrier of a gang. Repeating it gives the same rendezvous."""
         port = _free_port(self.node.address, key, self.spool.ports())
         made = self.spool.prepare(key, Rendezvous(self.node.address, port))
-        has_bundle = bundle_digest is None or self._bundle(bundle_digest).exists()
+        has_bundle = bundle_digest is None or self._keep_bundle(bundle_digest)
         return {
             "address": made.address,
             "port": made.port,
             "has_bundle": has_bundle,
             "boot_ms": boot_ms(),
         }
+
+    def _keep_bundle(self, digest: str) -> bool:
+        """Whether the bundle is here; if so, others go before it when room is made."""
+        try:
+            os.utime(self._bundle(digest))
+        except FileNotFoundError:
+            return False
+        return True
 
     def put_bundle(self, digest: str, offset: int, content: bytes) -> None:
         """Take in a part of a bundle. Parts may come twice, and from two callers at once."""

@@ -131,7 +131,9 @@ class Driver:
             return
         digest, path = order["bundle_digest"], order["bundle_path"]
         if path is None or not Path(path).is_file():
-            raise Failed(port.REASON_ORDER, f"bundle {digest}: no file at {path}", retryable=False)
+            # Gone again since it was fetched, to make room for others: the next try fetches it.
+            gone = path is not None
+            raise Failed(port.REASON_ORDER, f"bundle {digest}: no file at {path}", retryable=gone)
         one_each = list(lacking.values())
         with open(path, "rb") as file:
             offset = 0

@@ -15,6 +15,7 @@ import pytest
 
 from agent.node.clock import boot_ms
 from agent.node.executor import (
+    BUNDLES_KEPT_MAX,
     Executor,
     ExecutorError,
     NodeFacts,
@@ -240,6 +241,17 @@ def test_starting_from_all_sides_at_once_starts_once_and_spoils_nothing(
 
 def test_a_missing_bundle_is_asked_for(executor: Executor) -> None:
     assert not executor.prepare(KEY, "0" * 64)["has_bundle"]
+
+
+def test_a_bundle_that_a_rank_was_prepared_for_is_not_the_next_to_go(executor: Executor) -> None:
+    """Another launch's bundle may come in before this one's rank is started."""
+    digests = [install(executor, tar((member(f"{n}"), b"x"))) for n in range(BUNDLES_KEPT_MAX)]
+    for age, digest in enumerate(reversed(digests)):
+        os.utime(executor.bundles / f"{digest}.tar", (1_000_000 - age, 1_000_000 - age))
+    assert executor.prepare(KEY, digests[0])["has_bundle"]
+    install(executor, tar((member("new"), b"x")))
+    assert executor.prepare("job-b.1.0", digests[0])["has_bundle"]
+    assert not executor.prepare("job-b.1.1", digests[1])["has_bundle"]
 
 
 def test_a_bundle_that_is_not_what_its_digest_says_is_refused(executor: Executor) -> None:
