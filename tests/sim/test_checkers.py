@@ -50,7 +50,6 @@ def ask(shape: Shape = Shape(), *, tenant: str = "trust-a/radiology", need: Need
 
 
 def ledger(*runs: Run) -> Ledger:
-    """A ledger of these runs."""
     return Ledger(list(runs))
 
 
@@ -78,7 +77,6 @@ def attempt(number: int = 1, *, live: bool = True, mask: int = 1, owner: int = 1
 
 
 def tables(*jobs: JobRow, attempts: tuple[AttemptRow, ...] = ()) -> Tables:
-    """Tables with these rows."""
     return Tables({row.id: row for row in jobs}, attempts, 0)
 
 
