@@ -49,7 +49,7 @@ def up(console: Console) -> int:
     config.save(environment_config(), TRUST_A, found.contexts)
     console.print(f"running; state and logs are in {cluster.layout.root}")
     console.print("contexts: " + ", ".join(sorted(found.contexts)) + f"; current: {TRUST_A}")
-    console.print("try: .venv/bin/sovctl sites; `make down` stops everything")
+    console.print("try: .venv/bin/sovctl --context operator sites; `make down` stops everything")
     return 0
 
 
