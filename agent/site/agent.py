@@ -139,11 +139,12 @@ class SiteAgent:
             if (refusal := self._hands.guard(launch, isolation)) is not None:
                 self._inbox.put(ev.LaunchFinished(key, False, refusal.detail, refused=True))
                 return
-            lease_ms = self._lease_ms(instruction)
+            given_boot_ms = self._boot_ms()  # First: between the two we may be stopped.
+            lease_ms = self._lease_ms(instruction, given_boot_ms)
             if lease_ms == 0:
                 self._inbox.put(ev.LaunchFinished(key, False, "its lease lapsed meanwhile"))
                 return
-            order = order_of(instruction, path, lease_ms)
+            order = order_of(instruction, path, lease_ms, given_boot_ms)
         except BundleFailed as error:
             finished = ev.LaunchFinished(key, False, str(error), retryable=error.retryable)
             self._inbox.put(finished)
@@ -165,11 +166,11 @@ class SiteAgent:
         )
         return str(path)
 
-    def _lease_ms(self, instruction: ev.LaunchAttempt) -> int | None:
+    def _lease_ms(self, instruction: ev.LaunchAttempt, now_ms: int) -> int | None:
         """What is left of the lease now: fetching took its time."""
         if instruction.lease_ms is None:
             return None
-        left_ms = self._machine.lease_left_ms(self._boot_ms())
+        left_ms = self._machine.lease_left_ms(now_ms)
         return min(left_ms, FIRST_LEASE_MS_MAX)
 
     async def _keep_looking_at_ray(self) -> None:
@@ -191,7 +192,10 @@ class OrderInvalid(Exception):
 
 
 def order_of(
-    instruction: ev.LaunchAttempt, bundle_path: str | None, lease_ms: int | None
+    instruction: ev.LaunchAttempt,
+    bundle_path: str | None,
+    lease_ms: int | None,
+    given_boot_ms: int,
 ) -> LaunchOrder:
     """A launch in the executor's words."""
     launch = instruction.launch
@@ -224,6 +228,7 @@ def order_of(
         bundle_path=bundle_path,
         leased=launch.leased,
         lease_ms=lease_ms,
+        given_boot_ms=given_boot_ms,
         time_limit_ms=launch.time_limit_ms or None,
         signal_before_end=_warning(launch),
     )

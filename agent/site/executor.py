@@ -18,7 +18,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, cast
@@ -61,7 +60,8 @@ class LaunchOrder:
     bundle_digest: str | None = None
     bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
     leased: bool = False
-    lease_ms: int | None = None  # What is left of the lease when this order is given.
+    lease_ms: int | None = None  # What was left of the lease at `given_boot_ms`.
+    given_boot_ms: int = 0  # This machine's CLOCK_BOOTTIME.
     time_limit_ms: int | None = None
     signal_before_end: tuple[int, int] | None = (
         None  # Signal number, milliseconds before the limit.
@@ -177,8 +177,7 @@ class RayDriverProcess:
     async def launch(self, order: LaunchOrder) -> LaunchResult:
         """See `Executor.launch`."""
         plain = asdict(replace(order, env=dict(order.env)))
-        now_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-        return await self._do("launch", order.key, {"order": plain, "given_boot_ms": now_ms})
+        return await self._do("launch", order.key, {"order": plain})
 
     async def release(self, key: str) -> LaunchResult:
         """See `Executor.release`."""

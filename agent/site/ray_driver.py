@@ -101,7 +101,7 @@ class Driver:
             reserve(order, ranks, self._reserve_ms)
             prepared = self._prepare(order, ranks)
             self._deliver_bundle(order, ranks, prepared)
-            self._start(order, params["given_boot_ms"], ranks, prepared)
+            self._start(order, ranks, prepared)
         except Failed as failed:
             return result(key, failed.reason, failed.detail, retryable=failed.retryable)
         except RayError as error:
@@ -151,7 +151,6 @@ class Driver:
     def _start(
         self,
         order: Mapping[str, Any],
-        given_boot_ms: int,
         ranks: Sequence[Rank],
         prepared: Mapping[str, tuple[Prepared, int]],
     ) -> None:
@@ -167,7 +166,7 @@ class Driver:
             if order["leased"] and order["lease_ms"] is not None:
                 # The node's clock was read before its answer came: counted so, the lease is never
                 # longer.
-                left_ms = given_boot_ms + order["lease_ms"] - answered_ms
+                left_ms = order["given_boot_ms"] + order["lease_ms"] - answered_ms
                 until = answer["boot_ms"] + left_ms
             return rank_spec(order, rank, leader, len(ranks), local_world[rank.node], until)
 

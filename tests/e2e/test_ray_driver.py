@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from agent.node.clock import boot_ms
 from agent.node.spool import Cause, Phase, RankStatus
 from agent.site import executor as port
 from agent.site.executor import LaunchOrder, LaunchResult, RankOrder, RayDriverProcess
@@ -240,7 +241,7 @@ async def test_an_order_that_contradicts_itself_is_refused(
 
 
 async def test_a_lease_reaches_the_rank(driver: RayDriverProcess, ray_cell: LocalCell) -> None:
-    what = order("sleep 1000", "n0", leased=True, lease_ms=1500)
+    what = order("sleep 1000", "n0", leased=True, lease_ms=5_000, given_boot_ms=boot_ms())
     assert (await driver.launch(what)).ok
     (status,) = await all_over(ray_cell, what)
     assert status.cause is Cause.LEASE

@@ -220,11 +220,12 @@ def test_a_launch_is_put_into_the_executors_words() -> None:
     what.signal_before_end.signal = "USR1"
     what.signal_before_end.before_ms = 5_000
     what.bundle_digest = "sha256:" + "a" * 64
-    order = order_of(ev.LaunchAttempt("job-a.1", what, 9, common.ISOLATION_PIDNS), "/b", 9)
+    order = order_of(ev.LaunchAttempt("job-a.1", what, 9, common.ISOLATION_PIDNS), "/b", 9, 5)
     assert (order.job_id, order.attempt, order.num_nodes) == ("job-a", 1, 1)
-    assert (order.isolation, order.lease_ms, order.time_limit_ms) == ("pidns", 9, 60_000)
+    assert (order.isolation, order.time_limit_ms) == ("pidns", 60_000)
+    assert (order.lease_ms, order.given_boot_ms) == (9, 5)
     assert (order.bundle_digest, order.bundle_path) == ("a" * 64, "/b")
     assert order.signal_before_end == (signal.SIGUSR1, 5_000)
     what.signal_before_end.signal = "BOOM"
     with pytest.raises(OrderInvalid, match="found 'BOOM'"):
-        order_of(ev.LaunchAttempt("job-a.1", what, 9, common.ISOLATION_UID), None, 9)
+        order_of(ev.LaunchAttempt("job-a.1", what, 9, common.ISOLATION_UID), None, 9, 5)
