@@ -25,8 +25,13 @@ def accepts(journal: Journal, desired: Desired) -> bool:
         desired.epoch >= journal.epoch
         and desired.from_generation <= journal.generation < desired.to_generation
         and all(_JOB.fullmatch(row.job_id) and row.attempt >= 0 for row in desired.attempts)
-        and len(journal.rows) + len(desired.attempts) <= 2 * ATTEMPTS_MAX
+        and _rows_after(journal, desired) <= 2 * ATTEMPTS_MAX
     )
+
+
+def _rows_after(journal: Journal, desired: Desired) -> int:
+    told = {attempt_key(row.job_id, row.attempt) for row in desired.attempts}
+    return len(journal.rows.keys() | told)
 
 
 def accept(journal: Journal, desired: Desired, refuse: Refuse) -> Journal:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from random import Random  # noqa: TID251 - seeded by the property's own draw.
 from typing import TypeVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -207,6 +208,19 @@ def test_nothing_starts_before_row_and_boots_are_durable() -> None:
         common.ISOLATION_UID,
     )
     assert site.journal.memory["job-a.1"].boots == {"n01": BOOT, "n02": BOOT}
+
+
+def test_a_site_may_be_told_all_that_it_has_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the control plane was put back: what is known already takes no more room."""
+    monkeypatch.setattr("agent.site.desired.ATTEMPTS_MAX", 2)
+    rows = [row(job=f"job-{n}") for n in range(3)]
+    site = machine()
+    write_all(site, site.handle(ev.DesiredReceived(desired(*rows, to=1)), 0), 0)
+    write_all(site, site.handle(ev.DesiredReceived(desired(*rows, to=2)), 0), 0)
+    assert site.journal.generation == 2
+    more = [row(job=f"job-{n}") for n in range(5)]
+    site.handle(ev.DesiredReceived(desired(*more, to=3)), 0)
+    assert site.journal.generation == 2
 
 
 def test_a_disk_that_cannot_be_written_keeps_what_runs_and_accepts_nothing() -> None:
