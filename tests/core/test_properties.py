@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_plan, check_world, derived, world_of
 from scheduler.core.planner import plan
+from scheduler.model.fleet import Node
 from scheduler.model.plan import (
     Change,
     JobChanged,
@@ -47,13 +48,22 @@ def walk(fleet: FleetState, step: Step) -> None:
         case JobChanged() if step.id in fleet.live:
             fleet.apply(lost(fleet, step.id))
         case NodeChanged(node=None) if _in_use(fleet, step.id):
-            pass  # The store refuses to forget a node that holds work.
+            pass  # Control refuses to forget a node that holds work.
+        case NodeChanged(node=Node() as new) if _another_kind(fleet, new):
+            pass  # Nor does it let one become something that the work was not placed for.
         case _:
             fleet.apply(step)
 
 
 def _in_use(fleet: FleetState, name: str) -> bool:
     return any(part.node == name for live in fleet.live.values() for part in live.placement.nodes)
+
+
+def _another_kind(fleet: FleetState, new: Node) -> bool:
+    old = world_of(fleet).nodes.get(new.id)
+    if old is None or not _in_use(fleet, new.id):
+        return False
+    return (new.gpu_class, new.cpu_arch) != (old.gpu_class, old.cpu_arch) or new.gpus < old.gpus
 
 
 def rebuilt(fleet: FleetState) -> FleetState:
