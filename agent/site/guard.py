@@ -211,7 +211,7 @@ def _fact_denials(
         denials.append(Denial("FACT_EXPIRED", f"{key} expired on {fact.expires}"))
     least = max(need.min_assurance, common.ASSURANCE_DECLARED)
     if common.Assurance.Value(f"ASSURANCE_{fact.assurance}") < least:
-        wanted = common.Assurance.Name(least).removeprefix("ASSURANCE_")
+        wanted = _assurance_name(least)
         denials.append(Denial("FACT_TOO_WEAK", f"{key} is {fact.assurance}, needed {wanted}"))
     return denials
 
@@ -261,6 +261,12 @@ def _isolation_denials(
         for slot, level in sorted(isolation.items())
         if level < least
     ]
+
+
+def _assurance_name(assurance: int) -> str:
+    """Its name, or the number of one that a newer control plane knows; asked for, it denies."""
+    names: dict[Any, str] = {number: name for name, number in common.Assurance.items()}
+    return names.get(assurance, str(assurance)).removeprefix("ASSURANCE_")
 
 
 def _tier_name(tier: int) -> str:

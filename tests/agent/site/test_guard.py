@@ -144,6 +144,10 @@ def test_work_that_names_no_jurisdiction_is_refused() -> None:
     assert reasons(site(), Launch()) != []
 
 
+def test_an_assurance_that_only_a_newer_control_plane_knows_is_refused() -> None:
+    assert set(reasons(site(), asking(min_assurance=99), UID)) == {"FACT_TOO_WEAK"}
+
+
 def test_a_node_that_isolates_too_little_is_refused() -> None:
     what = asking()
     assert reasons(site(), what, UID) == []
