@@ -1,0 +1,1 @@
+"""What a node's hardware says of itself, read and typed. Nothing here judges."""

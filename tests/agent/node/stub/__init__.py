@@ -1,0 +1,1 @@
+"""A stand-in for NVIDIA's library, built by gcc and driven by a text file."""
