@@ -24,11 +24,15 @@ from agent import settings
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.executor import NodeFacts, read_facts
+from agent.node.exporter import Exporter, Identity
+from agent.node.fault_file import ask_to_clear
 from agent.node.isolation import probe
 from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
 from agent.node.spool import Spool
+from agent.node.watch import HealthWatch, Sources
 from agent.settings import NodeSettings, SettingsInvalid, SiteSettings
+from agent.site import exporter as site_exporter
 from agent.site.agent import Hands, Inbox, SiteAgent
 from agent.site.authority import ControlAuthority
 from agent.site.bundles import BundleCache
@@ -42,7 +46,7 @@ from agent.site.state import ranks_of
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest
 from sovapi.v1.identity_pb2_grpc import IdentityServiceStub
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
-from sovshared import pki, renewal, spiffe, tls
+from sovshared import metrics_server, pki, renewal, spiffe, tls
 
 JOIN_S_MAX = 30.0
 _log = logging.getLogger("sov-agent")
@@ -92,6 +96,24 @@ def anonymous(
 def lapsed(credentials: Path) -> bool:
     """Whether the certificate that is kept there has run out."""
     return utc_ms() >= pki.load(credentials).facts().not_after_ms
+
+
+def all_of(*acts: Callable[[], None]) -> Callable[[pki.Identity], None]:
+    """Does each of `acts` when there is a new identity."""
+
+    def act(_: pki.Identity) -> None:
+        for one in acts:
+            one()
+
+    return act
+
+
+def scraped(
+    config: SiteSettings | NodeSettings, page: Callable[[], bytes]
+) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
+    """Serves `page` to monitors where that is wanted; gives what to call on a renewal."""
+    own = (config.metrics_listen, config.credentials, config.trust_domain)
+    return metrics_server.served(*own, page)
 
 
 async def run_site(config: SiteSettings) -> None:
@@ -150,19 +172,33 @@ async def run_site(config: SiteSettings) -> None:
         )
         port = await nodes.start(config.credentials, config.listen, config.join_listen)
         _log.info("site %s: node agents may dial port %d", config.site, port)
+        monitors = scraped(config, site_page(config, machine, executor))
         try:
-            async with asyncio.TaskGroup() as group:
+            async with monitors as reload, asyncio.TaskGroup() as group:
                 group.create_task(SiteAgent(machine, hands, inbox, boot_ms).run())
                 group.create_task(
                     renewal.keep_renewed(
                         config.credentials,
                         authority.renew_own,
                         now_ms=utc_ms,
-                        renewed=lambda _: session.drop(),
+                        renewed=all_of(session.drop, reload),
                     )
                 )
         finally:
             await nodes.stop()
+
+
+def site_page(
+    config: SiteSettings, machine: SiteMachine, executor: RayDriverProcess
+) -> Callable[[], bytes]:
+    """What a site agent tells monitors, made whenever they ask."""
+
+    def page() -> bytes:
+        facts = pki.load(config.credentials).facts()
+        told = (config.site, version(), machine.standing(), facts)
+        return site_exporter.page(*told, lambda: executor.pid)
+
+    return page
 
 
 async def run_node(config: NodeSettings) -> None:
@@ -175,7 +211,6 @@ async def run_node(config: NodeSettings) -> None:
         site=config.site,
         slot=config.slot,
         version=version(),
-        gpus=telemetry.gpus(config.site, config.slot, config.logical_gpus),
         isolation=await asyncio.to_thread(isolation_of, facts),
     )
     _log.info("node %s/%s: isolation %s", config.site, config.slot, place.isolation)
@@ -199,13 +234,42 @@ async def run_node(config: NodeSettings) -> None:
             answer = await NodeLinkStub(channel).Renew(request, timeout=JOIN_S_MAX)
         return renewal.Renewed(answer.certificate_pem, answer.trust_bundle_pem)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(NodeAgent(place, Spool(Path(facts.spool)), link).run())
+    watch = HealthWatch(sources_of(config, facts))
+    exporter = Exporter(
+        Identity(config.site, config.slot, version()),
+        watch,
+        lambda: pki.load(config.credentials).facts(),
+    )
+    async with scraped(config, exporter.page) as reload, asyncio.TaskGroup() as group:
+        agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
+        group.create_task(agent.run())
         group.create_task(
             renewal.keep_renewed(
-                config.credentials, renew, now_ms=utc_ms, renewed=lambda _: link.drop()
+                config.credentials,
+                renew,
+                now_ms=utc_ms,
+                renewed=all_of(link.drop, reload),
             )
         )
+
+
+def sources_of(config: NodeSettings, facts: NodeFacts) -> Sources:
+    """Where the node's health is read."""
+    return Sources(
+        telemetry=telemetry.source(config.nvml_library, config.logical_gpus),
+        interval_ms=config.poll_interval_ms,
+        spool=Path(facts.spool),
+        state_dir=state_dir_of(config, facts),
+        logical=telemetry.logical_gpus(config.site, config.slot, config.logical_gpus),
+        nvml_library=config.nvml_library,
+        sysfs_root=config.sysfs_root,
+        rdma_exclude=tuple(filter(None, config.rdma_exclude.split(","))),
+    )
+
+
+def state_dir_of(config: NodeSettings, facts: NodeFacts) -> Path:
+    """Where the fault log is."""
+    return config.state_dir or Path(facts.spool).parent / "health"
 
 
 def isolation_of(facts: NodeFacts) -> str:
@@ -253,6 +317,11 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command, help=f"run the agent of a {command}")
         sub.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
         add_flags(sub, kind)
+    sub = commands.add_parser(
+        "clear-faults", help="state that a node's hardware is as it should be"
+    )
+    sub.add_argument("--config", type=Path, metavar="FILE", help="the node agent's settings")
+    sub.add_argument("--reason", required=True, help="what was done, for the agent's log")
     sub = commands.add_parser("join", help="exchange a join token for a certificate")
     for flag, text in (
         ("--endpoint", "port of Join: the control plane's, or a node's site agent's"),
@@ -304,6 +373,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.command == "join":
             asyncio.run(until_told(join(options, Path(options.ca).read_bytes())))
+            return 0
+        if options.command == "clear-faults":
+            node = settings.load(NodeSettings, options.config, {})
+            ask_to_clear(state_dir_of(node, read_facts(node.facts)), options.reason)
             return 0
         flags = {k: v for k, v in vars(options).items() if k not in ("command", "config")}
         if options.command == "site":

@@ -82,6 +82,9 @@ class SiteSettings(BaseSettings):
         le=3_600_000,
         description="how long a node's raylet may be dead before its work is fenced",
     )
+    metrics_listen: Endpoint | None = Field(
+        default=None, description="where monitors scrape /metrics, over mTLS; nowhere unless given"
+    )
     log_level: LogLevel = "INFO"
 
 
@@ -100,6 +103,22 @@ class NodeSettings(BaseSettings):
     credentials: Path = Field(description="directory with this agent's identity")
     facts: Path = Field(description="the node's facts, which its executor reads too")
     logical_gpus: int = Field(default=0, ge=0, le=64, description="where there are no real ones")
+    state_dir: Path | None = Field(
+        default=None, description="directory of the fault log; beside the spool unless given"
+    )
+    poll_interval_ms: int = Field(
+        default=10_000, ge=100, le=60_000, description="how often the hardware is read"
+    )
+    nvml_library: str = Field(
+        default="", description="another NVML than the driver's own; its GPUs are taken for real"
+    )
+    sysfs_root: Path = Field(default=Path("/sys"), description="where to read ports")
+    rdma_exclude: str = Field(
+        default="", description="RDMA devices never to be read, with commas between"
+    )
+    metrics_listen: Endpoint | None = Field(
+        default=None, description="where monitors scrape /metrics, over mTLS; nowhere unless given"
+    )
     log_level: LogLevel = "INFO"
 
 

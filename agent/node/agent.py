@@ -16,6 +16,7 @@ from agent.node.clock import boot_id, boot_ms
 from agent.node.link import NodeLink
 from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
+from agent.node.watch import HealthWatch
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.nodelink_pb2 import (
     LogChunk,
@@ -64,17 +65,17 @@ class Place:
     site: str
     slot: str
     version: str
-    gpus: telemetry.Gpus
     isolation: str
 
 
 class NodeAgent:
     """One node's agent. Everything that touches the spool runs in a thread, one call at a time."""
 
-    def __init__(self, place: Place, spool: Spool, link: NodeLink) -> None:
+    def __init__(self, place: Place, spool: Spool, link: NodeLink, watch: HealthWatch) -> None:
         self._place = place
         self._spool = spool
         self._link = link
+        self._watch = watch
         self._told: dict[str, jobs.RankStatus] = {}
         self._recalled: set[str] = set()
         self._alive: frozenset[str] = frozenset()
@@ -87,6 +88,7 @@ class NodeAgent:
     async def run(self) -> None:
         """Serve for ever. A part that fails ends all of it; the next agent adopts."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run(self._report))
             group.create_task(self._link.run(self))
             group.create_task(self._keep_looking())
             group.create_task(self._keep_pinging())
@@ -196,8 +198,9 @@ class NodeAgent:
             self._report()
 
     def _report(self) -> None:
-        place = self._place
-        told = telemetry.report(place.slot, place.gpus, place.isolation, self._spool.root)
+        place, watch = self._place, self._watch
+        gpus = telemetry.Gpus(watch.gpu_uuids(), watch.telemetry)
+        told = telemetry.report(place.slot, gpus, place.isolation, watch.verdict())
         self._link.say(NodeMessage(report=told))
 
     async def _keep_retention(self) -> None:

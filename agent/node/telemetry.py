@@ -1,7 +1,6 @@
 """What a node says of itself: its boot, its GPUs, what it can hold, and whether it is well.
 
-Without GPUs the configured number of logical ones stands in, and the report says `simulated`; with
-GPUs their UUIDs come from the driver's own files. Everything else is read from the machine itself.
+Without GPUs the configured number of logical ones stands in, and the report says `simulated`.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.node.clock import boot_id
+from agent.node.collectors.readings import Telemetry
+from agent.node.health import Health
+from agent.node.verdict import Verdict
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1.sitelink_pb2 import NodeReport
 
 GPUS_MAX = 64
-SPOOL_FREE_BYTES_MIN = 256 * 1024 * 1024  # With less, new ranks could not even keep their logs.
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 ARCHITECTURES = {
     "x86_64": common.CPU_ARCH_AMD64,
@@ -26,32 +27,44 @@ ARCHITECTURES = {
 }
 
 
+HEALTH = {
+    Health.OK: common.HEALTH_OK,
+    Health.DEGRADED: common.HEALTH_DEGRADED,
+    Health.UNKNOWN: common.HEALTH_UNKNOWN,
+    Health.FAILED: common.HEALTH_FAILED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Gpus:
     """The GPUs of a node by UUID, in the order of their indices, and who says so."""
 
     uuids: tuple[str, ...]
-    telemetry: str
+    telemetry: Telemetry
 
 
-def gpus(site: str, slot: str, logical: int, driver: Path = DRIVER_GPUS) -> Gpus:
-    """The machine's GPUs; `logical` ones where it has none."""
-    found = [_uuid(folder / "information") for folder in sorted(driver.glob("*"))]
-    if real := tuple(uuid for uuid in found if uuid)[:GPUS_MAX]:
-        return Gpus(real, "none")  # They are known; nothing reads their health yet.
-    names = tuple(f"SIM-{site}-{slot}-{index}" for index in range(min(logical, GPUS_MAX)))
-    return Gpus(names, "simulated")
+def source(nvml_library: str, logical: int, driver: Path = DRIVER_GPUS) -> Telemetry:
+    """Where to read GPUs: a machine that has some, or a library that was named, outweighs logical
+    ones.
+    """
+    if nvml_library or any(driver.glob("*")):
+        return Telemetry.NVML
+    return Telemetry.SIMULATED if logical else Telemetry.NONE
 
 
-def report(slot: str, known: Gpus, isolation: str, spool: Path) -> NodeReport:
+def logical_gpus(site: str, slot: str, count: int) -> tuple[str, ...]:
+    """The UUIDs of GPUs that stand in for real ones."""
+    return tuple(f"SIM-{site}-{slot}-{index}" for index in range(min(count, GPUS_MAX)))
+
+
+def report(slot: str, known: Gpus, isolation: str, verdict: Verdict) -> NodeReport:
     """The node's word on itself, now."""
-    health, detail = _health(spool)
     return NodeReport(
         slot=slot,
         boot_id=boot_id(),
         gpu_uuids=known.uuids,
-        health=health,
-        health_detail=detail,
+        health=HEALTH[verdict.health],
+        health_detail=verdict.detail(),
         isolation=isolation_level(isolation),
         telemetry=known.telemetry,
         cpu_arch=ARCHITECTURES.get(platform.machine().lower(), common.CPU_ARCH_UNSPECIFIED),
@@ -69,25 +82,3 @@ def isolation_level(name: str) -> common.Isolation:
         "container": common.ISOLATION_CONTAINER,
     }
     return levels.get(name, common.ISOLATION_UNSPECIFIED)
-
-
-def _uuid(information: Path) -> str:
-    """The UUID in one of the NVIDIA driver's files; empty when there is none."""
-    try:
-        lines = information.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == "GPU UUID"), "")
-
-
-def _health(spool: Path) -> tuple[common.Health, str]:
-    try:
-        disk = os.statvfs(spool)
-    except OSError as error:
-        return common.HEALTH_FAILED, f"spool: {error.strerror}"
-    free_bytes = disk.f_bavail * disk.f_frsize
-    if free_bytes < SPOOL_FREE_BYTES_MIN:
-        detail = f"spool: {free_bytes} bytes free, needed {SPOOL_FREE_BYTES_MIN}"
-        return common.HEALTH_FAILED, detail
-    return common.HEALTH_OK, ""

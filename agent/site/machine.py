@@ -13,6 +13,7 @@ that says so is durable. Orders are repeated until what they ask for is seen: no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -40,7 +41,7 @@ from agent.site.state import (
 )
 from agent.site.uplink import Uplink
 from sovapi.v1 import sitelink_pb2 as sitelink
-from sovapi.v1.sitelink_pb2 import AttemptReport, Launch
+from sovapi.v1.sitelink_pb2 import AttemptReport, Launch, NodeReport
 
 ORDER_REPEAT_MS = 3_000
 LAUNCH_SETTLE_MS = 3_000  # After a launch the spools get this long to show its ranks.
@@ -61,6 +62,15 @@ class _Try:
     not_before_ms: int = 0
     failure: Verdict | None = None
     retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A site as its agent sees it: the session, its attempts by phase, its nodes by slot."""
+
+    connected: bool
+    attempts: Mapping[sitelink.AttemptPhase, int]
+    nodes: Mapping[str, NodeReport]
 
 
 class SiteMachine:
@@ -84,12 +94,18 @@ class SiteMachine:
         self._launching: set[str] = set()
         self._tries: dict[str, _Try] = {}
         self._ordered: dict[Order, int] = {}
+        self._reports: dict[str, AttemptReport] = {}
         self._out: list[ev.Instruction] = []
 
     @property
     def journal(self) -> Journal:
         """What is durable."""
         return self._ledger.durable
+
+    def standing(self) -> Standing:
+        """How the site is, for those who only look on."""
+        phases = Counter(report.phase for report in self._reports.values())
+        return Standing(self._uplink.connected, dict(phases), self._nodes.reports())
 
     def lease_left_ms(self, now_ms: int) -> int:
         """For how long leased work may run unless the control plane answers again."""
@@ -105,7 +121,7 @@ class SiteMachine:
         for event in events:  # 1. What happened.
             self._absorb(event, now_ms)
         self._track_progress(now_ms)
-        reports = self._act(now_ms)  # 2. What should be.
+        self._reports = reports = self._act(now_ms)  # 2. What should be.
         if (write := self._ledger.write_due(now_ms)) is not None:
             self._out.append(write)  # 3. What must not be forgotten.
         journal = self._ledger.durable  # 4. What the control plane should know.

@@ -48,6 +48,11 @@ class Uplink:
                 self._session = event if isinstance(event, Connected) else None
                 self._next_beat_ms = self._full_due_ms = self._next_report_ms = now_ms
 
+    @property
+    def connected(self) -> bool:
+        """Whether the control plane has answered our hello."""
+        return self._session is not None
+
     def say_generation(self) -> None:
         """Have the next report say what we hold, so that the right part is sent."""
         self._generation = None

@@ -12,8 +12,10 @@ import pytest
 
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
+from agent.node.collectors.readings import Telemetry
 from agent.node.link import NodeLink
 from agent.node.spool import Phase, Spool
+from agent.node.watch import HealthWatch, Sources
 from agent.site import events as ev
 from agent.site.nodelink import NodeAway, NodeLinkServer
 from agent.site.state import Archive, StopRank
@@ -109,10 +111,17 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
-    gpus = telemetry.gpus(SITE, SLOT, 2, driver=rig.root / "none")
-    place = Place(SITE, SLOT, "1", gpus, "none")
+    place = Place(SITE, SLOT, "1", "none")
+    sources = Sources(
+        telemetry=Telemetry.SIMULATED,
+        interval_ms=1_000,
+        spool=rig.spool.root,
+        state_dir=rig.root / "health",
+        logical=telemetry.logical_gpus(SITE, SLOT, 2),
+        sysfs_root=rig.root / "none",
+    )
     link = NodeLink(lambda: server.dial(f"/site/{SITE}/node/{SLOT}"), lambda: 0.0)
-    agent = NodeAgent(place, Spool(rig.spool.root), link)
+    agent = NodeAgent(place, Spool(rig.spool.root), link, HealthWatch(sources))
     task = asyncio.create_task(agent.run())
     try:
         yield agent

@@ -2,47 +2,55 @@
 
 from pathlib import Path
 
-import pytest
-
 from agent.node import telemetry
+from agent.node.collectors.readings import Telemetry
+from agent.node.health import Health
+from agent.node.verdict import Finding, Verdict
 from sovapi.v1 import common_pb2 as common
+
+WELL = Verdict(Health.OK)
+LOGICAL = telemetry.Gpus(telemetry.logical_gpus("exch-a", "n01", 2), Telemetry.SIMULATED)
 
 
 def test_without_gpus_logical_ones_stand_in_and_the_report_says_so(tmp_path: Path) -> None:
-    found = telemetry.gpus("exch-a", "n01", 2, driver=tmp_path / "none")
-    assert found == telemetry.Gpus(("SIM-exch-a-n01-0", "SIM-exch-a-n01-1"), "simulated")
+    assert telemetry.source("", 2, driver=tmp_path / "none") is Telemetry.SIMULATED
+    report = telemetry.report("n01", LOGICAL, "none", WELL)
+    assert list(report.gpu_uuids) == ["SIM-exch-a-n01-0", "SIM-exch-a-n01-1"]
+    assert report.telemetry == "simulated"
 
 
 def test_real_gpus_outweigh_logical_ones(tmp_path: Path) -> None:
-    for number in ("0000:01:00.0", "0000:02:00.0"):
-        (tmp_path / number).mkdir()
-        (tmp_path / number / "information").write_text(f"Model: X\nGPU UUID: \t GPU-{number[5]}\n")
-    found = telemetry.gpus("exch-a", "n01", 8, driver=tmp_path)
-    assert (len(found.uuids), found.telemetry) == (2, "none")
+    (tmp_path / "0000:01:00.0").mkdir()
+    assert telemetry.source("", 8, driver=tmp_path) is Telemetry.NVML
 
 
-def test_a_node_reports_what_it_has(tmp_path: Path) -> None:
-    gpus = telemetry.gpus("exch-a", "n01", 1, driver=tmp_path / "none")
-    report = telemetry.report("n01", gpus, "pidns", tmp_path)
+def test_a_library_that_was_named_is_asked(tmp_path: Path) -> None:
+    assert telemetry.source("/opt/libnvidia-ml.so.1", 8, driver=tmp_path) is Telemetry.NVML
+
+
+def test_a_node_without_any_gpu_has_no_telemetry(tmp_path: Path) -> None:
+    assert telemetry.source("", 0, driver=tmp_path / "none") is Telemetry.NONE
+
+
+def test_a_node_reports_what_it_has() -> None:
+    report = telemetry.report("n01", LOGICAL, "pidns", WELL)
     assert report.slot == "n01"
     assert report.boot_id
     assert report.isolation == common.ISOLATION_PIDNS
     assert report.cpu_milli >= 1000
     assert report.memory_bytes > 0
+    assert (report.health, report.health_detail) == (common.HEALTH_OK, "")
 
 
-def test_a_node_without_room_for_logs_takes_no_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(telemetry, "SPOOL_FREE_BYTES_MIN", 1 << 62)
-    report = telemetry.report("n01", telemetry.Gpus((), "none"), "uid", tmp_path)
+def test_a_report_carries_the_verdict_and_why() -> None:
+    found = Finding("GPU_LOST", Health.FAILED, "GPU-1", "it does not answer the driver")
+    report = telemetry.report("n01", LOGICAL, "uid", Verdict(Health.FAILED, (found,)))
     assert report.health == common.HEALTH_FAILED
-    assert "bytes free" in report.health_detail
+    assert report.health_detail == "GPU_LOST GPU-1: it does not answer the driver"
 
 
-def test_a_node_whose_spool_is_gone_takes_no_work(tmp_path: Path) -> None:
-    report = telemetry.report("n01", telemetry.Gpus((), "none"), "uid", tmp_path / "gone")
-    assert report.health == common.HEALTH_FAILED
+def test_every_health_has_a_value_on_the_wire() -> None:
+    assert set(telemetry.HEALTH) == set(Health)
 
 
 def test_an_isolation_level_nobody_knows_isolates_nothing() -> None:
