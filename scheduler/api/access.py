@@ -36,7 +36,7 @@ _V1 = "/sovapi.v1."
 RULES: Mapping[str, Rule] = {
     _V1 + "AuditService/AddCosignature": _AUDITOR,
     _V1 + "AuditService/GetCertificate": _AUDIT,
-    _V1 + "AuditService/GetCheckpoint": _AUDIT,
+    _V1 + "AuditService/GetCheckpoint": _REVIEW,
     _V1 + "AuditService/GetTrust": _AUDIT,
     _V1 + "AuditService/ListLeaves": _AUDIT,
     _V1 + "AuditService/ProveConsistency": _AUDIT,

@@ -246,7 +246,7 @@ def _probes(parts: Parts, served: _Served) -> Probes:
 
 
 def _open(state: State, store_url: str, sources: Sources) -> _Stores:
-    store = Store(store_url or state.directory / STORE_FILE, salts=sources.salts)
+    store = Store(store_url or state.directory / STORE_FILE, salts=sources.salts, codec=state.codec)
     store.open()
     blobs = Blobs(state.directory / BUNDLES_FILE)
     blobs.open()

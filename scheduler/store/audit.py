@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select
 
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.store.codec import canonical
 from scheduler.store.dialect import upsert
@@ -73,9 +74,10 @@ class AuditReader:
 class AuditWriter(AuditReader):
     """Adds to the log, in the transaction that makes true what a leaf says."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: Scratch, codec: JobIdCodec) -> None:
         super().__init__(scratch.link)
         self._scratch = scratch
+        self._codec = codec
 
     def append(
         self,
@@ -86,12 +88,15 @@ class AuditWriter(AuditReader):
         tenant: TenantPath | None = None,
         job: JobId | None = None,
     ) -> None:
-        """One leaf. `tenant` and `job` go into the body too; None where nobody owns the leaf."""
+        """One leaf. `tenant` and `job` go into the body too; None where nobody owns the leaf.
+
+        The body names the job as its tenant does: row ids would tell how many jobs there are.
+        """
         entry: dict[str, object] = {"kind": kind, "at_ms": at_ms, **body}
         if tenant is not None:
             entry["tenant"] = tenant
         if job is not None:
-            entry["job"] = job
+            entry["job"] = self._codec.encode(job)
         text = canonical(entry)
         assert len(text) <= LEAF_BYTES_MAX, f"an audit leaf of {len(text)} characters"
         self._scratch.leaves.append(PendingLeaf(kind, tenant or "", job, at_ms, text))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, Job, JobState, NodePlacement
 from scheduler.model.reasons import Reason
@@ -54,14 +55,15 @@ class RebuiltJob:
     ended_at_ms: int = 0
 
 
-def rebuild(leaves: Iterable[AuditLeaf]) -> dict[JobId, RebuiltJob]:
-    """Every job that the log knows, in its last state."""
+def rebuild(leaves: Iterable[AuditLeaf], codec: JobIdCodec) -> dict[JobId, RebuiltJob]:
+    """Every job that the log knows, in its last state. `codec` knows whom its names are of."""
     jobs: dict[JobId, RebuiltJob] = {}
     for leaf in leaves:
         if leaf.kind not in (JOB_SUBMITTED, ATTEMPT_PLACED, JOB_MOVED):
             continue
         body: Mapping[str, Any] = json.loads(leaf.body)
-        job = JobId(body["job"])
+        job = codec.decode(body["job"])
+        assert job is not None, f"leaf {leaf.index}: {body['job']!r} names no job"
         match leaf.kind:
             case "job_submitted":
                 assert job not in jobs, f"leaf {leaf.index}: job {job} was submitted before"

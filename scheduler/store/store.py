@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
 from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
@@ -105,7 +106,7 @@ class Snapshot:
 class Txn(Snapshot):
     """A transaction: reads see its own writes; leaves and change rows are written at its end."""
 
-    def __init__(self, scratch: Scratch, epoch: int) -> None:
+    def __init__(self, scratch: Scratch, epoch: int, codec: JobIdCodec) -> None:
         super().__init__(scratch.link, scratch.memo)
         self.epoch = epoch
         self._scratch = scratch
@@ -114,7 +115,7 @@ class Txn(Snapshot):
         self._fleet = FleetWriter(scratch)
         self._tenancy = TenancyWriter(scratch)
         self._outbox = OutboxWriter(scratch, self._fleet)
-        self._audit = AuditWriter(scratch)
+        self._audit = AuditWriter(scratch, codec)
         self._identity = IdentityWriter(scratch)
         self._idempotency = IdempotencyWriter(scratch)
 
@@ -207,9 +208,10 @@ class ReadStore:
 class Store(ReadStore):
     """A store that is written. Opening it takes the lease; who held it is refused from then on."""
 
-    def __init__(self, url: str | Path, *, salts: SaltSource) -> None:
+    def __init__(self, url: str | Path, *, salts: SaltSource, codec: JobIdCodec) -> None:
         super().__init__(url)
         self._salts = salts
+        self._codec = codec
         self._memo: Memo | None = None
         self._writer: Engine = writing_engine(self.url)
         self.epoch = 0
@@ -235,7 +237,7 @@ class Store(ReadStore):
             scratch = Scratch(Link(connection), self._memo)
             beginning = scratch.mark()
             try:
-                yield Txn(scratch, self.epoch)
+                yield Txn(scratch, self.epoch, self._codec)
                 scratch.link.send()
                 write_leaves(connection, scratch.leaves, self._salts)
                 write_changes(scratch)

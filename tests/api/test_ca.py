@@ -16,6 +16,7 @@ from scheduler.store.store import Store
 from sovshared import pki, spiffe
 from sovshared.spiffe import Name
 from tests.shared.ca import TestCa
+from tests.store.builders import CODEC
 
 TD = "sov.example"
 NOW = 1_800_000_000_000
@@ -29,7 +30,7 @@ class Office:
 
     def __init__(self, directory: Path) -> None:
         self.ca = ca_module.create(directory, TD, NOW)
-        self.store = Store(directory / "s.db", salts=lambda: b"0" * 16)
+        self.store = Store(directory / "s.db", salts=lambda: b"0" * 16, codec=CODEC)
         self.store.open()
 
     def token(self, name: Name, secret: str = "t0", *, by: Name = OLGA, now: int = NOW) -> None:

@@ -113,7 +113,7 @@ class Plant:
 
     def open(self) -> None:
         """Starts the control plane, or another one in its place."""
-        self.store = Store(self.path, salts=salts())
+        self.store = Store(self.path, salts=salts(), codec=self.codec)
         self.store.open()
         self.control = Control(
             codec=self.codec, epoch=self.store.epoch, has_bundle=lambda _tenant, _digest: False
@@ -274,7 +274,7 @@ class Plant:
         with self.store.read() as view:
             rows = view.jobs.page(None, states=frozenset(), before=None, limit=1000)
             jobs = {job.id: as_told(job) for job in view.jobs.whole(rows, with_spec=False)}
-            assert rebuild(view.audit.all()) == jobs
+            assert rebuild(view.audit.all(), self.codec) == jobs
             derived = view.ledger()
         with self.store.transaction() as txn:
             assert txn.ledger().usage() == derived.usage()

@@ -13,7 +13,7 @@ from scheduler.runtime.planner_child import CHANGES_MAX, Follower
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.planner_talk import MakePlan
 from scheduler.store.store import ReadStore, Store
-from tests.store.builders import NOW_MS, RADIOLOGY, job_class, lay_out, queue, salts
+from tests.store.builders import CODEC, NOW_MS, RADIOLOGY, job_class, lay_out, queue, salts
 
 BUDGET = PlanBudget()
 
@@ -30,7 +30,7 @@ class Restarts:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "s.db", salts=salts())
+    made = Store(tmp_path / "s.db", salts=salts(), codec=CODEC)
     made.open()
     with made.transaction() as txn:
         lay_out(txn)

@@ -11,6 +11,7 @@ import pytest
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime.writer import Writer
 from scheduler.store.store import Store, Txn
+from tests.store.builders import CODEC
 
 WAIT_S = 60
 
@@ -20,7 +21,7 @@ class Watched:
 
     def __init__(self, path: Path, queue_max: int = 1000) -> None:
         self.path = path
-        self.store = Store(path, salts=lambda: b"0" * 16)
+        self.store = Store(path, salts=lambda: b"0" * 16, codec=CODEC)
         self.store.open()
         self.commits = 0
         self.ended: Future[BaseException | None] = Future()
@@ -187,7 +188,7 @@ def test_a_database_that_fails_is_unavailable_and_may_come_back(watched: Watched
 
 def test_a_deposed_writer_writes_nothing_more_and_ends(watched: Watched) -> None:
     watched.writer.post(leaf("mine")).result(WAIT_S)
-    successor = Store(watched.path, salts=lambda: b"0" * 16)
+    successor = Store(watched.path, salts=lambda: b"0" * 16, codec=CODEC)
     successor.open()
     with pytest.raises(Refused) as caught:
         watched.writer.post(leaf("late")).result(WAIT_S)

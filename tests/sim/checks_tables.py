@@ -40,9 +40,9 @@ def may_move(before: str, after: str) -> bool:
     return after in MOVES[before]
 
 
-def moves_are_legal(moves: list[tuple[int, str, str]]) -> Iterator[str]:
+def moves_are_legal(moves: list[tuple[str, str, str]]) -> Iterator[str]:
     """Every move of a job, as the audit log tells it, is one that the life of a job has."""
-    at: dict[int, str] = {}
+    at: dict[str, str] = {}
     for job, before, after in moves:
         if before != at.get(job, "QUEUED"):
             yield f"job {job} moves from {before}, but it was {at.get(job, 'QUEUED')}"

@@ -135,7 +135,7 @@ def audit_tells_all(world: World) -> Iterator[str]:
     """The jobs and attempts, rebuilt from the audit log alone, equal the tables."""
     assert world.plane is not None
     with world.plane.store.read() as read:
-        told = rebuild(read.audit.all())
+        told = rebuild(read.audit.all(), world.codec)
         rows = tuple(read.jobs.rows(told).values())
         held = {job.id: as_told(job) for job in read.jobs.whole(rows, with_spec=False)}
     for job in sorted(told.keys() | held.keys() | {JobId(n) for n in world.watch.tables().jobs}):

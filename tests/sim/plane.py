@@ -74,7 +74,7 @@ class Plane:
         self.name = name
         self.life = Life()
         self.committed: Callable[[str], None] = lambda what: None
-        self.store = Store(path, salts=lambda: self._dice.octets(16))
+        self.store = Store(path, salts=lambda: self._dice.octets(16), codec=codec)
         self._codec = codec
         self._loop = loop
         self._network = network

@@ -116,9 +116,9 @@ class Reader:
         before, self._version = self._version, version
         return version != before
 
-    def moves(self) -> list[tuple[int, str, str]]:
+    def moves(self) -> list[tuple[str, str, str]]:
         """Every move of a job that the audit log tells of, in order."""
-        found: list[tuple[int, str, str]] = []
+        found: list[tuple[str, str, str]] = []
         for kind, text in self._rows("SELECT kind, body FROM audit ORDER BY leaf_index"):
             body: dict[str, Any] = json.loads(text)
             if kind == "job_moved":

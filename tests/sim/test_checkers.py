@@ -310,7 +310,7 @@ def test_a_gang_that_was_placed_in_part_is_caught() -> None:
     ],
 )
 def test_moves(moves: list[tuple[str, str]], legal: bool) -> None:
-    told = [(1, before, after) for before, after in moves]
+    told = [("job-a", before, after) for before, after in moves]
     assert (list(checks_tables.moves_are_legal(told)) == []) is legal
 
 

@@ -70,7 +70,7 @@ class Watch:
             self._reader = Reader(self._path)
         return self._reader.read()
 
-    def moves(self) -> list[tuple[int, str, str]]:
+    def moves(self) -> list[tuple[str, str, str]]:
         """What the audit log tells of jobs' moves."""
         assert self._reader is not None
         return self._reader.moves()

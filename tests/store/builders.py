@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.fleet import (
     CpuArch,
     Health,
@@ -48,6 +49,9 @@ RADIOLOGY = TenantPath("trust-a/radiology")
 RIVALS = TenantPath("uni-b/physics")
 NOW_MS = 1_800_000_000_000
 GB_ONLY = Requirement(jurisdictions=("GB",))
+
+
+CODEC = JobIdCodec(b"a key for tests of the store....")
 
 
 def salts() -> Callable[[], bytes]:

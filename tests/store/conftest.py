@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.store.store import Store
-from tests.store.builders import salts
+from tests.store.builders import CODEC, salts
 
 
 @pytest.fixture(params=["sqlite"])
@@ -19,7 +19,7 @@ def dialect(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(dialect: str) -> Generator[Store]:
     """An open store, whose holder leads."""
-    opened = Store(dialect, salts=salts())
+    opened = Store(dialect, salts=salts(), codec=CODEC)
     opened.open()
     yield opened
     opened.close()

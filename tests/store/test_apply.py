@@ -23,6 +23,7 @@ from scheduler.store.apply import apply_plan
 from scheduler.store.rebuild import as_told, rebuild
 from scheduler.store.store import Store, Txn
 from tests.store.builders import (
+    CODEC,
     H100,
     LEEDS,
     LONDON,
@@ -268,7 +269,7 @@ def test_state_outbox_audit_and_ledger_move_together(store: Store) -> None:
         assert whole is not None
         assert whole.state is JobState.PLACED
         assert whole.attempts[0].country == "GB"
-        assert rebuild(view.audit.all()) == {job: as_told(whole)}
+        assert rebuild(view.audit.all(), CODEC) == {job: as_told(whole)}
         assert view.ledger().usage() == {
             RADIOLOGY: {H100: 1000, GpuClass("*"): 1000},
             "trust-a": {H100: 1000, GpuClass("*"): 1000},

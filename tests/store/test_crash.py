@@ -13,7 +13,7 @@ from scheduler.store.dialect import reading_engine
 from scheduler.store.merkle import Peaks
 from scheduler.store.rebuild import as_told, rebuild
 from scheduler.store.store import Store
-from tests.store.builders import NOW_MS, lay_out, place, plan, queue, salts
+from tests.store.builders import CODEC, NOW_MS, lay_out, place, plan, queue, salts
 
 STATEMENTS_AT_MOST = 100
 """More statements than the transaction under test has."""
@@ -42,7 +42,7 @@ if seen < deadly:
 
 def open_store(path: str) -> Store:
     """The store at `path`, led by the caller."""
-    store = Store(path, salts=salts())
+    store = Store(path, salts=salts(), codec=CODEC)
     store.open()
     return store
 
@@ -100,7 +100,7 @@ def check_whole(path: Path, jobs_allowed: set[int]) -> None:
         rows = view.jobs.page(None, states=frozenset(), before=None, limit=100)
         assert len(rows) in jobs_allowed
         jobs = {job.id: as_told(job) for job in view.jobs.whole(rows, with_spec=False)}
-        assert rebuild(view.audit.all()) == jobs
+        assert rebuild(view.audit.all(), CODEC) == jobs
         peaks = Peaks(0, [])
         for leaf in view.audit.all():
             peaks.append(leaf.leaf_hash)

@@ -23,6 +23,7 @@ from scheduler.store.schema import METADATA
 from scheduler.store.store import ReadStore, Store
 from tests.store.builders import (
     ADA,
+    CODEC,
     H100,
     LONDON,
     NOW_MS,
@@ -46,7 +47,7 @@ def test_every_table_can_be_made_on_postgresql(table: Table) -> None:
 def test_whoever_opens_the_store_later_leads_and_the_earlier_is_refused(
     store: Store, dialect: str
 ) -> None:
-    successor = Store(dialect, salts=salts())
+    successor = Store(dialect, salts=salts(), codec=CODEC)
     successor.open()
     assert successor.epoch > store.epoch
     with pytest.raises(Refused) as refused, store.transaction() as txn:
@@ -63,7 +64,7 @@ def test_numbers_go_on_where_they_were_after_a_restart(store: Store, dialect: st
     with store.transaction() as txn:
         lay_out(txn)
         first = queue(txn)
-    successor = Store(dialect, salts=salts())
+    successor = Store(dialect, salts=salts(), codec=CODEC)
     successor.open()
     with successor.transaction() as txn:
         assert queue(txn).id > first.id
@@ -78,7 +79,7 @@ def test_a_newer_database_is_refused(store: Store, dialect: str) -> None:
         newer = (Migration(2, lambda _: None), Migration(3, lambda _: None))
         migrations.bring_up_to_date(connection, newer)
     with pytest.raises(SchemaMismatch, match="schema version 3, this program knows 1"):
-        Store(dialect, salts=salts()).open()
+        Store(dialect, salts=salts(), codec=CODEC).open()
     with pytest.raises(SchemaMismatch, match="this program reads 1"):
         ReadStore(dialect).open()
 

@@ -7,7 +7,7 @@ import pytest
 from scheduler.model.ids import JobId
 from scheduler.store.idempotency import Remembered
 from scheduler.store.store import Store, StoreFailed, Txn
-from tests.store.builders import ADA, NOW_MS, RADIOLOGY, lay_out, queue, salts
+from tests.store.builders import ADA, CODEC, NOW_MS, RADIOLOGY, lay_out, queue, salts
 
 
 class Interrupted(Exception):
@@ -41,7 +41,7 @@ def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
 def test_a_transaction_that_fails_at_its_very_end_leaves_nothing_in_memory(tmp_path: Path) -> None:
     """What is written last can fail as well; the sums would be wrong until the next start."""
     sources = [salts(), _no_salt, salts()]
-    store = Store(tmp_path / "s.db", salts=lambda: sources[0]())
+    store = Store(tmp_path / "s.db", salts=lambda: sources[0](), codec=CODEC)
     store.open()
     with store.transaction() as txn:
         lay_out(txn)
