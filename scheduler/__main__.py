@@ -151,6 +151,7 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
         main=settings.listen,
         join=settings.join_listen,
         telemetry=settings.telemetry_listen,
+        metrics=settings.metrics_listen,
         names=AltNames(settings.dns_names, settings.ip_addresses),
     )
     async with running(state, settings.store_url, listeners, sources) as app:
@@ -163,10 +164,11 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
 def _say(app: App) -> None:
     """One line a port, for whoever started this with port 0."""
     _log.info(
-        "serving: main port %d, join port %d, telemetry port %d",
+        "serving: main port %d, join port %d, telemetry port %d, metrics port %d",
         app.main_port,
         app.join_port,
         app.telemetry_port,
+        app.metrics_port,
     )
 
 

@@ -42,7 +42,10 @@ class SchedulerSettings(BaseSettings):
     state_dir: Path = Field(description="directory of the database, the CA and the bundles")
     listen: Address = Field("127.0.0.1:7443", description="main port: mutual TLS")
     join_listen: Address = Field("127.0.0.1:7444", description="port of Join: server TLS only")
-    telemetry_listen: Address = Field("127.0.0.1:9443", description="/metrics, /healthz, /readyz")
+    telemetry_listen: Address = Field("127.0.0.1:9443", description="/healthz, /readyz: plain HTTP")
+    metrics_listen: Address = Field(
+        "127.0.0.1:9444", description="/metrics, /sd/agents: mutual TLS, monitors alone"
+    )
     trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
     dns_names: Words = ("localhost",)
     ip_addresses: Words = ("127.0.0.1",)

@@ -93,6 +93,7 @@ class Cluster:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(mode=0o711, parents=True)
         root.chmod(0o711)  # A job's user passes through to its own directory, and sees nothing.
+        self.layout.credentials_dir.mkdir(mode=0o700)  # Not even whose they are.
         with ThreadPoolExecutor() as pool:
             runtime = pool.submit(ensure_runtime)
             self.start_control_plane(found=True)
@@ -131,10 +132,8 @@ class Cluster:
             operator = str(layout.credentials_dir / OPERATOR)
             self._run("scheduler", "init", "--operator", "demo", "--credentials", operator, *state)
         addresses = ["--listen", layout.endpoint, "--join-listen", layout.join_endpoint]
-        self.daemons.start(
-            "control",
-            ["scheduler", "serve", *state, *addresses, "--telemetry-listen", layout.telemetry],
-        )
+        addresses += ["--telemetry-listen", layout.telemetry, "--metrics-listen", layout.metrics]
+        self.daemons.start("control", ["scheduler", "serve", *state, *addresses])
         self._wait("the control plane is ready", self._control_plane_ready, "control")
 
     def enrol(self) -> None:

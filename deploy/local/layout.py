@@ -74,6 +74,11 @@ class Layout:
         return f"127.0.0.1:{self.port + 2}"
 
     @property
+    def metrics(self) -> str:
+        """The control plane's port of monitors."""
+        return f"127.0.0.1:{self.port + 3}"
+
+    @property
     def control_dir(self) -> Path:
         """The control plane's state."""
         return self.root / "control"

@@ -20,6 +20,7 @@ from scheduler.api.fleet import FleetService
 from scheduler.api.identity import Revocations
 from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
+from scheduler.api.monitors import Monitors, Sight, admission
 from scheduler.api.policy import PolicyService
 from scheduler.api.server import Listen, Method, Server
 from scheduler.api.sitelink import SiteLink
@@ -31,16 +32,18 @@ from scheduler.control.control import Control
 from scheduler.model.plan import PlanBudget
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
+from scheduler.runtime.figures import CensusTaker
 from scheduler.runtime.loop import Cogs, Planning, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
-from scheduler.runtime.telemetry import Metrics, Probes, TelemetryServer
+from scheduler.runtime.telemetry import Metrics, ProbeServer
 from scheduler.runtime.writer import Writer
 from scheduler.store.blobs import Blobs
 from scheduler.store.store import Store
 from sovapi.v1 import sitelink_pb2
 from sovshared import pki, renewal, spiffe
+from sovshared.monitoring import MonitorServer
 from sovshared.renewal import Renewed
 
 _log = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class Listeners:
     main: str
     join: str
     telemetry: str
+    metrics: str
     names: AltNames
 
 
@@ -74,6 +78,7 @@ class App:
 
     server: Server
     telemetry_port: int
+    metrics_port: int
     calls: Calls
 
     @property
@@ -129,6 +134,7 @@ async def running(
     writer = Writer(
         stores.store,
         committed=committed,
+        measured=metrics.batch,
         ended=lambda error: _settle_later(loop, ended, error),
     )
     planner = PlannerProcess(stores.store.url, restarted=metrics.planner_restarts.inc)
@@ -141,7 +147,8 @@ async def running(
         revoked = {entry.name: entry.at_ms for entry in snapshot.identity.revocations()}
     parts = Parts(state, sources, cogs, feed, planning, stores.blobs, Revocations(revoked))
     served = _serve(parts, listeners)
-    telemetry = TelemetryServer(metrics, _probes(parts, served))
+    probes = ProbeServer(lambda: "" if planning.planned else "no plan was made yet")
+    monitors = _monitors(parts, served)
     writer.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -155,15 +162,19 @@ async def running(
                     _keep_own_identity(state, own, listeners.names, sources.now_ms),
                 )
             ]
-            port = await telemetry.start(*host_and_port(listeners.telemetry))
+            ports = (
+                await probes.start(*host_and_port(listeners.telemetry)),
+                await monitors.start(*host_and_port(listeners.metrics)),
+            )
             await served.server.start()
-            yield App(served.server, port, served.calls)
+            yield App(served.server, *ports, served.calls)
             for task in tasks:
                 task.cancel()
     finally:
         sites.end_all()
         await served.server.stop(0)
-        await telemetry.close()
+        await probes.close()
+        await monitors.close()
         await asyncio.to_thread(writer.close)
         await planner.close()
         reader.close()
@@ -231,18 +242,19 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
     return _Served(Server(calls, methods, listen), calls, tunnels)
 
 
-def _probes(parts: Parts, served: _Served) -> Probes:
-    cogs = parts.cogs
-
-    def ready() -> str:
-        return "" if parts.planning.planned else "no plan was made yet"
-
-    def before_scrape() -> None:
-        cogs.metrics.writer_waiting.set(cogs.writer.waiting())
-        cogs.metrics.sites_connected.set(len(cogs.sites.connected()))
-        cogs.metrics.tunnels.set(served.tunnels.count())
-
-    return Probes(ready, before_scrape)
+def _monitors(parts: Parts, served: _Served) -> MonitorServer:
+    """The listener of monitors, with its pages."""
+    state, cogs = parts.state, parts.cogs
+    sight = Sight(
+        cogs=cogs,
+        planning=parts.planning,
+        taker=CensusTaker(cogs.reader, parts.sources.boot_ms),
+        tunnels_open=served.tunnels.count,
+        own_certificate=lambda: pki.load(state.server).facts(),
+        ca=state.ca,
+    )
+    admitted = admission(state.ca.trust_domain, parts.revocations)
+    return MonitorServer(state.server, admitted, Monitors(sight).pages())
 
 
 def _open(state: State, store_url: str, sources: Sources) -> _Stores:

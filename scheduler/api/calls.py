@@ -160,6 +160,7 @@ class Calls(grpc.aio.ServerInterceptor):
                 return await self._admitted(method, context, serve)
             except Refused as refused:
                 code = refused.code.name
+                self._guard.metrics.refusals.labels(refused.reason.value).inc()
                 await _abort(context, status_of(refused))
             except grpc.aio.AbortError:
                 code = "ABORTED"

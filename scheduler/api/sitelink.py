@@ -133,6 +133,7 @@ class SiteLink:
             incarnation=hello.incarnation,
             epoch=hello.epoch,
             generation=hello.generation,
+            metrics_address=hello.metrics_address,
         )
 
         def begin(txn: Txn) -> int:

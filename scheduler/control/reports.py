@@ -7,6 +7,7 @@ ended, and to stop what it still runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -29,6 +30,7 @@ RANKS_MAX = 65_536
 """Ranks of one attempt: 4,096 nodes of 16."""
 TEXT_CHARACTERS_MAX = 200
 
+_ADDRESS = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9][a-z0-9._-]*):[1-9][0-9]{0,4}", re.I | re.A)
 _OVER_AT_SITE = frozenset(
     {
         AttemptPhase.ENDED,
@@ -47,6 +49,7 @@ class Hello:
     incarnation: str
     epoch: int
     generation: int
+    metrics_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) ->
         connected=True,
         agent_version=hello.agent_version[:TEXT_CHARACTERS_MAX],
         incarnation=hello.incarnation[:TEXT_CHARACTERS_MAX],
+        metrics_address=_address(hello.metrics_address),
     )
     txn.fleet.put_contact(contact, now_ms)
 
@@ -141,8 +145,12 @@ def _take_nodes(
         report = own[node]
         if entry.report is not None and entry.report.boot_id != report.boot_id:
             rebooted.append(node)
-        detail = short(report.health_detail)
-        txn.fleet.put_report(replace(report, health_detail=detail), now_ms)
+        told = replace(
+            report,
+            health_detail=short(report.health_detail),
+            metrics_address=_address(report.metrics_address),
+        )
+        txn.fleet.put_report(told, now_ms)
     return foreign, sorted(set(own) - set(declared)), rebooted
 
 
@@ -221,6 +229,11 @@ def _newer_ranks(
         if old is None or (old != rank and old.phase <= rank.phase):
             newer.append(rank)
     return tuple(newer)
+
+
+def _address(told: str) -> str:
+    """Where an agent says that it is scraped; nowhere, when that is no address."""
+    return told if len(told) <= TEXT_CHARACTERS_MAX and _ADDRESS.fullmatch(told) else ""
 
 
 def _remember_boots(txn: Txn, row: AttemptRow, ranks: Sequence[RankStatus]) -> None:

@@ -120,7 +120,11 @@ def quota_lines(
     read: Snapshot, principal: Principal, tenant: TenantPath | None
 ) -> tuple[QuotaLine, ...]:
     """Guarantee, limit and use at `tenant` and below it, by tenant and GPU class."""
-    under = scope(principal, tenant)
+    return quota_lines_under(read, scope(principal, tenant))
+
+
+def quota_lines_under(read: Snapshot, under: TenantPath | None) -> tuple[QuotaLine, ...]:
+    """Guarantee, limit and use of one node of the tree and all below it; None: of every tenant."""
     used = read.ledger().used
     queued = _queued_milli(read)
     lines: list[QuotaLine] = []

@@ -108,6 +108,8 @@ class NodeReport:
     cpu_arch: CpuArch = CpuArch.UNSPECIFIED
     cpu_milli: int = 0
     memory_bytes: int = 0
+    metrics_address: str = ""
+    """HOST:PORT where monitors scrape its agent."""
 
     def ready(self) -> bool:
         """Whether new work may start here."""
@@ -124,3 +126,4 @@ class SiteContact:
     acked_generation: int
     agent_version: str = ""
     incarnation: str = ""
+    metrics_address: str = ""

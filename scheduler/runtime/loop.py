@@ -59,10 +59,19 @@ class Planning:
         self._changed = asyncio.Event()
         self.waiting = Waiting()
         self.planned = False
+        self._unplanned_since_ms: int | None = None
+        self._planning_since_ms: int | None = None
 
     def changed(self) -> None:
         """Something was committed that a plan may depend on."""
+        if self._unplanned_since_ms is None:
+            self._unplanned_since_ms = self._cogs.now_ms()
         self._changed.set()
+
+    def current_until_ms(self) -> int:
+        """Until when the newest plan knew of everything: now, unless changes wait for a plan."""
+        waiting = (self._planning_since_ms, self._unplanned_since_ms)
+        return min((since for since in waiting if since is not None), default=self._cogs.now_ms())
 
     async def plan_forever(self) -> None:
         """Commit, plan, apply, and again."""
@@ -88,7 +97,11 @@ class Planning:
         cogs = self._cogs
         loop = asyncio.get_running_loop()
         began = loop.time()
+        if self._planning_since_ms is None:  # Else the planner died over an earlier one.
+            self._planning_since_ms = self._unplanned_since_ms
+        self._unplanned_since_ms = None
         plan = await cogs.planner.plan(cogs.now_ms(), self._budget)
+        self._planning_since_ms = None
         cogs.metrics.plans.inc()
         cogs.metrics.plan_seconds.observe(loop.time() - began)
         self.waiting.blocked = {blocked.job_class: blocked for blocked in plan.blocked}

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Writer:
     """Owns the writing side of a store: nobody else may open transactions on it.
 
     `committed` and `ended` are called on the writer's thread: after each commit, and once when the
-    thread ends, with the error that ended it, if one did.
+    thread ends, with the error that ended it, if one did. `measured` is told, there too, how many
+    requests a commit held and how many seconds it took.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Writer:
         *,
         committed: Callable[[], None],
         ended: Callable[[BaseException | None], None],
+        measured: Callable[[int, float], None] = lambda _requests, _seconds: None,
         queue_max: int = QUEUE_MAX,
     ) -> None:
         self._store = store
         self._committed = committed
         self._ended = ended
+        self._measured = measured
         self._queue: queue.Queue[_Request | None] = queue.Queue(queue_max)
         self._closed = threading.Event()
         self._drained = False
@@ -134,6 +138,7 @@ class Writer:
     def _commit(self, batch: list[_Request]) -> None:
         if not batch:
             return
+        began = time.monotonic()
         try:
             outcomes = self._transact(batch)
         except _BatchBroken:
@@ -146,6 +151,7 @@ class Writer:
         except Exception as failure:
             self._fail(batch, failure)
             return
+        self._measured(len(batch), time.monotonic() - began)
         self._committed()
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Refused):

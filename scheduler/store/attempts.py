@@ -14,7 +14,7 @@ from scheduler.model.reasons import Reason
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
 from scheduler.store.link import Link
-from scheduler.store.records import AttemptRow, Footing, Occupant
+from scheduler.store.records import AttemptRow, Footing, Occupant, SiteUse
 from scheduler.store.schema import ATTEMPTS, JOBS, PLACEMENTS, RANKS
 from scheduler.store.scratch import ChangeKind, Scratch
 
@@ -100,6 +100,16 @@ class AttemptsReader:
         query = select(ATTEMPTS.c.site, func.sum(ATTEMPTS.c.gpu_milli)).where(ATTEMPTS.c.live)
         rows = self._link.execute(query.group_by(ATTEMPTS.c.site))
         return {SiteId(site): int(milli) for site, milli in rows}
+
+    def live_by_site(self) -> tuple[SiteUse, ...]:
+        """Live placements in sum, by site, GPU class and state."""
+        columns = (ATTEMPTS.c.site, ATTEMPTS.c.gpu_class, ATTEMPTS.c.state)
+        query = select(*columns, func.count(), func.sum(ATTEMPTS.c.gpu_milli))
+        query = query.where(ATTEMPTS.c.live).group_by(*columns).order_by(*columns)
+        return tuple(
+            SiteUse(SiteId(site), GpuClass(gpu_class), JobState(state), int(attempts), int(milli))
+            for site, gpu_class, state, attempts, milli in self._link.execute(query)
+        )
 
     def ranks(self, key: AttemptKey) -> tuple[RankStatus, ...]:
         """What the ranks of an attempt last reported, by rank."""

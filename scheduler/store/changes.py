@@ -73,22 +73,44 @@ class ChangesReader:
         Raises `ChangesTrimmed` when more than `limit` rows are waiting, or some are gone already.
         """
         newest = self.sequence()
-        if sequence > newest:
+        self._check_held(sequence, newest)
+        if newest - sequence > limit:
             raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
         if sequence == newest:
             return Feed(newest, ())
-        oldest = self._link.execute(select(func.min(CHANGES.c.seq))).scalar()
-        if newest - sequence > limit or oldest is None or oldest > sequence + 1:
-            raise ChangesTrimmed(f"follower at {sequence}, the log holds {oldest} to {newest}")
         rows = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.seq > sequence).distinct()
         keys: defaultdict[ChangeKind, list[str]] = defaultdict(list)
         for kind, key in self._link.execute(rows):
             keys[ChangeKind(kind)].append(key)
         return Feed(newest, tuple(self._delta(keys)))
 
+    def nodes_since(self, sequence: int, limit: int) -> tuple[NodeId, ...]:
+        """The nodes that changed after `sequence`, whatever else did.
+
+        Raises `ChangesTrimmed` when they are more than `limit`, or some rows are gone already.
+        """
+        self._check_held(sequence, self.sequence())
+        rows = select(CHANGES.c.key).where(
+            CHANGES.c.seq > sequence, CHANGES.c.kind == int(ChangeKind.NODE)
+        )
+        found = self._link.execute(rows.distinct().limit(limit + 1)).scalars().all()
+        if len(found) > limit:
+            raise ChangesTrimmed(f"more than {limit} nodes changed after {sequence}")
+        return tuple(sorted(map(NodeId, found)))
+
     def load_all(self) -> tuple[int, Iterator[Change]]:
         """Everything, for an empty follower; read the changes inside the snapshot."""
         return self.sequence(), self._everything()
+
+    def _check_held(self, sequence: int, newest: int) -> None:
+        """Refuses a follower that needs rows which are gone, or were never there."""
+        if sequence > newest:
+            raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
+        if sequence == newest:
+            return
+        oldest = self._link.execute(select(func.min(CHANGES.c.seq))).scalar()
+        if oldest is None or oldest > sequence + 1:
+            raise ChangesTrimmed(f"follower at {sequence}, the log holds {oldest} to {newest}")
 
     def _everything(self) -> Iterator[Change]:
         yield PolicyChanged(self._tenancy.policy())

@@ -182,6 +182,7 @@ class FleetWriter(FleetReader):
             "agent_version": contact.agent_version,
             "incarnation": contact.incarnation,
             "contact_at_ms": contact_at_ms,
+            "metrics_address": contact.metrics_address,
         }
         known = update(SITE_STATE).where(SITE_STATE.c.site == contact.site).values(columns)
         if self._link.execute(known).rowcount == 0:
@@ -237,4 +238,5 @@ def _contact(site: SiteId, row: Any) -> SiteContact:
         acked_generation=row.acked_generation,
         agent_version=row.agent_version,
         incarnation=row.incarnation,
+        metrics_address=row.metrics_address,
     )

@@ -159,6 +159,12 @@ class JobsReader:
             found.extend(row_of(r) for r in self._link.execute(query.limit(limit)))
         return tuple(found[:limit])
 
+    def open_by_state(self) -> dict[JobState, int]:
+        """How many jobs that are not over are in each state."""
+        query = select(JOBS.c.state, func.count()).where(JOBS.c.state < int(JobState.SUCCEEDED))
+        rows = self._link.execute(query.group_by(JOBS.c.state).order_by(JOBS.c.state))
+        return {JobState(state): int(jobs) for state, jobs in rows}
+
     def queued_by_class(self) -> tuple[tuple[JobClass, int], ...]:
         """How many jobs of each class wait."""
         query = select(JOBS.c.class_id, func.count()).where(JOBS.c.state == int(JobState.QUEUED))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect, select, text
 
 from scheduler.store.dialect import upsert
-from scheduler.store.schema import META, METADATA
+from scheduler.store.schema import META, METADATA, SITE_STATE
 
 VERSION_KEY = "schema_version"
 
@@ -25,7 +25,13 @@ class Migration:
     migrate: Callable[[Connection], None]
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
+def _add_metrics_address(connection: Connection) -> None:
+    """Where a site's agent is scraped; it says so when it next connects."""
+    column = "metrics_address TEXT NOT NULL DEFAULT ''"
+    connection.execute(text(f"ALTER TABLE {SITE_STATE.name} ADD COLUMN {column}"))
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(2, _add_metrics_address),)
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 

@@ -32,6 +32,17 @@ class SiteEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteUse:
+    """Attempts of one state that hold GPUs of one class at a site, and what they are charged."""
+
+    site: SiteId
+    gpu_class: GpuClass
+    state: JobState
+    attempts: int
+    gpu_milli: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """The narrow row of a job: its state, and nothing that is only read to run it."""
 

@@ -118,6 +118,7 @@ SITE_STATE = _table(
     _text("agent_version"),
     _text("incarnation"),
     _int("contact_at_ms"),
+    _text("metrics_address", ""),
 )
 """The session side of a site: what was sent, what it confirmed."""
 

@@ -147,6 +147,7 @@ def node_report_to_proto(report: NodeReport) -> sitelink_pb2.NodeReport:
         runtime_alive=report.runtime_alive,
         agent_connected=report.agent_connected,
         agent_version=report.agent_version,
+        metrics_address=report.metrics_address,
     )
 
 
@@ -167,6 +168,7 @@ def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> No
         cpu_arch=known(CpuArch, message.cpu_arch),
         cpu_milli=message.cpu_milli,
         memory_bytes=message.memory_bytes,
+        metrics_address=message.metrics_address,
     )
 
 

@@ -22,7 +22,9 @@ from sovshared.spiffe import Name
 TRUST_DOMAIN = spiffe.DEFAULT_TRUST_DOMAIN
 START_S_MAX = 120
 STOP_S_MAX = 60
-_SERVING = re.compile(r"serving: main port (\d+), join port (\d+), telemetry port (\d+)")
+_SERVING = re.compile(
+    r"serving: main port (\d+), join port (\d+), telemetry port (\d+), metrics port (\d+)"
+)
 
 
 @dataclass
@@ -34,6 +36,7 @@ class ControlPlane:
     main_port: int = 0
     join_port: int = 0
     telemetry_port: int = 0
+    metrics_port: int = 0
     log: list[str] = field(default_factory=list[str])
     _served: threading.Event = field(default_factory=threading.Event)
 
@@ -87,7 +90,8 @@ class ControlPlane:
         for line in stream:
             self.log.append(line)
             if found := _SERVING.search(line):
-                self.main_port, self.join_port, self.telemetry_port = map(int, found.groups())
+                ports = map(int, found.groups())
+                self.main_port, self.join_port, self.telemetry_port, self.metrics_port = ports
                 self._served.set()
         self._served.set()
 
@@ -130,7 +134,7 @@ def found(directory: Path) -> None:
 def start(directory: Path) -> ControlPlane:
     """Starts the control plane in `directory` on ports of its own."""
     command = [sys.executable, "-m", "scheduler", "serve", "--state-dir", str(directory / "state")]
-    for flag in ("--listen", "--join-listen", "--telemetry-listen"):
+    for flag in ("--listen", "--join-listen", "--telemetry-listen", "--metrics-listen"):
         command += [flag, "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     made = ControlPlane(directory, process)

@@ -34,7 +34,12 @@ async def whoami(connection: grpc.aio.Channel) -> identity_pb2.WhoamiResponse:
 
 async def test_binary_junk_on_every_port_is_harmless(control_plane: ControlPlane) -> None:
     junk = [b"\x00" * 4096, b"\xff" * 100_000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00"]
-    ports = (control_plane.main_port, control_plane.join_port, control_plane.telemetry_port)
+    ports = (
+        control_plane.main_port,
+        control_plane.join_port,
+        control_plane.telemetry_port,
+        control_plane.metrics_port,
+    )
     for port in ports:
         for data in junk:
             with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as raw:

@@ -1,11 +1,11 @@
-"""The HTTP side: probes and metrics, and what is neither."""
+"""The supervisor's side: probes, and what is none."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from scheduler.runtime.telemetry import Metrics, Probes, TelemetryServer
+from scheduler.runtime.telemetry import ProbeServer
 
 
 class Site:
@@ -13,10 +13,7 @@ class Site:
 
     def __init__(self) -> None:
         self.not_ready = "starting"
-        self.metrics = Metrics("1.2.3")
-        self.server = TelemetryServer(
-            self.metrics, Probes(lambda: self.not_ready, lambda: self.metrics.tunnels.set(7))
-        )
+        self.server = ProbeServer(lambda: self.not_ready)
         self.port = 0
 
     async def get(self, request: bytes) -> tuple[str, str]:
@@ -43,17 +40,11 @@ async def test_probes(site: Site) -> None:
     assert await site.get(b"GET /readyz HTTP/1.1\r\n\r\n") == ("HTTP/1.1 200 OK", "ready\n")
 
 
-async def test_metrics_are_fresh(site: Site) -> None:
-    status, body = await site.get(b"GET /metrics HTTP/1.1\r\n\r\n")
-    assert status == "HTTP/1.1 200 OK"
-    assert 'sov_scheduler_info{version="1.2.3"} 1.0' in body
-    assert "sov_tunnels_open 7.0" in body
-
-
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (b"POST /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
+        (b"POST /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found"),
         (b"GET /else HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found"),
         (b"\x16\x03\x01\x00\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
         (b"x" * 100_000, ""),

@@ -1,9 +1,10 @@
 """What every database behind the store must do."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -17,7 +18,12 @@ from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.idempotency import RETENTION_MS, Remembered
 from scheduler.store.identity import JoinToken, Revocation
 from scheduler.store.merkle import Peaks, leaf_hash, node_hash
-from scheduler.store.migrations import Migration, SchemaMismatch
+from scheduler.store.migrations import (
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    Migration,
+    SchemaMismatch,
+)
 from scheduler.store.records import AttemptRow
 from scheduler.store.schema import METADATA
 from scheduler.store.store import ReadStore, Store
@@ -76,25 +82,43 @@ def test_numbers_go_on_where_they_were_after_a_restart(store: Store, dialect: st
 
 def test_a_newer_database_is_refused(store: Store, dialect: str) -> None:
     with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
-        newer = (Migration(2, lambda _: None), Migration(3, lambda _: None))
+        newer = (*MIGRATIONS, Migration(SCHEMA_VERSION + 1, lambda _: None))
         migrations.bring_up_to_date(connection, newer)
-    with pytest.raises(SchemaMismatch, match="schema version 3, this program knows 1"):
+    newest = f"schema version {SCHEMA_VERSION + 1}, this program knows {SCHEMA_VERSION}"
+    with pytest.raises(SchemaMismatch, match=newest):
         Store(dialect, salts=salts(), codec=CODEC).open()
-    with pytest.raises(SchemaMismatch, match="this program reads 1"):
+    with pytest.raises(SchemaMismatch, match=f"this program reads {SCHEMA_VERSION}"):
         ReadStore(dialect).open()
 
 
 def test_migrations_run_once_each_in_order(store: Store) -> None:
     ran: list[int] = []
-    steps = (
-        Migration(2, lambda _: ran.append(2)),
-        Migration(3, lambda _: ran.append(3)),
-    )
+    following = (SCHEMA_VERSION + 1, SCHEMA_VERSION + 2)
+    new = tuple(Migration(to, lambda _, to=to: ran.append(to)) for to in following)
+    steps = (*MIGRATIONS, *new)
     with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
         migrations.bring_up_to_date(connection, steps[:1])
         migrations.bring_up_to_date(connection, steps)
-        assert migrations.version_of(connection) == 3
-    assert ran == [2, 3]
+        assert migrations.version_of(connection) == SCHEMA_VERSION + 2
+    assert ran == list(following)
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store, dialect: str) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+    before = store.epoch
+    with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
+        connection.execute(text("ALTER TABLE site_state DROP COLUMN metrics_address"))
+        connection.execute(text("UPDATE meta SET value = '1' WHERE name = 'schema_version'"))
+    successor = Store(dialect, salts=salts())
+    successor.open()
+    assert successor.epoch > before
+    with successor.transaction() as txn:
+        contact = txn.fleet.sites()[0].contact
+        assert contact.metrics_address == ""
+        txn.fleet.put_contact(replace(contact, metrics_address="h:1"), 5)
+        assert txn.fleet.contact(contact.site).metrics_address == "h:1"
+    successor.close()
 
 
 def test_a_snapshot_does_not_see_what_is_committed_after_its_first_question(store: Store) -> None:

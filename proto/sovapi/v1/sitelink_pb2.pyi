@@ -79,20 +79,22 @@ class ControlMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[ControlHello, _Mapping]] = ..., desired: _Optional[_Union[Desired, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., open_tunnel: _Optional[_Union[OpenTunnel, _Mapping]] = ...) -> None: ...
 
 class SiteHello(_message.Message):
-    __slots__ = ("protocol_version", "site", "agent_version", "incarnation", "epoch", "generation")
+    __slots__ = ("protocol_version", "site", "agent_version", "incarnation", "epoch", "generation", "metrics_address")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     site: str
     agent_version: str
     incarnation: str
     epoch: int
     generation: int
-    def __init__(self, protocol_version: _Optional[int] = ..., site: _Optional[str] = ..., agent_version: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+    metrics_address: str
+    def __init__(self, protocol_version: _Optional[int] = ..., site: _Optional[str] = ..., agent_version: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., generation: _Optional[int] = ..., metrics_address: _Optional[str] = ...) -> None: ...
 
 class ControlHello(_message.Message):
     __slots__ = ("protocol_version", "server_version", "epoch", "heartbeat_interval_ms", "lease_ms")
@@ -229,7 +231,7 @@ class AttemptReport(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., phase: _Optional[_Union[AttemptPhase, str]] = ..., ranks: _Optional[_Iterable[_Union[_jobs_pb2.RankStatus, _Mapping]]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version")
+    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version", "metrics_address")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
@@ -243,6 +245,7 @@ class NodeReport(_message.Message):
     RUNTIME_ALIVE_FIELD_NUMBER: _ClassVar[int]
     AGENT_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     slot: str
     boot_id: str
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
@@ -256,7 +259,8 @@ class NodeReport(_message.Message):
     runtime_alive: bool
     agent_connected: bool
     agent_version: str
-    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ...) -> None: ...
+    metrics_address: str
+    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ..., metrics_address: _Optional[str] = ...) -> None: ...
 
 class SiteReport(_message.Message):
     __slots__ = ("epoch", "generation", "attempts", "nodes", "full")
