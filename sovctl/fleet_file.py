@@ -3,19 +3,31 @@
 A file is the whole fleet: what is not in it is taken away. Nodes are written in groups that are
 alike. Every fact names how well it is known, by whom and since when; the facts of a site are
 written as in the file that the site's own guard reads.
+
+What nobody stated is marked: a fact by a `source` that begins with "assumed", anything else by its
+name in the site's `assumed`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainValidator, model_validator
 
 from sovapi.v1 import fleet_pb2
+from sovctl.fleet_values import (
+    NODES_MAX,
+    SLOTS_ALLOWED,
+    Stake,
+    expand_slots,
+    parse_moment,
+    parse_pue_milli,
+    parse_stake,
+)
 from sovctl.spec import Assurance, Bytes, Country, Cpus, Written, matching
 from sovctl.spec_values import (
     contradiction,
@@ -27,20 +39,18 @@ from sovctl.spec_values import (
 )
 
 SITES_MAX = 10_000
-NODES_MAX = 100_000
-"""Nodes of one fleet."""
-
 GROUPS_MAX = 10_000
 GPUS_MAX = 64
 PARENTS_MAX = 100
 VALUES_MAX = 200
+ASSUMED_MAX = 50
+
+ASSUMED = "assumed"
+"""How the source of a fact begins that nobody stated."""
 
 TIERS = ("OFFICIAL", "SECRET", "TOP_SECRET")
 
-_RANGE = re.compile(r"(?P<head>[a-z0-9.-]*)\[(?P<ranges>[0-9,-]+)\](?P<tail>[a-z0-9.-]*)")
 _SITE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_SLOT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
-_SLOTS_ALLOWED = "lower-case letters, digits, '.' and '-', with ranges such as n[01-16,20]"
 
 FactName: TypeAlias = Literal[
     "country",
@@ -57,53 +67,9 @@ FactName: TypeAlias = Literal[
 PARENTS = "ultimate_parents"
 
 
-def parse_moment(value: object) -> int:
-    """UTC milliseconds of an ISO 8601 date (its first instant) or date and time with an offset."""
-    allowed = "a date such as 2026-10-01, or a date and time with its offset, 2026-10-01T09:30Z"
-    try:
-        match value:
-            case datetime():
-                moment = value
-            case date():
-                moment = datetime.combine(value, time(), UTC)
-            case str() if len(value) == len("2026-10-01"):
-                moment = datetime.combine(date.fromisoformat(value), time(), UTC)
-            case str():
-                moment = datetime.fromisoformat(value)
-            case _:
-                raise refusal(value, allowed)
-    except ValueError:
-        raise refusal(value, allowed) from None
-    if moment.tzinfo is None or not 1970 <= moment.year <= 9998:
-        raise refusal(value, allowed)
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1000
-
-
-def expand_slots(text: str) -> tuple[str, ...]:
-    """`n[01-03,07]` as n01, n02, n03, n07; a name without a range is itself."""
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        if not _SLOT.fullmatch(text):
-            raise refusal(text, _SLOTS_ALLOWED)
-        return (text,)
-    slots: list[str] = []
-    for part in found["ranges"].split(","):
-        first, _, last = part.partition("-")
-        last = last or first
-        if not first.isdecimal() or not last.isdecimal() or len(first) > 9 or len(last) > 9:
-            raise refusal(text, _SLOTS_ALLOWED)
-        if not int(first) <= int(last) < int(first) + NODES_MAX:
-            raise refusal(text, f"{_SLOTS_ALLOWED}, ascending, at most {NODES_MAX} nodes")
-        numbers = range(int(first), int(last) + 1)
-        slots += [f"{found['head']}{n:0{len(first)}d}{found['tail']}" for n in numbers]
-    if odd := next((slot for slot in slots if not _SLOT.fullmatch(slot)), None):
-        raise refusal(odd, _SLOTS_ALLOWED)
-    return tuple(slots)
-
-
 def _slots(value: object) -> tuple[str, ...]:
     if not isinstance(value, str):
-        raise refusal(value, _SLOTS_ALLOWED)
+        raise refusal(value, SLOTS_ALLOWED)
     return expand_slots(value)
 
 
@@ -112,17 +78,24 @@ Slots: TypeAlias = Annotated[tuple[str, ...], PlainValidator(_slots)]
 Percent: TypeAlias = Annotated[int | str | Decimal, PlainValidator(parse_percent_milli)]
 """Written in percent, held in thousandths of a percent."""
 
+Pue: TypeAlias = Annotated[int | str | Decimal, PlainValidator(parse_pue_milli)]
+
+Text: TypeAlias = Annotated[str, Field(max_length=200)]
+
 SiteId: TypeAlias = Annotated[
     str, matching(_SITE, "up to 63 lower-case letters, digits and '-', such as exch-london-1")
 ]
 
 
 class Parent(Written):
-    """Somebody above the operator, with the stake held through the chain ("24.5%")."""
+    """Somebody above the operator, with the stake held through the chain.
+
+    "24.5%", or "at most 25%" where only that is known: the bound is judged as if it were held.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     country: Country
-    stake: Percent
+    stake: Annotated[Stake, PlainValidator(parse_stake)]
 
 
 class FactEntry(Written):
@@ -152,8 +125,15 @@ class FactEntry(Written):
         return (self.value,) if self.value is not None else tuple(self.values or ())
 
 
+PartSize: TypeAlias = Annotated[int, Field(ge=1, le=NODES_MAX)] | None
+
+
 class NodeGroup(Written):
-    """Nodes that are alike."""
+    """Nodes that are alike.
+
+    `nodes_per_...` cuts them, in the order of their slots, into NVLink domains, leaves and pods,
+    whose names are numbered: rack-1, rack-2 where `nvlink_domain` is rack.
+    """
 
     slots: Slots
     gpus: Annotated[int, Field(ge=0, le=GPUS_MAX)]
@@ -161,6 +141,9 @@ class NodeGroup(Written):
     pod: str = "pod-1"
     leaf: str = "leaf-1"
     nvlink_domain: str = ""
+    nodes_per_pod: PartSize = None
+    nodes_per_leaf: PartSize = None
+    nodes_per_nvlink_domain: PartSize = None
     cpu_arch: Literal["amd64", "arm64"] = "amd64"
     cpus: Cpus
     memory: Bytes
@@ -175,11 +158,37 @@ class NodeGroup(Written):
                 f"gpus {self.gpus} and gpu {self.gpu!r}",
                 "gpu, the model, just where there are gpus",
             )
+        if self.nodes_per_nvlink_domain and not self.nvlink_domain:
+            raise contradiction(
+                "nodes_per_nvlink_domain without nvlink_domain", "both, or no nodes_per_..."
+            )
+        sizes = [
+            ("nodes_per_nvlink_domain", self.nodes_per_nvlink_domain),
+            ("nodes_per_leaf", self.nodes_per_leaf),
+            ("nodes_per_pod", self.nodes_per_pod),
+        ]
+        given = [(name, size) for name, size in sizes if size]
+        for (inner, less), (outer, more) in pairwise(given):
+            if more % less:
+                raise contradiction(f"{outer} {more}", f"a multiple of {inner}, {less}")
         return self
 
 
+class Roles(Written):
+    """Names of who does what; the facts of the same names say whose law reaches them."""
+
+    landlord: Text = ""
+    facility_operator: Text = ""
+    service_operator: Text = ""
+    offtaker: Text = ""
+
+
 class Site(Written):
-    """A site as declared."""
+    """A site as declared.
+
+    `roles`, `cooling`, `pue` and `note` describe it; no verdict reads them. `assumed` names what of
+    all this nobody stated: a field of the site, `roles.FIELD` or `nodes.FIELD`.
+    """
 
     id: SiteId
     name: Annotated[str, Field(max_length=200)] = ""
@@ -187,6 +196,11 @@ class Site(Written):
     facts: Mapping[FactName, FactEntry]
     min_isolation: Literal["none", "pidns", "uid", "container"] = "uid"
     power_cap_w: Annotated[int, Field(ge=0)] | None = None
+    roles: Roles = Roles()
+    cooling: Text = ""
+    pue: Pue | None = None
+    note: Annotated[str, Field(max_length=1000)] = ""
+    assumed: Annotated[Sequence[str], Field(max_length=ASSUMED_MAX)] = ()
     nodes: Annotated[Sequence[NodeGroup], Field(max_length=GROUPS_MAX)] = ()
 
     @model_validator(mode="after")
@@ -197,7 +211,23 @@ class Site(Written):
         if len(slots) != len(set(slots)):
             twice = sorted({slot for slot in slots if slots.count(slot) > 1})
             raise contradiction(f"twice: {listed(twice)}", "each slot once")
+        for name in self.assumed:
+            if name not in self._stated():
+                raise contradiction(
+                    f"assumed {name!r}", "names of what the site states, such as nodes.cpus"
+                )
         return self
+
+    def _stated(self) -> set[str]:
+        """What `assumed` may name; facts are marked by their source."""
+        stated = self.model_fields_set - {"id", "facts", "assumed"}
+        stated |= {f"roles.{name}" for name in self.roles.model_fields_set}
+        return stated | {f"nodes.{name}" for g in self.nodes for name in g.model_fields_set}
+
+    def all_assumed(self) -> tuple[str, ...]:
+        """Everything that nobody stated, facts included."""
+        marked = [k for k, entry in self.facts.items() if entry.source.startswith(ASSUMED)]
+        return tuple(sorted({*self.assumed, *(f"facts.{key}" for key in marked)}))
 
 
 class Fleet(Written):
@@ -255,12 +285,17 @@ def _fact(key: str, entry: FactEntry) -> fleet_pb2.Fact:
     )
 
 
-def _node(slot: str, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
+def _part(name: str, size: int | None, at: int) -> str:
+    """The part of a group that its `at`-th node is in."""
+    return name if size is None else f"{name}-{at // size + 1}"
+
+
+def _node(slot: str, at: int, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
     return fleet_pb2.NodeDeclaration(
         slot=slot,
-        pod=group.pod,
-        leaf=group.leaf,
-        nvlink_domain=group.nvlink_domain,
+        pod=_part(group.pod, group.nodes_per_pod, at),
+        leaf=_part(group.leaf, group.nodes_per_leaf, at),
+        nvlink_domain=_part(group.nvlink_domain, group.nodes_per_nvlink_domain, at),
         gpu_class=group.gpu,
         gpus=group.gpus,
         cpu_arch=f"CPU_ARCH_{group.cpu_arch.upper()}",
@@ -272,7 +307,7 @@ def _node(slot: str, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
 
 def _site(site: Site) -> fleet_pb2.SiteDeclaration:
     parents = site.facts.get(PARENTS)
-    groups = {slot: group for group in site.nodes for slot in group.slots}
+    groups = {slot: (at, group) for group in site.nodes for at, slot in enumerate(group.slots)}
     return fleet_pb2.SiteDeclaration(
         id=site.id,
         display_name=site.name,
@@ -280,11 +315,24 @@ def _site(site: Site) -> fleet_pb2.SiteDeclaration:
         facts=[_fact(key, site.facts[key]) for key in sorted(site.facts)],
         ultimate_parents=[
             fleet_pb2.Party(
-                name=party.name, country=party.country, stake_milli_percent=int(party.stake)
+                name=party.name,
+                country=party.country,
+                stake_milli_percent=party.stake.milli_percent,
+                at_most=party.stake.at_most,
             )
             for party in ((parents.parties or ()) if parents is not None else ())
         ],
-        nodes=[_node(slot, groups[slot]) for slot in sorted(groups)],
+        nodes=[_node(slot, *groups[slot]) for slot in sorted(groups)],
         min_isolation=f"ISOLATION_{site.min_isolation.upper()}",
         power_cap_w=site.power_cap_w,
+        profile=fleet_pb2.SiteProfile(
+            landlord=site.roles.landlord,
+            facility_operator=site.roles.facility_operator,
+            service_operator=site.roles.service_operator,
+            offtaker=site.roles.offtaker,
+            cooling=site.cooling,
+            pue_milli=None if site.pue is None else int(site.pue),
+            note=site.note,
+            assumed=site.all_assumed(),
+        ),
     )

@@ -44,6 +44,7 @@ KNOWN_FACTS = frozenset({"country", "accreditation", "markings", PARENTS, *UNDER
 MAY_BE_EMPTY = frozenset({"markings", PARENTS})
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_AT_MOST = "at most "
 _PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,3}))?%")
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ def _country(text: str) -> str:
 def _stake(text: str) -> str:
     milli_percent(text)
     return text
+
+
+def _held(text: str) -> str:
+    """A stake, or the upper bound of one that is not known ("at most 25%"), judged as if held."""
+    return _stake(text.removeprefix(_AT_MOST)) and text
 
 
 def _day(text: str) -> str:
@@ -78,7 +84,7 @@ class Party(_Strict):
 
     name: str
     country: Annotated[str, AfterValidator(_country)]
-    stake: Annotated[str, AfterValidator(_stake)]
+    stake: Annotated[str, AfterValidator(_held)]
 
 
 class Fact(_Strict):
@@ -230,7 +236,7 @@ def _law_denials(
     own = milli_percent(facts.controlling_stake)
     limit = min(own, asked) if asked > 0 else own
     for party in usable[PARENTS].parties if PARENTS in usable else ():
-        if milli_percent(party.stake) > limit and party.country not in borne:
+        if milli_percent(party.stake.removeprefix(_AT_MOST)) > limit and party.country not in borne:
             detail = f"{party.name} ({party.country}) holds {party.stake}"
             denials.append(Denial("FOREIGN_COMPULSION", detail))
     return denials

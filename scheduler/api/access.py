@@ -49,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "FleetService/ListMaintenance": _REVIEW,
     _V1 + "FleetService/ListNodes": _REVIEW,
     _V1 + "FleetService/ListSites": _REVIEW,
+    _V1 + "FleetService/Overview": _REVIEW,
     _V1 + "FleetService/RemoveMaintenance": _OPERATOR,
     _V1 + "FleetService/Uncordon": _OPERATOR,
     _V1 + "FleetService/Verdicts": _REVIEW,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
+from scheduler.control.overview import SiteOverview
 from scheduler.control.views import NodeView, SiteView
 from scheduler.core.residency import permits
 from scheduler.model.fleet import Health, Isolation, NodeReport
@@ -14,7 +15,7 @@ from scheduler.model.residency import Deny, Requirement
 from scheduler.store.apply import country_of
 from scheduler.store.store import Snapshot
 from scheduler.wire.enums import number
-from scheduler.wire.fleet import fact_to_proto, party_to_proto, site_from_proto
+from scheduler.wire.fleet import fact_to_proto, party_to_proto, profile_to_proto, site_from_proto
 from scheduler.wire.jobs import denial_to_proto
 from scheduler.wire.spec import requirement_from_proto
 from sovapi.v1 import common_pb2, fleet_pb2
@@ -38,6 +39,7 @@ class FleetService:
             "FleetService/Apply": self.apply,
             "FleetService/ListSites": self.list_sites,
             "FleetService/ListNodes": self.list_nodes,
+            "FleetService/Overview": self.overview,
             "FleetService/Cordon": self.cordon,
             "FleetService/Uncordon": self.uncordon,
             "FleetService/Drain": self.drain,
@@ -86,6 +88,20 @@ class FleetService:
         return fleet_pb2.ListNodesResponse(
             nodes=[_node(view, now_ms) for view in views],
             next_page_token=pages.token_of(NODES_KIND, views[-1].entry.node.id) if more else "",
+        )
+
+    async def overview(self, request: fleet_pb2.OverviewRequest) -> fleet_pb2.OverviewResponse:
+        """The fleet in sum, as of one moment."""
+        desk, now_ms = self._desk, self._desk.now_ms()
+        found = await desk.reader.read(
+            lambda snapshot: desk.control.overview(snapshot, unfit_max=request.unfit_max)
+        )
+        return fleet_pb2.OverviewResponse(
+            sites=[_overview(each, now_ms) for each in found.sites],
+            jobs_queued=found.jobs_queued,
+            gpus_queued_milli=found.gpus_queued_milli,
+            unfit=[_node(view, now_ms) for view in found.unfit],
+            unfit_total=found.unfit_total,
         )
 
     async def cordon(self, request: fleet_pb2.CordonRequest) -> fleet_pb2.CordonResponse:
@@ -180,6 +196,7 @@ def _site(view: SiteView, now_ms: int) -> fleet_pb2.Site:
         display_name=site.display_name,
         status=number(fleet_pb2.SiteStatus, site.status),
         country=country_of(site),
+        operator=site.profile.service_operator,
         facts=[fact_to_proto(fact) for fact in site.facts],
         connected=contact.connected,
         last_contact_age_ms=max(0, now_ms - entry.contact_at_ms) if entry.contact_at_ms else 0,
@@ -192,6 +209,27 @@ def _site(view: SiteView, now_ms: int) -> fleet_pb2.Site:
         ultimate_parents=[party_to_proto(party) for party in site.parents],
         generation=contact.generation,
         acked_generation=contact.acked_generation,
+        profile=profile_to_proto(site.profile),
+        power_cap_w=site.power_cap_w,
+    )
+
+
+def _overview(view: SiteOverview, now_ms: int) -> fleet_pb2.SiteOverview:
+    return fleet_pb2.SiteOverview(
+        site=_site(view.site, now_ms),
+        gpus=[
+            fleet_pb2.GpuUse(
+                gpu_class=line.gpu_class,
+                nodes=line.nodes,
+                nodes_ready=line.nodes_ready,
+                gpus=line.gpus,
+                gpus_ready=line.gpus_ready,
+                used_milli=line.used_milli,
+            )
+            for line in view.gpus
+        ],
+        attempts_running=view.running,
+        attempts_moving=view.moving,
     )
 
 
@@ -199,6 +237,7 @@ def _node(view: NodeView, now_ms: int) -> fleet_pb2.Node:
     entry = view.entry
     node, report = entry.node, entry.report
     reported = entry.reported_at_ms
+    health, detail = node_health(report)
     message = fleet_pb2.Node(
         id=node.id,
         site=site_of(node.id),
@@ -209,21 +248,28 @@ def _node(view: NodeView, now_ms: int) -> fleet_pb2.Node:
         gpus=node.gpus,
         gpus_used_milli=view.gpus_used_milli,
         cpu_arch=number(common_pb2.CpuArch, node.cpu_arch),
-        health=number(common_pb2.Health, _health(report)),
+        health=number(common_pb2.Health, health),
+        health_detail=detail,
         isolation=number(common_pb2.Isolation, report.isolation if report else Isolation(0)),
         cordoned=node.cordoned,
         last_report_age_ms=max(0, now_ms - reported) if reported is not None else 0,
     )
     if report is not None:
         message.gpus_reported = report.gpus
-        message.health_detail = report.health_detail
         message.boot_id = report.boot_id
         message.telemetry = report.telemetry
     return message
 
 
-def _health(report: NodeReport | None) -> Health:
-    """A node that is not heard of is UNKNOWN, whatever it last said."""
-    if report is None or not report.agent_connected:
-        return Health.UNKNOWN
-    return report.health
+def node_health(report: NodeReport | None) -> tuple[Health, str]:
+    """A node's health and what there is to say of it, as far as it decides who may start there.
+
+    One that is not heard of is UNKNOWN, whatever it last said; one without Ray takes nothing.
+    """
+    if report is None:
+        return Health.UNKNOWN, "never heard of"
+    if not report.agent_connected:
+        return Health.UNKNOWN, "its agent is away"
+    if not report.runtime_alive:
+        return Health.FAILED, "Ray does not answer for it"
+    return report.health, report.health_detail

@@ -14,6 +14,7 @@ from scheduler.control.admission import Admission, HasBundle, Judgement, Submiss
 from scheduler.control.declare import Declaration
 from scheduler.control.evidence import policy_in_force
 from scheduler.control.life import Cause, begin_stop, cancel_queued, stop, stop_grace_ms
+from scheduler.control.overview import Overview, overview
 from scheduler.control.reports import Heard, Hello
 from scheduler.control.views import NodeView, QuotaLine, SiteView
 from scheduler.core.job_ids import JobIdCodec
@@ -247,6 +248,10 @@ class Control:
     def sites(self, read: Snapshot) -> tuple[SiteView, ...]:
         """Every declared site."""
         return views.sites(read)
+
+    def overview(self, read: Snapshot, *, unfit_max: int) -> Overview:
+        """The fleet in sum."""
+        return overview(read, unfit_max=unfit_max)
 
     def nodes(
         self, read: Snapshot, site: SiteId | None, *, after: NodeId | None = None, limit: int

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from scheduler.model.fleet import CpuArch, Interconnect, Isolation, Node, Site, SiteStatus
+from scheduler.model.fleet import (
+    CpuArch,
+    Interconnect,
+    Isolation,
+    Node,
+    Site,
+    SiteProfile,
+    SiteStatus,
+)
 from scheduler.model.ids import GPU_INDEX_MAX, NAME_PATTERN, TENANT_DEPTH_MAX, slot_of
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Assurance, Fact, FactKey, Policy, Tier
@@ -18,6 +26,9 @@ NODES_MAX = 100_000
 FACT_VALUES_MAX = 100
 PARENTS_MAX = 100
 TEXT_CHARACTERS_MAX = 200
+NOTE_CHARACTERS_MAX = 1_000
+ASSUMED_MAX = 100
+PUE_MILLI_MAX = 5_000
 WEIGHT_MAX = 1_000_000
 QUEUED_JOBS_MAX = 1_000_000
 CPU_MILLI_MAX = 100_000_000
@@ -122,6 +133,27 @@ def _site(where: str, site: Site) -> Iterator[Denial]:
         keys.add(fact.key)
         yield from _fact(field, fact)
     yield from _parents(where, site)
+    yield from _profile(f"{where}.profile", site.profile)
+
+
+def _profile(where: str, profile: SiteProfile) -> Iterator[Denial]:
+    for name in ("landlord", "facility_operator", "service_operator", "offtaker", "cooling"):
+        length = len(getattr(profile, name))
+        if length > TEXT_CHARACTERS_MAX:
+            allowed = f"at most {TEXT_CHARACTERS_MAX}"
+            yield _fault(f"{where}.{name}", f"{length} characters", allowed)
+    if len(profile.note) > NOTE_CHARACTERS_MAX:
+        found = f"{len(profile.note)} characters"
+        yield _fault(f"{where}.note", found, f"at most {NOTE_CHARACTERS_MAX}")
+    if profile.pue_milli is not None and not 1000 <= profile.pue_milli <= PUE_MILLI_MAX:
+        found = str(profile.pue_milli)
+        yield _fault(f"{where}.pue_milli", found, f"1000 to {PUE_MILLI_MAX}")
+    if len(profile.assumed) > ASSUMED_MAX or any(
+        len(name) > TEXT_CHARACTERS_MAX for name in profile.assumed
+    ):
+        found = f"{len(profile.assumed)} names"
+        allowed = f"at most {ASSUMED_MAX} of {TEXT_CHARACTERS_MAX} characters"
+        yield _fault(f"{where}.assumed", found, allowed)
 
 
 def _parents(where: str, site: Site) -> Iterator[Denial]:

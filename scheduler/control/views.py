@@ -6,6 +6,7 @@ Another tenant's object is not found, exactly as one that never was.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.core.job_ids import JobIdCodec
@@ -165,6 +166,11 @@ def _queued_milli(read: Snapshot) -> dict[TenantPath, dict[GpuClass, int]]:
     return {path: dict(line) for path, line in found.items()}
 
 
+def queued_gpus_milli(read: Snapshot) -> int:
+    """GPUs that all queued jobs ask for together."""
+    return sum(jobs * _asked_milli(job_class) for job_class, jobs in read.jobs.queued_by_class())
+
+
 def _asked_milli(job_class: JobClass) -> int:
     return job_class.resources.nodes * job_class.resources.gpus_per_node * 1000
 
@@ -196,7 +202,11 @@ def nodes(
         raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "page.size"))
     if site is not None and read.fleet.site(site) is None:
         raise not_found("site", site[:200])
-    entries = list(read.fleet.nodes(site, after=after or "", limit=limit))
+    return node_views(read, list(read.fleet.nodes(site, after=after or "", limit=limit)))
+
+
+def node_views(read: Snapshot, entries: Sequence[NodeEntry]) -> tuple[NodeView, ...]:
+    """Nodes with what is taken of them."""
     held = read.attempts.occupants(entry.node.id for entry in entries)
     return tuple(
         NodeView(

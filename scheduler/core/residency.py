@@ -15,7 +15,8 @@
 * Whose law reaches the work: landlord, facility operator, service operator, every ultimate parent
   with more than the controlling stake, support desks, key custodian and the sinks of logs and
   backups must each be at home (in the countries of the line above) or in a country whose
-  compulsion the work tolerates. A smaller stake is listed by the site and not judged.
+  compulsion the work tolerates. A smaller stake is listed by the site and not judged. Where only
+  an upper bound of a stake is known, the bound is judged.
 * Tolerating a country's compulsion never widens where the work itself may be.
 * Agreements are named by work that relies on them. None is known yet, so any name denies.
 
@@ -32,6 +33,7 @@ from scheduler.model.residency import (
     Deny,
     Fact,
     FactKey,
+    Party,
     Permit,
     Policy,
     Requirement,
@@ -209,7 +211,7 @@ def _compulsion_denials(
             found += [(who, country) for country in fact.values]
     if FactKey.ULTIMATE_PARENTS in usable:
         found += [
-            (f"ultimate parent {party.name!r} ({_percent(party.stake_milli_percent)})",
+            (f"ultimate parent {party.name!r} ({_stake(party)})",
              party.country)
             for party in sorted(site.parents)
             if party.stake_milli_percent > policy.controlling_stake_milli_percent
@@ -260,6 +262,10 @@ def _deny(reason: Reason, site: Site, detail: str) -> Denial:
 
 def _listed(values: tuple[str, ...] | list[str]) -> str:
     return ", ".join(values) or "none"
+
+
+def _stake(party: Party) -> str:
+    return ("at most " if party.at_most else "") + _percent(party.stake_milli_percent)
 
 
 def _percent(milli_percent: int) -> str:

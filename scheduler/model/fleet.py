@@ -59,6 +59,24 @@ class SiteStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SiteProfile:
+    """What is said of a site and decides nothing: no verdict and no placement reads it.
+
+    Roles are names; the facts of the same names say whose law reaches them. `assumed` names the
+    parts of the declaration that nobody stated.
+    """
+
+    landlord: str = ""
+    facility_operator: str = ""
+    service_operator: str = ""
+    offtaker: str = ""
+    cooling: str = ""
+    pue_milli: int | None = None
+    note: str = ""
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A site as declared, and whether an operator lets new work in."""
 
@@ -70,6 +88,7 @@ class Site:
     min_isolation: Isolation = Isolation.UNSPECIFIED
     power_cap_w: int | None = None
     cordoned: bool = False
+    profile: SiteProfile = SiteProfile()
 
 
 @dataclass(frozen=True, slots=True)

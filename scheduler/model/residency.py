@@ -80,6 +80,8 @@ class Party:
     name: str
     country: str
     stake_milli_percent: int
+    at_most: bool = False
+    """The stake is not known: this is its upper bound, and is judged as if it were held."""
 
 
 @dataclass(frozen=True, slots=True)

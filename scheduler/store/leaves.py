@@ -107,7 +107,10 @@ def site_facts(site: Site) -> dict[str, object]:
         }
         for fact in sorted(site.facts, key=lambda fact: (fact.key.value, fact.values))
     ]
-    parents = [[p.name, p.country, p.stake_milli_percent] for p in sorted(site.parents)]
+    parents = [
+        [p.name, p.country, p.stake_milli_percent, *(["at most"] if p.at_most else [])]
+        for p in sorted(site.parents)
+    ]
     return {"site": site.id, "facts": facts, "parents": parents}
 
 

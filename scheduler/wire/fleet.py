@@ -10,6 +10,7 @@ from scheduler.model.fleet import (
     Node,
     NodeReport,
     Site,
+    SiteProfile,
     SiteStatus,
 )
 from scheduler.model.ids import GpuClass, SiteId, TenantPath, node_id, slot_of
@@ -62,13 +63,44 @@ def fact_from_proto(message: fleet_pb2.Fact, site: str) -> Fact:
 def party_to_proto(party: Party) -> fleet_pb2.Party:
     """Somebody above an operator."""
     return fleet_pb2.Party(
-        name=party.name, country=party.country, stake_milli_percent=party.stake_milli_percent
+        name=party.name,
+        country=party.country,
+        stake_milli_percent=party.stake_milli_percent,
+        at_most=party.at_most,
     )
 
 
 def party_from_proto(message: fleet_pb2.Party) -> Party:
     """Somebody above an operator."""
-    return Party(message.name, message.country, message.stake_milli_percent)
+    return Party(message.name, message.country, message.stake_milli_percent, message.at_most)
+
+
+def profile_to_proto(profile: SiteProfile) -> fleet_pb2.SiteProfile:
+    """What is said of a site and decides nothing."""
+    return fleet_pb2.SiteProfile(
+        landlord=profile.landlord,
+        facility_operator=profile.facility_operator,
+        service_operator=profile.service_operator,
+        offtaker=profile.offtaker,
+        cooling=profile.cooling,
+        pue_milli=profile.pue_milli,
+        note=profile.note,
+        assumed=profile.assumed,
+    )
+
+
+def profile_from_proto(message: fleet_pb2.SiteProfile) -> SiteProfile:
+    """What is said of a site and decides nothing."""
+    return SiteProfile(
+        landlord=message.landlord,
+        facility_operator=message.facility_operator,
+        service_operator=message.service_operator,
+        offtaker=message.offtaker,
+        cooling=message.cooling,
+        pue_milli=message.pue_milli if message.HasField("pue_milli") else None,
+        note=message.note,
+        assumed=tuple(message.assumed),
+    )
 
 
 def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
@@ -114,6 +146,7 @@ def site_to_proto(site: Site, nodes: tuple[Node, ...]) -> fleet_pb2.SiteDeclarat
         nodes=[node_to_proto(node) for node in nodes],
         min_isolation=number(common_pb2.Isolation, site.min_isolation),
         power_cap_w=site.power_cap_w,
+        profile=profile_to_proto(site.profile),
     )
 
 
@@ -127,6 +160,7 @@ def site_from_proto(message: fleet_pb2.SiteDeclaration) -> tuple[Site, tuple[Nod
         display_name=message.display_name,
         min_isolation=known(Isolation, message.min_isolation),
         power_cap_w=message.power_cap_w if message.HasField("power_cap_w") else None,
+        profile=profile_from_proto(message.profile),
     )
     return site, tuple(node_from_proto(node, site.id) for node in message.nodes)
 

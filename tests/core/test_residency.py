@@ -86,6 +86,10 @@ MARKED = replace(GB_ONLY, markings=("SENSITIVE",))
             id="a parent with more than a quarter is control",
         ),
         pytest.param(
+            GB_ONLY, site(parents=(Party("Maybe", "US", 25_001, at_most=True),)), POLICY,
+            [Reason.FOREIGN_COMPULSION], id="a parent that may have more is control",
+        ),
+        pytest.param(
             GB_ONLY, site(parents=(Party("Giant Inc", "US", 25_000),)), POLICY, [],
             id="a parent with a quarter exactly is not",
         ),

@@ -13,7 +13,8 @@ from scheduler.wire.fleet import policy_from_proto, site_from_proto
 from sovctl import SpecError, clock
 from sovctl.cli.session import read_file
 from sovctl.faults import check
-from sovctl.fleet_file import Fleet, expand_slots, parse_moment
+from sovctl.fleet_file import Fleet
+from sovctl.fleet_values import expand_slots, parse_moment
 from sovctl.policy_file import Policy
 from sovctl.tenants_file import Tenants
 from tests.sovctl.test_spec import empty_fields
@@ -25,6 +26,16 @@ SITE: dict[str, Any] = {
     "name": "A",
     "status": "active",
     "power_cap_w": 1000,
+    "roles": {
+        "landlord": "L",
+        "facility_operator": "F",
+        "service_operator": "S",
+        "offtaker": "O",
+    },
+    "cooling": "liquid",
+    "pue": "1.25",
+    "note": "announced",
+    "assumed": ["pue", "roles.offtaker", "nodes.cpus"],
     "facts": {
         "country": {
             "value": "GB",
@@ -35,7 +46,7 @@ SITE: dict[str, Any] = {
             "digest": "sha256:00",
         },
         "ultimate_parents": {
-            "parties": [{"name": "P", "country": "US", "stake": "24.5%"}],
+            "parties": [{"name": "P", "country": "US", "stake": "at most 24.5%"}],
             "assurance": "DECLARED",
             "observed": "2026-10-01",
         },
@@ -60,6 +71,7 @@ def test_every_field_of_the_wire_is_reached_by_a_fleet_file() -> None:
     assert set(empty_fields(site)) <= allowed
     assert [node.slot for node in site.nodes] == ["n01", "n02"]
     assert site.ultimate_parents[0].stake_milli_percent == 24_500
+    assert site.profile.pue_milli == 1_250
     assert site.facts[0].expires_at_ms == parse_moment("2027-09-30T23:00Z")
 
 
@@ -100,6 +112,20 @@ def test_every_field_of_the_wire_is_reached_by_a_fleet_file() -> None:
             id="a range without end",
         ),
         pytest.param({"nodes": SITE["nodes"] * 2}, "sites[0]", "each slot once", id="a slot twice"),
+        pytest.param({"pue": "0.9"}, "sites[0].pue", "from 1 to 5", id="a PUE below 1"),
+        pytest.param({"assumed": ["min_isolation"]}, "sites[0]", "states", id="nothing assumed"),
+        pytest.param(
+            {"nodes": [{**SITE["nodes"][0], "nvlink_domain": "", "nodes_per_nvlink_domain": 2}]},
+            "sites[0].nodes[0]",
+            "both",
+            id="domains without a name",
+        ),
+        pytest.param(
+            {"nodes": [{**SITE["nodes"][0], "nodes_per_leaf": 4, "nodes_per_pod": 6}]},
+            "sites[0].nodes[0]",
+            "a multiple of nodes_per_leaf, 4",
+            id="a pod that cuts a leaf",
+        ),
     ],
 )  # fmt: skip
 def test_faults_of_a_fleet_file_are_told(change: dict[str, Any], field: str, told: str) -> None:
@@ -118,6 +144,28 @@ def test_faults_of_a_fleet_file_are_told(change: dict[str, Any], field: str, tol
 )
 def test_slots_expand(text: str, slots: tuple[str, ...]) -> None:
     assert expand_slots(text) == slots
+
+
+def test_a_group_is_cut_into_domains_leaves_and_pods_in_the_order_of_its_slots() -> None:
+    racks = {
+        **SITE["nodes"][0],
+        **{"slots": "t[08-12]", "pod": "pod", "leaf": "leaf", "nvlink_domain": "rack"},
+        **{"nodes_per_nvlink_domain": 2, "nodes_per_leaf": 2, "nodes_per_pod": 4},
+    }
+    [site] = check(Fleet, {"sites": [{**SITE, "nodes": [racks]}]}, "fleet").to_proto()
+    assert [(n.slot, n.nvlink_domain, n.leaf, n.pod) for n in site.nodes] == [
+        ("t08", "rack-1", "leaf-1", "pod-1"),
+        ("t09", "rack-1", "leaf-1", "pod-1"),
+        ("t10", "rack-2", "leaf-2", "pod-1"),
+        ("t11", "rack-2", "leaf-2", "pod-1"),
+        ("t12", "rack-3", "leaf-3", "pod-2"),
+    ]
+
+
+def test_what_nobody_stated_is_marked_by_name_or_by_its_source() -> None:
+    facts = {**SITE["facts"], "sinks": {**SITE["facts"]["country"], "source": "assumed: unknown"}}
+    [site] = check(Fleet, {"sites": [{**SITE, "facts": facts}]}, "fleet").to_proto()
+    assert site.profile.assumed == ["facts.sinks", "nodes.cpus", "pue", "roles.offtaker"]
 
 
 def test_the_demos_sites_differ_in_who_stands_behind_them() -> None:

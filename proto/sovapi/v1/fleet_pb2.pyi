@@ -39,14 +39,36 @@ class Fact(_message.Message):
     def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., asserted_by: _Optional[str] = ..., evidence_digest: _Optional[str] = ..., observed_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
 
 class Party(_message.Message):
-    __slots__ = ("name", "country", "stake_milli_percent")
+    __slots__ = ("name", "country", "stake_milli_percent", "at_most")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNTRY_FIELD_NUMBER: _ClassVar[int]
     STAKE_MILLI_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    AT_MOST_FIELD_NUMBER: _ClassVar[int]
     name: str
     country: str
     stake_milli_percent: int
-    def __init__(self, name: _Optional[str] = ..., country: _Optional[str] = ..., stake_milli_percent: _Optional[int] = ...) -> None: ...
+    at_most: bool
+    def __init__(self, name: _Optional[str] = ..., country: _Optional[str] = ..., stake_milli_percent: _Optional[int] = ..., at_most: _Optional[bool] = ...) -> None: ...
+
+class SiteProfile(_message.Message):
+    __slots__ = ("landlord", "facility_operator", "service_operator", "offtaker", "cooling", "pue_milli", "note", "assumed")
+    LANDLORD_FIELD_NUMBER: _ClassVar[int]
+    FACILITY_OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    OFFTAKER_FIELD_NUMBER: _ClassVar[int]
+    COOLING_FIELD_NUMBER: _ClassVar[int]
+    PUE_MILLI_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    ASSUMED_FIELD_NUMBER: _ClassVar[int]
+    landlord: str
+    facility_operator: str
+    service_operator: str
+    offtaker: str
+    cooling: str
+    pue_milli: int
+    note: str
+    assumed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, landlord: _Optional[str] = ..., facility_operator: _Optional[str] = ..., service_operator: _Optional[str] = ..., offtaker: _Optional[str] = ..., cooling: _Optional[str] = ..., pue_milli: _Optional[int] = ..., note: _Optional[str] = ..., assumed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeDeclaration(_message.Message):
     __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects")
@@ -73,7 +95,7 @@ class NodeDeclaration(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ...) -> None: ...
 
 class SiteDeclaration(_message.Message):
-    __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w")
+    __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile")
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +104,7 @@ class SiteDeclaration(_message.Message):
     NODES_FIELD_NUMBER: _ClassVar[int]
     MIN_ISOLATION_FIELD_NUMBER: _ClassVar[int]
     POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     id: str
     display_name: str
     status: SiteStatus
@@ -90,7 +113,8 @@ class SiteDeclaration(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[NodeDeclaration]
     min_isolation: _common_pb2.Isolation
     power_cap_w: int
-    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeDeclaration, _Mapping]]] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., power_cap_w: _Optional[int] = ...) -> None: ...
+    profile: SiteProfile
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeDeclaration, _Mapping]]] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., power_cap_w: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ...) -> None: ...
 
 class ApplyFleetRequest(_message.Message):
     __slots__ = ("sites", "dry_run", "reason")
@@ -109,7 +133,7 @@ class ApplyFleetResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Site(_message.Message):
-    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation")
+    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w")
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +151,8 @@ class Site(_message.Message):
     ULTIMATE_PARENTS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     ACKED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
     id: str
     display_name: str
     status: SiteStatus
@@ -144,7 +170,9 @@ class Site(_message.Message):
     ultimate_parents: _containers.RepeatedCompositeFieldContainer[Party]
     generation: int
     acked_generation: int
-    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ...) -> None: ...
+    profile: SiteProfile
+    power_cap_w: int
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., power_cap_w: _Optional[int] = ...) -> None: ...
 
 class ListSitesRequest(_message.Message):
     __slots__ = ("page",)
@@ -213,6 +241,54 @@ class ListNodesResponse(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     next_page_token: str
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class OverviewRequest(_message.Message):
+    __slots__ = ("unfit_max",)
+    UNFIT_MAX_FIELD_NUMBER: _ClassVar[int]
+    unfit_max: int
+    def __init__(self, unfit_max: _Optional[int] = ...) -> None: ...
+
+class GpuUse(_message.Message):
+    __slots__ = ("gpu_class", "nodes", "nodes_ready", "gpus", "gpus_ready", "used_milli")
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NODES_READY_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_READY_FIELD_NUMBER: _ClassVar[int]
+    USED_MILLI_FIELD_NUMBER: _ClassVar[int]
+    gpu_class: str
+    nodes: int
+    nodes_ready: int
+    gpus: int
+    gpus_ready: int
+    used_milli: int
+    def __init__(self, gpu_class: _Optional[str] = ..., nodes: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus: _Optional[int] = ..., gpus_ready: _Optional[int] = ..., used_milli: _Optional[int] = ...) -> None: ...
+
+class SiteOverview(_message.Message):
+    __slots__ = ("site", "gpus", "attempts_running", "attempts_moving")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_MOVING_FIELD_NUMBER: _ClassVar[int]
+    site: Site
+    gpus: _containers.RepeatedCompositeFieldContainer[GpuUse]
+    attempts_running: int
+    attempts_moving: int
+    def __init__(self, site: _Optional[_Union[Site, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[GpuUse, _Mapping]]] = ..., attempts_running: _Optional[int] = ..., attempts_moving: _Optional[int] = ...) -> None: ...
+
+class OverviewResponse(_message.Message):
+    __slots__ = ("sites", "jobs_queued", "gpus_queued_milli", "unfit", "unfit_total")
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    JOBS_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    GPUS_QUEUED_MILLI_FIELD_NUMBER: _ClassVar[int]
+    UNFIT_FIELD_NUMBER: _ClassVar[int]
+    UNFIT_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[SiteOverview]
+    jobs_queued: int
+    gpus_queued_milli: int
+    unfit: _containers.RepeatedCompositeFieldContainer[Node]
+    unfit_total: int
+    def __init__(self, sites: _Optional[_Iterable[_Union[SiteOverview, _Mapping]]] = ..., jobs_queued: _Optional[int] = ..., gpus_queued_milli: _Optional[int] = ..., unfit: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., unfit_total: _Optional[int] = ...) -> None: ...
 
 class CordonRequest(_message.Message):
     __slots__ = ("target", "reason")

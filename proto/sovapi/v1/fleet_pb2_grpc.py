@@ -49,6 +49,11 @@ class FleetServiceStub:
                 request_serializer=sovapi_dot_v1_dot_fleet__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_fleet__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.Overview = channel.unary_unary(
+                '/sovapi.v1.FleetService/Overview',
+                request_serializer=sovapi_dot_v1_dot_fleet__pb2.OverviewRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_fleet__pb2.OverviewResponse.FromString,
+                _registered_method=True)
         self.Cordon = channel.unary_unary(
                 '/sovapi.v1.FleetService/Cordon',
                 request_serializer=sovapi_dot_v1_dot_fleet__pb2.CordonRequest.SerializeToString,
@@ -109,6 +114,13 @@ class FleetServiceServicer:
 
     def ListNodes(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Overview(self, request, context):
+        """The fleet in sum, as of one moment.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -180,6 +192,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=sovapi_dot_v1_dot_fleet__pb2.ListNodesRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_fleet__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'Overview': grpc.unary_unary_rpc_method_handler(
+                    servicer.Overview,
+                    request_deserializer=sovapi_dot_v1_dot_fleet__pb2.OverviewRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_fleet__pb2.OverviewResponse.SerializeToString,
             ),
             'Cordon': grpc.unary_unary_rpc_method_handler(
                     servicer.Cordon,
@@ -303,6 +320,33 @@ class FleetService:
             '/sovapi.v1.FleetService/ListNodes',
             sovapi_dot_v1_dot_fleet__pb2.ListNodesRequest.SerializeToString,
             sovapi_dot_v1_dot_fleet__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Overview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.FleetService/Overview',
+            sovapi_dot_v1_dot_fleet__pb2.OverviewRequest.SerializeToString,
+            sovapi_dot_v1_dot_fleet__pb2.OverviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class FleetServiceStub:
     """Makes the declared fleet what the file says; the difference is answered, and with `dry_run` only that."""
     ListSites: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListSitesRequest, _fleet_pb2.ListSitesResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListNodesRequest, _fleet_pb2.ListNodesResponse]
+    Overview: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.OverviewRequest, _fleet_pb2.OverviewResponse]
+    """The fleet in sum, as of one moment."""
     Cordon: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CordonRequest, _fleet_pb2.CordonResponse]
     Uncordon: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.UncordonRequest, _fleet_pb2.UncordonResponse]
     Drain: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainResponse]
@@ -53,6 +55,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     """Makes the declared fleet what the file says; the difference is answered, and with `dry_run` only that."""
     ListSites: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListSitesRequest, _fleet_pb2.ListSitesResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListNodesRequest, _fleet_pb2.ListNodesResponse]  # type: ignore[assignment]
+    Overview: _aio.UnaryUnaryMultiCallable[_fleet_pb2.OverviewRequest, _fleet_pb2.OverviewResponse]  # type: ignore[assignment]
+    """The fleet in sum, as of one moment."""
     Cordon: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CordonRequest, _fleet_pb2.CordonResponse]  # type: ignore[assignment]
     Uncordon: _aio.UnaryUnaryMultiCallable[_fleet_pb2.UncordonRequest, _fleet_pb2.UncordonResponse]  # type: ignore[assignment]
     Drain: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainRequest, _fleet_pb2.DrainResponse]  # type: ignore[assignment]
@@ -86,6 +90,14 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.ListNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.ListNodesResponse, _abc.Awaitable[_fleet_pb2.ListNodesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Overview(
+        self,
+        request: _fleet_pb2.OverviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.OverviewResponse, _abc.Awaitable[_fleet_pb2.OverviewResponse]]:
+        """The fleet in sum, as of one moment."""
 
     @_abc_1.abstractmethod
     def Cordon(

@@ -98,6 +98,18 @@ def held_by(country: str, stake: str) -> dict[str, Any]:
             id="a little more than a quarter is",
         ),
         pytest.param(
+            site(ultimate_parents=held_by("US", "at most 25%")),
+            asking(),
+            [],
+            id="a stake that is at most a quarter is not control",
+        ),
+        pytest.param(
+            site(ultimate_parents=held_by("US", "at most 25.001%")),
+            asking(),
+            ["FOREIGN_COMPULSION"],
+            id="a stake that may be more is",
+        ),
+        pytest.param(
             site(ultimate_parents=fact(parties=[])), asking(), [], id="nobody above is a statement"
         ),
         pytest.param(
