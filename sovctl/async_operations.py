@@ -19,7 +19,7 @@ from sovapi.v1 import (
     tenants_pb2,
 )
 from sovctl.errors import ConfigError
-from sovctl.link import Connected, Repeat
+from sovctl.link import DECLARE_TIMEOUT_MS, Connected, Repeat
 from sovctl.spec import Residency
 from sovctl.spec_proto import residency_to_proto
 from sovshared import pki
@@ -73,6 +73,11 @@ class AsyncOperationCalls(Connected):
             if not token:
                 return
 
+    async def overview(self, *, unfit_max: int = 0) -> fleet_pb2.OverviewResponse:
+        """The fleet in sum; of the nodes that take no new work, the first `unfit_max`."""
+        request = fleet_pb2.OverviewRequest(unfit_max=unfit_max)
+        return await self.link.call(self.link.fleet.Overview, request)
+
     async def tenants(self) -> AsyncIterator[tenants_pb2.Tenant]:
         """The tenant tree, parents first."""
         token = ""
@@ -101,7 +106,10 @@ class AsyncOperationCalls(Connected):
     ) -> Sequence[str]:
         """Makes the declared fleet what is given; the changes."""
         request = fleet_pb2.ApplyFleetRequest(sites=sites, dry_run=dry_run, reason=reason)
-        return tuple((await self.link.call(self.link.fleet.Apply, request)).changes)
+        response = await self.link.call(
+            self.link.fleet.Apply, request, timeout_ms_min=DECLARE_TIMEOUT_MS
+        )
+        return tuple(response.changes)
 
     async def apply_policy(
         self, policy: policy_pb2.Policy, *, dry_run: bool = False, reason: str = ""

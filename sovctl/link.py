@@ -32,6 +32,9 @@ from sovshared import pki, spiffe, tls
 CALL_TIMEOUT_MS = 30_000
 """Deadline of a call that answers once, all its repetitions apart."""
 
+DECLARE_TIMEOUT_MS = 300_000
+"""Of declaring a whole fleet, which may be 100,000 nodes."""
+
 UPLOAD_TIMEOUT_MS = 600_000
 STREAM_TIMEOUT_MS = 3_600_000
 """A stream that lasts longer is opened again where it was."""
@@ -107,8 +110,10 @@ class Link:
         method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
         request: RequestT,
         repeat: Repeat = Repeat.HARMLESS,
+        *,
+        timeout_ms_min: int = 0,
     ) -> ResponseT:
-        """One answer to one request.
+        """One answer to one request; `timeout_ms_min` where it takes longer than others.
 
         Raises:
             SovError: With the server's reason and details.
@@ -117,7 +122,8 @@ class Link:
         while True:
             tries += 1
             try:
-                return await method(request, timeout=self.timeout_ms / 1000)
+                timeout_ms = max(self.timeout_ms, timeout_ms_min)
+                return await method(request, timeout=timeout_ms / 1000)
             except grpc.aio.AioRpcError as error:
                 again = error.code() is grpc.StatusCode.UNAVAILABLE and repeat is Repeat.HARMLESS
                 if not again or tries >= TRIES_MAX:

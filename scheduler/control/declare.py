@@ -77,8 +77,8 @@ def apply_fleet(
     )
     changes = (*difference(sites_before, sites), *difference(nodes_before, nodes))
     if changes and not dry_run:
-        _write(sites_before, sites, txn.fleet.put_site, txn.fleet.remove_site)
-        _write(nodes_before, nodes, txn.fleet.put_node, txn.fleet.remove_node)
+        _write(sites_before, sites, txn.fleet.put_site, txn.fleet.put_site, txn.fleet.remove_site)
+        _write(nodes_before, nodes, txn.fleet.add_node, txn.fleet.put_node, txn.fleet.remove_node)
         evidence.applied(txn.audit, "fleet", principal, reason, changes, now_ms)
         for site, at in sorted(declarations, key=lambda declared: declared[0].id):
             if sites_before.get(site.id) != sites[site.id]:
@@ -133,14 +133,17 @@ def _shown(value: object) -> str:
 def _write(
     before: Mapping[Any, T],
     after: Mapping[Any, T],
+    add: Callable[[T], None],
     put: Callable[[T], None],
     remove: Callable[[Any], None],
 ) -> None:
     for name in sorted(set(before) - set(after)):
         remove(name)
-    for name in sorted(after):
-        if before.get(name) != after[name]:
+    for name in sorted(set(after) & set(before)):
+        if before[name] != after[name]:
             put(after[name])
+    for name in sorted(set(after) - set(before)):
+        add(after[name])  # Last, and one after the other: the store adds them many at once.
 
 
 def _unsettled(before: Mapping[NodeId, Node], after: Mapping[NodeId, Node]) -> dict[NodeId, str]:

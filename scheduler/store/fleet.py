@@ -120,22 +120,29 @@ class FleetWriter(FleetReader):
         self._link.execute(change.values(values))
         self._site_changed(site)
 
+    def add_node(self, node: Node) -> None:
+        """Declares a node that was not declared before."""
+        row = {
+            "id": node.id,
+            "site": site_of(node.id),
+            "body": encode(replace(node, cordoned=False)),
+            "cordoned": False,
+            "reason": "",
+            "drain_at_ms": None,
+            "report": None,
+            "reported_at_ms": None,
+        }
+        self._link.add(NODES, row)
+        self._scratch.declared()
+        self._node_changed(node.id)
+
     def put_node(self, node: Node) -> None:
         """Declares a node, or declares it anew; its report and cordon stay."""
         body = encode(replace(node, cordoned=False))
         known = update(NODES).where(NODES.c.id == node.id).values(body=body)
         if self._link.execute(known).rowcount == 0:
-            row = {
-                "id": node.id,
-                "site": site_of(node.id),
-                "body": body,
-                "cordoned": False,
-                "reason": "",
-                "drain_at_ms": None,
-                "report": None,
-                "reported_at_ms": None,
-            }
-            self._link.execute(insert(NODES), row)
+            self.add_node(node)
+            return
         self._scratch.declared()
         self._node_changed(node.id)
 
