@@ -220,6 +220,10 @@ class Client:
         """All nodes, or those of one site."""
         return self._loop.iterate(lambda: self._client.nodes(site))
 
+    def overview(self, *, unfit_max: int = 0) -> fleet_pb2.OverviewResponse:
+        """The fleet in sum; of the nodes that take no new work, the first `unfit_max`."""
+        return self._loop.run(self._client.overview(unfit_max=unfit_max))
+
     def tenants(self) -> Iterator[tenants_pb2.Tenant]:
         """The tenant tree, parents first."""
         return self._loop.iterate(self._client.tenants)

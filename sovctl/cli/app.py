@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sovctl.cli import identity_verbs, job_verbs, operate_verbs, submit_verb
+from sovctl.cli import fleet_verbs, identity_verbs, job_verbs, operate_verbs, submit_verb
 from sovctl.cli.output import Format
 from sovctl.cli.session import session_of
 
@@ -63,13 +63,15 @@ def build() -> typer.Typer:
     app.command("quota")(operate_verbs.show_quota)
     app.command("sites")(operate_verbs.list_sites)
     app.command("nodes")(operate_verbs.list_nodes)
+    app.command("top")(fleet_verbs.top)
     app.command("cordon")(operate_verbs.cordon)
     app.command("uncordon")(operate_verbs.uncordon)
     app.command("drain")(operate_verbs.drain)
     app.command("fence")(operate_verbs.fence)
-    fleet = _group("Declare sites and nodes, and ask who may be where.")
+    fleet = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+    fleet.callback()(fleet_verbs.fleet_summary)
     fleet.command("apply")(operate_verbs.apply_fleet)
-    fleet.command("verdicts")(operate_verbs.fleet_verdicts)
+    fleet.command("verdicts")(fleet_verbs.fleet_verdicts)
     tenants = _group("Declare tenants and their quotas.")
     tenants.command("apply")(operate_verbs.apply_tenants)
     policy = _group("Set what work may ask for at most.")

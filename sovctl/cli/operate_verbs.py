@@ -17,10 +17,8 @@ from sovctl.cli.job_verbs import moment
 from sovctl.cli.output import Output, safe
 from sovctl.cli.session import read_file, session_of
 from sovctl.errors import InvalidArgumentError
-from sovctl.faults import check
 from sovctl.fleet_file import Fleet
 from sovctl.policy_file import Policy
-from sovctl.spec import Residency
 from sovctl.spec_values import duration_ms
 from sovctl.tenants_file import Tenants
 
@@ -118,37 +116,6 @@ def fence(
     count = session.run(lambda client: client.fence(node, reason=reason))
     document = {"node": node, "attempts_fenced": count}
     session.output.result(document, node, f"{node} is fenced: {count} attempt(s) ended")
-
-
-def fleet_verdicts(
-    ctx: typer.Context,
-    site: Annotated[str, typer.Option(metavar="SITE", help="Only this site.")] = "",
-    jurisdiction: Annotated[
-        list[str] | None, typer.Option(metavar="COUNTRY", help="May be repeated; default GB.")
-    ] = None,
-    tolerate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COUNTRY", help="Law that may reach the operator; may be repeated."),
-    ] = None,
-    tier: Annotated[str, typer.Option(metavar="TIER", help="Default OFFICIAL.")] = "OFFICIAL",
-    marking: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="May be repeated.")
-    ] = None,
-) -> None:
-    """Say which sites may hold work of a residency, and why the others may not."""
-    session = session_of(ctx)
-    requirement = check(
-        Residency,
-        {
-            "jurisdictions": jurisdiction or ["GB"],
-            "tolerate_foreign_compulsion": tolerate or [],
-            "tier": tier,
-            "markings": marking or [],
-        },
-        "verdicts",
-    )
-    found = session.run(lambda client: client.verdicts([requirement], site=site))
-    session.output.listing(tables.verdicts(found))
 
 
 def apply_fleet(

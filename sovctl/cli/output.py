@@ -39,6 +39,8 @@ _STYLES: Mapping[str, str] = {
     "PREEMPTING": "magenta",
     "up": "green",
     "down": "bold red",
+    "cordoned": "magenta",
+    "FAILED cordoned": "bold red",
     "OK": "green",
     "DEGRADED": "yellow",
     "UNKNOWN": "yellow",

@@ -10,6 +10,7 @@ from sovctl.cli.output import Column, Listing
 from sovctl.results import AttemptInfo, JobInfo, RankInfo
 from sovctl.spec_values import format_bytes, format_duration_ms, format_milli
 
+LEAF_CHARS = 12
 NODES_SHOWN = 4
 
 _NUMBER = "right"
@@ -168,9 +169,13 @@ def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
     )
 
 
+def _stake(party: fleet_pb2.Party) -> str:
+    return f"{'≤' if party.at_most else ''}{format_milli(party.stake_milli_percent)}%"
+
+
 def _site_row(site: fleet_pb2.Site) -> list[str]:
     parents = sorted(site.ultimate_parents, key=lambda p: (-p.stake_milli_percent, p.name))
-    above = [f"{p.country} {format_milli(p.stake_milli_percent)}% {p.name}" for p in parents]
+    above = [f"{p.country} {_stake(p)} {p.name}" for p in parents]
     status = str(message_document(site)["status"] or "-").lower()
     contact_ms = site.last_contact_age_ms
     return [
@@ -296,25 +301,27 @@ def leaves(found: Iterable[audit_pb2.AuditLeaf], when: Sequence[str]) -> Listing
     listed = list(found)
     return Listing(
         columns=[
-            Column("INDEX", justify=_NUMBER),
+            Column("LEAF"),
             Column("AT"),
             Column("KIND"),
             Column("TENANT"),
             Column("CONTENT", whole=False),
+            Column("INDEX", justify=_NUMBER, wide=True),
             Column("HASH", wide=True),
         ],
         rows=[
             [
-                str(leaf.index),
+                leaf.leaf_hash.hex()[:LEAF_CHARS],
                 at,
                 leaf.kind,
                 leaf.tenant or "-",
                 leaf.canonical_json.decode("utf-8", "replace"),
+                str(leaf.index),
                 leaf.leaf_hash.hex(),
             ]
             for leaf, at in zip(listed, when, strict=True)
         ],
         documents=[message_document(leaf) for leaf in listed],
-        names=[str(leaf.index) for leaf in listed],
+        names=[leaf.leaf_hash.hex() for leaf in listed],
         empty="the log is empty",
     )
