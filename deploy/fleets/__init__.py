@@ -1,0 +1,1 @@
+"""Fleets to declare, and what is made from them."""
