@@ -90,12 +90,16 @@ def begin_stop(
     *,
     grace_ms: int,
     cause: Cause,
+    because: Reason | None = None,
     now_ms: int,
 ) -> JobRow:
-    """A live job begins to end: cancelled or preempted. It is over when its site says so."""
+    """A live job begins to end: cancelled or preempted. It is over when its site says so.
+
+    `because`: the fault that makes it leave, which its attempt keeps until then.
+    """
     assert event in (Event.CANCEL, Event.PREEMPT)
     state = must_step(job.state, event)
-    reason = Reason.CANCELLED if event is Event.CANCEL else Reason.PREEMPTED
+    reason = because or (Reason.CANCELLED if event is Event.CANCEL else Reason.PREEMPTED)
     after = replace(
         job,
         state=state,
@@ -104,6 +108,8 @@ def begin_stop(
         cancel_requested=job.cancel_requested or event is Event.CANCEL,
     )
     attempt_after = replace(attempt, state=state)
+    if because is not None:
+        attempt_after = replace(attempt_after, reason=because, message=short(cause.what))
     txn.jobs.save(job, after)
     txn.attempts.save(job.tenant, attempt, attempt_after)
     leaves.moved(

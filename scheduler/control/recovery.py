@@ -15,6 +15,7 @@ from scheduler.core.lifecycle import Event, step
 from scheduler.core.recovery import Gone, Over
 from scheduler.model.ids import NodeId, SiteId, site_of
 from scheduler.model.job import Job
+from scheduler.model.reasons import Reason
 from scheduler.store.records import AttemptRow
 from scheduler.store.store import Txn
 
@@ -72,14 +73,28 @@ def end(txn: Txn, row: AttemptRow, over: Over, cause: Cause, now_ms: int) -> Non
     settle(txn, job, row, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
 
 
-def preempt(txn: Txn, row: AttemptRow, cause: Cause, now_ms: int) -> bool:
-    """Makes an attempt leave its nodes, with its job's grace; whether it was not leaving yet."""
+def preempt(
+    txn: Txn, row: AttemptRow, cause: Cause, now_ms: int, *, because: Reason | None = None
+) -> bool:
+    """Makes an attempt leave its nodes; whether it was not leaving yet.
+
+    With its job's grace, unless a fault (`because`) leaves none.
+    """
     job = txn.jobs.row(row.key.job)
     assert job is not None
     if step(job.state, Event.PREEMPT) is None:
         return False
-    grace_ms = stop_grace_ms(txn.jobs.spec(job.spec_digest))
-    begin_stop(txn, job, row, Event.PREEMPT, grace_ms=grace_ms, cause=cause, now_ms=now_ms)
+    grace_ms = 0 if because is not None else stop_grace_ms(txn.jobs.spec(job.spec_digest))
+    begin_stop(
+        txn,
+        job,
+        row,
+        Event.PREEMPT,
+        grace_ms=grace_ms,
+        cause=cause,
+        because=because,
+        now_ms=now_ms,
+    )
     return True
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from scheduler.control import evidence, recovery
+from scheduler.control import evidence, failures, recovery
 from scheduler.control.life import Cause, Witness, settle, short
 from scheduler.core.lifecycle import outcome
 from scheduler.model.fleet import NodeReport, SiteContact
@@ -114,6 +114,7 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
                 pass
     for node in rebooted:
         recovery.conclude_reboot(txn, node, now_ms)
+    failures.move_work(txn, site, report.nodes, now_ms)
     contact = _acknowledge(txn, txn.fleet.contact(site), report.generation, now_ms)
     txn.fleet.put_contact(contact, now_ms)
     txn.outbox.drop_forgotten(site, contact.acked_generation)

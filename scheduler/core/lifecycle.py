@@ -10,7 +10,8 @@ Choices where people could expect different things:
   exit code 0 before the stop reached it. Anything else that ends under a cancel is CANCELLED,
   whatever its exit code, as with Slurm's scancel.
 * A preempted job that succeeded has succeeded too; anything else that ends while it is being
-  preempted goes back to the queue, free of charge to its retries.
+  preempted goes back to the queue, free of charge to its retries. One that is made to leave a node
+  whose hardware failed moves in the same way, and counts as a fault of the hardware.
 * LOST holds the nodes: the site may still run it. It ends by proof (an exit, a fence, a lapsed
   lease), or by the site coming back with the job still running.
 * A cancel of a LOST job waits for the same proof.
@@ -105,6 +106,7 @@ HARDWARE_REASONS = frozenset(
         Reason.LEASE_LAPSED,
         Reason.NODE_RUNTIME_LOST,
         Reason.NODE_LOST,
+        Reason.NODE_FAILED,
         Reason.RANK_LOST,
         Reason.START_FAILED,
         Reason.GUARD_REFUSED,
@@ -235,6 +237,10 @@ def _fault(job: Job, reason: Reason, detail: str) -> Outcome:
         return _cancelled(job, [])
     if job.state is JobState.PREEMPTING:
         return _preempted(job)
+    return _hardware_fault(job, reason, detail)
+
+
+def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
     # An erased spec cannot be launched again.
     retries = job.spec.retries if job.spec is not None else Retries(hardware=0)
     used = sum(1 for past in _past(job) if past.reason in HARDWARE_REASONS)
@@ -279,6 +285,9 @@ def _cancelled(job: Job, ranks: list[RankStatus]) -> Outcome:
 
 
 def _preempted(job: Job) -> Outcome:
+    leaving = job.attempts[-1]
+    if leaving.reason is Reason.NODE_FAILED:
+        return _hardware_fault(job, leaving.reason, leaving.message)
     return Outcome(
         Event.REQUEUED,
         _after(job, Event.REQUEUED),
