@@ -152,6 +152,7 @@ class JobService:
             spec=found.spec,
             spec_digest="",
             submitted_at_ms=now_ms,
+            reason=forecast_reason(explanation),
         )
         return jobs_pb2.SubmitResponse(
             job=job_to_proto(job, desk.codec), forecast=self._explained(explanation, job)
@@ -298,3 +299,13 @@ def _uploader(snapshot: Snapshot, principal: Principal, project: str) -> TenantP
     if path not in {tenant.path for tenant in snapshot.tenancy.tenants()}:
         raise not_found("project", project[:200])
     return path
+
+
+def forecast_reason(explanation: Explanation) -> Reason | None:
+    """What a job would wait for, in the planner's order: quota, then room, then its turn."""
+    if explanation.would_run_at is not None:
+        return None
+    if explanation.quota:
+        return explanation.quota[0].reason
+    free = any(site.permitted and not site.denials for site in explanation.sites)
+    return Reason.BEHIND_OTHERS if free else Reason.NODES_BUSY
