@@ -84,7 +84,8 @@ class TopView:
     def _parts(
         self, found: fleet_pb2.OverviewResponse, *, lines_max: int | None
     ) -> list[RenderableType]:
-        when = Text(moment(self._at_ms), style="dim")
+        # One line, whatever is said: the height of the rest is counted on.
+        when = Text(moment(self._at_ms), style="dim", no_wrap=True, overflow="ellipsis")
         if self._trouble:
             when.append(f"  {safe(self._trouble)}", style="bold red")
         parts: list[RenderableType] = [when, Text("\n".join([*fleet_tables.head(found), ""]))]

@@ -272,7 +272,8 @@ def test_a_picture_fits_its_terminal(
     with view:
         view.show(announced())
         picture = terminal.getvalue().rpartition("\x1b[H")[2]
-        view.trouble("control plane is away")
+        view.trouble("control plane is away" + " for a long time" * 20)
+        trouble = terminal.getvalue().rpartition("\x1b[H")[2]
     rows = [line.rstrip() for line in picture.splitlines()]
     assert len(rows) <= lines
     # A whole row of the largest site fits into one line; so does the last column.
@@ -280,7 +281,9 @@ def test_a_picture_fits_its_terminal(
     assert largest.endswith("CoreWeave" if columns == 160 else " 9")
     assert ("more sites" in picture) is (lines == 24)
     assert "DEGRADED cordoned" in picture
-    assert "control plane is away" in terminal.getvalue()
+    # Trouble is told in a line that was there before, and the picture stays below it.
+    assert "control plane is away" in trouble.splitlines()[0]
+    assert [row.rstrip() for row in trouble.splitlines()][1:] == rows[1:]
 
 
 @pytest.mark.parametrize(
