@@ -180,6 +180,10 @@ def _fact(field: str, fact: Fact) -> Iterator[Denial]:
     if not fact.asserted_by or len(fact.asserted_by) > TEXT_CHARACTERS_MAX:
         found = f"{len(fact.asserted_by)} characters"
         yield _fault(f"{field}.asserted_by", found, f"1 to {TEXT_CHARACTERS_MAX}")
+    yield from _fact_values(field, fact)
+
+
+def _fact_values(field: str, fact: Fact) -> Iterator[Denial]:
     if fact.key is FactKey.ULTIMATE_PARENTS and fact.values:
         # Nobody looks there: the parents are parties, with their stakes.
         yield _fault(f"{field}.values", str(len(fact.values)), "none: list ultimate_parents")
