@@ -1,4 +1,6 @@
-"""One real Ray cell of two nodes, with logical GPUs, for all end-to-end tests of a session."""
+"""What the end-to-end tests of a session share: one real Ray cell of two nodes, and one whole local
+cluster. Each is started when a test first asks for it, and always stopped.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ import pytest
 
 from agent.node.executor import NodeFacts, write_facts
 from agent.node.spool import Phase, Spool
+from deploy.local.cluster import local_cluster
+from deploy.local.layout import default_root
 from deploy.local.ray_cell import CellNode, RayCell
 from tests.agent.node.rig import LEVELS, wait_until
+from tests.e2e.local import RUNTIME_GRACE_MS, World, free_ports
 
 SLOTS = ("n0", "n1")
 GPUS = 4
@@ -65,3 +70,35 @@ def ray_cell() -> Iterator[LocalCell]:
                     f"the end of {status.key}",
                 )
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def running_world() -> Iterator[World]:
+    """The cluster of the demo: three sites, two tenants, an operator."""
+    base = default_root().parent
+    root = Path(tempfile.mkdtemp(prefix="sove-", dir=base))
+    with free_ports() as port:
+        cluster = local_cluster(root, port, lambda _text: None, RUNTIME_GRACE_MS)
+        try:
+            cluster.up()
+            made = World(cluster)
+            yield made
+            made.close()
+        finally:
+            cluster.down()
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_world(running_world: World) -> Iterator[World]:
+    """The cluster, for what a file's tests share; the file leaves no job behind."""
+    yield running_world
+    running_world.end_all()
+
+
+@pytest.fixture
+def world(running_world: World, request: pytest.FixtureRequest) -> Iterator[World]:
+    """The cluster; a test that fails leaves no job behind either."""
+    yield running_world
+    if request.session.testsfailed:
+        running_world.end_all()

@@ -1,0 +1,76 @@
+"""A site that does not run a job learns nothing of it, and the one that does learns no name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sovctl.client import Job
+from tests.e2e.local import LONDON, NARVIK, SLOUGH, World
+
+NAME, ARGUMENT, VALUE, OUTPUT, FILE = (
+    "canary-name",
+    "canary-argument",
+    "canary-value",
+    "canary-output",
+    "canary-in-the-bundle",
+)
+
+
+@pytest.fixture(scope="module")
+def job(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job at one site, with something of ours in all that it has."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "file.txt").write_text(FILE)
+    world = shared_world
+    job = world.run(
+        f"cat file.txt; echo {OUTPUT} $CANARY; : {ARGUMENT}",
+        name=NAME,
+        nodes=2,
+        env={"CANARY": VALUE},
+        working_dir=str(folder),
+    )
+    info = world.end(job)
+    assert info.state == "SUCCEEDED"
+    assert world.log(job) == f"{FILE}{OUTPUT} {VALUE}\n".encode()
+    return job
+
+
+def files_with(folder: Path, canary: str) -> list[str]:
+    """Regular files below a folder that hold it, in content or name."""
+    found: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        plain = path.is_file() and not path.is_symlink()
+        if canary in path.name or (plain and canary.encode() in path.read_bytes()):
+            found.append(str(path))
+    return found
+
+
+@pytest.mark.parametrize("site", [SLOUGH, NARVIK])
+def test_other_sites_hold_nothing_of_it(world: World, job: Job, site: str) -> None:
+    root = world.site(site).root
+    assert files_with(root, site), "a site whose files cannot be read proves nothing"
+    for canary in (NAME, ARGUMENT, VALUE, OUTPUT, FILE, job.id, "radiology"):
+        assert files_with(root, canary) == [], canary
+
+
+@pytest.mark.parametrize("site", [SLOUGH, NARVIK])
+def test_what_other_sites_agents_log_says_nothing_of_it(world: World, job: Job, site: str) -> None:
+    for canary in (NAME, ARGUMENT, VALUE, OUTPUT, FILE, job.id):
+        held = files_with(world.cluster.layout.daemons_dir, canary)
+        assert [name for name in held if site in name] == [], canary
+
+
+def test_its_own_site_holds_the_work_and_no_name(world: World, job: Job) -> None:
+    root = world.site(LONDON).root
+    assert files_with(root, OUTPUT)
+    assert files_with(root, job.id)
+    for canary in (NAME, "trust-a", "radiology", "/user/ada"):
+        assert files_with(root, canary) == [], canary
+
+
+def test_nobody_logs_commands_environment_or_output(world: World, job: Job) -> None:
+    assert job.id
+    for canary in (ARGUMENT, VALUE, OUTPUT, FILE):
+        assert files_with(world.cluster.layout.daemons_dir, canary) == [], canary
