@@ -25,7 +25,7 @@ def parent() -> Iterator[Path]:
 
 def test_two_callers_make_one_copy_and_leave_nothing_else(parent: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: ensure_runtime(parent), range(2))
+        first, second = pool.map(ensure_runtime, [parent, parent])
     assert first == second == parent / f"runtime-{fingerprint()}"
     assert sorted(os.listdir(parent)) == [".runtime.lock", first.name]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -34,7 +34,7 @@ def fill(message: M, texts: dict[str, str]) -> M:
     return message
 
 
-def _add(message: Message, field: FieldDescriptor, number: int, texts: dict[str, str]) -> None:
+def _add(message: Message, field: Any, number: int, texts: dict[str, str]) -> None:
     target = getattr(message, field.name)
     if field.message_type is not None:
         fill(target.add(), texts)
@@ -42,7 +42,7 @@ def _add(message: Message, field: FieldDescriptor, number: int, texts: dict[str,
         target.append(_value(field, number, texts))
 
 
-def _value(field: FieldDescriptor, number: int, texts: dict[str, str]) -> object:
+def _value(field: Any, number: int, texts: dict[str, str]) -> object:
     if field.type == FieldDescriptor.TYPE_STRING:
         return texts.get(field.name, f"{field.name}-{number}")
     if field.type == FieldDescriptor.TYPE_BYTES:
