@@ -17,7 +17,6 @@ from agent.site.state import (
     Start,
     StopRank,
     Verdict,
-    ranks_of,
 )
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1 import sitelink_pb2 as sitelink
@@ -373,19 +372,6 @@ def test_stops_come_before_starts_whatever_the_keys() -> None:
     observed = seen(node(running(0), key="job-z.1"), reserved=False, launched=False)
     kinds = [type(action) for action in reconcile(rows, observed) if type(action) is not Report]
     assert kinds == [StopRank, StopRank, Start]
-
-
-def test_ranks_on_one_node_divide_its_gpus() -> None:
-    what = launch("n01", "n02", tasks=2)
-    for placed in what.nodes:
-        placed.gpu_indices[:] = [4, 5, 6]
-    places = [(r.number, r.slot, r.local_rank, r.gpus) for r in ranks_of(KEY, what)]
-    assert places == [
-        (0, "n01", 0, (4,)),
-        (1, "n01", 1, (5, 6)),
-        (2, "n02", 0, (4,)),
-        (3, "n02", 1, (5, 6)),
-    ]
 
 
 def test_a_node_has_no_say_in_work_that_is_not_its_own() -> None:
