@@ -43,7 +43,7 @@ def test_a_work_directory_of_another_user_is_infrastructure(site: Site) -> None:
 
 def test_a_broken_spec_is_recorded_as_infrastructure(site: Site) -> None:
     home = site.prepare(KEY, shell("true"))
-    Path(home / "spec.json").write_text("{")
+    (home / "spec.json").write_text("{")
     assert site.spool.open_gate(KEY)
     site.run_shim(KEY)
     assert site.end(KEY).cause is Cause.INFRASTRUCTURE
