@@ -11,6 +11,7 @@ from sovapi.v1.sitelink_pb2 import Desired, DesiredAttempt, Launch
 
 ATTEMPTS_MAX = 8192  # Rows of one site; more than a site of 2,000 nodes can run.
 RANKS_MAX = 65_536
+PARTS_BYTES_MAX = 256 * 1024 * 1024  # Of one word; more than a journal can hold.
 UNDESIRED_GRACE_MS = 10_000
 
 _JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -19,11 +20,60 @@ _SLOT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 Refuse = Callable[[Launch], Verdict | None]
 
 
-def accepts(journal: Journal, desired: Desired) -> bool:
+class TooMuch(Exception):
+    """A word has more rows, or bytes, than a site takes."""
+
+
+class Parts:
+    """Gathers a word from 0 that comes in parts: until every row is there, it counts for nothing.
+
+    Parts may be lost, doubled or late, and sent again cut differently. Rows of one epoch up to one
+    generation are the same each time; were some dropped meanwhile, the total says so.
+    """
+
+    def __init__(self) -> None:
+        self._of = (0, 0)
+        self._total = 0
+        self._rows: dict[str, DesiredAttempt] = {}
+
+    def clear(self) -> None:
+        """Nothing is gathered any more."""
+        self._of, self._total, self._rows = (0, 0), 0, {}
+
+    def add(self, part: Desired) -> Desired | None:
+        """The whole word, once this was all that it lacked. Raises TooMuch."""
+        of = (part.epoch, part.to_generation)
+        if of < self._of or part.from_generation != 0:
+            return None  # Of an older word than the one that is being gathered.
+        if (of, part.rows_total) != (self._of, self._total):
+            self._of, self._total, self._rows = of, part.rows_total, {}
+        self._rows |= {attempt_key(row.job_id, row.attempt): row for row in part.attempts}
+        found_bytes = sum(row.ByteSize() for row in self._rows.values())
+        if self._total > 2 * ATTEMPTS_MAX or found_bytes > PARTS_BYTES_MAX:
+            self.clear()
+            raise TooMuch(
+                f"desired: found {part.rows_total} rows or more than {found_bytes} bytes, "
+                f"allowed {2 * ATTEMPTS_MAX} and {PARTS_BYTES_MAX}"
+            )
+        if len(self._rows) < self._total:
+            return None
+        rows = [self._rows[key] for key in sorted(self._rows)]
+        self.clear()
+        return Desired(epoch=of[0], from_generation=0, to_generation=of[1], attempts=rows)
+
+
+def follows(journal: Journal, desired: Desired) -> bool:
     """Whether `desired` follows on what the journal holds. Everything else is old, or too early."""
     return (
         desired.epoch >= journal.epoch
         and desired.from_generation <= journal.generation < desired.to_generation
+    )
+
+
+def accepts(journal: Journal, desired: Desired) -> bool:
+    """Whether `desired` follows on what the journal holds, and can be taken."""
+    return (
+        follows(journal, desired)
         and all(_JOB.fullmatch(row.job_id) and row.attempt >= 0 for row in desired.attempts)
         and _rows_after(journal, desired) <= 2 * ATTEMPTS_MAX
     )

@@ -90,6 +90,7 @@ class SiteMachine:
         self._ledger = Ledger(journal)
         self._nodes = Nodes()
         self._uplink = Uplink(now_ms)
+        self._parts = rules.Parts()
         self._reservations: frozenset[str] | None = None
         self._launching: set[str] = set()
         self._tries: dict[str, _Try] = {}
@@ -132,7 +133,10 @@ class SiteMachine:
 
     def _absorb(self, event: ev.Event, now_ms: int) -> None:
         match event:
-            case ev.Connected() | ev.Disconnected() | ev.HeartbeatAcked():
+            case ev.Connected() | ev.Disconnected():
+                self._parts.clear()
+                self._uplink.absorb(event, now_ms)
+            case ev.HeartbeatAcked():
                 self._uplink.absorb(event, now_ms)
             case ev.DesiredReceived():
                 self._accept(event)
@@ -153,13 +157,25 @@ class SiteMachine:
                 assert_never(event)
 
     def _accept(self, event: ev.DesiredReceived) -> None:
-        if rules.accepts(self._ledger.proposed, event.desired):
-            accepted = rules.accept(
-                self._ledger.proposed, event.desired, lambda launch: self._judge(launch, None)
-            )
-            self._ledger.propose(accepted)
+        word, journal = event.desired, self._ledger.proposed
+        if word.rows_total and rules.follows(journal, word):
+            whole = self._gathered(word)
+            if whole is None:
+                return
+            word = whole
+        if not word.rows_total and rules.accepts(journal, word):
+            judge = self._judge
+            self._ledger.propose(rules.accept(journal, word, lambda launch: judge(launch, None)))
         else:
             self._uplink.say_generation()
+
+    def _gathered(self, part: sitelink.Desired) -> sitelink.Desired | None:
+        """A word that came in parts, once this was the last one missing."""
+        try:
+            return self._parts.add(part)
+        except rules.TooMuch as too_much:
+            self._out.append(ev.Note(f"what is desired here cannot be taken: {too_much}"))
+            return None
 
     def _observe(
         self, event: ev.SpoolReported | ev.RuntimeChanged | ev.NodeReported, now_ms: int

@@ -176,6 +176,8 @@ class ControlSession:
             match message.WhichOneof("message"):
                 case "desired":
                     self._emit(ev.DesiredReceived(message.desired))
+                case "desired_part":
+                    self._emit(ev.DesiredReceived(message.desired_part))
                 case "heartbeat_ack":
                     self._emit(ev.HeartbeatAcked(message.heartbeat_ack.sequence))
                 case "open_tunnel":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler.api import calls
 from scheduler.api.desk import Desk
@@ -24,7 +25,7 @@ from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_
 from scheduler.model.sitelink import Desired
 from scheduler.runtime.sites import Line, Sites
 from scheduler.store.store import Snapshot, Txn
-from scheduler.wire.sitelink import desired_to_proto, report_from_proto
+from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from sovapi.v1 import sitelink_pb2
 from sovshared.limits import SITE_PROTOCOL_VERSION
 
@@ -33,7 +34,8 @@ HEARTBEAT_INTERVAL_MS = 5_000
 SILENCE_S_MAX = 30
 """A session over which nothing came for so long is ended; the agent dials again."""
 RESEND_MS = 3_000
-"""Desired state that the site does not report to have is sent again after this long."""
+"""Desired state that the site does not report to have is sent again after this long; what came in
+parts after as many times that."""
 VERSIONS = (SITE_PROTOCOL_VERSION,)
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ class _Sent:
     acked: int
     sent: int
     sent_boot_ms: int
+    parts: deque[Desired] = field(default_factory=deque[Desired])
+    """What is still to be sent of what was read last."""
+    resend_ms: int = RESEND_MS
 
 
 class SiteLink:
@@ -90,6 +95,7 @@ class SiteLink:
             epoch = await self._begin(site, hello)
             yield self._welcome(epoch)
             sent = _Sent(hello.generation, hello.generation, self._boot_ms() - RESEND_MS)
+            line.wake()  # It may lack something already.
             up = asyncio.create_task(self._listen(line, messages, sent))
             try:
                 while not (line.ended or up.done()):
@@ -219,21 +225,28 @@ class SiteLink:
         Desired state comes first: an acknowledgement gives a lease, and a site that was away must
         not start under it what was ended meanwhile.
         """
-        messages = list(await line.wait(RESEND_MS / 1000))
+        messages = list(await line.wait(0 if sent.parts else RESEND_MS / 1000))
         now = self._boot_ms()
-        if sent.acked < sent.sent and now - sent.sent_boot_ms < RESEND_MS:
+        if sent.acked >= sent.sent:
+            sent.parts.clear()
+        elif sent.parts:
+            return [self._part(sent), *messages]
+        elif now - sent.sent_boot_ms < sent.resend_ms:
             return messages  # It is under way.
-        desired = await self._desk.reader.read(
+        parts = await self._desk.reader.read(
             lambda snapshot: self._desk.control.desired(snapshot, line.site, sent.acked)
         )
-        if desired is not None:
-            messages.insert(0, self._desired(desired))
-            sent.sent = desired.to_generation
-            sent.sent_boot_ms = now
-        return messages
+        if not parts:
+            return messages
+        sent.parts.extend(parts)
+        sent.resend_ms = RESEND_MS * len(parts)
+        sent.sent = parts[-1].to_generation
+        return [self._part(sent), *messages]
 
-    def _desired(self, desired: Desired) -> sitelink_pb2.ControlMessage:
-        return sitelink_pb2.ControlMessage(desired=desired_to_proto(desired, self._desk.codec))
+    def _part(self, sent: _Sent) -> sitelink_pb2.ControlMessage:
+        """The next part of what was read; acknowledgements may come between two of them."""
+        sent.sent_boot_ms = self._boot_ms()
+        return word_to_proto(sent.parts.popleft(), self._desk.codec)
 
 
 def _site() -> SiteId:

@@ -43,10 +43,12 @@ class Control:
         epoch: int,
         has_bundle: HasBundle,
         lapse_after_ms: int = LAPSE_AFTER_MS,
+        told_rows_max: int = outbox.ROWS_MAX,
     ) -> None:
         self.codec = codec
         self.epoch = epoch
         self._lapse_after_ms = lapse_after_ms
+        self._told_rows_max = told_rows_max
         self._admission = Admission(codec, has_bundle)
 
     def start(self, txn: Txn, now_ms: int) -> None:
@@ -154,9 +156,9 @@ class Control:
         """Takes a site's word on its nodes and attempts."""
         return reports.site_report(txn, site, report, self.epoch, now_ms)
 
-    def desired(self, read: Snapshot, site: SiteId, from_generation: int) -> Desired | None:
-        """What a site that has `from_generation` lacks; None: nothing."""
-        return outbox.desired(read, site, from_generation, self.epoch)
+    def desired(self, read: Snapshot, site: SiteId, from_generation: int) -> tuple[Desired, ...]:
+        """What a site that has `from_generation` lacks, in as many messages as it takes."""
+        return outbox.desired(read, site, from_generation, self.epoch, self._told_rows_max)
 
     def tick(self, txn: Txn, silence_ms: Mapping[SiteId, int], now_ms: int) -> int:
         """What time alone brings: lapsed leases, drains that are due, forgotten keys.

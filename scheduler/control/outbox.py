@@ -19,36 +19,61 @@ from scheduler.store.records import OutboxRow
 from scheduler.store.store import Snapshot
 
 ROWS_MAX = 2_000
-"""Rows of one message, except that a snapshot from 0 is never cut: what it lacks is not desired."""
+"""Rows of one message."""
 BYTES_MAX = 24 << 20
-"""Commands and environments of one message, with the same exception: far below what a site accepts,
-or one tenant's large specifications would keep everybody else's from it."""
+"""Commands and environments of one message: far below what a site accepts, or one tenant's large
+specifications would keep everybody else's from it."""
 
 
-def desired(read: Snapshot, site: SiteId, from_generation: int, epoch: int) -> Desired | None:
-    """What `site` lacks, given that it has `from_generation`; None when it lacks nothing.
+def desired(
+    read: Snapshot, site: SiteId, from_generation: int, epoch: int, rows_max: int = ROWS_MAX
+) -> tuple[Desired, ...]:
+    """What `site` lacks, given that it has `from_generation`; nothing when it lacks nothing.
 
+    One message, up to the generation that fits into it. But what a snapshot from 0 lacks is not
+    desired: one that does not fit is several parts, and the site acts once it has them all.
     A site that has more than was ever given out is told everything anew.
     """
     newest = read.fleet.contact(site).generation
     if from_generation > newest:
         from_generation = 0
     if from_generation == newest:
-        return None
+        return ()
     rows = read.outbox.since(site, from_generation)
+    if from_generation == 0:
+        return _snapshot(epoch, newest, _attempts(read, site, rows), rows_max)
     to_generation = newest
-    if from_generation and len(rows) > ROWS_MAX:
-        to_generation = sorted(row.generation for row in rows)[ROWS_MAX - 1]
+    if len(rows) > rows_max:
+        to_generation = sorted(row.generation for row in rows)[rows_max - 1]
         rows = tuple(row for row in rows if row.generation <= to_generation)
     attempts = _attempts(read, site, rows)
-    if from_generation:
-        to_generation = _that_fits(attempts, to_generation)
-        attempts = tuple(row for row in attempts if row.generation <= to_generation)
-    return Desired(epoch, from_generation, to_generation, attempts)
+    to_generation = _that_fits(attempts, to_generation)
+    attempts = tuple(row for row in attempts if row.generation <= to_generation)
+    return (Desired(epoch, from_generation, to_generation, attempts),)
+
+
+def _snapshot(
+    epoch: int, newest: int, attempts: tuple[DesiredAttempt, ...], rows_max: int
+) -> tuple[Desired, ...]:
+    """Everything, in one message or in parts. Rows of one epoch up to one generation are always
+    the same, except that forgotten ones may be dropped: so a site that counts them knows when it
+    has all, from whichever sending each part came."""
+    parts: list[list[DesiredAttempt]] = [[]]
+    room = BYTES_MAX
+    for row in attempts:
+        size = _bytes_of(row.launch)
+        if parts[-1] and (size > room or len(parts[-1]) >= rows_max):
+            parts.append([])
+            room = BYTES_MAX
+        parts[-1].append(row)
+        room -= size
+    total = len(attempts) if len(parts) > 1 else 0
+    return tuple(Desired(epoch, 0, newest, tuple(part), total) for part in parts)
 
 
 def _that_fits(attempts: Sequence[DesiredAttempt], to_generation: int) -> int:
-    """The last generation up to which all fits into a message, but the first one in any case."""
+    """The last generation up to which all fits into a message, but the first one in any case:
+    what shares a generation fits (`store.outbox.ROWS_OF_GENERATION_MAX`)."""
     bytes_of: Counter[int] = Counter()
     for row in attempts:
         bytes_of[row.generation] += _bytes_of(row.launch)

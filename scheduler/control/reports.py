@@ -128,8 +128,7 @@ def _acknowledge(txn: Txn, contact: SiteContact, held: int, now_ms: int) -> Site
     if held <= contact.generation:
         return replace(contact, acked_generation=held)
     # Our store was put back to an older state. Start above all that the site ever saw.
-    generation = held + 1
-    txn.outbox.renumber(contact.site, generation)
+    generation = txn.outbox.renumber(contact.site, held + 1)
     evidence.generations_renewed(txn.audit, contact.site, held, generation, now_ms)
     return replace(contact, generation=generation, acked_generation=0)
 

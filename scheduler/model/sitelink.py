@@ -59,12 +59,16 @@ class DesiredAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Every outbox row of a site with a generation in (from, to]; from 0: everything."""
+    """Every outbox row of a site with a generation in (from, to]; from 0: everything.
+
+    `rows_total`: this is a part, and so many rows have all parts together; 0: it is all.
+    """
 
     epoch: int
     from_generation: int
     to_generation: int
     attempts: tuple[DesiredAttempt, ...]
+    rows_total: int = 0
 
 
 class AttemptPhase(IntEnum):

@@ -21,7 +21,7 @@ from scheduler.store.schema import OUTBOX
 from scheduler.store.scratch import Scratch
 
 ROWS_OF_GENERATION_MAX = 64
-"""Attempts to run that share a generation: it is sent whole, and their specs may be large."""
+"""Attempts that share a generation: it is sent whole, and their specs may be large."""
 
 
 class OutboxReader:
@@ -87,10 +87,20 @@ class OutboxWriter(OutboxReader):
             for n in range(0, len(keys), ROWS_OF_GENERATION_MAX):
                 self.put(site, keys[n : n + ROWS_OF_GENERATION_MAX], DesiredAction.RUN)
 
-    def renumber(self, site: SiteId, generation: int) -> None:
-        """Every row of `site` gets `generation`, for a site that is ahead of what we ever sent."""
-        change = update(OUTBOX).where(OUTBOX.c.site == site).values(generation=generation)
-        self._link.execute(change)
+    def renumber(self, site: SiteId, generation: int) -> int:
+        """Every row of `site` gets `generation` or one after it, in the order that they had, for a
+        site that is ahead of what we ever sent; the last one that was given."""
+        found = sorted(self.since(site, -1), key=lambda row: (row.generation, row.key))
+        given = generation
+        for n, row in enumerate(found):
+            given = generation + n // ROWS_OF_GENERATION_MAX
+            change = update(OUTBOX).where(
+                OUTBOX.c.site == site,
+                OUTBOX.c.job == row.key.job,
+                OUTBOX.c.attempt == row.key.attempt,
+            )
+            self._link.execute(change.values(generation=given))
+        return given
 
     def drop_forgotten(self, site: SiteId, acked_generation: int) -> int:
         """Deletes rows that say FORGET and that `site` has confirmed; how many."""

@@ -107,7 +107,17 @@ def desired_to_proto(desired: Desired, codec: JobIdCodec) -> sitelink_pb2.Desire
         from_generation=desired.from_generation,
         to_generation=desired.to_generation,
         attempts=rows,
+        rows_total=desired.rows_total,
     )
+
+
+def word_to_proto(desired: Desired, codec: JobIdCodec) -> sitelink_pb2.ControlMessage:
+    """As `desired_to_proto`, in a message of its own kind if it is a part: an agent that knows
+    nothing of parts must not take one for all."""
+    message = desired_to_proto(desired, codec)
+    if desired.rows_total:
+        return sitelink_pb2.ControlMessage(desired_part=message)
+    return sitelink_pb2.ControlMessage(desired=message)
 
 
 def desired_from_proto(message: sitelink_pb2.Desired, site: SiteId, codec: JobIdCodec) -> Desired:
@@ -127,7 +137,13 @@ def desired_from_proto(message: sitelink_pb2.Desired, site: SiteId, codec: JobId
                 launch=launch_from_proto(row.launch, site) if row.HasField("launch") else None,
             )
         )
-    return Desired(message.epoch, message.from_generation, message.to_generation, tuple(rows))
+    return Desired(
+        message.epoch,
+        message.from_generation,
+        message.to_generation,
+        tuple(rows),
+        message.rows_total,
+    )
 
 
 def report_to_proto(report: SiteReport, codec: JobIdCodec) -> sitelink_pb2.SiteReport:

@@ -87,10 +87,13 @@ class Agent:
     generation: int = 0
     rows: dict[AttemptKey, DesiredAttempt] = field(default_factory=lambda: {})
 
-    def accept(self, desired: Desired | None) -> None:
+    def accept(self, parts: tuple[Desired, ...]) -> None:
         """Takes what it is told, by the rule of the protocol."""
-        if desired is None:
+        if not parts:
             return
+        told = tuple(row for part in parts for row in part.attempts)
+        assert len(parts) == 1 or {part.rows_total for part in parts} == {len(told)}
+        desired = replace(parts[0], attempts=told)
         if not desired.from_generation <= self.generation < desired.to_generation:
             return
         if desired.from_generation == 0:

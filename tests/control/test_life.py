@@ -258,7 +258,41 @@ def test_large_specifications_reach_a_site_in_parts(
     assert told == [2, 2, 1]
     assert {AttemptKey(job, 1) for job in jobs} <= agent.rows.keys()
     with plant.store.read() as view:
-        assert plant.control.desired(view, LONDON, agent.generation) is None
+        assert plant.control.desired(view, LONDON, agent.generation) == ()
+
+
+def test_a_snapshot_that_is_too_large_comes_in_parts_that_fit(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one message it would be refused, and the site would be told nothing ever again."""
+    monkeypatch.setattr(outbox, "BYTES_MAX", 250_000)
+    large = replace(spec(), env=(("BLOB", "x" * 100_000),))
+    jobs = [plant.submit(replace(large, name=f"large-{n}")) for n in range(5)]
+    plant.cycle()
+    with plant.store.read() as view:
+        parts = plant.control.desired(view, LONDON, 0)
+    assert [len(part.attempts) for part in parts] == [2, 2, 1]
+    assert {(p.from_generation, p.to_generation, p.rows_total) for p in parts} == {
+        (0, parts[0].to_generation, 5)
+    }
+    assert plant.push().rows.keys() == {AttemptKey(job, 1) for job in jobs}
+
+
+def test_a_site_ahead_of_a_restored_store_is_told_in_messages_that_fit(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_outbox, "ROWS_OF_GENERATION_MAX", 2)
+    for n in range(5):
+        plant.submit(spec(f"job-{n}"))
+    plant.cycle()
+    agent = plant.agents[LONDON]
+    agent.generation = 50
+    plant.connect()
+    with plant.store.read() as view:
+        rows = view.outbox.since(LONDON, 50)
+        assert sorted(row.generation for row in rows) == [51, 51, 52, 52, 53]
+        assert view.fleet.contact(LONDON).generation == 53
+    assert len(plant.push().rows) == 5
 
 
 def test_a_stale_session_that_ends_does_not_disconnect_the_new_one(plant: Plant) -> None:

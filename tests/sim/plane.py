@@ -27,7 +27,7 @@ from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.store import Snapshot, Store, Txn
-from scheduler.wire.sitelink import desired_to_proto, report_from_proto
+from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from scheduler.wire.spec import spec_from_bytes, spec_to_bytes
 from sovapi.v1 import sitelink_pb2 as sitelink
 from tests.sim.clock import Life, Loop
@@ -44,6 +44,7 @@ STALE_MS_MAX = 6_000
 CHANGES_MAX = 10_000
 RESEND_MS = 3_000
 QUEUED_PER_MILLE = 300
+TOLD_ROWS_MAX = 3  # So few that what a site is told often comes in parts.
 
 LIST_MAX = 500
 OPERATOR = Principal("/operator/sim", Role.OPERATOR)
@@ -99,7 +100,10 @@ class Plane:
         """Take the lease and begin."""
         self.store.open()
         self.control = Control(
-            codec=self._codec, epoch=self.store.epoch, has_bundle=lambda tenant, digest: False
+            codec=self._codec,
+            epoch=self.store.epoch,
+            has_bundle=lambda tenant, digest: False,
+            told_rows_max=TOLD_ROWS_MAX,
         )
         self.serve("start", lambda txn: self.control.start(txn, self._loop.wall_ms))
         self._trace.note(self.name, f"leads in epoch {self.store.epoch}")
@@ -323,11 +327,9 @@ class Plane:
         fresh = newest > max(sent, told) or told > newest
         if not fresh and (told >= newest or self._loop.now_ms - at_ms < RESEND_MS):
             return
-        desired = self.control.desired(read, SiteId(site), told)
-        if desired is not None:
+        for desired in self.control.desired(read, SiteId(site), told):
             self._sent[site] = (desired.to_generation, self._loop.now_ms)
-            wire = desired_to_proto(desired, self._codec)
-            self._down(self._sessions[site], sitelink.ControlMessage(desired=wire))
+            self._down(self._sessions[site], word_to_proto(desired, self._codec))
 
     # Planning.
 

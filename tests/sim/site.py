@@ -182,6 +182,8 @@ class SimSite:
                 self.tell(ev.Connected(hello.heartbeat_interval_ms, hello.lease_ms))
             case "desired":
                 self.tell(ev.DesiredReceived(message.desired))
+            case "desired_part":
+                self.tell(ev.DesiredReceived(message.desired_part))
             case "heartbeat_ack":
                 self.tell(ev.HeartbeatAcked(message.heartbeat_ack.sequence))
             case other:

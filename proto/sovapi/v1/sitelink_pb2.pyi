@@ -67,16 +67,18 @@ class SiteMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[SiteHello, _Mapping]] = ..., report: _Optional[_Union[SiteReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., tunnel_refused: _Optional[_Union[TunnelRefused, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("hello", "desired", "heartbeat_ack", "open_tunnel")
+    __slots__ = ("hello", "desired", "heartbeat_ack", "open_tunnel", "desired_part")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_ACK_FIELD_NUMBER: _ClassVar[int]
     OPEN_TUNNEL_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_PART_FIELD_NUMBER: _ClassVar[int]
     hello: ControlHello
     desired: Desired
     heartbeat_ack: HeartbeatAck
     open_tunnel: OpenTunnel
-    def __init__(self, hello: _Optional[_Union[ControlHello, _Mapping]] = ..., desired: _Optional[_Union[Desired, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., open_tunnel: _Optional[_Union[OpenTunnel, _Mapping]] = ...) -> None: ...
+    desired_part: Desired
+    def __init__(self, hello: _Optional[_Union[ControlHello, _Mapping]] = ..., desired: _Optional[_Union[Desired, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., open_tunnel: _Optional[_Union[OpenTunnel, _Mapping]] = ..., desired_part: _Optional[_Union[Desired, _Mapping]] = ...) -> None: ...
 
 class SiteHello(_message.Message):
     __slots__ = ("protocol_version", "site", "agent_version", "incarnation", "epoch", "generation", "metrics_address")
@@ -203,16 +205,18 @@ class PlacedNode(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., gpu_indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Desired(_message.Message):
-    __slots__ = ("epoch", "from_generation", "to_generation", "attempts")
+    __slots__ = ("epoch", "from_generation", "to_generation", "attempts", "rows_total")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FROM_GENERATION_FIELD_NUMBER: _ClassVar[int]
     TO_GENERATION_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     from_generation: int
     to_generation: int
     attempts: _containers.RepeatedCompositeFieldContainer[DesiredAttempt]
-    def __init__(self, epoch: _Optional[int] = ..., from_generation: _Optional[int] = ..., to_generation: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[DesiredAttempt, _Mapping]]] = ...) -> None: ...
+    rows_total: int
+    def __init__(self, epoch: _Optional[int] = ..., from_generation: _Optional[int] = ..., to_generation: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[DesiredAttempt, _Mapping]]] = ..., rows_total: _Optional[int] = ...) -> None: ...
 
 class AttemptReport(_message.Message):
     __slots__ = ("job_id", "attempt", "phase", "ranks", "reason", "detail")

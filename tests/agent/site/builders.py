@@ -58,6 +58,12 @@ def desired(*rows: DesiredAttempt, to: int = 1, since: int = 0, epoch: int = 1) 
     return Desired(epoch=epoch, from_generation=since, to_generation=to, attempts=rows)
 
 
+def in_parts(*parts: tuple[DesiredAttempt, ...], to: int = 1) -> list[Desired]:
+    """A word from 0 that comes in these parts."""
+    total = sum(map(len, parts))
+    return [Desired(epoch=1, to_generation=to, attempts=part, rows_total=total) for part in parts]
+
+
 def prepared(rank: int = 0) -> RankStatus:
     """A rank whose room is made."""
     return RankStatus(rank=rank, phase=jobs.RANK_PHASE_PREPARED)

@@ -16,7 +16,17 @@ from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1 import sitelink_pb2 as sitelink
 from sovapi.v1.nodelink_pb2 import SpoolEntry, SpoolReport
 from sovapi.v1.sitelink_pb2 import Launch, NodeReport
-from tests.agent.site.builders import BOOT, STOP, desired, launch, over, row, running
+from tests.agent.site.builders import (
+    BOOT,
+    RUN,
+    STOP,
+    desired,
+    in_parts,
+    launch,
+    over,
+    row,
+    running,
+)
 from tests.agent.site.world import SLOTS, World
 
 T = TypeVar("T")
@@ -221,6 +231,46 @@ def test_a_site_may_be_told_all_that_it_has_once_more(monkeypatch: pytest.Monkey
     more = [row(job=f"job-{n}") for n in range(5)]
     site.handle(ev.DesiredReceived(desired(*more, to=3)), 0)
     assert site.journal.generation == 2
+
+
+def test_a_word_in_parts_counts_once_all_of_it_is_there_in_whatever_order() -> None:
+    rows = [row(job=f"job-{n}") for n in range(5)]
+    known = Journal(1, 1, {"job-4.1": rows[4], "job-9.1": row(job="job-9")})
+    first, second, third = in_parts(tuple(rows[:2]), tuple(rows[2:4]), (rows[4],), to=2)
+    site = machine(known)
+    for part in (third, first, third, first):
+        assert not of(ev.Persist, site.handle(ev.DesiredReceived(part), 0))
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(second), 0))
+    assert write.journal.generation == 2
+    actions = {key: row.action for key, row in write.journal.rows.items()}
+    assert actions.pop("job-9.1") == STOP, "what no part has is not desired"
+    assert actions == {f"job-{n}.1": RUN for n in range(5)}
+
+
+def test_parts_of_two_words_or_of_two_sessions_are_never_taken_together() -> None:
+    rows = [row(job=f"job-{n}") for n in range(4)]
+    older = in_parts((rows[0],), (rows[1],), to=1)
+    newer = in_parts((rows[2],), (rows[3],), to=2)
+    fewer = in_parts((rows[2],), to=1)  # As `older`, when a forgotten row was dropped since.
+    site = machine()
+    for part in (older[0], newer[0], older[1], fewer[0]):
+        assert not of(ev.Persist, site.handle(ev.DesiredReceived(part), 0))
+    site.handle(ev.Disconnected(), 0)
+    site.handle(ev.Connected(1_000, 9_000), 0)
+    assert not of(ev.Persist, site.handle(ev.DesiredReceived(newer[1]), 0))
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(newer[0]), 0))
+    assert write.journal.rows.keys() == {"job-2.1", "job-3.1"}
+
+
+def test_a_word_that_is_more_than_a_site_takes_is_not_gathered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.site.desired.PARTS_BYTES_MAX", 2 * row().ByteSize())
+    site = machine()
+    parts = in_parts(*[(row(job=f"job-{n}"),) for n in range(3)])
+    out = [site.handle(ev.DesiredReceived(part), 0) for part in parts]
+    assert [len(of(ev.Note, each)) for each in out] == [0, 0, 1]
+    assert site.journal == Journal()
 
 
 def test_a_disk_that_cannot_be_written_keeps_what_runs_and_accepts_nothing() -> None:
