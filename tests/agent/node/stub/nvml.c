@@ -1,9 +1,10 @@
 /* A libnvidia-ml.so.1 that is driven by a text file, for tests of what calls the real one.
  *
- * The file lies beside the library, named like it with ".txt" behind; every call reads it again. A
- * line is `<gpu>.<key> = <int>`, `*` for every GPU and `node.<key>` for the library itself; the last
- * line that fits counts, and a GPU's own outweighs `*`. Layouts are those of the Python bindings.
- * Keys without a value are NOT_SUPPORTED, as on hardware that lacks them.
+ * The file lies beside the library, named like it with ".txt" behind, and is read again when it
+ * changed. A line is `<gpu>.<key> = <int>`, `*` for every GPU and `node.<key>` for
+ * the library itself; the last line that fits counts, and a GPU's own outweighs `*`. Layouts are
+ * those of the Python bindings. Keys without a value are NOT_SUPPORTED, as on hardware that lacks
+ * them.
  *
  * node: gpus, init (a return code), event.<n>. GPU: lost, hang_ms, link.<n>, field.<id>,
  * field.<id>.<link>, and the names below. -DNVML_STUB_OLD leaves out what an old library lacks.
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, TIMEOUT = 10, LOST = 15, GPUS_MAX = 64 };
@@ -21,24 +23,44 @@ typedef struct { int index; } Device;
 static Device devices[GPUS_MAX];
 static long long delivered;
 
-static int look(const char *who, const char *key, long long *value) {
+typedef struct { char name[64]; long long value; } Entry;
+static Entry entries[4096];
+static int entries_held;
+
+/* Reads the file when it is another one than before: changes come as one rename. */
+static void refresh(void) {
     static char path[4096];
-    FILE *file;
+    static struct stat before;
+    struct stat now;
     Dl_info self;
-    char line[256], name[128], wanted[128], any[128];
-    int own = 0, found = 0;
-    long long number;
-    if (!path[0] && dladdr((void *)look, &self)) snprintf(path, sizeof path, "%s.txt", self.dli_fname);
-    if (!(file = fopen(path, "r"))) return 0;
-    snprintf(wanted, sizeof wanted, "%s.%s", who, key);
-    snprintf(any, sizeof any, "*.%s", key);
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, " %127[^= ] = %lld", name, &number) != 2) continue;
-        if (!strcmp(name, wanted)) { *value = number; own = found = 1; }
-        else if (!own && strcmp(who, "node") && !strcmp(name, any)) { *value = number; found = 1; }
-    }
+    char line[256];
+    FILE *file;
+    if (!path[0] && dladdr((void *)refresh, &self)) snprintf(path, sizeof path, "%s.txt", self.dli_fname);
+    if (stat(path, &now) || (now.st_ino == before.st_ino && now.st_mtim.tv_nsec == before.st_mtim.tv_nsec
+                             && now.st_mtim.tv_sec == before.st_mtim.tv_sec)) return;
+    if (!(file = fopen(path, "r"))) return;
+    before = now;
+    entries_held = 0;
+    while (entries_held < 4096 && fgets(line, sizeof line, file))
+        if (sscanf(line, " %63[^= ] = %lld", entries[entries_held].name, &entries[entries_held].value) == 2)
+            entries_held++;
     fclose(file);
-    return found;
+}
+
+static int find(const char *who, const char *key, long long *value) {
+    size_t length = strlen(who);
+    for (int i = entries_held - 1; i >= 0; i--)
+        if (!strncmp(entries[i].name, who, length) && entries[i].name[length] == '.'
+            && !strcmp(entries[i].name + length + 1, key)) {
+            *value = entries[i].value;
+            return 1;
+        }
+    return 0;
+}
+
+static int look(const char *who, const char *key, long long *value) {
+    refresh();
+    return find(who, key, value) || (strcmp(who, "node") && find("*", key, value));
 }
 
 static long long node(const char *key, long long otherwise) {
