@@ -42,6 +42,8 @@ class Presence:
     site: str
     version: str
     incarnation: str
+    metrics_address: str = ""
+    """Where monitors scrape it."""
 
 
 class ControlSession:
@@ -70,6 +72,7 @@ class ControlSession:
         self._out: asyncio.Queue[SiteMessage] | None = None
         self._stub: SiteLinkAsyncStub | None = None
         self._broken = asyncio.Event()
+        self._welcomed = False
         self._tunnels: set[asyncio.Task[None]] = set()
 
     def say(self, instruction: ev.SendReport | ev.SendHeartbeat) -> None:
@@ -88,16 +91,15 @@ class ControlSession:
         """Dial for ever."""
         pause_s = BACKOFF_S_FIRST
         while True:
-            welcomed = False
+            self._welcomed = False
             try:
                 async with self._dial() as channel:
-                    async for _ in self._talk(channel):
-                        welcomed = True
+                    await self._talk(channel)
             except (grpc.aio.AioRpcError, TimeoutError, ConnectionError) as error:
                 _log.info("no session with the control plane: %s", why(error))
             finally:
                 await self._over()
-            pause_s = BACKOFF_S_FIRST if welcomed else pause_s
+            pause_s = BACKOFF_S_FIRST if self._welcomed else pause_s
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
             pause_s = min(2 * pause_s, BACKOFF_S_MAX)
 
@@ -125,8 +127,8 @@ class ControlSession:
             _log.warning("the control plane takes too long to read: starting the session anew")
             self._broken.set()
 
-    async def _talk(self, channel: grpc.aio.Channel) -> AsyncGenerator[None, None]:
-        """One session; yields once when the control plane has answered our hello."""
+    async def _talk(self, channel: grpc.aio.Channel) -> None:
+        """One session, until it is broken; marks when the control plane answered our hello."""
         self._broken.clear()
         queue: asyncio.Queue[SiteMessage] = asyncio.Queue(MESSAGES_HELD_MAX)
         queue.put_nowait(SiteMessage(hello=self._hello()))
@@ -137,7 +139,7 @@ class ControlSession:
             self._stub, self._out = stub, queue
             self._emit(ev.Connected(hello.heartbeat_interval_ms, hello.lease_ms))
             _log.info("connected to the control plane, version %s", hello.server_version)
-            yield
+            self._welcomed = True
             await self._until_broken(stream)
         finally:
             stream.cancel()
@@ -165,6 +167,7 @@ class ControlSession:
             incarnation=self._presence.incarnation,
             epoch=epoch,
             generation=generation,
+            metrics_address=self._presence.metrics_address,
         )
 
     async def _listen(self, stream: grpc.aio.StreamStreamCall[SiteMessage, ControlMessage]) -> None:
