@@ -204,9 +204,12 @@ class SiteLink:
             case "report":
                 report = report_from_proto(message.report, line.site, self._desk.codec)
                 now_ms = self._desk.now_ms()
-                await self._desk.writer.write(
+                heard = await self._desk.writer.write(
                     lambda txn: self._desk.control.site_report(txn, line.site, report, now_ms)
                 )
+                if heard.unanswered:
+                    unwanted = "site %s reports %d attempts too many that nobody wants there"
+                    _log.warning(unwanted, line.site, heard.unanswered)
                 sent.acked = report.generation
                 line.wake()
             case "tunnel_refused":

@@ -29,8 +29,16 @@ NODES_MAX = 20_000
 RANKS_MAX = 65_536
 """Ranks of one attempt: 4,096 nodes of 16."""
 TEXT_CHARACTERS_MAX = 200
+ANSWERS_OF_REPORT_MAX = 256
+"""Attempts nobody wants at a site that one of its reports has us answer: what it still has, it
+reports again."""
+ANSWERS_OF_SITE_MAX = 8_192
+"""As many such answers may wait for a site to confirm them: as many rows as it holds itself. Else
+one that makes attempts up would fill the store."""
 
 _ADDRESS = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9][a-z0-9._-]*):[1-9][0-9]{0,4}", re.I | re.A)
+NOT_DESIRED = "not desired here"
+"""Why a site is to end, or to forget, what nobody wants there."""
 _OVER_AT_SITE = frozenset(
     {
         AttemptPhase.ENDED,
@@ -60,6 +68,8 @@ class Heard:
     foreign_nodes: tuple[NodeId, ...]
     implausible: tuple[AttemptKey, ...]
     """Attempts whose ranks cannot be theirs."""
+    unanswered: int = 0
+    """Attempts that nobody wants there, beyond what is answered."""
 
 
 class _Taken(Enum):
@@ -69,6 +79,27 @@ class _Taken(Enum):
     FOREIGN = "foreign"
     """It is placed at another site, and the reporting one had not been told so yet."""
     IMPLAUSIBLE = "implausible"
+
+
+@dataclass(slots=True)
+class _Answers:
+    """How many attempts that nobody wants at a site may yet be answered, and how many were not."""
+
+    txn: Txn
+    site: SiteId
+    left: int | None = None
+    refused: int = 0
+
+    def take(self) -> bool:
+        """Whether one more is answered."""
+        if self.left is None:
+            waiting = self.txn.outbox.count(self.site, NOT_DESIRED)
+            self.left = min(ANSWERS_OF_REPORT_MAX, ANSWERS_OF_SITE_MAX - waiting)
+        if self.left <= 0:
+            self.refused += 1
+            return False
+        self.left -= 1
+        return True
 
 
 def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) -> None:
@@ -104,8 +135,9 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
     foreign_nodes, undeclared, rebooted = _take_nodes(txn, site, report.nodes, now_ms)
     foreign: list[AttemptKey] = []
     implausible: list[AttemptKey] = []
+    answers = _Answers(txn, site)
     for attempt in sorted(report.attempts, key=lambda a: a.key):
-        match _take_attempt(txn, site, attempt, report.generation, now_ms):
+        match _take_attempt(txn, answers, attempt, report.generation, now_ms):
             case _Taken.FOREIGN:
                 foreign.append(attempt.key)
             case _Taken.IMPLAUSIBLE:
@@ -120,7 +152,9 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
     txn.outbox.drop_forgotten(site, contact.acked_generation)
     if foreign:
         evidence.misreported(txn.audit, site, foreign, now_ms)
-    return Heard(tuple(undeclared), tuple(foreign_nodes), tuple(implausible))
+    return Heard(
+        tuple(undeclared), tuple(foreign_nodes), tuple(implausible), unanswered=answers.refused
+    )
 
 
 def _acknowledge(txn: Txn, contact: SiteContact, held: int, now_ms: int) -> SiteContact:
@@ -155,12 +189,13 @@ def _take_nodes(
 
 
 def _take_attempt(
-    txn: Txn, site: SiteId, report: AttemptReport, generation: int, now_ms: int
+    txn: Txn, answers: _Answers, report: AttemptReport, generation: int, now_ms: int
 ) -> _Taken:
     """Takes a site's word on one attempt."""
+    site = answers.site
     row = txn.attempts.row(report.key)
     if row is None or not row.live or row.site != site:
-        is_news = _answer_past(txn, site, report, generation)
+        is_news = _answer_past(txn, answers, report, generation)
         return _Taken.FOREIGN if row and row.site != site and is_news else _Taken.YES
     job = txn.jobs.get(report.key.job)
     job_row = txn.jobs.row(report.key.job)
@@ -188,21 +223,24 @@ def _take_attempt(
     return _Taken.YES
 
 
-def _answer_past(txn: Txn, site: SiteId, report: AttemptReport, generation: int) -> bool:
+def _answer_past(txn: Txn, answers: _Answers, report: AttemptReport, generation: int) -> bool:
     """Tells a site what to do with an attempt that is not, or no longer, to be there.
 
     Whether this is news: the same answer is not given twice.
     """
     over = report.phase in _OVER_AT_SITE
     action = DesiredAction.FORGET if over else DesiredAction.STOP
+    site = answers.site
     row = txn.outbox.get(site, report.key)
     if row is None:
-        txn.outbox.put(site, [report.key], action, reason="not desired here")
+        if not answers.take():
+            return False
+        txn.outbox.put(site, [report.key], action, reason=NOT_DESIRED)
         return True
     if row.action is DesiredAction.FORGET and not over and row.generation > generation:
         return False  # The report is older than what we told the site since.
     if row.action is not action:
-        txn.outbox.put(site, [report.key], action, reason="not desired here")
+        txn.outbox.put(site, [report.key], action, reason=NOT_DESIRED)
     return False
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
@@ -37,6 +37,11 @@ class OutboxReader:
         )
         row = self._link.execute(query).first()
         return None if row is None else _row(row)
+
+    def count(self, site: SiteId, reason: str) -> int:
+        """How many rows of `site` there are for this reason."""
+        query = select(func.count()).where(OUTBOX.c.site == site, OUTBOX.c.reason == reason)
+        return int(self._link.execute(query).scalar_one())
 
     def since(self, site: SiteId, generation: int) -> tuple[OutboxRow, ...]:
         """Rows of `site` newer than `generation`, ordered by attempt."""

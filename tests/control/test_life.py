@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.control import outbox
+from scheduler.control import outbox, reports
 from scheduler.core.lifecycle import BACK_OFF_MS
-from scheduler.model.ids import AttemptKey, node_id
+from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState, RankCause, RankPhase
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
@@ -191,6 +191,30 @@ def test_an_attempt_that_nobody_knows_is_stopped_and_then_forgotten(plant: Plant
     assert (told.action, told.launch) == (DesiredAction.STOP, None)
     plant.report(AttemptReport(unknown, AttemptPhase.ENDED))
     plant.settled(unknown)
+
+
+def test_a_site_that_makes_attempts_up_does_not_fill_the_store(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "ANSWERS_OF_REPORT_MAX", 2)
+    monkeypatch.setattr(reports, "ANSWERS_OF_SITE_MAX", 3)
+    key = plant.run()
+    made_up = [AttemptReport(AttemptKey(JobId(900 + n), 1), AttemptPhase.ENDED) for n in range(5)]
+
+    def rows() -> int:
+        with plant.store.read() as view:
+            return len(view.outbox.since(LONDON, 0))
+
+    assert plant.report(*made_up).unanswered == 3
+    assert rows() == 1 + 2
+    assert [plant.report(*made_up).unanswered for _ in range(3)] == [2, 2, 2]
+    assert rows() == 1 + 3
+    plant.push()
+    plant.report()  # It forgot them, so there is room for those that it still has.
+    assert plant.report(*made_up[3:]).unanswered == 0
+    plant.report(plant.ended(key))
+    assert plant.job(key.job).state is JobState.SUCCEEDED
+    plant.check()
 
 
 def test_a_site_cannot_speak_for_another_sites_attempt(plant: Plant) -> None:
