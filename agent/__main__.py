@@ -152,7 +152,7 @@ async def run_site(config: SiteSettings) -> None:
         return {r.number: r.slot for r in ranks_of(key, row.launch)} if row is not None else {}
 
     session = ControlSession(
-        presence=Presence(config.site, version(), str(uuid.uuid4())),
+        presence=Presence(config.site, version(), str(uuid.uuid4()), settings.scraped_at(config)),
         dial=dial,
         position=position,
         emit=inbox.put,
@@ -212,6 +212,7 @@ async def run_node(config: NodeSettings) -> None:
         slot=config.slot,
         version=version(),
         isolation=await asyncio.to_thread(isolation_of, facts),
+        metrics_address=settings.scraped_at(config),
     )
     _log.info("node %s/%s: isolation %s", config.site, config.slot, place.isolation)
 
@@ -317,9 +318,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(command, help=f"run the agent of a {command}")
         sub.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
         add_flags(sub, kind)
-    sub = commands.add_parser(
-        "clear-faults", help="state that a node's hardware is as it should be"
-    )
+    sub = commands.add_parser("clear-faults", help="state that a node's hardware is well again")
     sub.add_argument("--config", type=Path, metavar="FILE", help="the node agent's settings")
     sub.add_argument("--reason", required=True, help="what was done, for the agent's log")
     sub = commands.add_parser("join", help="exchange a join token for a certificate")

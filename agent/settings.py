@@ -85,6 +85,9 @@ class SiteSettings(BaseSettings):
     metrics_listen: Endpoint | None = Field(
         default=None, description="where monitors scrape /metrics, over mTLS; nowhere unless given"
     )
+    metrics_address: Endpoint | None = Field(
+        default=None, description="where monitors reach that, if it is another address"
+    )
     log_level: LogLevel = "INFO"
 
 
@@ -119,10 +122,21 @@ class NodeSettings(BaseSettings):
     metrics_listen: Endpoint | None = Field(
         default=None, description="where monitors scrape /metrics, over mTLS; nowhere unless given"
     )
+    metrics_address: Endpoint | None = Field(
+        default=None, description="where monitors reach that, if it is another address"
+    )
     log_level: LogLevel = "INFO"
 
 
 T = TypeVar("T", SiteSettings, NodeSettings)
+
+
+def scraped_at(config: SiteSettings | NodeSettings) -> str:
+    """The address that monitors are told; none when there is nothing, or no such address."""
+    told = config.metrics_address or config.metrics_listen or ""
+    host, _, port = told.rpartition(":")
+    anywhere = host.strip("[]") in ("", "0.0.0.0", "::")  # noqa: S104 (compared, not listened on)
+    return "" if config.metrics_listen is None or anywhere or not int(port or 0) else told
 
 
 def load(kind: type[T], file: Path | None, flags: Mapping[str, object]) -> T:

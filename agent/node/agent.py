@@ -66,6 +66,8 @@ class Place:
     slot: str
     version: str
     isolation: str
+    metrics_address: str = ""
+    """Where monitors scrape it."""
 
 
 class NodeAgent:
@@ -201,6 +203,7 @@ class NodeAgent:
         place, watch = self._place, self._watch
         gpus = telemetry.Gpus(watch.gpu_uuids(), watch.telemetry)
         told = telemetry.report(place.slot, gpus, place.isolation, watch.verdict())
+        told.metrics_address = place.metrics_address
         self._link.say(NodeMessage(report=told))
 
     async def _keep_retention(self) -> None:

@@ -50,6 +50,7 @@ PEOPLE = {
     TRUST_A: ("/tenant/trust-a/user/ada", "trust-a/radiology"),
     MET_LAB: ("/tenant/met-lab/user/grace", "met-lab/forecast"),
 }
+MONITOR = "/monitor/prometheus"
 RUNTIME_GRACE_MS = 60_000
 """How long a node's raylet may be dead before its work is fenced."""
 READY_S = 90
@@ -150,6 +151,7 @@ class Cluster:
             joining: list[tuple[str, Path]] = [
                 (path, layout.credentials_dir / who) for who, (path, _) in PEOPLE.items()
             ]
+            joining.append((MONITOR, layout.monitor_credentials))
             for site in layout.sites:
                 joining.append((f"/site/{site.id}/agent", site.agent_dir / "credentials"))
                 joining += [

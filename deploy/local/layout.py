@@ -21,6 +21,8 @@ POLICY_FILE = DEPLOY / "policies" / "demo.yaml"
 TRUST_DOMAIN = "sov.example"
 PORT_FIRST = 7443
 PORTS_EACH = 10
+METRICS_PORT = 9445
+"""Of every agent, each on an address of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class SiteLayout:
     def ray_root(self) -> Path:
         """Where Ray's processes live; short."""
         return self.root / "ray"
+
+    @property
+    def metrics(self) -> str:
+        """Where monitors scrape the site agent; the nodes have the addresses 1 and up."""
+        return f"127.0.{self.subnet}.254:{METRICS_PORT}"
 
     @property
     def agent_dir(self) -> Path:
@@ -87,6 +94,11 @@ class Layout:
     def credentials_dir(self) -> Path:
         """People's credentials, one directory each."""
         return self.root / "credentials"
+
+    @property
+    def monitor_credentials(self) -> Path:
+        """The identity that Prometheus scrapes with."""
+        return self.credentials_dir / "prometheus"
 
     @property
     def daemons_dir(self) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from agent.node.executor import NodeFacts, write_facts
+from agent.node.executor import NodeFacts, read_facts, write_facts
 from agent.node.spool import Phase, Spool
-from deploy.local.layout import TRUST_DOMAIN, Layout, SiteLayout
+from deploy.local.layout import METRICS_PORT, TRUST_DOMAIN, Layout, SiteLayout
 from deploy.local.ray_cell import RayCell
 
 UID_FIRST = 200_000
@@ -56,6 +56,7 @@ def site_agent(layout: Layout, site: SiteLayout, cell: RayCell, runtime_grace_ms
         "ray_address": cell.address,
         "ray_environment": cell.driver_environment(),
         "runtime_grace_ms": runtime_grace_ms,
+        "metrics_listen": site.metrics,
     }
     file = site.agent_dir / "settings.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -75,6 +76,7 @@ def node_agent(site: SiteLayout, slot: str, gpus: int) -> list[str]:
         "credentials": str(node / "credentials"),
         "facts": str(node / "facts.json"),
         "logical_gpus": gpus,
+        "metrics_listen": f"{read_facts(node / 'facts.json').address}:{METRICS_PORT}",
     }
     file = node / "settings.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.settings import NodeSettings, SettingsInvalid, load
+from agent.settings import NodeSettings, SettingsInvalid, load, scraped_at
 
 FILE = """
 site: exch-a
@@ -25,6 +25,26 @@ def test_a_flag_outweighs_a_variable_and_a_variable_the_file(
     monkeypatch.setenv("SOV_NODE_SITE", "exch-b")
     config = load(NodeSettings, file, {"slot": "n03"})
     assert (config.site, config.slot, config.endpoint) == ("exch-b", "n03", "127.0.0.1:7443")
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "told"),
+    [
+        pytest.param("10.0.0.7:9445", None, "10.0.0.7:9445", id="where it listens"),
+        pytest.param("0.0.0.0:9445", "n01.example:9445", "n01.example:9445", id="as it is told"),
+        pytest.param("0.0.0.0:9445", None, "", id="everywhere is no address"),
+        pytest.param("10.0.0.7:0", None, "", id="a port that the system chooses"),
+        pytest.param(None, "n01.example:9445", "", id="it does not listen"),
+        pytest.param(None, None, "", id="nothing said"),
+    ],
+)
+def test_monitors_are_told_where_the_agent_is_reached(
+    tmp_path: Path, listen: str | None, address: str | None, told: str
+) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(FILE)
+    flags = {"metrics_listen": listen, "metrics_address": address}
+    assert scraped_at(load(NodeSettings, file, flags)) == told
 
 
 @pytest.mark.parametrize(
