@@ -109,7 +109,7 @@ def _jobs(found: Figures) -> Iterator[GaugeMetricFamily]:
 def _sites(
     sites: tuple[SiteCount, ...], silence_ms: Mapping[SiteId, int]
 ) -> Iterator[GaugeMetricFamily]:
-    up = _gauge("sov_site_session_up", "Whether the site's session is open", "site")
+    up = _gauge("sov_site_connected", "Whether the site's session is open", "site")
     silence = _gauge("sov_site_silence_seconds", "Time since the site was last heard", "site")
     desired = _gauge("sov_site_desired_generation", "Newest generation of what is wanted", "site")
     acked = _gauge("sov_site_acked_generation", "Generation that the site says it has", "site")

@@ -80,8 +80,8 @@ async def test_metrics_say_what_there_is(control_plane: ControlPlane, london: Fa
         found = await samples(control_plane)  # The census is a few seconds old at most.
     assert found[f"sov_site_nodes ok {world.LONDON}"] == 1
     assert found[f"sov_site_nodes_expected {world.LONDON}"] == 2
-    assert found[f"sov_site_session_up {world.LONDON}"] == 1
-    assert found[f"sov_site_session_up {world.NARVIK}"] == 0
+    assert found[f"sov_site_connected {world.LONDON}"] == 1
+    assert found[f"sov_site_connected {world.NARVIK}"] == 0
     assert found[f"sov_site_gpus_installed H100 {world.LONDON}"] == 8
     assert found[f"sov_tenant_gpus_limit H100 {world.RADIOLOGY}"] == 8
     assert found["sov_audit_leaves"] > 0
