@@ -30,6 +30,7 @@ LOG_READ_S_MAX = 20.0
 HELLO_S_MAX = 20.0
 PING_INTERVAL_MS = 5_000
 STREAMS_MAX = 1024
+JOINS_MAX = 32  # Under way at the port that asks nobody for a certificate.
 PROXY_S_MAX = 30.0
 
 _log = logging.getLogger(__name__)
@@ -82,26 +83,32 @@ class NodeLinkServer(NodeLinkServicer):
         self._authority = authority
         self._lines: dict[str, _Line] = {}
         self._request = 0
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
+        self.join_port = 0
 
     async def start(self, credentials: Path, listen: str, join_listen: str | None) -> int:
-        """Serve; the port in use. `join_listen` asks for no certificate and serves only Join."""
-        self._server = grpc.aio.server(
-            options=tls.server_options(), maximum_concurrent_rpcs=STREAMS_MAX
-        )
-        add_NodeLinkServicer_to_server(self, self._server)
+        """Serve; the port in use. `join_listen` asks for no certificate and serves only Join.
+
+        It has a server of its own: who needs no certificate must not take the nodes' streams.
+        """
         required = tls.server_credentials(credentials, tls.ClientCertificates.REQUIRED)
-        port = self._server.add_secure_port(listen, required)
+        port = self._add_server(listen, required, STREAMS_MAX)
         if join_listen is not None:
             none = tls.server_credentials(credentials, tls.ClientCertificates.NONE)
-            self._server.add_secure_port(join_listen, none)
-        await self._server.start()
+            self.join_port = self._add_server(join_listen, none, JOINS_MAX)
+        for server in self._servers:
+            await server.start()
         return port
+
+    def _add_server(self, listen: str, credentials: grpc.ServerCredentials, calls_max: int) -> int:
+        server = grpc.aio.server(options=tls.server_options(), maximum_concurrent_rpcs=calls_max)
+        add_NodeLinkServicer_to_server(self, server)
+        self._servers.append(server)
+        return server.add_secure_port(listen, credentials)
 
     async def stop(self) -> None:
         """End every stream."""
-        if self._server is not None:
-            await self._server.stop(1.0)
+        await asyncio.gather(*(server.stop(1.0) for server in self._servers))
 
     def slots(self) -> tuple[str, ...]:
         """Nodes whose agents are connected."""

@@ -212,6 +212,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
     identity = IdentityService(
         ca=parts.state.ca,
         writer=cogs.writer,
+        reader=cogs.reader,
         revocations=parts.revocations,
         now_ms=sources.now_ms,
         new_secret=sources.new_secret,

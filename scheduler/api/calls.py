@@ -33,6 +33,8 @@ from scheduler.store.store import StoreFailed
 
 CALLS_PER_CALLER_MAX = 256
 """Calls that one name may have open at the same time."""
+ANONYMOUS_CALLS_MAX = 64
+"""Calls of callers without a certificate that may be under way together: each is a short one."""
 RETRY_AFTER_MS = 1_000
 
 # In quotes: these classes are only generic for the type checker.
@@ -81,6 +83,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self._numbers = itertools.count(1)
         self._open: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
         self._streams: set[asyncio.Task[Any]] = set()
+        self._anonymous = 0
         self._ending: dict[asyncio.Task[Any], Refused] = {}
 
     async def intercept_service(
@@ -196,18 +199,13 @@ class Calls(grpc.aio.ServerInterceptor):
         found = caller_of(context.auth_context(), self._guard.trust_domain, self._guard.revocations)
         access.check(method, found.principal if found else None)
         if found is None:
-            return await serve()
+            return await self._anonymously(serve)
         token = _caller.set(found)
         mine = self._open[found.principal.path]
         task = asyncio.current_task()
         assert task is not None
         if len(mine) >= CALLS_PER_CALLER_MAX:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED,
-                Reason.RESOURCE_EXHAUSTED,
-                f"found {len(mine)} open calls of yours, allowed {CALLS_PER_CALLER_MAX}",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
+            raise _too_many(f"{len(mine)} open calls of yours", CALLS_PER_CALLER_MAX)
         mine.add(task)
         try:
             with logs.about(caller=found.principal.path):
@@ -219,6 +217,26 @@ class Calls(grpc.aio.ServerInterceptor):
                 self._ending.pop(task, None)
             if not mine:
                 self._open.pop(found.principal.path, None)
+
+    async def _anonymously(self, serve: Callable[[], Awaitable[Any]]) -> Any:
+        """Serves a caller without a name: all of them together are held to a number."""
+        if self._anonymous >= ANONYMOUS_CALLS_MAX:
+            found = f"{self._anonymous} open calls without a certificate"
+            raise _too_many(found, ANONYMOUS_CALLS_MAX)
+        self._anonymous += 1
+        try:
+            return await serve()
+        finally:
+            self._anonymous -= 1
+
+
+def _too_many(found: str, allowed: int) -> Refused:
+    return Refused(
+        Code.RESOURCE_EXHAUSTED,
+        Reason.RESOURCE_EXHAUSTED,
+        f"found {found}, allowed {allowed}",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
 
 
 async def _write_all(answers: AsyncGenerator[Any, None], context: Context) -> None:

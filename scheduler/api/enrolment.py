@@ -22,7 +22,7 @@ from scheduler.store.identity import (
     JoinToken,
     Revocation,
 )
-from scheduler.store.store import Txn
+from scheduler.store.store import Snapshot, Txn
 from sovshared import pki, spiffe
 from sovshared.spiffe import Name, NameInvalid, NameRole
 
@@ -99,15 +99,26 @@ def create_token(
 
 def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int) -> Issued:
     """A first certificate for the holder of a token, or a fresh one for a lapsed agent."""
+    found = may_join(txn, ca, token, path, request, now_ms)
+    if found is not None:
+        txn.identity.use_join_token(found.token_hash, now_ms)
+    how = "lapsed certificate" if found is None else "token"
+    return _issue(txn, ca, name_from(path), request, now_ms, how=how)
+
+
+def may_join(
+    read: Snapshot, ca: Ca, token: str, path: str, request: Request, now_ms: int
+) -> JoinToken | None:
+    """Refuses who may not join: anybody may ask, so it is asked before there is a transaction.
+
+    The token that serves; None where the old key of a lapsed agent does.
+    """
     name = name_from(path)
     check_alt_names(name, request.names, ca.trust_domain)
     if token:
-        _use_token(txn, token, name, now_ms)
-        how = "token"
-    else:
-        _check_lapsed(txn, ca, name, request, now_ms)
-        how = "lapsed certificate"
-    return _issue(txn, ca, name, request, now_ms, how=how)
+        return _serving(read, token, name, now_ms)
+    _check_lapsed(read, ca, name, request, now_ms)
+    return None
 
 
 def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Issued:
@@ -168,9 +179,9 @@ def _refuse_too_many(found: int, allowed: int) -> None:
         )
 
 
-def _use_token(txn: Txn, secret: str, name: Name, now_ms: int) -> None:
-    """Uses the token up. What is wrong with one that does not serve is not told."""
-    found = txn.identity.join_token(_hash(secret)) if len(secret) <= TOKEN_CHARS_MAX else None
+def _serving(read: Snapshot, secret: str, name: Name, now_ms: int) -> JoinToken:
+    """The token. What is wrong with one that does not serve is not told."""
+    found = read.identity.join_token(_hash(secret)) if len(secret) <= TOKEN_CHARS_MAX else None
     usable = (
         found is not None
         and found.used_at_ms is None
@@ -179,21 +190,21 @@ def _use_token(txn: Txn, secret: str, name: Name, now_ms: int) -> None:
     )
     if found is None or not usable:
         raise join_refused("token: unknown, used, expired, or bound to another name")
-    txn.identity.use_join_token(found.token_hash, now_ms)
+    return found
 
 
-def _check_lapsed(txn: Txn, ca: Ca, name: Name, request: Request, now_ms: int) -> None:
+def _check_lapsed(read: Snapshot, ca: Ca, name: Name, request: Request, now_ms: int) -> None:
     replaces = request.replaces
     if replaces is None or ca.name_of(replaces) != name or name.role not in _AGENTS:
         raise join_refused(f"a token is needed to join as {name.path}")
     facts = pki.facts_of(replaces)
-    _check_not_revoked(txn, name, facts)
+    _check_not_revoked(read, name, facts)
     if facts.not_after_ms + LAPSED_RENEWAL_MS < now_ms:
         raise join_refused("the certificate lapsed too long ago: join with a new token")
 
 
-def _check_not_revoked(txn: Txn, name: Name, facts: pki.CertificateFacts) -> None:
-    found = txn.identity.revocation(name.path)
+def _check_not_revoked(read: Snapshot, name: Name, facts: pki.CertificateFacts) -> None:
+    found = read.identity.revocation(name.path)
     if found is not None:
         Revocations({found.name: found.at_ms}).check(name.path, facts)
 

@@ -9,6 +9,7 @@ from scheduler.api.ca import Ca
 from scheduler.api.calls import Calls
 from scheduler.api.identity import Revocations
 from scheduler.api.server import Methods
+from scheduler.runtime.reader import Reader
 from scheduler.runtime.writer import Writer
 from sovapi.v1 import identity_pb2
 
@@ -21,6 +22,7 @@ class IdentityService:
         *,
         ca: Ca,
         writer: Writer,
+        reader: Reader,
         revocations: Revocations,
         now_ms: Callable[[], int],
         new_secret: Callable[[], str],
@@ -28,6 +30,7 @@ class IdentityService:
     ) -> None:
         self._ca = ca
         self._writer = writer
+        self._reader = reader
         self._revocations = revocations
         self._now_ms = now_ms
         self._new_secret = new_secret
@@ -54,6 +57,11 @@ class IdentityService:
             request.csr_der, tuple(request.dns_names), tuple(request.ip_addresses)
         )
         now_ms = self._now_ms()
+        await self._reader.read(  # What does not serve never waits among what is to be written.
+            lambda snapshot: enrolment.may_join(
+                snapshot, self._ca, request.token, request.name, asked, now_ms
+            )
+        )
         issued = await self._writer.write(
             lambda txn: enrolment.join(txn, self._ca, request.token, request.name, asked, now_ms)
         )

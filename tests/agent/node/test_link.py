@@ -17,6 +17,7 @@ from agent.node.link import NodeLink
 from agent.node.spool import Phase, Spool
 from agent.node.watch import HealthWatch, Sources
 from agent.site import events as ev
+from agent.site import nodelink
 from agent.site.nodelink import NodeAway, NodeLinkServer
 from agent.site.state import Archive, StopRank
 from sovapi.v1 import jobs_pb2 as jobs
@@ -38,9 +39,12 @@ class FakeAuthority:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def join(self, request: JoinRequest) -> JoinResponse:
         self.asked.append(request)
+        await self.answers.wait()
         return JoinResponse(spiffe_id="joined")
 
     async def renew(self, request: RenewRequest) -> RenewResponse:
@@ -62,7 +66,8 @@ class Server:
         self.link = NodeLinkServer(
             site=SITE, trust_domain=TRUST_DOMAIN, emit=self.events.append, authority=self.authority
         )
-        self.port = await self.link.start(self.identities.of(SERVER.path), listen, None)
+        credentials = self.identities.of(SERVER.path)
+        self.port = await self.link.start(credentials, listen, "127.0.0.1:0")
 
     def dial(self, path: str) -> grpc.aio.Channel:
         identity = pki.load(self.identities.of(path))
@@ -107,6 +112,35 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     yield made
     assert made.link is not None
     await made.link.stop()
+
+
+async def test_who_needs_no_certificate_takes_no_nodes_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodelink, "JOINS_MAX", 2)
+    monkeypatch.setattr(nodelink, "STREAMS_MAX", 2)
+    server = Server(Identities(tmp_path / "pki", time.time_ns() // 1_000_000))  # noqa: TID251
+    await server.start()
+    assert server.link is not None
+    server.authority.answers.clear()
+    trust = pki.load(server.identities.of(SERVER.path)).trust_pem
+    request = JoinRequest(name=f"/site/{SITE}/node/{SLOT}")
+    async with grpc.aio.secure_channel(
+        f"127.0.0.1:{server.link.join_port}",
+        tls.anonymous_credentials(trust),
+        options=tls.channel_options(SERVER, TRUST_DOMAIN),
+    ) as stranger:
+        join = NodeLinkStub(stranger).Join
+        held = [join(request, timeout=60) for _ in range(2)]
+        await until(lambda: len(server.authority.asked) == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await join(request, timeout=60)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with server.dial(f"/site/{SITE}/node/{SLOT}") as node:
+            assert (await NodeLinkStub(node).Renew(RenewRequest(), timeout=60)).not_after_ms == 7
+        server.authority.answers.set()
+        assert [(await call).spiffe_id for call in held] == ["joined", "joined"]
+    await server.link.stop()
 
 
 @asynccontextmanager
