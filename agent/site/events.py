@@ -33,9 +33,10 @@ class DesiredReceived:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAcked:
-    """Our heartbeat of this number arrived."""
+    """Our heartbeat of this number arrived. It gives a lease once we hold `generation`."""
 
     sequence: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ class Ledger:
         self._in_flight: tuple[int, Journal] | None = None
         self._not_before_ms: int | None = None
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed: what we were told since may not be durable."""
+        return self._not_before_ms is not None
+
     def propose(self, journal: Journal) -> None:
         """What should be durable from now on."""
         assert journal.generation >= self.durable.generation

@@ -121,6 +121,7 @@ class SiteMachine:
         self._out = []
         for event in events:  # 1. What happened.
             self._absorb(event, now_ms)
+            self._uplink.hold(self._ledger.durable.generation)
         self._track_progress(now_ms)
         self._reports = reports = self._act(now_ms)  # 2. What should be.
         if (write := self._ledger.write_due(now_ms)) is not None:
@@ -256,7 +257,10 @@ class SiteMachine:
     def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:
         row = self._ledger.durable.rows.get(key)
         leased = row is not None and row.launch.leased
-        lease_given = not leased or self._uplink.lease_left_ms(now_ms) > 0
+        # What ends it may be what cannot be written, and its lease be counted down elsewhere.
+        lease_given = not leased or (
+            self._uplink.lease_left_ms(now_ms) > 0 and not self._ledger.failing
+        )
         return Progress(
             waiting_ms=now_ms - attempt.since_ms,
             tries=attempt.tries,

@@ -182,7 +182,8 @@ class ControlSession:
                 case "desired_part":
                     self._emit(ev.DesiredReceived(message.desired_part))
                 case "heartbeat_ack":
-                    self._emit(ev.HeartbeatAcked(message.heartbeat_ack.sequence))
+                    ack = message.heartbeat_ack
+                    self._emit(ev.HeartbeatAcked(ack.sequence, ack.generation))
                 case "open_tunnel":
                     self._open_tunnel(message.open_tunnel)
                 case _:

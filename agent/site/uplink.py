@@ -32,6 +32,7 @@ class Uplink:
         self._beaten: dict[int, int] = {}
         self._next_beat_ms = now_ms
         self._lease_until_ms: int | None = None
+        self._promised: dict[int, int] = {}
         self._attempts: Mapping[str, AttemptReport] = {}
         self._nodes: Mapping[str, NodeReport] = {}
         self._generation: int | None = None
@@ -42,9 +43,10 @@ class Uplink:
         """Take in one event."""
         match event:
             case HeartbeatAcked():
-                self._renew(event.sequence)
+                self._promise(event)
             case Connected() | Disconnected():
                 self._beaten.clear()
+                self._promised.clear()
                 self._session = event if isinstance(event, Connected) else None
                 self._next_beat_ms = self._full_due_ms = self._next_report_ms = now_ms
 
@@ -56,6 +58,13 @@ class Uplink:
     def say_generation(self) -> None:
         """Have the next report say what we hold, so that the right part is sent."""
         self._generation = None
+
+    def hold(self, generation: int) -> None:
+        """Our journal holds this generation: leases that waited for it count."""
+        for until_ms, presumed in list(self._promised.items()):
+            if presumed <= generation:
+                self._lease_until_ms = max(self._lease_until_ms or until_ms, until_ms)
+                del self._promised[until_ms]
 
     def lease_left_ms(self, now_ms: int) -> int:
         """For how long leased work may run: counted from when the last heartbeat that was
@@ -91,11 +100,13 @@ class Uplink:
             SiteReport(epoch=epoch, generation=generation, attempts=new, nodes=changed, full=full)
         )
 
-    def _renew(self, sequence: int) -> None:
-        sent_ms = self._beaten.pop(sequence, None)
+    def _promise(self, event: HeartbeatAcked) -> None:
+        """A lease from when the heartbeat was sent, which counts once we hold what it presumes."""
+        sent_ms = self._beaten.pop(event.sequence, None)
         if sent_ms is not None and self._session is not None:
-            until_ms = sent_ms + self._session.lease_ms
-            self._lease_until_ms = max(self._lease_until_ms or until_ms, until_ms)
+            self._promised[sent_ms + self._session.lease_ms] = event.generation
+            for oldest in sorted(self._promised)[:-HEARTBEATS_MAX]:
+                del self._promised[oldest]
 
     def _beat(self, session: Connected, now_ms: int) -> SendHeartbeat:
         self._sequence += 1

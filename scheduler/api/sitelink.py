@@ -225,10 +225,11 @@ class SiteLink:
     ) -> list[sitelink_pb2.ControlMessage]:
         """What to send now; may be nothing.
 
-        Desired state comes first: an acknowledgement gives a lease, and a site that was away must
-        not start under it what was ended meanwhile.
+        Desired state comes first: an acknowledgement gives a lease, and not before the site has
+        what was desired by then, for it must not start under it what was ended while it was away.
         """
         messages = list(await line.wait(0 if sent.parts else RESEND_MS / 1000))
+        await self._presume(line.site, messages)
         now = self._boot_ms()
         if sent.acked >= sent.sent:
             sent.parts.clear()
@@ -245,6 +246,16 @@ class SiteLink:
         sent.resend_ms = RESEND_MS * len(parts)
         sent.sent = parts[-1].to_generation
         return [self._part(sent), *messages]
+
+    async def _presume(self, site: SiteId, messages: list[sitelink_pb2.ControlMessage]) -> None:
+        """Has acknowledgements say what there is now: later than when the heartbeats came."""
+        acks = [m.heartbeat_ack for m in messages if m.HasField("heartbeat_ack")]
+        if acks:
+            newest = await self._desk.reader.read(
+                lambda snapshot: snapshot.fleet.contact(site).generation
+            )
+            for ack in acks:
+                ack.generation = newest
 
     def _part(self, sent: _Sent) -> sitelink_pb2.ControlMessage:
         """The next part of what was read; acknowledgements may come between two of them."""

@@ -129,3 +129,14 @@ async def test_parts_that_the_site_does_not_confirm_are_sent_again_after_a_while
     again = [await talk.hear() for _ in range(5)]
     assert again == first
     await talk.close()
+
+
+async def test_an_answer_says_which_generation_its_lease_presumes(world: World) -> None:
+    talk = world.dial()
+    await talk.hear()
+    told = (await talk.hear()).desired
+    assert len(told.attempts) == 5
+    talk.say(SiteMessage(heartbeat=sitelink_pb2.Heartbeat(sequence=7)))
+    ack = (await talk.hear()).heartbeat_ack
+    assert (ack.sequence, ack.generation) == (7, told.to_generation)
+    await talk.close()

@@ -254,7 +254,9 @@ class Plane:
                 self._report(session, message.report)
             case "heartbeat":
                 self._heard_ms[session.site] = self._loop.now_ms
-                ack = sitelink.HeartbeatAck(sequence=message.heartbeat.sequence)
+                with self.store.read() as read:
+                    newest = read.fleet.contact(SiteId(session.site)).generation
+                ack = sitelink.HeartbeatAck(sequence=message.heartbeat.sequence, generation=newest)
                 self._down(session, sitelink.ControlMessage(heartbeat_ack=ack))
             case other:
                 raise AssertionError(f"a site sent {other}")

@@ -185,7 +185,8 @@ class SimSite:
             case "desired_part":
                 self.tell(ev.DesiredReceived(message.desired_part))
             case "heartbeat_ack":
-                self.tell(ev.HeartbeatAcked(message.heartbeat_ack.sequence))
+                ack = message.heartbeat_ack
+                self.tell(ev.HeartbeatAcked(ack.sequence, ack.generation))
             case other:
                 raise AssertionError(f"the control plane sent {other}")
 

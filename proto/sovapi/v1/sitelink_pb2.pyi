@@ -119,10 +119,12 @@ class Heartbeat(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class HeartbeatAck(_message.Message):
-    __slots__ = ("sequence",)
+    __slots__ = ("sequence", "generation")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     sequence: int
-    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+    generation: int
+    def __init__(self, sequence: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class DesiredAttempt(_message.Message):
     __slots__ = ("job_id", "attempt", "generation", "action", "stop_grace_ms", "stop_reason", "launch")

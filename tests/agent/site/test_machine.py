@@ -302,6 +302,43 @@ def test_leased_work_waits_for_a_lease_which_counts_from_when_we_asked() -> None
     assert pongs == [ev.SendPong("n01", 4, {})]
 
 
+def test_a_lease_waits_for_the_generation_that_it_presumes() -> None:
+    """Else the attempt that was ended while the site was away would be started under it."""
+    site = machine()
+    ready(site, launch(leased=True))
+    (beat,) = of(ev.SendHeartbeat, site.handle(ev.Connected(1_000, 9_000), 100))
+    assert not of(ev.LaunchAttempt, site.handle(ev.HeartbeatAcked(beat.sequence, 2), 200))
+    assert site.lease_left_ms(200) == 0
+    ended = desired(row(STOP, generation=2), to=2, since=1)
+    out = write_all(site, site.handle(ev.DesiredReceived(ended), 300), 300)
+    assert not of(ev.LaunchAttempt, out)
+    assert site.lease_left_ms(300) == 8_800, "it counts from when we asked, late as it came"
+
+
+def test_a_promise_of_an_earlier_session_gives_no_lease() -> None:
+    site = machine()
+    (beat,) = of(ev.SendHeartbeat, site.handle(ev.Connected(1_000, 9_000), 0))
+    site.handle(ev.HeartbeatAcked(beat.sequence, 1), 10)
+    site.handle(ev.Disconnected(), 20)
+    write_all(site, site.handle(ev.DesiredReceived(desired(row(), to=1)), 30), 30)
+    assert (site.journal.generation, site.lease_left_ms(30)) == (1, 0)
+
+
+def test_leased_work_is_not_launched_while_the_journal_cannot_be_written() -> None:
+    site = machine()
+    ready(site, launch(leased=True))
+    (beat,) = of(ev.SendHeartbeat, site.handle(ev.Connected(60_000, 90_000), 0))
+    word = ev.DesiredReceived(desired(row(STOP, generation=2), to=2, since=1))
+    (write,) = of(ev.Persist, site.handle(word, 10))
+    site.handle(ev.PersistFailed(write.version, "disk full"), 20)
+    out = site.handle(ev.HeartbeatAcked(beat.sequence, 1), 30)
+    assert site.lease_left_ms(30) > 0
+    assert not of(ev.LaunchAttempt, out + site.handle(ev.Tick(), 40_000))
+    other = desired(row(job="job-b", generation=2, what=launch("n09")), to=2, since=1)
+    out = write_all(site, site.handle(ev.DesiredReceived(other), 50_000), 50_000)
+    assert [launched.key for launched in of(ev.LaunchAttempt, out)] == ["job-a.1"]
+
+
 def test_a_heartbeat_of_an_earlier_session_gives_no_lease() -> None:
     site = machine()
     (beat,) = of(ev.SendHeartbeat, site.handle(ev.Connected(1_000, 9_000), 0))
