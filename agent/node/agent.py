@@ -7,6 +7,7 @@ nothing; ranks are started through Ray, and live and end without it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from agent.node import telemetry
 from agent.node.clock import boot_id, boot_ms
 from agent.node.link import NodeLink
+from agent.node.notice import DirectoryNotice
 from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
 from agent.node.watch import HealthWatch
@@ -32,7 +34,7 @@ from sovapi.v1.nodelink_pb2 import (
 )
 from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
 
-LOOK_S = 0.05  # One stat; ranks are looked at when the spool changed or something in it lives.
+LOOK_S = 0.05  # While something in the spool lives; otherwise when its entries change.
 LOOK_AT_ALL_S = 2.0
 REPORT_S = 10.0
 RETENTION_S = 60.0
@@ -154,24 +156,25 @@ class NodeAgent:
     # Telling.
 
     async def _keep_looking(self) -> None:
-        """Tell of every change in the spool, soon after it happened."""
-        stamp, since_all_s = 0, 0.0
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._look_now.wait()
-            except TimeoutError:
-                since_all_s += LOOK_S
-            found = self._spool.root.stat().st_mtime_ns
-            due = self._look_now.is_set() or found != stamp or since_all_s >= LOOK_AT_ALL_S
-            if due or self._alive:
-                stamp, since_all_s = found, 0.0
+        """Tell of every change in the spool, soon after it happened.
+
+        While nothing lives here only the kernel looks, and we now and then.
+        """
+        notice = DirectoryNotice(self._spool.root, self._look_now.set)
+        try:
+            while True:
                 self._look_now.clear()
                 try:
                     await self._tell_changes()
+                    wait_s = LOOK_S if self._alive else LOOK_AT_ALL_S
                 except (SpoolError, OSError) as error:
                     _log.warning("the spool could not be read: %s", error)
-                    stamp = 0
+                    wait_s = LOOK_AT_ALL_S
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._look_now.wait()
+        finally:
+            notice.close()
 
     async def _tell_changes(self) -> None:
         async with self._turn:
