@@ -161,7 +161,7 @@ class SiteLink:
         return sitelink_pb2.ControlMessage(hello=hello)
 
     def _over(self, site: SiteId, incarnation: str) -> None:
-        """The site has no session any more. If it cannot be written now, the tick will find out."""
+        """The site has no session any more. If it cannot be written now, the tick finds out."""
         now_ms = self._desk.now_ms()
         try:
             self._desk.writer.post(

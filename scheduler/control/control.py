@@ -6,7 +6,7 @@ effect but on that transaction. What it decides lies in the modules beside it; h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler.control import declare, operate, outbox, recovery, reports, views
@@ -160,12 +160,21 @@ class Control:
         """What a site that has `from_generation` lacks, in as many messages as it takes."""
         return outbox.desired(read, site, from_generation, self.epoch, self._told_rows_max)
 
-    def tick(self, txn: Txn, silence_ms: Mapping[SiteId, int], now_ms: int) -> int:
+    def tick(
+        self,
+        txn: Txn,
+        silence_ms: Mapping[SiteId, int],
+        now_ms: int,
+        *,
+        present: Collection[SiteId],
+    ) -> int:
         """What time alone brings: lapsed leases, drains that are due, forgotten keys.
 
         `silence_ms`: since when each site was not heard, on this process's boot-time clock; for a
-        site not heard since it leads, since then. How many attempts ended or began to.
+        site not heard since it leads, since then. `present`: sites with a session, when this was
+        asked for. How many attempts ended or began to.
         """
+        reports.sites_gone(txn, present, now_ms)
         ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
         ended += operate.end_drains(txn, now_ms)
         txn.idempotency.trim(now_ms)

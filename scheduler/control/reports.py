@@ -8,7 +8,7 @@ ended, and to stop what it still runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -124,6 +124,13 @@ def site_gone(txn: Txn, site: SiteId, incarnation: str, now_ms: int) -> None:
     contact = txn.fleet.contact(site)
     if contact.connected and contact.incarnation == incarnation:
         txn.fleet.put_contact(replace(contact, connected=False), now_ms)
+
+
+def sites_gone(txn: Txn, present: Collection[SiteId], now_ms: int) -> None:
+    """Nobody but `present` has a session: that one ended may not have been written at the time."""
+    for entry in txn.fleet.sites():
+        if entry.contact.connected and entry.site.id not in present:
+            txn.fleet.put_contact(replace(entry.contact, connected=False), now_ms)
 
 
 def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: int) -> Heard:

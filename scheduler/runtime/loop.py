@@ -134,7 +134,8 @@ async def _tick(cogs: Cogs) -> None:
     known = await cogs.reader.read(
         lambda snapshot: tuple(entry.site.id for entry in snapshot.fleet.sites())
     )
-    silence_ms = cogs.sites.silence_ms(known)
+    # A session that opens from here on says hello to the writer after this tick: no await between.
+    silence_ms, present = cogs.sites.silence_ms(known), cogs.sites.connected()
     now_ms, began_boot_ms = cogs.now_ms(), cogs.sites.now_boot_ms()
-    await cogs.writer.write(lambda txn: cogs.control.tick(txn, silence_ms, now_ms))
+    await cogs.writer.write(lambda txn: cogs.control.tick(txn, silence_ms, now_ms, present=present))
     cogs.sites.led(began_boot_ms)

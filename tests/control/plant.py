@@ -1,5 +1,6 @@
 """The real control plane, store and planner; a site that keeps what it is told in a dict."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -246,10 +247,15 @@ class Plant:
             name = self.codec.encode(job)
             return self.control.cancel(txn, who, name, now=now, now_ms=self.now_ms)
 
-    def tick(self, silence_ms: dict[SiteId, int] | None = None) -> int:
-        """Time passes judgement."""
+    def tick(
+        self,
+        silence_ms: dict[SiteId, int] | None = None,
+        present: Collection[SiteId] | None = None,
+    ) -> int:
+        """Time passes judgement; every site has a session unless it is said which have."""
+        sessions = self.agents.keys() if present is None else present
         with self.store.transaction() as txn:
-            return self.control.tick(txn, silence_ms or {}, self.now_ms)
+            return self.control.tick(txn, silence_ms or {}, self.now_ms, present=sessions)
 
     def apply_policy(self, policy: Policy) -> None:
         """Another policy comes into force."""

@@ -332,6 +332,17 @@ def test_a_stale_session_that_ends_does_not_disconnect_the_new_one(plant: Plant)
         assert not view.fleet.contact(LONDON).connected
 
 
+def test_a_session_whose_end_could_not_be_written_is_found_to_be_over(plant: Plant) -> None:
+    plant.lay_out(LONDON, LEEDS)
+    plant.connect(LEEDS)
+    plant.tick(present=[LEEDS])
+    with plant.store.read() as view:
+        assert not view.fleet.contact(LONDON).connected
+        assert view.fleet.contact(LEEDS).connected
+    plant.submit()
+    assert [placed.site for placed in plant.cycle().kept] == [LEEDS]
+
+
 def test_a_site_that_is_away_gets_no_new_work(plant: Plant) -> None:
     with plant.store.transaction() as txn:
         plant.control.site_gone(txn, LONDON, "agent-1", plant.now_ms)

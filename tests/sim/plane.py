@@ -153,7 +153,11 @@ class Plane:
             SiteId(site): self._loop.now_ms - self._heard_ms.get(site, self._started_ms)
             for site in self._sites
         }
-        self.serve("tick", lambda txn: self.control.tick(txn, silence_ms, self._loop.wall_ms))
+        present = frozenset(map(SiteId, self._sessions))
+        self.serve(
+            "tick",
+            lambda txn: self.control.tick(txn, silence_ms, self._loop.wall_ms, present=present),
+        )
 
     # Tenants and operators.
 
