@@ -12,7 +12,7 @@ from dataclasses import replace
 from scheduler.control import declare, operate, outbox, recovery, reports, views
 from scheduler.control.admission import Admission, HasBundle, Judgement, Submission
 from scheduler.control.declare import Declaration
-from scheduler.control.evidence import policy_in_force
+from scheduler.control.evidence import hastened, policy_in_force
 from scheduler.control.life import Cause, begin_stop, cancel_queued, stop, stop_grace_ms
 from scheduler.control.overview import Overview, overview
 from scheduler.control.reports import Heard, Hello
@@ -109,10 +109,12 @@ class Control:
         if row.state is JobState.QUEUED:
             cancel_queued(txn, row, cause=cause, now_ms=now_ms)
         elif row.state not in TERMINAL:
-            self._cancel_live(txn, row, cause, now=now, now_ms=now_ms)
+            self._cancel_live(txn, row, principal, cause, now=now, now_ms=now_ms)
         return txn.jobs.whole((self._row(txn, row.id),), with_spec=views.shows_spec(principal))[0]
 
-    def _cancel_live(self, txn: Txn, row: JobRow, cause: Cause, *, now: bool, now_ms: int) -> None:
+    def _cancel_live(
+        self, txn: Txn, row: JobRow, principal: Principal, cause: Cause, *, now: bool, now_ms: int
+    ) -> None:
         attempt = txn.attempts.row(AttemptKey(row.id, row.next_attempt - 1))
         assert attempt is not None, "a live job has an attempt"
         grace_ms = 0 if now else stop_grace_ms(txn.jobs.spec(row.spec_digest))
@@ -124,6 +126,7 @@ class Control:
         told = txn.outbox.get(attempt.site, attempt.key)
         if now and told is not None and told.grace_ms > 0:
             stop(txn, attempt, 0, cause.what)
+            hastened(txn.audit, row, attempt.key, principal, told.grace_ms, now_ms)
 
     def _row(self, txn: Txn, job: JobId) -> JobRow:
         row = txn.jobs.row(job)

@@ -16,6 +16,7 @@ from scheduler.model.residency import Policy
 from scheduler.store import leaves
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import plain
+from scheduler.store.records import JobRow
 
 DENIALS_MAX = 500
 """Most reasons of one refusal that its leaf lists; how many there were is said as well."""
@@ -92,6 +93,19 @@ def operated(
     """An operator cordoned, uncordoned, drained or fenced something."""
     body = {"by": principal.path, "target": target, "reason": reason, "attempts": attempts}
     audit.append(act, now_ms, body)
+
+
+def hastened(
+    audit: AuditWriter,
+    row: JobRow,
+    key: AttemptKey,
+    principal: Principal,
+    grace_ms: int,
+    now_ms: int,
+) -> None:
+    """What was being stopped with this grace is stopped without any."""
+    body = {"by": principal.path, "attempt": key.attempt, "grace_ms_before": grace_ms}
+    audit.append("stop_hastened", now_ms, body, tenant=row.tenant, job=row.id)
 
 
 def misreported(

@@ -10,7 +10,7 @@ from scheduler.model.job import JobState, Preemption, RankCause
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
 from scheduler.store.store import Txn
-from tests.control.plant import EVE, HOUR_MS, N01, N02, OLGA, Plant, reasons_of, spec
+from tests.control.plant import ADA, EVE, HOUR_MS, N01, N02, OLGA, Plant, reasons_of, spec
 from tests.store.builders import LONDON, report
 
 
@@ -51,8 +51,13 @@ def test_a_running_job_gets_its_grace_and_then_none(plant: Plant) -> None:
     generation = plant.agents[LONDON].generation
     plant.cancel(key.job)
     assert plant.push().generation == generation
-    plant.cancel(key.job, now=True)
+    for _ in range(2):
+        plant.cancel(key.job, now=True)
     assert plant.push().rows[key].stop_grace_ms == 0
+    with plant.store.read() as view:
+        (leaf,) = [leaf for leaf in view.audit.all() if leaf.kind == "stop_hastened"]
+    assert f'"by":"{ADA.path}"' in leaf.body
+    assert '"grace_ms_before":30000' in leaf.body
     plant.report(plant.ended(key, exit_code=None, cause=RankCause.STOP, signal=9))
     job = plant.job(key.job)
     assert (job.state, job.exit_code) == (JobState.CANCELLED, 137)
