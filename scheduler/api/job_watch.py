@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from scheduler.api import calls
 from scheduler.api.desk import Desk
+from scheduler.control.views import shown
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId
 from scheduler.model.job import TERMINAL, Job, JobState
@@ -26,8 +27,11 @@ REPLAY_MAX = 10_000
 OPEN = frozenset(JobState) - TERMINAL - {JobState.UNSPECIFIED}
 
 
-def with_reasons(snapshot: Snapshot, jobs: tuple[Job, ...], waiting: Waiting) -> tuple[Job, ...]:
-    """The same jobs; those that wait with the reason that the newest plan found for their class."""
+def with_reasons(
+    snapshot: Snapshot, principal: Principal, jobs: tuple[Job, ...], waiting: Waiting
+) -> tuple[Job, ...]:
+    """The same jobs; those that wait with the reason that the newest plan found for their class,
+    as the caller is shown it."""
     queued = [job.id for job in jobs if job.state is JobState.QUEUED]
     if not queued:
         return jobs
@@ -38,7 +42,7 @@ def with_reasons(snapshot: Snapshot, jobs: tuple[Job, ...], waiting: Waiting) ->
         row = rows.get(job.id)
         found = blocked.get(snapshot.jobs.job_class(row.class_id)) if row is not None else None
         if job.state is JobState.QUEUED and found is not None and found.denials:
-            first = found.denials[0]
+            (first,) = shown(principal, found.denials[:1])
             job = replace(job, reason=first.reason, message=first.detail)
         result.append(job)
     return tuple(result)
@@ -85,7 +89,7 @@ class JobWatch:
                 jobs = tuple(replace(job, spec=None) for job in found.values())
             else:
                 jobs = self._open_jobs(snapshot, principal)
-            return with_reasons(snapshot, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting)
 
         return await self._desk.reader.read(read)
 
@@ -118,10 +122,10 @@ class JobWatch:
                 wanted = sorted(watched)
             else:
                 jobs = self._open_jobs(snapshot, principal)
-                return with_reasons(snapshot, jobs, self._waiting)
+                return with_reasons(snapshot, principal, jobs, self._waiting)
             rows = [r for r in snapshot.jobs.rows(wanted).values() if principal.may_see(r.tenant)]
             jobs = snapshot.jobs.whole(rows, with_spec=False)
-            return with_reasons(snapshot, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting)
 
         return await self._desk.reader.read(read)
 

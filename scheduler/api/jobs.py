@@ -12,6 +12,7 @@ from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.admission import refusal_of
+from scheduler.control.views import shown_explanation
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, SiteId, TenantPath, organisation_of
 from scheduler.model.job import Job, JobSpec, JobState
@@ -168,7 +169,7 @@ class JobService:
 
         def read(snapshot: Snapshot) -> Job:
             job = desk.control.get(snapshot, principal, name)
-            return with_reasons(snapshot, (job,), self._waiting)[0]
+            return with_reasons(snapshot, principal, (job,), self._waiting)[0]
 
         return await desk.reader.read(read)
 
@@ -190,7 +191,7 @@ class JobService:
                 limit=size,
                 with_spec=request.with_spec,
             )
-            return with_reasons(snapshot, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting)
 
         jobs = await desk.reader.read(read)
         more = len(jobs) == size
@@ -223,7 +224,8 @@ class JobService:
 
     def _explained(self, explanation: Explanation, job: Job) -> jobs_pb2.ExplainJobResponse:
         """As it travels: the planner counts who goes before, people count from one."""
-        message = explanation_to_proto(explanation, job, self._desk.codec)
+        shown = shown_explanation(calls.principal(), explanation)
+        message = explanation_to_proto(shown, job, self._desk.codec)
         message.queue_position = explanation.queue_position + 1
         return message
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from scheduler.control import evidence
+from scheduler.control.views import shown
 from scheduler.core import admission_rules, residency
 from scheduler.core.classes import class_of
 from scheduler.core.feasibility import DeclaredFleet, Prospect, could_ever_run
@@ -92,7 +93,7 @@ class Admission:
         if key and (earlier := txn.idempotency.get(principal.path, key, now_ms)) is not None:
             return _replayed(txn, earlier, key, digest)
         found = self.judge(txn, principal, spec, now_ms)
-        _refuse_full_queue(txn, spec.project)
+        _refuse_full_queue(txn, principal, spec.project)
         if found.denials:
             return self._reject(txn, principal, found, digest, now_ms)
         txn.jobs.put_spec_bytes(digest, body)
@@ -207,7 +208,7 @@ def _refuse_long_key(key: str) -> None:
         raise invalid(Denial(Reason.TOO_LARGE, detail, "idempotency_key"))
 
 
-def _refuse_full_queue(txn: Txn, project: TenantPath) -> None:
+def _refuse_full_queue(txn: Txn, principal: Principal, project: TenantPath) -> None:
     limits = {tenant.path: tenant.max_queued_jobs for tenant in txn.tenancy.tenants()}
     queued = txn.ledger().queued_jobs
     full = [
@@ -215,12 +216,12 @@ def _refuse_full_queue(txn: Txn, project: TenantPath) -> None:
         for path in ancestry(project)
         if path in limits and queued.get(path, 0) >= limits[path]
     ]
-    if full:
+    if full := shown(principal, full):
         raise Refused(
             Code.RESOURCE_EXHAUSTED,
             Reason.QUEUE_FULL,
             "; ".join(f"{denial.subject}: {denial.detail}" for denial in full),
-            tuple(full),
+            full,
             retry_after_ms=QUEUE_FULL_RETRY_AFTER_MS,
         )
 

@@ -6,8 +6,8 @@ Another tenant's object is not found, exactly as one that never was.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.quota import ALL_CLASSES
@@ -15,13 +15,14 @@ from scheduler.model.fleet import NodeReport
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, ancestry, site_of
 from scheduler.model.job import Job, JobState
-from scheduler.model.plan import JobClass
+from scheduler.model.plan import Explanation, JobClass
 from scheduler.model.reasons import Denial, Reason, invalid, not_found
 from scheduler.store.jobs import PAGE_MAX
 from scheduler.store.records import JobRow, NodeEntry, SiteEntry
 from scheduler.store.store import Snapshot
 
 NODES_PAGE_MAX = 1_000
+ABOVE_IS_FULL = "all that may be is in use or queued there; by whom is not shown to parts of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,37 @@ def get_job(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str) 
     """The whole job that `find_job` finds. Its spec is shown to its own tenant only."""
     row = find_job(read, codec, principal, name)
     return read.jobs.whole((row,), with_spec=shows_spec(principal))[0]
+
+
+def shown(principal: Principal, denials: Iterable[Denial]) -> tuple[Denial, ...]:
+    """Reasons as a caller is shown them: what a node above its own uses is its siblings' sum."""
+    return tuple(
+        replace(denial, detail=ABOVE_IS_FULL) if _is_above(principal, denial) else denial
+        for denial in denials
+    )
+
+
+def shown_explanation(principal: Principal, told: Explanation) -> Explanation:
+    """As `shown`, everywhere in an explanation; its summary repeats one of the reasons."""
+    summary = told.summary
+    for denial, instead in zip(told.quota, shown(principal, told.quota), strict=True):
+        summary = summary.replace(denial.detail, instead.detail)
+    return replace(
+        told,
+        summary=summary,
+        sites=tuple(replace(site, denials=shown(principal, site.denials)) for site in told.sites),
+        quota=shown(principal, told.quota),
+        changes=tuple(shown(principal, change) for change in told.changes),
+    )
+
+
+def _is_above(principal: Principal, denial: Denial) -> bool:
+    own = principal.tenant
+    return (
+        denial.reason in (Reason.QUOTA_LIMIT, Reason.QUEUE_FULL)
+        and own is not None
+        and own.startswith(f"{denial.subject}/")
+    )
 
 
 def shows_spec(principal: Principal) -> bool:

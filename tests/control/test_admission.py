@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from scheduler.control.admission import Accepted, Admission
+from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import JobArray, JobSpec, JobState, Resources
 from scheduler.model.reasons import Code, Reason, Refused
@@ -225,6 +226,12 @@ def test_a_full_queue_says_when_to_come_back(plant: Plant) -> None:
         Reason.QUEUE_FULL,
     )
     assert refused.value.retry_after_ms is not None
+    assert "2 jobs are queued, allowed 2" in refused.value.message
+    ray = Principal("/tenant/trust-a/radiology/user/ray", Role.TENANT, RADIOLOGY)
+    with pytest.raises(Refused) as refused:
+        plant.submit(who=ray)
+    assert refused.value.reason is Reason.QUEUE_FULL
+    assert "2 jobs" not in f"{refused.value.message} {refused.value.denials}"
     plant.cancel(first)
     plant.submit()
 

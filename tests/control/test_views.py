@@ -2,11 +2,13 @@
 
 import pytest
 
+from scheduler.control import views
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState
-from scheduler.model.reasons import Reason, Refused
+from scheduler.model.plan import Explanation, SiteReasons
+from scheduler.model.reasons import Denial, Reason, Refused
 from scheduler.model.tenancy import GpuQuota, Tenant
 from tests.control.plant import ADA, EVE, N01, OLGA, Plant, spec
 from tests.store.builders import H100, LONDON, RADIOLOGY, RIVALS
@@ -149,3 +151,26 @@ def test_absurd_pages_are_refused(plant: Plant, limit: int) -> None:
             plant.control.list(view, ADA, limit=limit)
         with pytest.raises(Refused):
             plant.control.nodes(view, None, limit=limit)
+
+
+def test_a_part_of_a_tenant_is_not_shown_what_the_whole_uses(plant: Plant) -> None:
+    """Nor is a sibling's share of it, which is the same number less its own."""
+    ray = Principal("/tenant/trust-a/radiology/user/ray", Role.TENANT, RADIOLOGY)
+    above = Denial(Reason.QUOTA_LIMIT, "H100 GPUs: limit 8, in use 7, asked 2", "trust-a")
+    own = Denial(Reason.QUOTA_LIMIT, "H100 GPUs: limit 4, in use 3, asked 2", RADIOLOGY)
+    busy = Denial(Reason.NODES_BUSY, "2 of 2 nodes are busy", LONDON)
+    told = Explanation(
+        summary=f"over quota of trust-a: {above.detail}",
+        sites=(SiteReasons(LONDON, permitted=True, denials=(busy,)),),
+        quota=(above, own),
+        changes=((busy, above), (own,)),
+        queue_position=0,
+        would_run_at=None,
+    )
+    seen = views.shown_explanation(ray, told)
+    assert "in use 7" not in repr(seen)
+    assert seen.summary == f"over quota of trust-a: {views.ABOVE_IS_FULL}"
+    assert (seen.quota[1], seen.changes[0][0], seen.changes[1]) == (own, busy, (own,))
+    assert seen.sites == told.sites
+    for all_of_it in (ADA, OLGA):
+        assert views.shown_explanation(all_of_it, told) == told
