@@ -11,7 +11,7 @@ import inspect
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
             async def answers(request: Any, context: Context) -> None:
                 # The client learns that it was let in, however long the first answer takes.
-                await context.send_initial_metadata(())
+                await _uncut(context.send_initial_metadata(()))
                 answer = inner(read(request), context)
                 if inspect.isasyncgen(answer):
                     await _write_all(cast("AsyncGenerator[Any, None]", answer), context)
@@ -244,6 +244,19 @@ async def _write_all(answers: AsyncGenerator[Any, None], context: Context) -> No
     async with aclosing(answers):
         async for answer in answers:
             await context.write(answer)
+
+
+async def _uncut(operation: Coroutine[Any, Any, None]) -> None:
+    """Lets an operation of gRPC finish although we are cancelled meanwhile.
+
+    Cut short it is still under way inside gRPC, and the status that follows would be refused.
+    """
+    task = asyncio.ensure_future(operation)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> None:
