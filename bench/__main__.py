@@ -11,10 +11,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import plan
+from bench import agent, plan
 from bench.record import Result, show, write
 
-BENCHES: Mapping[str, Callable[[Path | None], Result]] = {"plan": plan.run}
+BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
+    "agent": agent.run,
+    "plan": plan.run,
+}
 LIMITS = Path(__file__).resolve().parent / "limits.toml"
 
 
