@@ -105,6 +105,9 @@ async def test_a_site_learns_what_is_desired_before_it_gets_a_lease(
     again.say(heartbeat=sitelink_pb2.Heartbeat(sequence=1))
     await again.wait(lambda s: any(m.HasField("heartbeat_ack") for m in s.received))
     assert again.received[0].HasField("desired")
+    row = await again.desires(job.id, sitelink_pb2.DESIRED_ACTION_RUN)
+    again.report(world.ended(row), nodes=2)  # Other tests want the nodes.
+    await until(ada, job.id, jobs_pb2.JOB_STATE_SUCCEEDED)
     await again.close()
 
 
