@@ -52,11 +52,11 @@ def test_a_site_that_is_cut_off_runs_on_takes_nothing_and_catches_up(world: Worl
 
 @contextlib.contextmanager
 def small(folder: Path, tmp_path: Path) -> Generator[Path]:
-    """The folder on a disk of its own, small, and never away for a moment; its ballast's path."""
+    """The folder on a small disk of its own, with room enough; never away. Its ballast's path."""
     below, disk = tmp_path / "below", tmp_path / "disk"
     below.mkdir()
     disk.mkdir()
-    options = f"size=8m,mode={folder.stat().st_mode & 0o7777:o}"
+    options = f"size=400m,mode={folder.stat().st_mode & 0o7777:o}"
     run("mount", "--bind", str(folder), str(below))
     run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk))
     run("cp", "-a", f"{folder}/.", str(disk))
@@ -76,9 +76,11 @@ def run(*words: str) -> None:
 
 def fill(ballast: Path) -> None:
     """Leaves no byte free beside it."""
-    with open(ballast, "wb", 0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    with open(ballast, "wb", 0) as file:
+        for chunk in (bytes(1 << 20), bytes(4096)):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(chunk)
 
 
 @needs_root
@@ -103,10 +105,18 @@ def test_a_full_spool_loses_nothing_and_new_work_says_why_it_did_not_start(
         world.until_said(running, "end")
         assert world.end(running).state == "SUCCEEDED"
         late = world.run("exit 4", site=site)
-        info = world.until(late, "tried", lambda job: any(a.ended_at_ms for a in job.attempts))
-        first = info.attempts[0]
-        assert first.reason == "START_FAILED"
-        assert "No space left" in first.ranks[0].detail
+        info = world.until(
+            late,
+            "tried, or told to wait",
+            lambda j: any(a.ended_at_ms for a in j.attempts) or j.reason is not None,
+        )
+        if info.attempts:  # It came before the node's next reading of its disk.
+            first = info.attempts[0]
+            assert first.reason == "START_FAILED"
+            assert "No space left" in first.ranks[0].detail
+        else:
+            explained = {each.site: each.denials for each in late.explain().sites}
+            assert "NODES_UNHEALTHY" in [denial.reason for denial in explained[site]]
         ballast.unlink()
         world.tell(blocker, "go")
         assert world.end(blocker).state == "SUCCEEDED"
