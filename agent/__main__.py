@@ -46,7 +46,7 @@ from agent.site.state import ranks_of
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest
 from sovapi.v1.identity_pb2_grpc import IdentityServiceStub
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
-from sovshared import metrics_server, pki, renewal, spiffe, tls
+from sovshared import monitoring, pki, renewal, spiffe, tls
 
 JOIN_S_MAX = 30.0
 _log = logging.getLogger("sov-agent")
@@ -98,22 +98,12 @@ def lapsed(credentials: Path) -> bool:
     return utc_ms() >= pki.load(credentials).facts().not_after_ms
 
 
-def all_of(*acts: Callable[[], None]) -> Callable[[pki.Identity], None]:
-    """Does each of `acts` when there is a new identity."""
-
-    def act(_: pki.Identity) -> None:
-        for one in acts:
-            one()
-
-    return act
-
-
 def scraped(
     config: SiteSettings | NodeSettings, page: Callable[[], bytes]
-) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
-    """Serves `page` to monitors where that is wanted; gives what to call on a renewal."""
+) -> contextlib.AbstractAsyncContextManager[int | None]:
+    """Serves `page` to monitors where that is wanted."""
     own = (config.metrics_listen, config.credentials, config.trust_domain)
-    return metrics_server.served(*own, page)
+    return monitoring.served(*own, page)
 
 
 async def run_site(config: SiteSettings) -> None:
@@ -174,14 +164,14 @@ async def run_site(config: SiteSettings) -> None:
         _log.info("site %s: node agents may dial port %d", config.site, port)
         monitors = scraped(config, site_page(config, machine, executor))
         try:
-            async with monitors as reload, asyncio.TaskGroup() as group:
+            async with monitors, asyncio.TaskGroup() as group:
                 group.create_task(SiteAgent(machine, hands, inbox, boot_ms).run())
                 group.create_task(
                     renewal.keep_renewed(
                         config.credentials,
                         authority.renew_own,
                         now_ms=utc_ms,
-                        renewed=all_of(session.drop, reload),
+                        renewed=lambda _: session.drop(),
                     )
                 )
         finally:
@@ -241,7 +231,7 @@ async def run_node(config: NodeSettings) -> None:
         watch,
         lambda: pki.load(config.credentials).facts(),
     )
-    async with scraped(config, exporter.page) as reload, asyncio.TaskGroup() as group:
+    async with scraped(config, exporter.page), asyncio.TaskGroup() as group:
         agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
         group.create_task(agent.run())
         group.create_task(
@@ -249,7 +239,7 @@ async def run_node(config: NodeSettings) -> None:
                 config.credentials,
                 renew,
                 now_ms=utc_ms,
-                renewed=all_of(link.drop, reload),
+                renewed=lambda _: link.drop(),
             )
         )
 

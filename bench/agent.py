@@ -34,7 +34,7 @@ from agent.site.nodelink import NodeLinkServer
 from bench.record import Result
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
 from sovshared import pki, spiffe
-from sovshared.metrics_server import MetricsServer
+from sovshared.monitoring import served
 from tests.agent.node.stub.library import Stub, build
 from tests.agent.node.sysfs_tree import Sysfs
 from tests.shared.ca import TestCa
@@ -76,10 +76,10 @@ async def _measure(root: Path) -> Result:
         simulated = await _figures(pid, port, root)
         page = await asyncio.to_thread(_scrape, port, root)
         own_ms = await asyncio.to_thread(_scrapes_ms, port, root)
-    server = MetricsServer(root / "a" / "credentials", DOMAIN, lambda: page)
-    echo_port = await server.start("127.0.0.1:0")
-    echo_ms = await asyncio.to_thread(_scrapes_ms, echo_port, root)
-    await server.close()
+    credentials = root / "a" / "credentials"
+    async with served("127.0.0.1:0", credentials, DOMAIN, lambda: page) as echo_port:
+        assert echo_port is not None
+        echo_ms = await asyncio.to_thread(_scrapes_ms, echo_port, root)
     figures: dict[str, int | float] = {
         **simulated,
         "scrape_p99_ms": round(_p99(own_ms), 2),

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 from cryptography import x509
 
 from sovshared import pki, spiffe
+from sovshared.metrics_page import CONTENT_TYPE
 
 CONNECTIONS_MAX = 64
 """More at the same time are closed unheard."""
@@ -61,6 +63,28 @@ class Admission:
         if name.role is not spiffe.NameRole.MONITOR:
             return f"{name.path} is no monitor"
         return "" if self.counts(name, facts) else f"{name.path} was revoked"
+
+
+@asynccontextmanager
+async def served(
+    address: str | None, credentials: Path, trust_domain: str, metrics: Callable[[], bytes]
+) -> AsyncGenerator[int | None]:
+    """Serves an agent's `/metrics` at HOST:PORT, nowhere when it is None; gives the port."""
+    if address is None:
+        yield None
+        return
+
+    async def page() -> Page:
+        return Page(metrics(), CONTENT_TYPE)
+
+    host, _, port = address.rpartition(":")
+    server = MonitorServer(credentials, Admission(trust_domain), {"/metrics": page})
+    bound = await server.start(host.strip("[]"), int(port))
+    _log.info("monitors may scrape port %d", bound)
+    try:
+        yield bound
+    finally:
+        await server.close()
 
 
 class MonitorServer:
@@ -110,6 +134,7 @@ class MonitorServer:
     async def _answer(self, head: bytes, connection: ssl.SSLObject) -> bytes:
         refusal = self._admission.refusal(connection.getpeercert(binary_form=True))
         if refusal:
+            _log.info("a scrape was refused: %s", refusal)
             return response("403 Forbidden", _text(f"{refusal}\n"))
         line = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(line) != 3 or line[0] != "GET":

@@ -27,7 +27,7 @@ from sovapi.v1 import (
     tenants_pb2_grpc,
 )
 from sovshared import pki, spiffe
-from sovshared.metrics_server import MetricsServer
+from sovshared.monitoring import served
 from tests.api import control_plane as control_plane_module
 from tests.api import world
 from tests.api.control_plane import TRUST_DOMAIN, ControlPlane
@@ -99,12 +99,8 @@ async def declare(plane: ControlPlane) -> None:
 @asynccontextmanager
 async def scraped(credentials: Path, page: Callable[[], bytes]) -> AsyncGenerator[str]:
     """Serves a page as an agent does; its address."""
-    server = MetricsServer(credentials, TRUST_DOMAIN, page)
-    port = await server.start("127.0.0.1:0")
-    try:
+    async with served("127.0.0.1:0", credentials, TRUST_DOMAIN, page) as port:
         yield f"127.0.0.1:{port}"
-    finally:
-        await server.close()
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from agent.node.exporter import Exporter, Identity
 from agent.node.health import Health
 from agent.node.watch import HealthWatch, Sources
 from sovshared import pki
-from sovshared.metrics_server import MetricsServer
+from sovshared.monitoring import served
 from tests.agent.node.rig import DEADLINE_S
 from tests.agent.node.stub.library import LINKS, Stub, build
 from tests.agent.node.sysfs_tree import Sysfs
@@ -279,54 +279,22 @@ def scrape(port: int, ca: TestCa, who: str | None, root: Path, path: str = "/met
     return f"{head.split(' ')[1]} {body.splitlines()[0]}"
 
 
-@contextlib.asynccontextmanager
-async def serving(root: Path, ca: TestCa) -> AsyncGenerator[tuple[MetricsServer, int]]:
-    uri = f"spiffe://{DOMAIN}/site/exch-a/node/n01"
-    pki.save(root / "node", ca.issue(uri, dns=(NODE_DNS,)))
-    server = MetricsServer(root / "node", DOMAIN, lambda: b"the page\n")
-    port = await server.start("127.0.0.1:0")
-    try:
-        yield server, port
-    finally:
-        await server.close()
-
-
-async def test_a_monitor_may_scrape_and_nobody_else(tmp_path: Path) -> None:
+async def test_a_node_serves_its_page_to_monitors_and_nobody_else(tmp_path: Path) -> None:
     ca = TestCa()
-    async with serving(tmp_path, ca) as (_, port):
+    uri = f"spiffe://{DOMAIN}/site/exch-a/node/n01"
+    pki.save(tmp_path / "node", ca.issue(uri, dns=(NODE_DNS,)))
+    page = b"the page\n"
+    async with served("127.0.0.1:0", tmp_path / "node", DOMAIN, lambda: page) as port:
 
-        async def ask(who: str | None, path: str = "/metrics", by: TestCa = ca) -> str:
+        async def ask(who: str, path: str = "/metrics", by: TestCa = ca) -> str:
+            assert port is not None
             return await asyncio.to_thread(scrape, port, by, who, tmp_path, path)
 
         assert await ask("/monitor/prometheus") == "200 the page"
-        assert await ask("/monitor/prometheus", "/else") == "404 /metrics"
-        for who in ("/operator/olga", "/tenant/t/user/u", "/site/exch-a/node/n01"):
-            assert await ask(who) == f"403 found {who}, allowed /monitor/<name>"
-        with pytest.raises((ssl.SSLError, ConnectionError)):
-            await ask(None)
-        with pytest.raises(ssl.SSLError):
-            await ask("/monitor/prometheus", by=TestCa())
+        assert await ask("/monitor/prometheus", "/sd/agents") == "404 /metrics"
+        assert await ask("/operator/olga") == "403 /operator/olga is no monitor"
 
 
-async def test_another_trust_domains_monitor_is_refused(tmp_path: Path) -> None:
-    ca, who = TestCa(), "spiffe://else.example/monitor/prometheus"
-    async with serving(tmp_path, ca) as (_, port):
-        answer = await asyncio.to_thread(scrape, port, ca, who, tmp_path)
-        assert answer.startswith("403 client certificate: SPIFFE id: found 'spiffe://else")
-
-
-async def test_a_renewed_identity_is_taken_up(tmp_path: Path) -> None:
-    ca = TestCa()
-    async with serving(tmp_path, ca) as (server, port):
-
-        def serial() -> str:
-            pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=30)
-            return pki.certificate_facts(pem.encode()).serial
-
-        before = await asyncio.to_thread(serial)
-        uri = f"spiffe://{DOMAIN}/site/exch-a/node/n01"
-        renewed = ca.issue(uri, dns=(NODE_DNS,))
-        pki.save(tmp_path / "node", renewed)
-        assert await asyncio.to_thread(serial) == before
-        server.reload()
-        assert await asyncio.to_thread(serial) == renewed.facts().serial
+async def test_a_node_that_is_not_to_be_scraped_listens_nowhere(tmp_path: Path) -> None:
+    async with served(None, tmp_path, DOMAIN, bytes) as port:
+        assert port is None
