@@ -29,6 +29,9 @@ from agent.node.spool_files import start_ticks
 NODES_MAX = 16
 ROOT_BYTES_MAX = 36  # Ray's socket paths below it must stay within 107 bytes.
 START_S = 120
+HEAD_STARTS_MAX = 4
+"""On a machine that reads Ray from a cold disk, the head's raylet may give up on a head that is
+still starting: by the next time it is in memory."""
 STOP_S = 30
 STORE_BYTES = 80 * 1024 * 1024  # Ray's smallest comfortable object store; bundles pass in parts.
 CPUS = 4  # Logical; nothing is placed by CPUs.
@@ -124,8 +127,7 @@ class RayCell:
             ) as file:
                 file.write(secrets.token_hex(32))
         try:
-            self._head_port = _free_ports(self._ips[self.nodes[0].slot], 1)[0]
-            self._finish(self.nodes[0], self._begin(self.nodes[0]))
+            self._start_head()
             others = [(node, self._begin(node)) for node in self.nodes[1:]]
             for node, start in others:
                 self._finish(node, start)
@@ -133,6 +135,18 @@ class RayCell:
             self.stop()
             raise
         self._write_state()
+
+    def _start_head(self) -> None:
+        head = self.nodes[0]
+        for attempt in range(1, HEAD_STARTS_MAX + 1):
+            self._head_port = _free_ports(self._ips[head.slot], 1)[0]
+            try:
+                self._finish(head, self._begin(head))
+                return
+            except CellError:
+                if attempt == HEAD_STARTS_MAX:
+                    raise
+                self.stop()
 
     def start_node(self, slot: str) -> None:
         """Start one node's raylet again, under its label, after it was lost."""
