@@ -149,6 +149,7 @@ async def run_site(config: SiteSettings) -> None:
         jitter=random.random,
         spools=nodes,
         place=place,
+        power=nodes.power,
     )
     driver_config = {"address": config.ray_address, "reserve_ms": config.ray_reserve_ms}
     async with RayDriverProcess(driver_config, environment=config.ray_environment) as executor:

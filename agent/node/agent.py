@@ -26,6 +26,7 @@ from sovapi.v1.nodelink_pb2 import (
     NodeMessage,
     NodePing,
     NodePong,
+    NodePower,
     ReadLog,
     SiteOrder,
     SiteWelcome,
@@ -208,6 +209,8 @@ class NodeAgent:
         told = telemetry.report(place.slot, gpus, place.isolation, watch.verdict())
         told.metrics_address = place.metrics_address
         self._link.say(NodeMessage(report=told))
+        if (watts := watch.gpu_watts()) is not None:
+            self._link.say(NodeMessage(power=NodePower(gpu_watts=watts)))
 
     async def _keep_retention(self) -> None:
         while True:

@@ -109,6 +109,14 @@ class HealthWatch:
             return self._sources.logical
         return tuple(gpu.uuid for gpu in self.latest.readings.gpus) if self.latest else ()
 
+    def gpu_watts(self) -> int | None:
+        """What the GPUs draw, of those that say so; None when none does."""
+        if self.latest is None or self.latest.readings.gpus_missing is not None:
+            return None
+        gpus = self.latest.readings.gpus
+        drawn_mw = [gpu.power_mw for gpu in gpus if gpu.power_mw is not None and not gpu.lost]
+        return sum(drawn_mw) // 1000 if drawn_mw else None
+
     async def run(self, changed: Callable[[], None]) -> None:
         """Watch until cancelled. `changed` is called whenever the verdict is another one."""
         self._log = await asyncio.to_thread(self._file.load, boot_id(), wall_ms())

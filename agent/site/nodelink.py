@@ -32,6 +32,7 @@ PING_INTERVAL_MS = 5_000
 STREAMS_MAX = 1024
 JOINS_MAX = 32  # Under way at the port that asks nobody for a certificate.
 PROXY_S_MAX = 30.0
+NODE_WATTS_MAX = 1_000_000  # No node draws more, whatever it says.
 
 _log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -53,6 +54,14 @@ class Authority(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What the GPUs of so many nodes draw."""
+
+    gpu_watts: int
+    nodes: int
+
+
 @dataclass(slots=True)
 class _Line:
     """One node's stream."""
@@ -64,6 +73,7 @@ class _Line:
     reads: dict[int, asyncio.Future[LogChunk]] = field(
         default_factory=dict[int, asyncio.Future[LogChunk]]
     )
+    gpu_watts: int | None = None
 
 
 class NodeLinkServer(NodeLinkServicer):
@@ -113,6 +123,11 @@ class NodeLinkServer(NodeLinkServicer):
     def slots(self) -> tuple[str, ...]:
         """Nodes whose agents are connected."""
         return tuple(sorted(self._lines))
+
+    def power(self) -> Power | None:
+        """What the nodes that are connected draw, of those that say so; None when none does."""
+        drawn = [one.gpu_watts for one in self._lines.values() if one.gpu_watts is not None]
+        return Power(sum(drawn), len(drawn)) if drawn else None
 
     def order(self, instruction: StopRank | Archive | ev.SendPong) -> None:
         """Send one order; dropped when its node is away, for the machine repeats it."""
@@ -222,6 +237,8 @@ class NodeLinkServer(NodeLinkServicer):
                 self._emit(ev.SpoolReported(line.slot, message.spool))
             case "ping":
                 self._emit(ev.NodePinged(line.slot, message.ping.sequence))
+            case "power":
+                line.gpu_watts = min(max(message.power.gpu_watts, 0), NODE_WATTS_MAX)
             case "log_chunk":
                 answer = line.reads.pop(message.log_chunk.request, None)
                 if answer is not None and not answer.done():

@@ -17,7 +17,7 @@ import grpc
 from agent.site import events as ev
 from agent.site.bundles import BundleFailed
 from agent.site.logs import LogStream, NoLog, Place, Spools, serve
-from agent.site.nodelink import NodeAway
+from agent.site.nodelink import NodeAway, Power
 from sovapi.v1 import sitelink_pb2 as pb
 from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, TunnelRefused, TunnelUp
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkStub
@@ -48,7 +48,8 @@ class Presence:
 
 class ControlSession:
     """Keeps one session open. `dial` makes a channel with the identity that is valid now;
-    `position` is the journal's (epoch, generation); `jitter` draws from [0, 1).
+    `position` is the journal's (epoch, generation); `jitter` draws from [0, 1); `power` is what the
+    site's nodes draw.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ControlSession:
         jitter: Callable[[], float],
         spools: Spools,
         place: Place,
+        power: Callable[[], Power | None] = lambda: None,
     ) -> None:
         self._presence = presence
         self._dial = dial
@@ -69,6 +71,7 @@ class ControlSession:
         self._jitter = jitter
         self._spools = spools
         self._place = place
+        self._power = power
         self._out: asyncio.Queue[SiteMessage] | None = None
         self._stub: SiteLinkAsyncStub | None = None
         self._broken = asyncio.Event()
@@ -81,7 +84,11 @@ class ControlSession:
             case ev.SendReport():
                 self._put(SiteMessage(report=instruction.report))
             case ev.SendHeartbeat():
-                self._put(SiteMessage(heartbeat=pb.Heartbeat(sequence=instruction.sequence)))
+                beat = pb.Heartbeat(sequence=instruction.sequence)
+                if (power := self._power()) is not None:
+                    drawn = pb.SitePower(gpu_watts=power.gpu_watts, nodes=power.nodes)
+                    beat.power.CopyFrom(drawn)
+                self._put(SiteMessage(heartbeat=beat))
 
     def drop(self) -> None:
         """End this session and dial again, with whatever identity is valid then."""

@@ -235,7 +235,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **link.methods(),
         **jobs.methods(),
         **TenantService(desk).methods(),
-        **FleetService(desk).methods(),
+        **FleetService(desk, sites.power).methods(),
         **PolicyService(desk).methods(),
         **AuditService(desk).methods(),
     }

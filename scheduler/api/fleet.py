@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
@@ -12,6 +14,7 @@ from scheduler.model.fleet import Health, Isolation, NodeReport
 from scheduler.model.ids import NodeId, SiteId, site_of
 from scheduler.model.reasons import Denial, Reason, invalid, not_found
 from scheduler.model.residency import Deny, Requirement
+from scheduler.runtime.sites import Power
 from scheduler.store.apply import country_of
 from scheduler.store.store import Snapshot
 from scheduler.wire.enums import number
@@ -30,8 +33,9 @@ DEADLINE_MS_MAX = 366 * 24 * 3600 * 1000
 class FleetService:
     """Serves operators, and lets auditors look."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, power: Callable[[], Mapping[SiteId, Power]]) -> None:
         self._desk = desk
+        self._power = power
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -71,7 +75,7 @@ class FleetService:
         names = [str(view.entry.site.id) for view in views]
         page, token = pages.page_by_name(views, names, SITES_KIND, request.page)
         return fleet_pb2.ListSitesResponse(
-            sites=[_site(view, now_ms) for view in page], next_page_token=token
+            sites=[self._site(view, now_ms) for view in page], next_page_token=token
         )
 
     async def list_nodes(self, request: fleet_pb2.ListNodesRequest) -> fleet_pb2.ListNodesResponse:
@@ -97,7 +101,7 @@ class FleetService:
             lambda snapshot: desk.control.overview(snapshot, unfit_max=request.unfit_max)
         )
         return fleet_pb2.OverviewResponse(
-            sites=[_overview(each, now_ms) for each in found.sites],
+            sites=[_overview(self._site(e.site, now_ms), e) for e in found.sites],
             jobs_queued=found.jobs_queued,
             gpus_queued_milli=found.gpus_queued_milli,
             unfit=[_node(view, now_ms) for view in found.unfit],
@@ -159,6 +163,13 @@ class FleetService:
         )
         return fleet_pb2.VerdictsResponse(verdicts=verdicts)
 
+    def _site(self, view: SiteView, now_ms: int) -> fleet_pb2.Site:
+        message = _site(view, now_ms)
+        power = self._power().get(view.entry.site.id)
+        if power is not None:
+            message.gpu_power_w, message.gpu_power_nodes = power.gpu_watts, power.nodes
+        return message
+
 
 def _target(text: str) -> SiteId | NodeId:
     """A site or a node; whether there is one is found out where it is looked up."""
@@ -214,9 +225,9 @@ def _site(view: SiteView, now_ms: int) -> fleet_pb2.Site:
     )
 
 
-def _overview(view: SiteOverview, now_ms: int) -> fleet_pb2.SiteOverview:
+def _overview(site: fleet_pb2.Site, view: SiteOverview) -> fleet_pb2.SiteOverview:
     return fleet_pb2.SiteOverview(
-        site=_site(view.site, now_ms),
+        site=site,
         gpus=[
             fleet_pb2.GpuUse(
                 gpu_class=line.gpu_class,

@@ -76,6 +76,7 @@ class Monitors:
             census=census,
             blocked=sight.planning.waiting.blocked,
             silence_ms=sight.cogs.sites.silence_ms(tuple(site.site for site in census.sites)),
+            power=sight.cogs.sites.power(),
             certificates=(
                 CertificateSpan("control-plane", own.not_before_ms, own.not_after_ms),
                 CertificateSpan("root", root.not_before_ms, root.not_after_ms),

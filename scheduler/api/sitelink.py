@@ -23,7 +23,7 @@ from scheduler.core.recovery import LEASE_MS
 from scheduler.model.ids import AttemptKey, SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.model.sitelink import Desired
-from scheduler.runtime.sites import Line, Sites
+from scheduler.runtime.sites import Line, Power, Sites
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from sovapi.v1 import sitelink_pb2
@@ -36,6 +36,8 @@ SILENCE_S_MAX = 30
 RESEND_MS = 3_000
 """Desired state that the site does not report to have is sent again after this long; what came in
 parts after as many times that."""
+SITE_WATTS_MAX = 10**12
+"""No site draws more, whatever it says."""
 VERSIONS = (SITE_PROTOCOL_VERSION,)
 
 _log = logging.getLogger(__name__)
@@ -195,6 +197,8 @@ class SiteLink:
         message: sitelink_pb2.SiteMessage,
         sent: _Sent,
     ) -> None:
+        if message.HasField("heartbeat"):
+            line.power = _power(message.heartbeat)
         match message.WhichOneof("message"):
             case "heartbeat" if not self._sites.leads():
                 pass  # An answer prolongs leases, and somebody else may be counting them down.
@@ -261,6 +265,14 @@ class SiteLink:
         """The next part of what was read; acknowledgements may come between two of them."""
         sent.sent_boot_ms = self._boot_ms()
         return word_to_proto(sent.parts.popleft(), self._desk.codec)
+
+
+def _power(beat: sitelink_pb2.Heartbeat) -> Power | None:
+    """What a site says it draws. It speaks for nothing but a picture: no limit rests on it."""
+    if not beat.HasField("power"):
+        return None
+    told = beat.power
+    return Power(min(max(told.gpu_watts, 0), SITE_WATTS_MAX), max(told.nodes, 0))
 
 
 def _site() -> SiteId:

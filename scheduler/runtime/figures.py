@@ -20,6 +20,7 @@ from scheduler.model.fleet import Health
 from scheduler.model.ids import SiteId
 from scheduler.model.plan import Blocked, JobClass
 from scheduler.runtime.reader import Reader
+from scheduler.runtime.sites import Power
 
 CENSUS_AGE_MS_MAX = 4_000
 """A scrape is answered from a census at most this old: two scrapers cost no more than one."""
@@ -43,6 +44,7 @@ class Figures:
     census: Census = field(default_factory=Census)
     blocked: Mapping[JobClass, Blocked] = field(default_factory=dict[JobClass, Blocked])
     silence_ms: Mapping[SiteId, int] = field(default_factory=dict[SiteId, int])
+    power: Mapping[SiteId, Power] = field(default_factory=dict[SiteId, Power])
     certificates: tuple[CertificateSpan, ...] = ()
 
 
@@ -78,6 +80,7 @@ class FiguresCollector(Collector):
         found = self.figures
         yield from _jobs(found)
         yield from _sites(found.census.sites, found.silence_ms)
+        yield from _power(found)
         yield from _gpus(found.census.sites)
         yield from _tenants(found.census.quota)
         audit = _gauge("sov_audit_leaves", "Entries of the audit log")
@@ -135,6 +138,17 @@ def _sites(
         closed.add_metric(name, site.nodes_cordoned)
         open_.add_metric(name, site.nodes_schedulable)
     yield from (up, silence, desired, acked, cordoned, power, expected, health, closed, open_)
+
+
+def _power(found: Figures) -> Iterator[GaugeMetricFamily]:
+    """As the sites say it with each heartbeat, so that it is known wherever nobody scrapes them."""
+    watts = _gauge("sov_site_power_watts", "Power that its nodes say their GPUs draw", "site")
+    nodes = _gauge("sov_site_power_nodes", "Nodes that say what their GPUs draw", "site")
+    for site in found.census.sites:
+        if (power := found.power.get(site.site)) is not None:
+            watts.add_metric((site.site,), power.gpu_watts)
+            nodes.add_metric((site.site,), power.nodes)
+    yield from (watts, nodes)
 
 
 def _gpus(sites: tuple[SiteCount, ...]) -> Iterator[GaugeMetricFamily]:

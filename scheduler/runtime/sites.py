@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from scheduler.model.ids import SiteId
@@ -26,6 +27,14 @@ heartbeats that we answer must not have prolonged any lease for longer than that
 Order = TypeVar("Order")
 
 
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What the GPUs of so many nodes of a site draw."""
+
+    gpu_watts: int
+    nodes: int
+
+
 class Line(Generic[Order]):
     """One session with one site."""
 
@@ -33,6 +42,7 @@ class Line(Generic[Order]):
         self.site = site
         self.heard_boot_ms = heard_boot_ms
         self.ended = False
+        self.power: Power | None = None
         self._orders: deque[Order] = deque()
         self._woken = asyncio.Event()
 
@@ -137,6 +147,10 @@ class Sites(Generic[Order]):
         now = self._boot_ms()
         heard = self._heard_boot_ms
         return {site: now - heard.get(site, self._started_boot_ms) for site in sites}
+
+    def power(self) -> dict[SiteId, Power]:
+        """What each site draws, as it said with its last heartbeat."""
+        return {s: line.power for s, line in self._lines.items() if line.power is not None}
 
     def wake_changed(self, generations: Mapping[SiteId, int]) -> None:
         """Wakes the lines of sites whose desired state has a new generation."""

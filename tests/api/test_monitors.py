@@ -12,6 +12,8 @@ from scheduler.model.reasons import Reason
 from scheduler.runtime.figures import NOT_PLANNED
 from sovapi.v1 import (
     common_pb2,
+    fleet_pb2,
+    fleet_pb2_grpc,
     identity_pb2,
     identity_pb2_grpc,
     jobs_pb2,
@@ -90,6 +92,26 @@ async def test_metrics_say_what_there_is(control_plane: ControlPlane, london: Fa
         assert end > found["sov_scheduler_last_cycle_timestamp_seconds"]
     assert found["sov_writer_batch_requests_count"] > 0
     assert found["process_resident_memory_bytes"] > 0
+
+
+async def test_what_a_site_draws_is_shown_to_monitors_and_operators(
+    control_plane: ControlPlane, london: FakeSite
+) -> None:
+    drawn = sitelink_pb2.SitePower(gpu_watts=5_600, nodes=2)
+    london.say(heartbeat=sitelink_pb2.Heartbeat(sequence=1, power=drawn))
+    found = await samples(control_plane)
+    while f"sov_site_power_watts {world.LONDON}" not in found:
+        found = await samples(control_plane)
+    assert found[f"sov_site_power_watts {world.LONDON}"] == 5_600
+    assert found[f"sov_site_power_nodes {world.LONDON}"] == 2
+    assert f"sov_site_power_watts {world.NARVIK}" not in found
+    async with control_plane.channel_as(OLGA) as olga:
+        stub = fleet_pb2_grpc.FleetServiceStub(olga)
+        listed = await stub.ListSites(fleet_pb2.ListSitesRequest(), timeout=WAIT_S)
+        summed = await stub.Overview(fleet_pb2.OverviewRequest(), timeout=WAIT_S)
+    for sites in (listed.sites, [each.site for each in summed.sites]):
+        power = {s.id: (s.gpu_power_w, s.gpu_power_nodes) for s in sites if s.gpu_power_nodes}
+        assert power == {world.LONDON: (5_600, 2)}
 
 
 async def test_jobs_that_wait_are_counted_by_their_reason(control_plane: ControlPlane) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from scheduler.api.desk import Desk
-from scheduler.api.sitelink import SiteLink
+from scheduler.api.sitelink import SITE_WATTS_MAX, SiteLink
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control import outbox
 from scheduler.model.identity import Principal, Role
 from scheduler.runtime.reader import Reader
-from scheduler.runtime.sites import Sites
+from scheduler.runtime.sites import Power, Sites
 from scheduler.runtime.writer import Writer
 from scheduler.store.blobs import Blobs
 from sovapi.v1 import sitelink_pb2
@@ -129,6 +129,29 @@ async def test_parts_that_the_site_does_not_confirm_are_sent_again_after_a_while
     again = [await talk.hear() for _ in range(5)]
     assert again == first
     await talk.close()
+
+
+async def test_what_a_site_draws_is_known_while_its_session_lasts(world: World) -> None:
+    talk = world.dial()
+    await talk.hear()
+
+    async def beat(**power: int) -> None:
+        drawn = sitelink_pb2.SitePower(**power) if power else None
+        talk.say(SiteMessage(heartbeat=sitelink_pb2.Heartbeat(sequence=1, power=drawn)))
+        while not (await talk.hear()).HasField("heartbeat_ack"):
+            pass
+
+    await beat(gpu_watts=5_600, nodes=2)
+    assert world.sites.power() == {LONDON: Power(5_600, 2)}
+    await beat(gpu_watts=-1, nodes=-1)
+    assert world.sites.power() == {LONDON: Power(0, 0)}
+    await beat(gpu_watts=1 << 60, nodes=3)
+    assert world.sites.power() == {LONDON: Power(SITE_WATTS_MAX, 3)}
+    await beat()
+    assert world.sites.power() == {}
+    await beat(gpu_watts=5_600, nodes=2)
+    await talk.close()
+    assert world.sites.power() == {}
 
 
 async def test_an_answer_says_which_generation_its_lease_presumes(world: World) -> None:

@@ -133,7 +133,7 @@ class ApplyFleetResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Site(_message.Message):
-    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w")
+    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w", "gpu_power_w", "gpu_power_nodes")
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,8 @@ class Site(_message.Message):
     ACKED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
+    GPU_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    GPU_POWER_NODES_FIELD_NUMBER: _ClassVar[int]
     id: str
     display_name: str
     status: SiteStatus
@@ -172,7 +174,9 @@ class Site(_message.Message):
     acked_generation: int
     profile: SiteProfile
     power_cap_w: int
-    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., power_cap_w: _Optional[int] = ...) -> None: ...
+    gpu_power_w: int
+    gpu_power_nodes: int
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., power_cap_w: _Optional[int] = ..., gpu_power_w: _Optional[int] = ..., gpu_power_nodes: _Optional[int] = ...) -> None: ...
 
 class ListSitesRequest(_message.Message):
     __slots__ = ("page",)

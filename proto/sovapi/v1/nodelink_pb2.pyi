@@ -10,18 +10,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "report", "spool", "ping", "log_chunk")
+    __slots__ = ("hello", "report", "spool", "ping", "log_chunk", "power")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     LOG_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     report: _sitelink_pb2.NodeReport
     spool: SpoolReport
     ping: NodePing
     log_chunk: LogChunk
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ...) -> None: ...
+    power: NodePower
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ..., power: _Optional[_Union[NodePower, _Mapping]] = ...) -> None: ...
 
 class SiteOrder(_message.Message):
     __slots__ = ("welcome", "stop", "archive", "pong", "read_log")
@@ -76,6 +78,12 @@ class SpoolEntry(_message.Message):
     status: _jobs_pb2.RankStatus
     gone: bool
     def __init__(self, key: _Optional[str] = ..., status: _Optional[_Union[_jobs_pb2.RankStatus, _Mapping]] = ..., gone: _Optional[bool] = ...) -> None: ...
+
+class NodePower(_message.Message):
+    __slots__ = ("gpu_watts",)
+    GPU_WATTS_FIELD_NUMBER: _ClassVar[int]
+    gpu_watts: int
+    def __init__(self, gpu_watts: _Optional[int] = ...) -> None: ...
 
 class NodePing(_message.Message):
     __slots__ = ("sequence",)

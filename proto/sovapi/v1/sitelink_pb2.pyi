@@ -113,10 +113,20 @@ class ControlHello(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., server_version: _Optional[str] = ..., epoch: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence",)
+    __slots__ = ("sequence", "power")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
     sequence: int
-    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+    power: SitePower
+    def __init__(self, sequence: _Optional[int] = ..., power: _Optional[_Union[SitePower, _Mapping]] = ...) -> None: ...
+
+class SitePower(_message.Message):
+    __slots__ = ("gpu_watts", "nodes")
+    GPU_WATTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    gpu_watts: int
+    nodes: int
+    def __init__(self, gpu_watts: _Optional[int] = ..., nodes: _Optional[int] = ...) -> None: ...
 
 class HeartbeatAck(_message.Message):
     __slots__ = ("sequence", "generation")

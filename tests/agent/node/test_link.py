@@ -13,6 +13,7 @@ import pytest
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.collectors.readings import Telemetry
+from agent.node.collectors.simulated import POWER_IDLE_MW
 from agent.node.link import NodeLink
 from agent.node.spool import Phase, Spool
 from agent.node.watch import HealthWatch, Sources
@@ -23,7 +24,7 @@ from agent.site.state import Archive, StopRank
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
 from sovapi.v1.jobs_pb2 import RankStatus
-from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage
+from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage, SiteWelcome
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
 from sovshared import pki, spiffe, tls
 from tests.agent.identities import TRUST_DOMAIN, Identities
@@ -181,6 +182,23 @@ async def test_a_rank_is_followed_from_its_start_to_its_archive(server: Server, 
         await until(lambda: KEY not in server.ranks())
         chunk = await server.link.read_log(SLOT, KEY, 0, 100)
         assert (chunk.chunk, chunk.over, chunk.unknown) == (b"hello\n", True, False)
+
+
+async def test_a_site_knows_what_its_connected_nodes_draw(server: Server, rig: Rig) -> None:
+    link = server.link
+    assert link is not None
+    assert link.power() is None
+    async with node_agent(server, rig) as agent:
+        # It tells when it connects, and then every few seconds: once its GPUs were read.
+        await until(lambda: server.count(ev.NodeConnected) > 0)
+        while link.power() is None:
+            await agent.welcomed(SiteWelcome(ping_interval_ms=1_000))
+            await asyncio.sleep(0.05)
+        power = link.power()
+        assert power is not None
+        assert power.nodes == 1
+        assert power.gpu_watts == 2 * POWER_IDLE_MW // 1000
+    await until(lambda: link.power() is None)
 
 
 async def test_what_is_archived_is_told_again_when_it_is_to_be_stopped(

@@ -106,6 +106,18 @@ async def test_logical_gpus_are_well_and_labelled(machine: Machine) -> None:
         assert told == [1]
 
 
+async def test_power_is_known_for_as_long_as_it_is_read(with_gpus: Machine) -> None:
+    stub = with_gpus.stub
+    assert stub is not None
+    async with watching(with_gpus.sources(Telemetry.NVML)) as watch:
+        assert watch.gpu_watts() is None
+        stub.set(gpu0__power=250_900, gpu1__power=300_000)
+        await until(lambda: watch.gpu_watts() == 550, watch.gpu_watts)
+        stub.set(all__hang_ms=3_600_000)
+        await health(watch, Health.UNKNOWN, "NVML_NOT_ANSWERING")
+        assert watch.gpu_watts() is None
+
+
 async def test_what_is_broken_is_told_once_and_outlasts_the_agent(with_gpus: Machine) -> None:
     stub, told = with_gpus.stub, list[int]()
     assert stub is not None

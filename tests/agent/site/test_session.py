@@ -13,7 +13,7 @@ import pytest
 from agent.site import events as ev
 from agent.site.bundles import BundleCache, BundleFailed
 from agent.site.machine import SiteMachine
-from agent.site.nodelink import NodeAway
+from agent.site.nodelink import NodeAway, Power
 from agent.site.session import ControlSession, Presence
 from agent.site.state import Journal
 from sovapi.v1 import sitelink_pb2 as pb
@@ -114,6 +114,7 @@ class World:
         self.events: list[ev.Event] = []
         self.places: dict[int, str] = {}
         self.position = (3, 41)
+        self.power: Power | None = None
         self.session: ControlSession | None = None
 
     def talk(self) -> ControlSession:
@@ -148,6 +149,7 @@ async def world() -> AsyncIterator[World]:
             jitter=lambda: 0.0,
             spools=made.spools,
             place=lambda _: made.places,
+            power=lambda: made.power,
         )
         task = asyncio.create_task(made.session.run())
         try:
@@ -167,6 +169,17 @@ async def test_a_session_begins_with_who_we_are_and_what_we_hold(world: World) -
         41,
     )
     assert world.got(ev.Connected) == [ev.Connected(heartbeat_interval_ms=50, lease_ms=9_000)]
+
+
+async def test_a_heartbeat_says_what_the_site_draws_where_anybody_knows(world: World) -> None:
+    await until(lambda: world.got(ev.Connected))
+    world.talk().say(ev.SendHeartbeat(1))
+    world.power = Power(gpu_watts=1_200, nodes=2)
+    world.talk().say(ev.SendHeartbeat(2))
+    await until(lambda: len(world.control.said("heartbeat")) == 2)
+    unknown, known = (message.heartbeat for message in world.control.said("heartbeat"))
+    assert not unknown.HasField("power")
+    assert (known.power.gpu_watts, known.power.nodes) == (1_200, 2)
 
 
 async def test_a_lost_session_is_dialled_again(world: World) -> None:
