@@ -7,8 +7,11 @@ from scheduler.model.job import JobSpec
 from scheduler.model.plan import JobClass
 
 BUCKET_MS_MIN = 60_000
-"""The shortest time-limit bucket. Each is twice the one before, and holds limits up to its own
-length: a few dozen cover a month, and a job never outlives its bucket."""
+"""The shortest time-limit bucket, and the step between the next ones."""
+BUCKETS_PER_DOUBLING = 32
+"""Buckets hold limits up to their own length, so a job never outlives its own. From the 32nd minute
+on their step grows with them: limits in common use (1 h, 4 h, 24 h) are buckets of their own, none
+is more than a thirtieth longer than a limit in it, and a few hundred cover a month."""
 
 
 def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
@@ -26,7 +29,7 @@ def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
 
 def bucket_ms(time_limit_ms: int) -> int:
     """The bucket that `time_limit_ms` falls into: the shortest that is no shorter."""
-    bucket = BUCKET_MS_MIN
-    while bucket < time_limit_ms:
-        bucket *= 2
-    return bucket
+    step = BUCKET_MS_MIN
+    while step * 2 * BUCKETS_PER_DOUBLING <= time_limit_ms:
+        step *= 2
+    return max(BUCKET_MS_MIN, -(-time_limit_ms // step) * step)

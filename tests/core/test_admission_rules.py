@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scheduler.core.admission_rules import COMMAND_BYTES_MAX, unsupported, value_faults
 from scheduler.core.classes import BUCKET_MS_MIN, bucket_ms, class_of
@@ -170,7 +172,14 @@ def test_jobs_that_differ_in_what_placement_ignores_are_of_one_class() -> None:
     assert one != class_of(spec(residency=Requirement(("GB", "NO"))), tenant)
 
 
-@pytest.mark.parametrize("limit_ms", [1, BUCKET_MS_MIN, BUCKET_MS_MIN + 1, 30 * 24 * HOUR_MS])
-def test_a_bucket_holds_its_limits_and_is_less_than_twice_as_long(limit_ms: int) -> None:
-    assert limit_ms <= bucket_ms(limit_ms)
-    assert bucket_ms(limit_ms) == BUCKET_MS_MIN or bucket_ms(limit_ms) < 2 * limit_ms
+@given(st.integers(1, 30 * 24 * HOUR_MS))
+def test_a_bucket_holds_its_limits_and_is_hardly_longer(limit_ms: int) -> None:
+    bucket = bucket_ms(limit_ms)
+    assert limit_ms <= bucket
+    assert bucket_ms(bucket) == bucket
+    assert bucket - limit_ms < BUCKET_MS_MIN or (bucket - limit_ms) * 30 < limit_ms
+
+
+@pytest.mark.parametrize("hours", [1, 2, 4, 8, 12, 24, 48])
+def test_limits_in_common_use_are_buckets_of_their_own(hours: int) -> None:
+    assert bucket_ms(hours * HOUR_MS) == hours * HOUR_MS
