@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from scheduler.control import declaration_rules as rules
 from scheduler.control import evidence
-from scheduler.core.quota import tree_faults
+from scheduler.core.tree_rules import tree_faults
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import NodeId, SiteId, TenantPath

@@ -230,7 +230,7 @@ def sharing_faults(live: Iterable[LiveAttempt]) -> list[str]:
 
 
 def quota_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
-    """No limit of any tenant or ancestor is exceeded."""
+    """No limit and no borrow limit of any tenant or ancestor is exceeded."""
     attempts, faults = list(live), list[str]()
     for path in sorted(world.tenants):
         inside = [a for a in attempts if a.tenant == path or a.tenant.startswith(f"{path}/")]
@@ -242,6 +242,9 @@ def quota_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
             )
             if quota.limit_milli is not None and used > quota.limit_milli:
                 faults.append(f"{path} on {quota.gpu_class}: {used} of {quota.limit_milli}")
+            lent = quota.borrow_limit_milli
+            if lent is not None and used > quota.guarantee_milli + lent:
+                faults.append(f"{path} on {quota.gpu_class}: {used} with {lent} to borrow")
     return faults
 
 
