@@ -98,6 +98,13 @@ def lapsed(credentials: Path) -> bool:
     return utc_ms() >= pki.load(credentials).facts().not_after_ms
 
 
+def renewing(
+    credentials: Path, renew: renewal.Renew, drop: Callable[[], None]
+) -> Coroutine[Any, Any, None]:
+    """Keeps the identity there renewed; `drop` has a stream dialled anew, with the new one."""
+    return renewal.keep_renewed(credentials, renew, now_ms=utc_ms, renewed=lambda _: drop())
+
+
 def scraped(
     config: SiteSettings | NodeSettings, page: Callable[[], bytes]
 ) -> contextlib.AbstractAsyncContextManager[int | None]:
@@ -167,14 +174,8 @@ async def run_site(config: SiteSettings) -> None:
         try:
             async with monitors, asyncio.TaskGroup() as group:
                 group.create_task(SiteAgent(machine, hands, inbox, boot_ms).run())
-                group.create_task(
-                    renewal.keep_renewed(
-                        config.credentials,
-                        authority.renew_own,
-                        now_ms=utc_ms,
-                        renewed=lambda _: session.drop(),
-                    )
-                )
+                own = renewing(config.credentials, authority.renew_own, session.drop)
+                group.create_task(own)
         finally:
             await nodes.stop()
 
@@ -235,14 +236,7 @@ async def run_node(config: NodeSettings) -> None:
     async with scraped(config, exporter.page), asyncio.TaskGroup() as group:
         agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
         group.create_task(agent.run())
-        group.create_task(
-            renewal.keep_renewed(
-                config.credentials,
-                renew,
-                now_ms=utc_ms,
-                renewed=lambda _: link.drop(),
-            )
-        )
+        group.create_task(renewing(config.credentials, renew, link.drop))
 
 
 def sources_of(config: NodeSettings, facts: NodeFacts) -> Sources:
