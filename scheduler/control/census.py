@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from scheduler.control.failures import too_many
 from scheduler.control.views import QuotaLine, quota_lines_under
 from scheduler.model.fleet import Health, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of, slot_of
@@ -46,6 +47,8 @@ class SiteCount:
     nodes: Mapping[Health, int]
     nodes_cordoned: int
     nodes_schedulable: int
+    breaker_open: bool
+    """So many nodes say they have failed that their work is left to operators."""
     gpus: Mapping[GpuClass, GpuCount]
 
 
@@ -139,12 +142,14 @@ class _Sums:
         self.nodes: Counter[Health] = Counter(dict.fromkeys(HEALTHS, 0))
         self.cordoned = 0
         self.schedulable = 0
+        self.failed = 0
         self.gpus: defaultdict[GpuClass, GpuCount] = defaultdict(GpuCount)
 
     def add(self, entry: NodeEntry) -> None:
         """Counts a node."""
         self.nodes[_health(entry)] += 1
         self.cordoned += entry.node.cordoned
+        self.failed += entry.report is not None and entry.report.health is Health.FAILED
         ready = entry.report is not None and entry.report.ready() and not entry.node.cordoned
         self.schedulable += self.open and ready
         if entry.node.gpus:
@@ -163,6 +168,7 @@ class _Sums:
             nodes=dict(self.nodes),
             nodes_cordoned=self.cordoned,
             nodes_schedulable=self.schedulable,
+            breaker_open=too_many(self.failed, self.nodes.total()),
             gpus={name: self.gpus[name] for name in sorted(self.gpus)},
         )
 

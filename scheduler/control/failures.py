@@ -52,5 +52,10 @@ def breaker_open(txn: Txn, site: SiteId) -> bool:
         for entry in entries
         if entry.report is not None and entry.report.health is Health.FAILED
     ]
-    share_percent = 100 * len(failed) // max(1, len(entries))
-    return len(failed) >= BREAKER_NODES_MIN and share_percent > BREAKER_SHARE_PERCENT
+    return too_many(len(failed), len(entries))
+
+
+def too_many(failed: int, nodes: int) -> bool:
+    """Whether so many of a site's nodes cannot well have failed all at once."""
+    share_percent = 100 * failed // max(1, nodes)
+    return failed >= BREAKER_NODES_MIN and share_percent > BREAKER_SHARE_PERCENT

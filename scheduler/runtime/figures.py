@@ -122,6 +122,9 @@ def _sites(
     health = _gauge("sov_site_nodes", "Nodes, by the health they report", "site", "health")
     closed = _gauge("sov_site_nodes_cordoned", "Nodes that an operator closed", "site")
     open_ = _gauge("sov_site_nodes_schedulable", "Nodes that take new work", "site")
+    breaker = _gauge(
+        "sov_site_breaker_open", "So much has failed that its work is left to operators", "site"
+    )
     for site in sites:
         name = (site.site,)
         up.add_metric(name, site.contact.connected)
@@ -136,8 +139,10 @@ def _sites(
         for level, count in sorted(site.nodes.items()):
             health.add_metric((site.site, _word(level)), count)
         closed.add_metric(name, site.nodes_cordoned)
+        breaker.add_metric(name, site.breaker_open)
         open_.add_metric(name, site.nodes_schedulable)
     yield from (up, silence, desired, acked, cordoned, power, expected, health, closed, open_)
+    yield breaker
 
 
 def _power(found: Figures) -> Iterator[GaugeMetricFamily]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from scheduler.control.census import Census, Enumerator, GpuCount, Scraped
+from scheduler.control.failures import BREAKER_NODES_MIN
 from scheduler.core.quota import ALL_CLASSES
 from scheduler.model.fleet import Health, SiteStatus
 from scheduler.model.ids import SiteId
@@ -62,6 +63,19 @@ def test_nodes_are_counted_by_the_health_they_report(plant: Plant) -> None:
     assert london.nodes_schedulable == 1
     assert london.gpus[H100].installed == 40
     assert london.gpus[H100].schedulable == 8
+
+
+def test_it_is_counted_where_too_much_failed_to_be_believed(plant: Plant) -> None:
+    slots = tuple(f"n{number:02}" for number in range(1, 2 * BREAKER_NODES_MIN))
+    plant.lay_out(slots=slots)
+    said = [
+        replace(report(node(slot, LONDON).id), health=Health.FAILED)
+        for slot in slots[:BREAKER_NODES_MIN]
+    ]
+    plant.report(nodes=tuple(said[:-1]))
+    assert not take(plant).sites[0].breaker_open
+    plant.report(nodes=tuple(said[-1:]))
+    assert take(plant).sites[0].breaker_open
 
 
 def test_a_closed_or_silent_site_takes_nothing(plant: Plant) -> None:

@@ -41,6 +41,18 @@ def test_a_rule_that_says_something_else_fails_its_test(tmp_path: Path) -> None:
     assert "NvlinkDown" in done.stderr
 
 
+def test_every_alert_has_a_test() -> None:
+    groups = yaml.safe_load((TEMPLATES / "alerts.yml").read_text())["groups"]
+    tests = yaml.safe_load((TEMPLATES / "rules_test.yml").read_text())["tests"]
+    fired = {
+        case["alertname"]
+        for test in tests
+        for case in test.get("alert_rule_test", ())
+        if case.get("exp_alerts")
+    }
+    assert fired == {rule["alert"] for group in groups for rule in group["rules"]}
+
+
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
     groups = yaml.safe_load((TEMPLATES / "alerts.yml").read_text())["groups"]
     alerts = [rule for group in groups for rule in group["rules"]]
