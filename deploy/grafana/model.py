@@ -15,20 +15,32 @@ COLUMNS = 24
 DATASOURCE = {"type": "prometheus", "uid": "sov-prometheus"}
 
 Kind = Literal["timeseries", "stat", "table"]
-Unit = Literal["none", "percentunit", "s", "watt", "celsius", "ops", "bytes", "dtdurations"]
+Unit = Literal["none", "locale", "percentunit", "s", "watt", "celsius", "ops", "opm", "bytes"]
+"""Grafana's own names. `locale` writes numbers out, with commas; `opm` is operations a minute."""
+
+Colour = Literal["green", "yellow", "orange", "red", "purple", "blue", "gray"]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression, and what each of its series is called."""
+    """An expression, and what each of its series is called; in a table, its column.
+
+    `unit` differs from the panel's where it is given; `words` stand for values, such as up for 1.
+    """
 
     expr: str
     legend: str = ""
+    unit: Unit | None = None
+    words: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture. `why` is what an operator reads when they wonder what it is for."""
+    """One picture. `why` is what an operator reads when they wonder what it is for.
+
+    `colours` are for series whose names have a meaning; `labels` are a table's first columns: each
+    label, and what it is called there.
+    """
 
     title: str
     why: str
@@ -37,6 +49,8 @@ class Panel:
     unit: Unit = "none"
     stacked: bool = False
     red_above: float | None = None
+    colours: tuple[tuple[str, Colour], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +122,9 @@ def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any
         "description": panel.why,
         "datasource": DATASOURCE,
         "gridPos": position,
-        "fieldConfig": {"defaults": _field(panel), "overrides": []},
+        "fieldConfig": {"defaults": _field(panel), "overrides": list(_overrides(panel))},
         "options": _options(panel),
+        "transformations": _transformations(panel),
         "targets": [_target(panel, place, query) for place, query in enumerate(panel.queries)],
     }
 
@@ -131,6 +146,46 @@ def _field(panel: Panel) -> dict[str, Any]:
     return found
 
 
+def _overrides(panel: Panel) -> Iterator[dict[str, Any]]:
+    """What differs by series or query: columns of a table go by names, curves by their query."""
+    for name, colour in panel.colours:
+        fixed = {"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}
+        yield {"matcher": {"id": "byName", "options": name}, "properties": [fixed]}
+    for place, query in enumerate(panel.queries):
+        properties: list[dict[str, Any]] = []
+        if query.unit is not None:
+            properties.append({"id": "unit", "value": query.unit})
+        if query.words:
+            options = {str(value): {"text": word} for value, word in query.words}
+            mappings = [{"type": "value", "options": options}]
+            properties.append({"id": "mappings", "value": mappings})
+        if not properties:
+            continue
+        by_name = {"id": "byName", "options": query.legend}
+        by_query = {"id": "byFrameRefID", "options": _letter(place)}
+        matcher = by_name if panel.kind == "table" else by_query
+        yield {"matcher": matcher, "properties": properties}
+
+
+def _transformations(panel: Panel) -> list[dict[str, Any]]:
+    """The queries of a table become one: a row for each set of labels, a column for each query."""
+    if panel.kind != "table":
+        return []
+    values = {f"Value #{_letter(n)}": query.legend for n, query in enumerate(panel.queries)}
+    names = dict(panel.labels) | values
+    order = {name: place for place, name in enumerate(names)}
+    organize = {
+        "excludeByName": {"Time": True},
+        "indexByName": order,
+        "renameByName": names,
+    }
+    return [{"id": "merge", "options": {}}, {"id": "organize", "options": organize}]
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)
+
+
 def _options(panel: Panel) -> dict[str, Any]:
     match panel.kind:
         case "stat":
@@ -140,7 +195,11 @@ def _options(panel: Panel) -> dict[str, Any]:
             return {"showHeader": True}
         case "timeseries":
             return {
-                "legend": {"displayMode": "list", "placement": "bottom"},
+                "legend": {
+                    "displayMode": "list",
+                    "placement": "bottom",
+                    "calcs": ["lastNotNull"],
+                },
                 "tooltip": {"mode": "multi", "sort": "desc"},
             }
 
@@ -148,7 +207,7 @@ def _options(panel: Panel) -> dict[str, Any]:
 def _target(panel: Panel, place: int, query: Query) -> dict[str, Any]:
     now = panel.kind != "timeseries"
     return {
-        "refId": chr(ord("A") + place),
+        "refId": _letter(place),
         "datasource": DATASOURCE,
         "expr": query.expr,
         "legendFormat": query.legend or "__auto",
