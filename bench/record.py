@@ -7,12 +7,15 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias, Union
 
 Number = int | float
+Figure: TypeAlias = Union[Number, "Mapping[str, Figure]"]
+"""One number, or several by name: a trace, a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,8 @@ class Result:
     """One bench's outcome. `ratios` are what limits.toml sets floors for: own by yardstick."""
 
     bench: str
-    figures: Mapping[str, Number]
-    yardstick: Mapping[str, Number]
+    figures: Mapping[str, Figure]
+    yardstick: Mapping[str, Figure]
     ratios: Mapping[str, Number]
     runs: int
 
@@ -46,12 +49,21 @@ def median(measure: Callable[[], float], runs: int) -> float:
 def show(result: Result) -> None:
     """Prints a result for people."""
     lines = [f"{result.bench}: median of {result.runs} runs"]
-    lines += [f"  {name:<28} {_short(value)}" for name, value in result.figures.items()]
-    lines += [f"  yardstick {name:<18} {_short(value)}" for name, value in result.yardstick.items()]
+    lines += [f"  {name:<28} {_short(value)}" for name, value in _flat(result.figures)]
+    lines += [f"  yardstick {name:<18} {_short(value)}" for name, value in _flat(result.yardstick)]
     lines += [f"  ratio {name:<22} {_short(value)}" for name, value in result.ratios.items()]
     had = conditions(result.runs)
     lines.append(f"  on {had['cores']} cores, load {had['load_1min']}, Python {had['python']}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _flat(figures: Mapping[str, Figure]) -> Iterator[tuple[str, Number]]:
+    """Every number with the names that lead to it."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name} {inner}", number) for inner, number in _flat(value))
+        else:
+            yield name, value
 
 
 def write(results: Sequence[Result], path: Path) -> None:
