@@ -1,4 +1,4 @@
-"""`sov-agent site | node | join`: the only place that reads settings, clocks and chance."""
+"""`sov-agent site | node | join | renew`: the only place that reads settings, clocks, chance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import importlib.metadata
 import logging
-import os
 import random
 import signal
 import sys
@@ -20,7 +19,8 @@ from typing import Any
 import grpc
 from pydantic import BaseModel
 
-from agent import settings
+from agent import enrolment, settings
+from agent.enrolment import JOIN_S_MAX, anonymous, dialler, lapsed
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.executor import NodeFacts, read_facts
@@ -43,12 +43,10 @@ from agent.site.machine import SiteMachine
 from agent.site.nodelink import NodeLinkServer
 from agent.site.session import ControlSession, Presence
 from agent.site.state import ranks_of
-from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest
-from sovapi.v1.identity_pb2_grpc import IdentityServiceStub
+from sovapi.v1.identity_pb2 import JoinRequest, RenewRequest
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
-from sovshared import monitoring, pki, renewal, spiffe, tls
+from sovshared import monitoring, pki, renewal, spiffe
 
-JOIN_S_MAX = 30.0
 _log = logging.getLogger("sov-agent")
 
 
@@ -65,37 +63,6 @@ def utc_ms() -> int:
 def version() -> str:
     """This release's."""
     return importlib.metadata.version("sovereign-compute-scheduler")
-
-
-def dialler(
-    credentials: Path, endpoint: str, server: spiffe.Name, trust_domain: str
-) -> Callable[[], grpc.aio.Channel]:
-    """Dials `server`, whatever its address, with the identity that is kept then."""
-
-    def dial() -> grpc.aio.Channel:
-        identity = tls.channel_credentials(pki.load(credentials))
-        options = tls.channel_options(server, trust_domain)
-        return grpc.aio.secure_channel(endpoint, identity, options=options)
-
-    return dial
-
-
-def anonymous(
-    trust: Callable[[], bytes], endpoint: str, server: spiffe.Name, trust_domain: str
-) -> Callable[[], grpc.aio.Channel]:
-    """Dials `server` without a certificate: all it can do is join."""
-
-    def dial() -> grpc.aio.Channel:
-        options = tls.channel_options(server, trust_domain)
-        credentials = tls.anonymous_credentials(trust())
-        return grpc.aio.secure_channel(endpoint, credentials, options=options)
-
-    return dial
-
-
-def lapsed(credentials: Path) -> bool:
-    """Whether the certificate that is kept there has run out."""
-    return utc_ms() >= pki.load(credentials).facts().not_after_ms
 
 
 def renewing(
@@ -135,7 +102,7 @@ async def run_site(config: SiteSettings) -> None:
             config.trust_domain,
         ),
         own_path=spiffe.site_agent(config.site).path,
-        lapsed=lambda: lapsed(config.credentials),
+        lapsed=lambda: lapsed(config.credentials, utc_ms()),
     )
     nodes = NodeLinkServer(
         site=config.site, trust_domain=config.trust_domain, emit=inbox.put, authority=authority
@@ -216,7 +183,8 @@ async def run_node(config: NodeSettings) -> None:
     )
 
     async def renew(csr_der: bytes) -> renewal.Renewed:
-        if lapsed(config.credentials):  # It opens no channel any more; the request must do.
+        if lapsed(config.credentials, utc_ms()):
+            # It opens no channel any more: the request itself has to do.
             name = spiffe.node_agent(config.site, config.slot).path
             async with dial_join() as channel:
                 joining = JoinRequest(name=name, csr_der=csr_der)
@@ -268,33 +236,6 @@ def isolation_of(facts: NodeFacts) -> str:
     return min(reached.level, facts.level, key=LEVELS.index)
 
 
-async def join(options: argparse.Namespace, trust_pem: bytes) -> None:
-    """Exchange a single-use token for a certificate, and keep it."""
-    name = spiffe.parse_path(options.name)
-    node = name.role is spiffe.NameRole.NODE and not options.direct
-    server = spiffe.site_agent(name.site) if node else spiffe.control_plane()
-    key = pki.new_key()
-    request = JoinRequest(
-        token=options.token,
-        name=name.path,
-        csr_der=pki.make_csr(key, name.path),
-        dns_names=options.dns,
-        ip_addresses=options.ip,
-    )
-    dial = anonymous(lambda: trust_pem, options.endpoint, server, options.trust_domain)
-    async with dial() as channel:
-        answer: JoinResponse
-        if node:
-            answer = await NodeLinkStub(channel).Join(request, timeout=JOIN_S_MAX)
-        else:
-            answer = await IdentityServiceStub(channel).Join(request, timeout=JOIN_S_MAX)
-    identity = pki.Identity(pki.key_to_pem(key), answer.certificate_pem, answer.trust_bundle_pem)
-    if identity.facts().spiffe_id != name.uri(options.trust_domain):
-        raise pki.PkiInvalid(f"join: found a certificate for {identity.facts().spiffe_id!r}")
-    pki.save(Path(options.credentials), identity)
-    sys.stdout.write(f"{identity.facts().spiffe_id} joined; kept in {options.credentials}\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line. Every setting is a flag too."""
     top = argparse.ArgumentParser(prog="sov-agent", description="Runs a site or a node.")
@@ -306,25 +247,7 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("clear-faults", help="state that a node's hardware is well again")
     sub.add_argument("--config", type=Path, metavar="FILE", help="the node agent's settings")
     sub.add_argument("--reason", required=True, help="what was done, for the agent's log")
-    sub = commands.add_parser("join", help="exchange a join token for a certificate")
-    for flag, text in (
-        ("--endpoint", "port of Join: the control plane's, or a node's site agent's"),
-        ("--name", "such as /site/exch-a/agent or /site/exch-a/node/n01"),
-        ("--credentials", "directory to keep the identity in"),
-        ("--ca", "file with the CA certificates to believe"),
-    ):
-        sub.add_argument(flag, required=True, help=text)
-    sub.add_argument(
-        "--token",
-        default=os.environ.get("SOV_JOIN_TOKEN", ""),
-        help="the single-use token; better in SOV_JOIN_TOKEN, where no process list shows it",
-    )
-    sub.add_argument("--trust-domain", default=spiffe.DEFAULT_TRUST_DOMAIN)
-    sub.add_argument("--dns", action="append", default=[], help="a DNS name it is dialled by")
-    sub.add_argument("--ip", action="append", default=[], help="an address it is dialled by")
-    sub.add_argument(
-        "--direct", action="store_true", help="a node that joins at the control plane itself"
-    )
+    enrolment.add_commands(commands)
     return top
 
 
@@ -355,8 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     options = parser().parse_args(argv)
     try:
-        if options.command == "join":
-            asyncio.run(until_told(join(options, Path(options.ca).read_bytes())))
+        if options.command in enrolment.COMMANDS:
+            told = asyncio.run(enrolment.COMMANDS[options.command](options, utc_ms))
+            sys.stdout.write(f"{told}\n")
             return 0
         if options.command == "clear-faults":
             node = settings.load(NodeSettings, options.config, {})

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from agent import __main__ as agent
 from agent.node.collectors.readings import Telemetry
 from agent.node.exporter import Exporter, Identity
 from agent.node.watch import HealthWatch, Sources
@@ -54,6 +55,7 @@ COUNTED = {
     "sov_site_breaker_open": 0,
 }
 """What there is once `work` was taken in: six GPUs run, four are asked for and do not fit."""
+MONITOR = spiffe.parse_path("/monitor/prometheus")
 NOBODY, STRANGER = "nobody", "stranger"
 
 T = TypeVar("T")
@@ -178,7 +180,7 @@ def configuration(plane: ControlPlane) -> dict[str, Any]:
     """The template, and two scrapers that must be refused: without a certificate, and with one of
     somebody who is no monitor."""
     control = f"127.0.0.1:{plane.metrics_port}"
-    monitor = plane.credentials(spiffe.parse_path("/monitor/prometheus"))
+    monitor = plane.credentials(MONITOR)
     config = prometheus.configuration(control, monitor, TRUST_DOMAIN)
     operator = plane.credentials(OLGA)
     scheduler = config["scrape_configs"][0]
@@ -217,6 +219,12 @@ def health(server: Prometheus) -> dict[tuple[str, str, str], str]:
     }
 
 
+def oldest_scrape_s(server: Prometheus) -> float:
+    """When the agent or scheduler was scraped that was not for longest."""
+    (found,) = server.query('min(timestamp(up{job=~"sov-.*"} == 1))')
+    return float(found["value"][1])
+
+
 def counted(server: Prometheus) -> dict[str, float]:
     """What the expressions of COUNTED answer."""
     answers = {query: server.query(query) for query in COUNTED}
@@ -252,6 +260,7 @@ async def test_everything_is_scraped_by_monitors_alone_and_every_panel_answers(
         (NOBODY, "", ""): "down",
         (STRANGER, "", ""): "down",
     }
+    monitor = plane.credentials(MONITOR)
     async with fleet(plane, tmp_path) as site:
         with prometheus.running(tmp_path, configuration(plane), free_port()) as server:
             assert await until(lambda: health(server), lambda seen: seen == wanted) == wanted
@@ -266,6 +275,15 @@ async def test_everything_is_scraped_by_monitors_alone_and_every_panel_answers(
             assert {file.stem for file in pages.glob("*.html")} == {"fleet", "tenant"}
             assert not [file for file in pages.glob("*.html") if "No data" in file.read_text()]
             assert await asyncio.to_thread(unreadable, pages) == {}
+            # Its identity is renewed beneath it, by the command of the timer: it is up as before.
+            command = ["renew", "--endpoint", plane.endpoint, "--credentials", str(monitor)]
+            before = pki.load(monitor).facts().serial
+            assert await asyncio.to_thread(agent.main, [*command, "--now"]) == 0
+            assert pki.load(monitor).facts().serial != before
+            now_s = await asyncio.to_thread(lambda: answers.Prometheus(server.url).time_s())
+            last = await until(lambda: oldest_scrape_s(server), lambda at: at > now_s + 2)
+            assert last > now_s + 2
+            assert await asyncio.to_thread(health, server) == wanted
             # Whose series it is was declared; what the agent says of it is dropped.
             (gpu,) = await asyncio.to_thread(
                 server.query, 'sov_gpu_power_watts{site="exch-london-1", node="n01", gpu="0"}'

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.__main__ import parser
 from tests.conftest import service
 from tests.services.prometheus import TEMPLATES
 
@@ -65,3 +66,12 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
     names = [alert["alert"] for alert in alerts]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[A-Z][A-Za-z]+", name) for name in names)
+
+
+def test_the_command_of_the_timer_is_one_that_there_is() -> None:
+    unit = (TEMPLATES / "sov-renew.service").read_text()
+    found = re.search(r"^ExecStart=\S+/sov-agent (.*)$", unit, re.MULTILINE)
+    assert found is not None
+    options = parser().parse_args(found[1].split())
+    assert options.command == "renew"
+    assert options.credentials in unit.split("ReadWritePaths=")[1]
