@@ -12,10 +12,13 @@ BUCKETS_PER_DOUBLING = 32
 """Buckets hold limits up to their own length, so a job never outlives its own. From the 32nd minute
 on their step grows with them: limits in common use (1 h, 4 h, 24 h) are buckets of their own, none
 is more than a thirtieth longer than a limit in it, and a few hundred cover a month."""
+GRACE_MS_MIN = 1_000
+"""The shortest bucket of a grace; each is twice the one before."""
 
 
 def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
     """The class of a job of `tenant` as `spec` asks for it."""
+    least_ms = spec.preemption.min_runtime_ms
     return JobClass(
         tenant=tenant,
         resources=spec.resources,
@@ -24,6 +27,8 @@ def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
         priority=spec.priority,
         time_limit_bucket_ms=bucket_ms(spec.time_limit_ms),
         preemptible=spec.preemption.allowed,
+        min_runtime_ms=bucket_ms(least_ms) if least_ms > 0 else 0,
+        grace_ms=grace_bucket_ms(spec.preemption.grace_ms),
     )
 
 
@@ -33,3 +38,11 @@ def bucket_ms(time_limit_ms: int) -> int:
     while step * 2 * BUCKETS_PER_DOUBLING <= time_limit_ms:
         step *= 2
     return max(BUCKET_MS_MIN, -(-time_limit_ms // step) * step)
+
+
+def grace_bucket_ms(grace_ms: int) -> int:
+    """The bucket that `grace_ms` falls into; none is none."""
+    bucket = GRACE_MS_MIN if grace_ms > 0 else 0
+    while bucket < grace_ms:
+        bucket *= 2
+    return bucket

@@ -30,6 +30,10 @@ class JobClass:
     priority: Priority
     time_limit_bucket_ms: int
     preemptible: bool
+    min_runtime_ms: int = 0
+    """Not preempted before it ran so long; rounded up, like the time limit."""
+    grace_ms: int = 0
+    """How long it may take to end when it is preempted; rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class LiveAttempt:
     job_class: JobClass
     state: JobState
     placed_at_ms: int
+    started_at_ms: int = 0
+    checkpoint_at_ms: int = 0
+    """When its newest checkpoint was written, as its site told; 0: none that is known."""
 
 
 # The change feed: what happened since a sequence number, absolute and in commit order. Applying
