@@ -47,6 +47,8 @@ RESERVED_NAMES = frozenset(
     ]
 )
 RESERVED_PREFIXES = ("SOV_", "RAY_")
+PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
+"""Of those with our prefix, what the control plane sends along: no user may set them."""
 
 FACTS_VARIABLE = "SOV_NODE_FACTS"  # In the raylet's environment: the path of the facts file.
 
@@ -311,7 +313,8 @@ def user_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {
         name: env[name]
         for name in sorted(env)
-        if name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES)
+        if name in PASSED_NAMES
+        or (name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES))
     }
 
 

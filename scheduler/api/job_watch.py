@@ -7,14 +7,16 @@ from dataclasses import replace
 
 from scheduler.api import calls
 from scheduler.api.desk import Desk
+from scheduler.control.dependencies import waiting_text
 from scheduler.control.views import shown
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId
 from scheduler.model.job import TERMINAL, Job, JobState
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.loop import Waiting
-from scheduler.store.jobs import PAGE_MAX
+from scheduler.store.jobs import PAGE_MAX, Lines
 from scheduler.store.store import Snapshot
 from scheduler.wire.jobs import job_to_proto
 from sovapi.v1 import jobs_pb2
@@ -28,17 +30,23 @@ OPEN = frozenset(JobState) - TERMINAL - {JobState.UNSPECIFIED}
 
 
 def with_reasons(
-    snapshot: Snapshot, principal: Principal, jobs: tuple[Job, ...], waiting: Waiting
+    snapshot: Snapshot,
+    principal: Principal,
+    jobs: tuple[Job, ...],
+    waiting: Waiting,
+    codec: JobIdCodec,
 ) -> tuple[Job, ...]:
     """The same jobs; those that wait with the reason that the newest plan found for their class,
-    as the caller is shown it."""
-    queued = [job.id for job in jobs if job.state is JobState.QUEUED]
-    if not queued:
-        return jobs
+    as the caller is shown it, and what waits for other jobs with what it waits for."""
+    queued = [job.id for job in jobs if job.state is JobState.QUEUED and not job.held]
     rows = snapshot.jobs.rows(queued)
     blocked = waiting.blocked
     result: list[Job] = []
     for job in jobs:
+        if job.waits_for:
+            text = waiting_text(codec, job.waits_for)
+            result.append(replace(job, reason=Reason.DEPENDENCY, message=text))
+            continue
         row = rows.get(job.id)
         found = blocked.get(snapshot.jobs.job_class(row.class_id)) if row is not None else None
         if job.state is JobState.QUEUED and found is not None and found.denials:
@@ -89,7 +97,7 @@ class JobWatch:
                 jobs = tuple(replace(job, spec=None) for job in found.values())
             else:
                 jobs = self._open_jobs(snapshot, principal)
-            return with_reasons(snapshot, principal, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting, self._desk.codec)
 
         return await self._desk.reader.read(read)
 
@@ -98,7 +106,12 @@ class JobWatch:
         before: JobId | None = None
         while len(jobs) < REPLAY_MAX:
             page = self._desk.control.list(
-                snapshot, principal, states=OPEN, before=before, limit=PAGE_MAX
+                snapshot,
+                principal,
+                states=OPEN,
+                before=before,
+                limit=PAGE_MAX,
+                lines=Lines.EVERY,
             )
             jobs += page
             if len(page) < PAGE_MAX:
@@ -122,10 +135,10 @@ class JobWatch:
                 wanted = sorted(watched)
             else:
                 jobs = self._open_jobs(snapshot, principal)
-                return with_reasons(snapshot, principal, jobs, self._waiting)
+                return with_reasons(snapshot, principal, jobs, self._waiting, self._desk.codec)
             rows = [r for r in snapshot.jobs.rows(wanted).values() if principal.may_see(r.tenant)]
             jobs = snapshot.jobs.whole(rows, with_spec=False)
-            return with_reasons(snapshot, principal, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting, self._desk.codec)
 
         return await self._desk.reader.read(read)
 

@@ -153,7 +153,8 @@ class JobService:
             spec=found.spec,
             spec_digest="",
             submitted_at_ms=now_ms,
-            reason=forecast_reason(explanation),
+            reason=Reason.DEPENDENCY if found.waits_for else forecast_reason(explanation),
+            waits_for=found.waits_for,
         )
         return jobs_pb2.SubmitResponse(
             job=job_to_proto(job, desk.codec), forecast=self._explained(explanation, job)
@@ -169,7 +170,7 @@ class JobService:
 
         def read(snapshot: Snapshot) -> Job:
             job = desk.control.get(snapshot, principal, name)
-            return with_reasons(snapshot, principal, (job,), self._waiting)[0]
+            return with_reasons(snapshot, principal, (job,), self._waiting, desk.codec)[0]
 
         return await desk.reader.read(read)
 
@@ -190,8 +191,9 @@ class JobService:
                 before=before,
                 limit=size,
                 with_spec=request.with_spec,
+                array=request.array,
             )
-            return with_reasons(snapshot, principal, jobs, self._waiting)
+            return with_reasons(snapshot, principal, jobs, self._waiting, desk.codec)
 
         jobs = await desk.reader.read(read)
         more = len(jobs) == size
@@ -216,7 +218,9 @@ class JobService:
     async def explain(self, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobResponse:
         """Why a job does not run."""
         job = await self._job(request.id)
-        if job.state is JobState.QUEUED:
+        if job.held:
+            explanation = Explanation(_held(job), (), (), (), queue_position=-1)
+        elif job.state is JobState.QUEUED:
             explanation = await self._planner.explain(job.id, self._desk.now_ms())
         else:
             explanation = Explanation(_not_waiting(job), (), (), (), queue_position=-1)
@@ -269,6 +273,18 @@ def _states(request: jobs_pb2.ListJobsRequest) -> frozenset[JobState]:
     return states
 
 
+def _held(job: Job) -> str:
+    """Why a job that is not the planner's is where it is."""
+    if job.tasks is None or job.waits_for:
+        return job.message
+    counts = job.tasks
+    over = counts.succeeded + counts.failed + counts.cancelled
+    return (
+        f"an array of {counts.total} tasks: {counts.queued} queued, {counts.live} under way,"
+        f" {over} over; ask for one of them, as JOB[0]"
+    )
+
+
 def _not_waiting(job: Job) -> str:
     where = f" at {job.attempts[-1].site}" if job.attempts else ""
     return f"the job is {job.state.name}{where}" + (f": {job.message}" if job.message else "")
@@ -279,6 +295,9 @@ def _log_place(job: Job, request: jobs_pb2.LogsRequest) -> tuple[SiteId, int]:
     if request.rank < 0 or request.offset < 0 or request.attempt < 0:
         found = f"found {request.rank}, {request.offset}, {request.attempt}, allowed 0 or more"
         raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "rank, offset, attempt"))
+    if job.tasks is not None:
+        detail = "found an array, allowed one of its tasks, as JOB[0]"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "id"))
     if not job.attempts:
         raise Refused(
             Code.FAILED_PRECONDITION,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from scheduler.control import evidence
+from scheduler.control.dependencies import Waits, waits_of
+from scheduler.control.follow import follow
 from scheduler.control.views import shown
 from scheduler.core import admission_rules, residency
 from scheduler.core.classes import class_of
@@ -20,7 +22,7 @@ from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.quota import QuotaTree
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, TenantPath, ancestry
-from scheduler.model.job import Job, JobSpec, JobState, OnPartition
+from scheduler.model.job import Awaited, Job, JobSpec, JobState, OnPartition, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store import leaves
@@ -72,6 +74,7 @@ class Judgement:
     prospect: Prospect | None
     denials: tuple[Denial, ...]
     message: str
+    waits_for: tuple[Awaited, ...] = ()
 
 
 class Admission:
@@ -97,6 +100,7 @@ class Admission:
         if found.denials:
             return self._reject(txn, principal, found, digest, now_ms)
         txn.jobs.put_spec_bytes(digest, body)
+        array = spec.array
         row = JobRow(
             id=txn.jobs.take_id(),
             class_id=txn.jobs.intern(found.job_class),
@@ -108,12 +112,18 @@ class Admission:
             next_attempt=1,
             spec_digest=digest,
             leased=spec.on_partition is OnPartition.REQUEUE,
+            held=bool(found.waits_for) or array is not None,
+            tasks=array.count if array is not None else 0,
+            running_max=array.max_running if array is not None else 0,
         )
         txn.jobs.add(row)
-        leaves.submitted(txn.audit, row)
+        txn.waits.add(row.id, found.waits_for)
+        leaves.submitted(txn.audit, row, found.waits_for)
         if key:
             txn.idempotency.put(principal.path, key, Remembered(digest, row.id), now_ms)
-        return Accepted(_as_queued(row, spec), existed=False)
+        if array is not None:
+            follow(txn, row, now_ms)
+        return Accepted(_as_queued(row, spec, found.waits_for), existed=False)
 
     def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
         """What admission says of `spec`. Raises when it is malformed, listing every fault."""
@@ -122,6 +132,8 @@ class Admission:
         faults = [*admission_rules.value_faults(spec), *_project_faults(principal, spec, tree)]
         if not faults and spec.bundle_digest:
             faults += self._bundle_faults(spec)
+        waits = Waits() if faults else waits_of(read, self._codec, principal, spec)
+        faults += waits.faults
         if faults:
             raise invalid(*faults)
         if missing := admission_rules.unsupported(spec):
@@ -135,9 +147,12 @@ class Admission:
         at_the_door = residency.admission_denials(spec.residency, read.tenancy.policy())
         if at_the_door:
             return Judgement(spec, job_class, None, at_the_door, "no site may ever hold this work")
+        if waits.lost:
+            why = "; ".join(denial.detail for denial in waits.lost)
+            return Judgement(spec, job_class, None, waits.lost, why)
         prospect = could_ever_run(self._declared_fleet(read), job_class, now_ms)
         if prospect.possible():
-            return Judgement(spec, job_class, prospect, (), "")
+            return Judgement(spec, job_class, prospect, (), "", waits.open)
         denials = _decisive_first(prospect)
         return Judgement(spec, job_class, prospect, denials, _why_never(prospect))
 
@@ -238,7 +253,7 @@ def _replayed(txn: Txn, earlier: Remembered, key: str, digest: str) -> Accepted:
     return Accepted(job, existed=True)
 
 
-def _as_queued(row: JobRow, spec: JobSpec) -> Job:
+def _as_queued(row: JobRow, spec: JobSpec, waits_for: tuple[Awaited, ...]) -> Job:
     return Job(
         id=row.id,
         tenant=row.tenant,
@@ -248,6 +263,9 @@ def _as_queued(row: JobRow, spec: JobSpec) -> Job:
         spec=spec,
         spec_digest=row.spec_digest,
         submitted_at_ms=row.submitted_at_ms,
+        held=row.held,
+        tasks=TaskCounts(row.tasks, queued=row.tasks) if row.tasks else None,
+        waits_for=waits_for,
     )
 
 

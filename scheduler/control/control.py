@@ -10,26 +10,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler.control import declare, operate, outbox, recovery, reports, views
+from scheduler.control import follow as consequences
 from scheduler.control.admission import Admission, HasBundle, Judgement, Submission
+from scheduler.control.cancelling import cancel
 from scheduler.control.declare import Declaration
-from scheduler.control.evidence import hastened, policy_in_force
-from scheduler.control.life import Cause, begin_stop, cancel_queued, stop, stop_grace_ms
+from scheduler.control.evidence import policy_in_force
+from scheduler.control.life import Cause
 from scheduler.control.overview import Overview, overview
 from scheduler.control.reports import Heard, Hello
 from scheduler.control.views import NodeView, QuotaLine, SiteView
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.lifecycle import Event
 from scheduler.core.recovery import LAPSE_AFTER_MS
 from scheduler.model.identity import Principal
-from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
-from scheduler.model.job import TERMINAL, Job, JobSpec, JobState
+from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import Job, JobSpec, JobState
 from scheduler.model.plan import Plan
 from scheduler.model.residency import Policy
 from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.model.tenancy import Tenant
 from scheduler.store.apply import Applied
 from scheduler.store.apply import apply_plan as commit_plan
-from scheduler.store.records import JobRow
+from scheduler.store.jobs import Lines
 from scheduler.store.store import Snapshot, Txn
 
 
@@ -87,8 +88,14 @@ class Control:
         before: JobId | None = None,
         limit: int,
         with_spec: bool = False,
+        array: str = "",
+        lines: Lines | None = None,
     ) -> tuple[Job, ...]:
-        """A page of the caller's jobs, newest first."""
+        """A page of the caller's jobs, newest first; of the tasks of `array` if it is named.
+
+        An array is one line, unless states are asked for: they are those of its tasks.
+        """
+        of = views.find_job(read, self.codec, principal, array).id if array else None
         return views.list_jobs(
             read,
             principal,
@@ -97,6 +104,8 @@ class Control:
             before=before,
             limit=limit,
             with_spec=with_spec,
+            lines=lines or (Lines.TASKS if states else Lines.ARRAYS),
+            array=of,
         )
 
     def cancel(self, txn: Txn, principal: Principal, name: str, *, now: bool, now_ms: int) -> Job:
@@ -106,32 +115,16 @@ class Control:
         """
         row = views.find_job(txn, self.codec, principal, name)
         cause = Cause("cancelled by its tenant", principal.path)
-        if row.state is JobState.QUEUED:
-            cancel_queued(txn, row, cause=cause, now_ms=now_ms)
-        elif row.state not in TERMINAL:
-            self._cancel_live(txn, row, principal, cause, now=now, now_ms=now_ms)
-        return txn.jobs.whole((self._row(txn, row.id),), with_spec=views.shows_spec(principal))[0]
-
-    def _cancel_live(
-        self, txn: Txn, row: JobRow, principal: Principal, cause: Cause, *, now: bool, now_ms: int
-    ) -> None:
-        attempt = txn.attempts.row(AttemptKey(row.id, row.next_attempt - 1))
-        assert attempt is not None, "a live job has an attempt"
-        grace_ms = 0 if now else stop_grace_ms(txn.jobs.spec(row.spec_digest))
-        if row.state is not JobState.CANCELLING:
-            begin_stop(
-                txn, row, attempt, Event.CANCEL, grace_ms=grace_ms, cause=cause, now_ms=now_ms
-            )
-            return
-        told = txn.outbox.get(attempt.site, attempt.key)
-        if now and told is not None and told.grace_ms > 0:
-            stop(txn, attempt, 0, cause.what)
-            hastened(txn.audit, row, attempt.key, principal, told.grace_ms, now_ms)
-
-    def _row(self, txn: Txn, job: JobId) -> JobRow:
-        row = txn.jobs.row(job)
-        assert row is not None
-        return row
+        cancelled = cancel(txn, row, cause, now=now, now_ms=now_ms)
+        if now and row.tasks:
+            hurried = txn.jobs.open_tasks(row.id, consequences.FOLLOW_MAX)
+            for task in hurried:
+                cancel(txn, task, cause, now=True, now_ms=now_ms)
+        if cancelled is not row or row.tasks:
+            consequences.follow(txn, cancelled, now_ms)
+        after = txn.jobs.row(row.id)
+        assert after is not None, "a job's row stays"
+        return txn.jobs.whole((after,), with_spec=views.shows_spec(principal))[0]
 
     def quota(
         self, read: Snapshot, principal: Principal, tenant: TenantPath | None = None
@@ -161,7 +154,9 @@ class Control:
 
     def desired(self, read: Snapshot, site: SiteId, from_generation: int) -> tuple[Desired, ...]:
         """What a site that has `from_generation` lacks, in as many messages as it takes."""
-        return outbox.desired(read, site, from_generation, self.epoch, self._told_rows_max)
+        return outbox.desired(
+            read, self.codec, site, from_generation, self.epoch, self._told_rows_max
+        )
 
     def tick(
         self,
@@ -180,6 +175,7 @@ class Control:
         reports.sites_gone(txn, present, now_ms)
         ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
         ended += operate.end_drains(txn, now_ms)
+        consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)
         txn.identity.trim_join_tokens(now_ms)
         return ended

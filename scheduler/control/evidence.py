@@ -99,12 +99,12 @@ def hastened(
     audit: AuditWriter,
     row: JobRow,
     key: AttemptKey,
-    principal: Principal,
+    actor: str,
     grace_ms: int,
     now_ms: int,
 ) -> None:
     """What was being stopped with this grace is stopped without any."""
-    body = {"by": principal.path, "attempt": key.attempt, "grace_ms_before": grace_ms}
+    body = {"by": actor, "attempt": key.attempt, "grace_ms_before": grace_ms}
     audit.append("stop_hastened", now_ms, body, tenant=row.tenant, job=row.id)
 
 

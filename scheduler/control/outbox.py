@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from scheduler.control.life import stop_grace_ms
+from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import AttemptKey, SiteId
-from scheduler.model.job import Attempt, JobSpec, OnPartition
+from scheduler.model.job import Attempt, Job, JobSpec, OnPartition
 from scheduler.model.residency import Policy
 from scheduler.model.sitelink import Desired, DesiredAction, DesiredAttempt, Launch
 from scheduler.store.records import OutboxRow
@@ -26,7 +28,12 @@ specifications would keep everybody else's from it."""
 
 
 def desired(
-    read: Snapshot, site: SiteId, from_generation: int, epoch: int, rows_max: int = ROWS_MAX
+    read: Snapshot,
+    codec: JobIdCodec,
+    site: SiteId,
+    from_generation: int,
+    epoch: int,
+    rows_max: int = ROWS_MAX,
 ) -> tuple[Desired, ...]:
     """What `site` lacks, given that it has `from_generation`; nothing when it lacks nothing.
 
@@ -41,12 +48,12 @@ def desired(
         return ()
     rows = read.outbox.since(site, from_generation)
     if from_generation == 0:
-        return _snapshot(epoch, newest, _attempts(read, site, rows), rows_max)
+        return _snapshot(epoch, newest, _attempts(read, codec, site, rows), rows_max)
     to_generation = newest
     if len(rows) > rows_max:
         to_generation = sorted(row.generation for row in rows)[rows_max - 1]
         rows = tuple(row for row in rows if row.generation <= to_generation)
-    attempts = _attempts(read, site, rows)
+    attempts = _attempts(read, codec, site, rows)
     to_generation = _that_fits(attempts, to_generation)
     attempts = tuple(row for row in attempts if row.generation <= to_generation)
     return (Desired(epoch, from_generation, to_generation, attempts),)
@@ -94,12 +101,12 @@ def _bytes_of(launch: Launch | None) -> int:
 
 
 def _attempts(
-    read: Snapshot, site: SiteId, rows: tuple[OutboxRow, ...]
+    read: Snapshot, codec: JobIdCodec, site: SiteId, rows: tuple[OutboxRow, ...]
 ) -> tuple[DesiredAttempt, ...]:
     wanted = [row.key.job for row in rows if row.action is not DesiredAction.FORGET]
     jobs = tuple(read.jobs.rows(wanted).values())
     attempts = {
-        attempt.key: (attempt, job.spec)
+        attempt.key: (attempt, _told(job, codec))
         for job in read.jobs.whole(jobs, with_spec=True)
         for attempt in job.attempts
         if attempt.site == site
@@ -133,6 +140,19 @@ def _launch_of(
     if spec is None:
         return None
     return launch(spec, attempt, policy, floor)
+
+
+def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:
+    """The specification, with what only this task of an array is told."""
+    spec = job.spec
+    if spec is None or spec.array is None or job.array_id is None:
+        return spec
+    ours = (
+        ("SOV_ARRAY_COUNT", str(spec.array.count)),
+        ("SOV_ARRAY_INDEX", str(job.task)),
+        ("SOV_ARRAY_JOB_ID", codec.encode(job.array_id)),
+    )
+    return replace(spec, env=tuple(sorted((*spec.env, *ours))))
 
 
 def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) -> Launch:

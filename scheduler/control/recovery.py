@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from scheduler.control.follow import follow
 from scheduler.control.life import Cause, Witness, begin_stop, settle, stop, stop_grace_ms
 from scheduler.core import lifecycle
 from scheduler.core import recovery as proofs
@@ -70,7 +71,8 @@ def end(txn: Txn, row: AttemptRow, over: Over, cause: Cause, now_ms: int) -> Non
     job = txn.jobs.row(row.key.job)
     assert job is not None
     outcome = lifecycle.lapsed(_whole(txn, row), over.reason, over.detail)
-    settle(txn, job, row, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
+    after = settle(txn, job, row, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
+    follow(txn, after, now_ms)
 
 
 def preempt(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from scheduler.control import evidence, failures, recovery
+from scheduler.control.follow import follow
 from scheduler.control.life import Cause, Witness, settle, short
 from scheduler.core.lifecycle import outcome
 from scheduler.model.fleet import NodeReport, SiteContact
@@ -218,7 +219,7 @@ def _take_attempt(
         _remember_boots(txn, row, ranks)
     found = outcome(job, replace(report, detail=short(report.detail)))
     if found is not None:
-        settle(
+        after = settle(
             txn,
             job_row,
             row,
@@ -227,6 +228,7 @@ def _take_attempt(
             witness=Witness.SITE,
             now_ms=now_ms,
         )
+        follow(txn, after, now_ms)
     return _Taken.YES
 
 

@@ -5,6 +5,7 @@ Another tenant's object is not found, exactly as one that never was.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,13 @@ from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, ancestry, site_of
 from scheduler.model.job import Job, JobState
 from scheduler.model.plan import Explanation, JobClass
-from scheduler.model.reasons import Denial, Reason, invalid, not_found
-from scheduler.store.jobs import PAGE_MAX
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
+from scheduler.store.jobs import PAGE_MAX, Lines
 from scheduler.store.records import JobRow, NodeEntry, SiteEntry
 from scheduler.store.store import Snapshot
 
 NODES_PAGE_MAX = 1_000
+_TASK = re.compile(r"(.{1,200})\[([0-9]{1,9})\]")
 ABOVE_IS_FULL = "all that may be is in use or queued there; by whom is not shown to parts of it"
 
 
@@ -61,7 +63,12 @@ class NodeView:
 
 
 def find_job(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str) -> JobRow:
-    """A job by its public id, or by a name that only one of the caller's open jobs has."""
+    """A job by its public id, or by a name that only one of the caller's open jobs has.
+
+    "JOB[7]" is task 7 of the array JOB.
+    """
+    if (told := _TASK.fullmatch(name)) is not None:
+        return _find_task(read, find_job(read, codec, principal, told[1]), name, int(told[2]))
     number = codec.decode(name)
     if number is not None:
         row = read.jobs.row(number)
@@ -74,6 +81,16 @@ def find_job(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str)
             raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "id"))
         if named:
             return named[0]
+    raise not_found("job", name[:200])
+
+
+def _find_task(read: Snapshot, array: JobRow, name: str, task: int) -> JobRow:
+    row = read.jobs.task_row(array.id, task) if array.tasks else None
+    if row is not None:
+        return row
+    if array.unfolded <= task < array.tasks:
+        detail = f"{name[:200]} waits for earlier tasks of its array, and has nothing to show yet"
+        raise Refused(Code.FAILED_PRECONDITION, Reason.BEHIND_OTHERS, detail)
     raise not_found("job", name[:200])
 
 
@@ -128,13 +145,17 @@ def list_jobs(
     before: JobId | None,
     limit: int,
     with_spec: bool,
+    lines: Lines,
+    array: JobId | None,
 ) -> tuple[Job, ...]:
     """A page of jobs, newest first: those with an id below `before`."""
     if not 1 <= limit <= PAGE_MAX:
         detail = f"found {limit}, allowed 1 to {PAGE_MAX}"
         raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "page.size"))
     under = scope(principal, project)
-    rows = read.jobs.page(under, states=states, before=before, limit=limit)
+    rows = read.jobs.page(
+        under, states=states, before=before, limit=limit, lines=lines, array=array
+    )  # fmt: skip
     return read.jobs.whole(rows, with_spec=with_spec and shows_spec(principal))
 
 

@@ -18,6 +18,7 @@ from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX
 from scheduler.model.job import (
     JobKind,
     JobSpec,
+    JobState,
     OnPartition,
     Priority,
     Resources,
@@ -43,6 +44,9 @@ COMMAND_BYTES_MAX = 128 * 1024
 ENV_MAX = 1000
 ENV_BYTES_MAX = 128 * 1024
 """Names and values together: what a Linux process bears, with room for our own."""
+TASKS_MAX = 100_000
+"""Tasks of one array."""
+DEPENDENCIES_MAX = 100
 COUNTRIES_MAX = 100
 MARKINGS_MAX = 100
 TEXT_SHOWN_CHARS = 60
@@ -57,6 +61,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 SIGNALS = (
     "ABRT", "ALRM", "CONT", "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
 )  # fmt: skip
+
+AWAITABLE = (JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+"""States of another job that a job may wait for."""
 
 _OURS = re.compile(
     r"(SOV|RAY)_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|GROUP_RANK|MASTER_(ADDR|PORT)"
@@ -78,6 +85,7 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
         *_residency(spec.residency),
         *_times(spec),
         *_choices(spec),
+        *_others(spec),
     )
 
 
@@ -98,8 +106,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
         ),
         ("inputs", bool(spec.inputs), "there is no dataset catalogue yet"),
         ("outputs", bool(spec.outputs), "there is no dataset catalogue yet"),
-        ("array", spec.array is not None, "arrays are not expanded yet; submit each job"),
-        ("depends_on", bool(spec.depends_on), "dependencies are not followed yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
     return tuple(
@@ -244,6 +250,19 @@ def _choices(spec: JobSpec) -> Faults:
     yield from _named("kind", spec.kind, JobKind)
     yield from _named("priority", spec.priority, Priority)
     yield from _named("on_partition", spec.on_partition, OnPartition)
+
+
+def _others(spec: JobSpec) -> Faults:
+    """What a job has to do with other jobs."""
+    if spec.array is not None:
+        yield from _range("array.count", spec.array.count, 1, TASKS_MAX)
+        yield from _range("array.max_running", spec.array.max_running, 0, TASKS_MAX)
+    if len(spec.depends_on) > DEPENDENCIES_MAX:
+        yield _fault("depends_on", f"{len(spec.depends_on)} jobs", f"at most {DEPENDENCIES_MAX}")
+    for n, dependency in enumerate(spec.depends_on[:DEPENDENCIES_MAX]):
+        if dependency.state not in AWAITABLE:
+            allowed = ", ".join(state.name for state in AWAITABLE)
+            yield _fault(f"depends_on[{n}].state", dependency.state.name, allowed)
 
 
 def _range(field: str, found: int, least: int, most: int) -> Faults:

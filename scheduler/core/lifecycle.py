@@ -51,6 +51,7 @@ class Event(StrEnum):
     PREEMPT = "preempt"
     LOST = "lost"
     REQUEUED = "requeued"
+    TASKS_SUCCEEDED = "tasks succeeded"
 
 
 _OVER = {Event.SUCCEEDED: JobState.SUCCEEDED, Event.FAILED: JobState.FAILED}
@@ -61,8 +62,10 @@ _MOVES: dict[JobState, dict[Event, JobState]] = {
     JobState.QUEUED: {
         Event.PLACED: JobState.PLACED,
         Event.CANCEL: JobState.CANCELLED,
-        # Attempts may prove impossible before one starts: its spec was erased.
+        # Attempts may prove impossible before one starts: its spec was erased, a job that it waits
+        # for failed. An array never leaves the queue otherwise: its tasks do that.
         Event.FAILED: JobState.FAILED,
+        Event.TASKS_SUCCEEDED: JobState.SUCCEEDED,
     },
     JobState.PLACED: {
         **_LIVE,

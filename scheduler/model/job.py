@@ -169,6 +169,26 @@ class Dependency:
     state: JobState
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A job that a queued one waits for, and the state that it must have reached."""
+
+    job: JobId
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """Tasks of an array by where they are. `queued` counts those without a row too."""
+
+    total: int
+    queued: int = 0
+    live: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 DEFAULT_TIME_LIMIT_MS = 24 * 3600 * 1000
 
 
@@ -302,3 +322,23 @@ class Job:
     cancel_requested: bool = False
     not_before_ms: int = 0
     """A requeued job backs off until then."""
+    held: bool = False
+    """Queued, and not for the planner: it waits for other jobs, or is an array."""
+    array_id: JobId | None = None
+    task: int | None = None
+    """A task's array, and its number there."""
+    tasks: TaskCounts | None = None
+    """Of an array."""
+    waits_for: tuple[Awaited, ...] = ()
+    estimated_start_ms: int = 0
+    """When it is thought to start, and when in nine cases of ten; 0: nobody said."""
+    estimated_start_p90_ms: int = 0
+
+    def shown_state(self) -> JobState:
+        """What people are told: an array is stored as queued until all its tasks are over."""
+        if self.tasks is None or self.state in TERMINAL:
+            return self.state
+        if self.cancel_requested:
+            return JobState.CANCELLING
+        begun = self.tasks.queued < self.tasks.total
+        return JobState.RUNNING if begun else self.state

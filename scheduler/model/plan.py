@@ -164,3 +164,6 @@ class Explanation:
     changes: tuple[tuple[Denial, ...], ...]
     queue_position: int
     would_run_at: SiteId | None = None
+    estimated_start_ms: int = 0
+    """When it is thought to start, and when in nine cases of ten; 0: no estimate."""
+    estimated_start_p90_ms: int = 0

@@ -53,6 +53,13 @@ class AttemptsReader:
         found = self._link.execute(query).first()
         return None if found is None else row_of(found)
 
+    def any_started(self, job: JobId) -> bool:
+        """Whether an attempt of `job` was ever seen running."""
+        query = select(ATTEMPTS.c.attempt).where(
+            ATTEMPTS.c.job == job, ATTEMPTS.c.started_at_ms > 0
+        )
+        return self._link.execute(query.limit(1)).first() is not None
+
     def live_at(self, site: SiteId) -> tuple[AttemptRow, ...]:
         """Attempts that hold nodes of `site`, oldest job first."""
         query = select(ATTEMPTS).where(ATTEMPTS.c.site == site, ATTEMPTS.c.live)

@@ -79,6 +79,10 @@ class AuditWriter(AuditReader):
         self._scratch = scratch
         self._codec = codec
 
+    def name_of(self, job: JobId) -> str:
+        """The job as its tenant names it."""
+        return self._codec.encode(job)
+
     def append(
         self,
         kind: str,

@@ -119,7 +119,7 @@ class ChangesReader:
             yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
         for node in self._fleet.nodes():
             yield NodeChanged(node.node.id, node.node, node.report)
-        queued = select(*_QUEUED).where(JOBS.c.state == int(JobState.QUEUED)).order_by(JOBS.c.id)
+        queued = select(*_QUEUED).where(*_FOR_THE_PLANNER).order_by(JOBS.c.id)
         for row in self._link.execute(queued):
             yield self._queued(row)
         live = _live_query().where(ATTEMPTS.c.live)
@@ -156,9 +156,7 @@ class ChangesReader:
         queued: list[JobChanged] = []
         live: list[JobChanged] = []
         for chunk in chunks(jobs):
-            waiting = select(*_QUEUED).where(
-                JOBS.c.id.in_(chunk), JOBS.c.state == int(JobState.QUEUED)
-            )
+            waiting = select(*_QUEUED).where(JOBS.c.id.in_(chunk), *_FOR_THE_PLANNER)
             queued += [self._queued(row) for row in self._link.execute(waiting)]
             holding = _live_query().where(ATTEMPTS.c.job.in_(chunk), ATTEMPTS.c.live)
             live += self._live(self._link.execute(holding))
@@ -217,6 +215,7 @@ _QUEUED = (
     JOBS.c.next_attempt,
     JOBS.c.not_before_ms,
 )
+_FOR_THE_PLANNER = (JOBS.c.state == int(JobState.QUEUED), JOBS.c.held.is_(False))
 
 
 def _live_query() -> Select[Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from enum import Enum
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import Job, JobSpec, JobState
+from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Reason
 from scheduler.store.attempts import AttemptsReader
@@ -21,12 +23,25 @@ from scheduler.store.link import How, Link
 from scheduler.store.records import JobRow
 from scheduler.store.schema import JOB_CLASSES, JOBS, SPECS
 from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
+from scheduler.store.waits import WaitsReader
 from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
 
 PAGE_MAX = 1_000
 """Most jobs that one page of a list holds."""
 CLASSES_CACHED_MAX = 50_000
 """Decoded classes kept in memory; past it they are all dropped and read again."""
+
+
+class Lines(Enum):
+    """Which jobs a list has."""
+
+    EVERY = "every"
+    """All rows there are."""
+    ARRAYS = "arrays"
+    """An array is one line, and its tasks are none."""
+    TASKS = "tasks"
+    """Tasks are lines of their own, and an array only while it has none, and when it is over."""
+
 
 JOB_COLUMNS = tuple(field.name for field in fields(JobRow))
 
@@ -50,6 +65,12 @@ def row_of(row: Any) -> JobRow:
         ended_at_ms=row.ended_at_ms,
         exit_code=row.exit_code,
         cancel_requested=row.cancel_requested,
+        held=row.held,
+        array_id=None if row.array_id is None else JobId(row.array_id),
+        task=row.task,
+        tasks=row.tasks,
+        unfolded=row.unfolded,
+        running_max=row.running_max,
     )
 
 
@@ -60,6 +81,7 @@ class JobsReader:
         self._link = link
         self._memo = memo
         self._attempts = AttemptsReader(link)
+        self._waits = WaitsReader(link)
 
     def row(self, job: JobId) -> JobRow | None:
         """The narrow row."""
@@ -85,6 +107,9 @@ class JobsReader:
         """Jobs with their attempts, in the order of `rows`."""
         attempts = self._attempts.of_jobs([row.id for row in rows])
         specs = self.specs({row.spec_digest for row in rows}) if with_spec else {}
+        counts = self.task_counts([row for row in rows if row.tasks])
+        waiting = [row.id for row in rows if row.held and row.state is JobState.QUEUED]
+        waits = self._waits.of_jobs(waiting)
         return tuple(
             Job(
                 id=row.id,
@@ -102,9 +127,62 @@ class JobsReader:
                 exit_code=row.exit_code,
                 cancel_requested=row.cancel_requested,
                 not_before_ms=row.not_before_ms,
+                held=row.held,
+                array_id=row.array_id,
+                task=row.task,
+                tasks=counts.get(row.id),
+                waits_for=waits.get(row.id, ()),
             )
             for row in rows
         )
+
+    def task_row(self, array: JobId, task: int) -> JobRow | None:
+        """The row of one task of an array; None when it has none yet."""
+        states = [int(state) for state in JobState]
+        query = select(JOBS).where(
+            JOBS.c.array_id == array, JOBS.c.state.in_(states), JOBS.c.task == task
+        )
+        found = self._link.execute(query).first()
+        return None if found is None else row_of(found)
+
+    def open_tasks(self, array: JobId, limit: int) -> tuple[JobRow, ...]:
+        """Tasks of an array that are not over, by state and number; the first `limit`."""
+        query = select(JOBS).where(JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED))
+        query = query.order_by(JOBS.c.state, JOBS.c.task).limit(limit)
+        return tuple(row_of(row) for row in self._link.execute(query))
+
+    def open_task_count(self, array: JobId) -> int:
+        """How many tasks of an array have a row and are not over."""
+        query = select(func.count()).where(
+            JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED)
+        )
+        return int(self._link.execute(query).scalar_one())
+
+    def unstarted_tasks(self, array: JobId) -> int:
+        """How many tasks of an array have a row and do not run yet."""
+        states = (JobState.QUEUED, JobState.PLACED, JobState.STARTING)
+        query = select(func.count()).where(
+            JOBS.c.array_id == array, JOBS.c.state.in_([int(state) for state in states])
+        )
+        return int(self._link.execute(query).scalar_one())
+
+    def worst_exit_code(self, array: JobId) -> int | None:
+        """The highest exit code among the tasks of an array."""
+        return self._link.execute(
+            select(func.max(JOBS.c.exit_code)).where(JOBS.c.array_id == array)
+        ).scalar()
+
+    def task_counts(self, arrays: Sequence[JobRow]) -> dict[JobId, TaskCounts]:
+        """How many tasks of each of `arrays` are where."""
+        found: dict[JobId, Counter[JobState]] = {row.id: Counter() for row in arrays}
+        for chunk in chunks(sorted(found)):
+            query = select(JOBS.c.array_id, JOBS.c.state, func.count())
+            query = query.where(JOBS.c.array_id.in_(chunk))
+            for array, state, tasks in self._link.execute(
+                query.group_by(JOBS.c.array_id, JOBS.c.state)
+            ):
+                found[JobId(array)][JobState(state)] += int(tasks)
+        return {row.id: _counts(row, found[row.id]) for row in arrays}
 
     def page(
         self,
@@ -113,14 +191,20 @@ class JobsReader:
         states: frozenset[JobState],
         before: JobId | None,
         limit: int,
+        lines: Lines = Lines.EVERY,
+        array: JobId | None = None,
     ) -> tuple[JobRow, ...]:
-        """Jobs of a node of the tree and all below it, newest first; all tenants' when None."""
+        """Jobs of a node of the tree and all below it, newest first; all tenants' when None.
+
+        Of the tasks of `array` only, when it is given.
+        """
         assert 0 < limit <= PAGE_MAX, f"a page has at most {PAGE_MAX} jobs, {limit} asked for"
         query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(JOBS.c.id < before)
         if states:
             query = query.where(JOBS.c.state.in_(sorted(int(s) for s in states)))
+        query = _lined(query, lines, array)
         if under is None:
             return tuple(row_of(r) for r in self._link.execute(query))
         # One walk along the index per tenant, merged: never a sort of all that a tenant has.
@@ -155,6 +239,7 @@ class JobsReader:
                 JOBS.c.tenant == tenant,
                 JOBS.c.state < int(JobState.SUCCEEDED),
                 JOBS.c.name == name,
+                JOBS.c.array_id.is_(None),
             )
             found.extend(row_of(r) for r in self._link.execute(query.limit(limit)))
         return tuple(found[:limit])
@@ -166,8 +251,9 @@ class JobsReader:
         return {JobState(state): int(jobs) for state, jobs in rows}
 
     def queued_by_class(self) -> tuple[tuple[JobClass, int], ...]:
-        """How many jobs of each class wait."""
-        query = select(JOBS.c.class_id, func.count()).where(JOBS.c.state == int(JobState.QUEUED))
+        """How many jobs of each class wait for a place."""
+        query = select(JOBS.c.class_id, func.count())
+        query = query.where(JOBS.c.state == int(JobState.QUEUED), JOBS.c.held.is_(False))
         query = query.group_by(JOBS.c.class_id).order_by(JOBS.c.class_id)
         rows = self._link.execute(query).all()
         return tuple((self.job_class(class_id), int(jobs)) for class_id, jobs in rows)
@@ -267,6 +353,10 @@ class JobsWriter(JobsReader):
         self._shift_queue(after.tenant, queued)
         self._scratch.changed(ChangeKind.JOB, str(after.id))
 
+    def touch(self, job: JobId) -> None:
+        """Something that people see of `job` is another than before, though its row is not."""
+        self._scratch.changed(ChangeKind.JOB, str(job))
+
     def save_placed(self, rows: Sequence[JobRow]) -> None:
         """Queued jobs whose attempt `next_attempt` was just placed, many at once."""
         if not rows:
@@ -293,6 +383,30 @@ class JobsWriter(JobsReader):
             ledger = self._memo.ledger
             ledger.add_queued(tenant, jobs)
             self._scratch.undo.append(lambda: ledger.add_queued(tenant, -jobs))
+
+
+def _lined(query: Select[Any], lines: Lines, array: JobId | None) -> Select[Any]:
+    if array is not None:
+        return query.where(JOBS.c.array_id == array)
+    match lines:
+        case Lines.EVERY:
+            return query
+        case Lines.ARRAYS:
+            return query.where(JOBS.c.array_id.is_(None))
+        case Lines.TASKS:
+            over = JOBS.c.state >= int(JobState.SUCCEEDED)
+            return query.where((JOBS.c.unfolded == 0) | over)
+
+
+def _counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
+    return TaskCounts(
+        total=row.tasks,
+        queued=row.tasks - row.unfolded + states[JobState.QUEUED],
+        live=sum(states[state] for state in HOLDS_NODES),
+        succeeded=states[JobState.SUCCEEDED],
+        failed=states[JobState.FAILED],
+        cancelled=states[JobState.CANCELLED],
+    )
 
 
 def _columns(row: JobRow) -> dict[str, object]:

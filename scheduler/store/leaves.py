@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from scheduler.model.fleet import Site
-from scheduler.model.job import NodePlacement, Placement
+from scheduler.model.job import Awaited, NodePlacement, Placement
 from scheduler.model.residency import FactKey
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import canonical
@@ -20,12 +20,26 @@ from scheduler.store.records import AttemptRow, JobRow
 JOB_SUBMITTED = "job_submitted"
 ATTEMPT_PLACED = "attempt_placed"
 JOB_MOVED = "job_moved"
+JOB_RELEASED = "job_released"
 
 
-def submitted(audit: AuditWriter, row: JobRow) -> None:
-    """A job was accepted."""
-    body = {"owner": row.owner, "spec_digest": row.spec_digest}
+def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()) -> None:
+    """A job was accepted, or an array's task got a row of its own."""
+    body: dict[str, object] = {"owner": row.owner, "spec_digest": row.spec_digest}
+    if row.held:
+        body["held"] = True
+        body["waits_for"] = [[audit.name_of(on.job), on.state.name] for on in waits_for]
+    if row.tasks:
+        body["tasks"] = row.tasks
+    if row.array_id is not None:
+        body["array"] = audit.name_of(row.array_id)
+        body["task"] = row.task
     audit.append(JOB_SUBMITTED, row.submitted_at_ms, body, tenant=row.tenant, job=row.id)
+
+
+def released(audit: AuditWriter, row: JobRow, now_ms: int) -> None:
+    """All that a job waited for has come to pass: it is for the planner now."""
+    audit.append(JOB_RELEASED, now_ms, {}, tenant=row.tenant, job=row.id)
 
 
 def placed(

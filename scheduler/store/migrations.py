@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, inspect, select, text
 
 from scheduler.store.dialect import upsert
-from scheduler.store.schema import META, METADATA, SITE_STATE
+from scheduler.store.schema import JOBS, META, METADATA, SITE_STATE
+from scheduler.store.schema_time import TABLES
 
 VERSION_KEY = "schema_version"
 
@@ -31,7 +32,29 @@ def _add_metrics_address(connection: Connection) -> None:
     connection.execute(text(f"ALTER TABLE {SITE_STATE.name} ADD COLUMN {column}"))
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(2, _add_metrics_address),)
+def _add_arrays_and_time(connection: Connection) -> None:
+    """Arrays, dependencies, windows of time: no job there was had any of it."""
+    known = {column["name"] for column in inspect(connection).get_columns(JOBS.name)}
+    for column in (
+        "held BOOLEAN NOT NULL DEFAULT FALSE",
+        "array_id BIGINT",
+        "task BIGINT",
+        "tasks BIGINT NOT NULL DEFAULT 0",
+        "unfolded BIGINT NOT NULL DEFAULT 0",
+        "running_max BIGINT NOT NULL DEFAULT 0",
+    ):
+        if column.partition(" ")[0] not in known:
+            connection.execute(text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column}"))
+    for table in TABLES:
+        table.create(connection, checkfirst=True)
+    for index in sorted(JOBS.indexes, key=lambda index: str(index.name)):
+        index.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(2, _add_metrics_address),
+    Migration(3, _add_arrays_and_time),
+)
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 

@@ -14,7 +14,7 @@ from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, Job, JobState, NodePlacement
 from scheduler.model.reasons import Reason
-from scheduler.store.leaves import ATTEMPT_PLACED, JOB_MOVED, JOB_SUBMITTED
+from scheduler.store.leaves import ATTEMPT_PLACED, JOB_MOVED, JOB_RELEASED, JOB_SUBMITTED
 from scheduler.store.records import AuditLeaf
 
 
@@ -53,13 +53,17 @@ class RebuiltJob:
     cancel_requested: bool = False
     not_before_ms: int = 0
     ended_at_ms: int = 0
+    held: bool = False
+    tasks: int = 0
+    array_id: JobId | None = None
+    task: int | None = None
 
 
 def rebuild(leaves: Iterable[AuditLeaf], codec: JobIdCodec) -> dict[JobId, RebuiltJob]:
     """Every job that the log knows, in its last state. `codec` knows whom its names are of."""
     jobs: dict[JobId, RebuiltJob] = {}
     for leaf in leaves:
-        if leaf.kind not in (JOB_SUBMITTED, ATTEMPT_PLACED, JOB_MOVED):
+        if leaf.kind not in (JOB_SUBMITTED, JOB_RELEASED, ATTEMPT_PLACED, JOB_MOVED):
             continue
         body: Mapping[str, Any] = json.loads(leaf.body)
         job = codec.decode(body["job"])
@@ -67,7 +71,9 @@ def rebuild(leaves: Iterable[AuditLeaf], codec: JobIdCodec) -> dict[JobId, Rebui
         match leaf.kind:
             case "job_submitted":
                 assert job not in jobs, f"leaf {leaf.index}: job {job} was submitted before"
-                jobs[job] = _submitted(job, body)
+                jobs[job] = _submitted(job, body, codec)
+            case "job_released":
+                jobs[job] = replace(jobs[job], held=False)
             case "attempt_placed":
                 jobs[job] = _placed(jobs[job], body)
             case _:
@@ -91,6 +97,10 @@ def as_told(job: Job) -> RebuiltJob:
         cancel_requested=job.cancel_requested,
         not_before_ms=job.not_before_ms,
         ended_at_ms=job.ended_at_ms,
+        held=job.held,
+        tasks=job.tasks.total if job.tasks is not None else 0,
+        array_id=job.array_id,
+        task=job.task,
     )
 
 
@@ -111,13 +121,17 @@ def _attempt_as_told(attempt: Attempt) -> RebuiltAttempt:
     )
 
 
-def _submitted(job: JobId, body: Mapping[str, Any]) -> RebuiltJob:
+def _submitted(job: JobId, body: Mapping[str, Any], codec: JobIdCodec) -> RebuiltJob:
     return RebuiltJob(
         id=job,
         tenant=TenantPath(body["tenant"]),
         owner=body["owner"],
         spec_digest=body["spec_digest"],
         submitted_at_ms=body["at_ms"],
+        held=body.get("held", False),
+        tasks=body.get("tasks", 0),
+        array_id=codec.decode(body["array"]) if "array" in body else None,
+        task=body.get("task"),
     )
 
 

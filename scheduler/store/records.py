@@ -63,6 +63,14 @@ class JobRow:
     ended_at_ms: int = 0
     exit_code: int | None = None
     cancel_requested: bool = False
+    held: bool = False
+    """Not for the planner: it waits for other jobs, or is an array."""
+    array_id: JobId | None = None
+    task: int | None = None
+    tasks: int = 0
+    """Of an array: how many it has, how many of them have rows, how many may be under way."""
+    unfolded: int = 0
+    running_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,16 @@ JOBS = Table(
     _int("ended_at_ms"),
     Column("exit_code", BigInteger, nullable=True),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("held", Boolean, nullable=False, default=False),
+    Column("array_id", BigInteger, nullable=True),
+    Column("task", BigInteger, nullable=True),
+    Column("tasks", BigInteger, nullable=False, default=0),
+    Column("unfolded", BigInteger, nullable=False, default=0),
+    Column("running_max", BigInteger, nullable=False, default=0),
 )
+"""`held` while a queued job is not for the planner: it waits for other jobs, or is an array. A task
+has its array and its number there; an array has how many there are, how many have rows of their
+own, and how many may be under way at once (0: no bound)."""
 # Over the jobs that are not over yet: queued ones for the planner's start, live ones for ledgers.
 Index(
     "ix_jobs_open",
@@ -160,6 +169,16 @@ Index(
 )
 # A tenant's list, newest first.
 Index("ix_jobs_tenant", JOBS.c.tenant, JOBS.c.id)
+
+# The tasks of an array, by state: how many are where.
+Index(
+    "ix_jobs_task",
+    JOBS.c.array_id,
+    JOBS.c.state,
+    JOBS.c.task,
+    sqlite_where=JOBS.c.array_id.is_not(None),
+    postgresql_where=JOBS.c.array_id.is_not(None),
+)
 
 SPECS = _table("specs", _key("digest"), Column("body", LargeBinary, nullable=True))
 """Specs by digest. Erased: the row stays, its body goes."""

@@ -29,6 +29,7 @@ from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.schema import COUNTERS
 from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
+from scheduler.store.waits import WaitsReader, WaitsWriter
 
 
 class StoreFailed(Exception):
@@ -41,6 +42,7 @@ class Snapshot:
     def __init__(self, link: Link, memo: Memo) -> None:
         self.connection = link.connection
         self._jobs = JobsReader(link, memo)
+        self._waits = WaitsReader(link)
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
         self._tenancy = TenancyReader(link, memo)
@@ -54,6 +56,11 @@ class Snapshot:
     def jobs(self) -> JobsReader:
         """Jobs, specs and classes."""
         return self._jobs
+
+    @property
+    def waits(self) -> WaitsReader:
+        """Who waits for whom."""
+        return self._waits
 
     @property
     def attempts(self) -> AttemptsReader:
@@ -111,6 +118,7 @@ class Txn(Snapshot):
         self.epoch = epoch
         self._scratch = scratch
         self._jobs = JobsWriter(scratch)
+        self._waits = WaitsWriter(scratch)
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
         self._tenancy = TenancyWriter(scratch)
@@ -123,6 +131,11 @@ class Txn(Snapshot):
     def jobs(self) -> JobsWriter:
         """Jobs, specs and classes."""
         return self._jobs
+
+    @property
+    def waits(self) -> WaitsWriter:
+        """Who waits for whom."""
+        return self._waits
 
     @property
     def attempts(self) -> AttemptsWriter:

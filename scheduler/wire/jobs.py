@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, NodeId, SiteId, node_id, slot_of
-from scheduler.model.job import Attempt, Job, RankCause, RankPhase, RankStatus
+from scheduler.model.job import (
+    Attempt,
+    Awaited,
+    Job,
+    RankCause,
+    RankPhase,
+    RankStatus,
+    TaskCounts,
+)
 from scheduler.model.plan import Explanation
 from scheduler.model.reasons import Denial, Reason
 from scheduler.wire.enums import known, number
@@ -78,6 +86,25 @@ def attempt_to_proto(attempt: Attempt) -> jobs_pb2.Attempt:
     )
 
 
+def counts_to_proto(counts: TaskCounts) -> jobs_pb2.TaskCounts:
+    """The tasks of an array, counted."""
+    return jobs_pb2.TaskCounts(
+        total=counts.total,
+        queued=counts.queued,
+        live=counts.live,
+        succeeded=counts.succeeded,
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+    )
+
+
+def awaited_to_proto(awaited: Awaited, codec: JobIdCodec) -> jobs_pb2.Dependency:
+    """What a job still waits for."""
+    return jobs_pb2.Dependency(
+        job=codec.encode(awaited.job), state=number(jobs_pb2.JobState, awaited.state)
+    )
+
+
 def job_to_proto(job: Job, codec: JobIdCodec, *, with_spec: bool = True) -> jobs_pb2.Job:
     """A job as its tenant sees it; the id in its public form."""
     message = jobs_pb2.Job(
@@ -85,7 +112,7 @@ def job_to_proto(job: Job, codec: JobIdCodec, *, with_spec: bool = True) -> jobs
         name=job.name,
         tenant=job.tenant,
         owner=job.owner,
-        state=number(jobs_pb2.JobState, job.state),
+        state=number(jobs_pb2.JobState, job.shown_state()),
         reason=job.reason or "",
         message=job.message,
         attempts=[attempt_to_proto(attempt) for attempt in job.attempts],
@@ -93,6 +120,12 @@ def job_to_proto(job: Job, codec: JobIdCodec, *, with_spec: bool = True) -> jobs
         ended_at_ms=job.ended_at_ms,
         exit_code=job.exit_code,
         spec_digest=job.spec_digest,
+        array_id=codec.encode(job.array_id) if job.array_id is not None else "",
+        task=job.task,
+        tasks=counts_to_proto(job.tasks) if job.tasks is not None else None,
+        waits_for=[awaited_to_proto(awaited, codec) for awaited in job.waits_for],
+        estimated_start_ms=job.estimated_start_ms,
+        estimated_start_p90_ms=job.estimated_start_p90_ms,
     )
     if with_spec and job.spec is not None:
         message.spec.CopyFrom(spec_to_proto(job.spec))
@@ -105,7 +138,7 @@ def explanation_to_proto(
     """Why a job does not run, completely."""
     return jobs_pb2.ExplainJobResponse(
         job_id=codec.encode(job.id) if job.id else "",
-        state=number(jobs_pb2.JobState, job.state),
+        state=number(jobs_pb2.JobState, job.shown_state()),
         reason=job.reason or "",
         summary=explanation.summary,
         sites=[
@@ -126,6 +159,9 @@ def explanation_to_proto(
         ],
         queue_position=explanation.queue_position,
         would_run_at=explanation.would_run_at or "",
+        waits_for=[awaited_to_proto(awaited, codec) for awaited in job.waits_for],
+        estimated_start_ms=explanation.estimated_start_ms,
+        estimated_start_p90_ms=explanation.estimated_start_p90_ms,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from scheduler.control.admission import Accepted, Admission
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, TenantPath
-from scheduler.model.job import JobArray, JobSpec, JobState, Resources
+from scheduler.model.job import JobSpec, JobState, Resources
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.model.residency import Policy, Requirement, Tier
 from scheduler.model.tenancy import GpuQuota, Tenant
@@ -150,9 +150,9 @@ def test_another_tenants_project_is_refused_as_one_that_is_not_there(plant: Plan
 
 def test_features_that_are_not_there_yet_are_named(plant: Plant) -> None:
     with pytest.raises(Refused) as refused, plant.store.read() as view:
-        plant.control.judge(view, ADA, replace(spec(), array=JobArray(3)), plant.now_ms)
+        plant.control.judge(view, ADA, replace(spec(), image="sha256:1"), plant.now_ms)
     assert refused.value.reason is Reason.FEATURE_NOT_AVAILABLE
-    assert [d.subject for d in refused.value.denials] == ["array"]
+    assert [d.subject for d in refused.value.denials] == ["image"]
 
 
 def test_a_bundle_that_was_uploaded_is_found_for_its_own_tenant(plant: Plant) -> None:

@@ -115,6 +115,11 @@ def fields(of: JobSpec) -> list[str]:
         pytest.param(spec(kind=JobKind.UNSPECIFIED), "kind", id="no kind"),
         pytest.param(spec(priority=Priority.UNSPECIFIED), "priority", id="no priority"),
         pytest.param(spec(on_partition=OnPartition.UNSPECIFIED), "on_partition", id="no answer"),
+        pytest.param(spec(array=JobArray(0)), "array.count", id="an array of nothing"),
+        pytest.param(spec(depends_on=(Dependency("j", JobState.QUEUED),)), "depends_on[0].state",
+                     id="waiting for a job to wait"),
+        pytest.param(spec(depends_on=(Dependency("j", JobState.FAILED),) * 101), "depends_on",
+                     id="waiting for 101 jobs"),
     ],
 )  # fmt: skip
 def test_a_faulty_value_is_named_by_its_field(of: JobSpec, field: str) -> None:
@@ -153,8 +158,6 @@ def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> No
         (shaped(nodes=2, max_nodes=4), "resources.max_nodes"),
         (spec(inputs=(DatasetMount("d", "/d"),)), "inputs"),
         (spec(outputs=(DatasetOutput("d", "o"),)), "outputs"),
-        (spec(array=JobArray(2)), "array"),
-        (spec(depends_on=(Dependency("j", JobState.SUCCEEDED),)), "depends_on"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

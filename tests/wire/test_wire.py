@@ -10,6 +10,7 @@ from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import (
     Attempt,
+    Awaited,
     Job,
     JobState,
     NodePlacement,
@@ -17,6 +18,7 @@ from scheduler.model.job import (
     RankCause,
     RankPhase,
     RankStatus,
+    TaskCounts,
 )
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
@@ -119,6 +121,12 @@ def _full_job() -> Job:
         message="m",
         ended_at_ms=4,
         exit_code=3,
+        array_id=JobId(5),
+        task=2,
+        tasks=TaskCounts(total=9, queued=1, live=2, succeeded=3, failed=2, cancelled=1),
+        waits_for=(Awaited(JobId(6), JobState.SUCCEEDED),),
+        estimated_start_ms=7,
+        estimated_start_p90_ms=8,
     )
 
 
@@ -138,7 +146,7 @@ def test_every_field_of_a_job_is_shown() -> None:
     assert unset_fields(jobs.job_to_proto(_full_job(), CODEC)) == []
 
 
-def test_every_field_of_an_explanation_is_shown_but_the_estimate_that_nothing_makes_yet() -> None:
+def test_every_field_of_an_explanation_is_shown() -> None:
     denial = Denial(Reason.NODES_BUSY, "all busy", "exch-a")
     explanation = Explanation(
         summary="waits",
@@ -147,9 +155,11 @@ def test_every_field_of_an_explanation_is_shown_but_the_estimate_that_nothing_ma
         changes=((denial,),),
         queue_position=1,
         would_run_at=SITE,
+        estimated_start_ms=1,
+        estimated_start_p90_ms=2,
     )
     shown = jobs.explanation_to_proto(explanation, _full_job(), CODEC)
-    assert unset_fields(shown) == ["sovapi.v1.ExplainJobResponse.estimated_start_ms"]
+    assert unset_fields(shown) == []
 
 
 def test_a_specification_survives_its_stored_form() -> None:

@@ -15,10 +15,19 @@ class SiteStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SITE_STATUS_ACTIVE: _ClassVar[SiteStatus]
     SITE_STATUS_PLANNED: _ClassVar[SiteStatus]
     SITE_STATUS_ON_HOLD: _ClassVar[SiteStatus]
+
+class WindowKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WINDOW_KIND_UNSPECIFIED: _ClassVar[WindowKind]
+    WINDOW_KIND_MAINTENANCE: _ClassVar[WindowKind]
+    WINDOW_KIND_RESERVED: _ClassVar[WindowKind]
 SITE_STATUS_UNSPECIFIED: SiteStatus
 SITE_STATUS_ACTIVE: SiteStatus
 SITE_STATUS_PLANNED: SiteStatus
 SITE_STATUS_ON_HOLD: SiteStatus
+WINDOW_KIND_UNSPECIFIED: WindowKind
+WINDOW_KIND_MAINTENANCE: WindowKind
+WINDOW_KIND_RESERVED: WindowKind
 
 class Fact(_message.Message):
     __slots__ = ("key", "values", "assurance", "asserted_by", "evidence_digest", "observed_at_ms", "expires_at_ms")
@@ -375,18 +384,32 @@ class VerdictsResponse(_message.Message):
     def __init__(self, verdicts: _Optional[_Iterable[_Union[SiteVerdict, _Mapping]]] = ...) -> None: ...
 
 class MaintenanceWindow(_message.Message):
-    __slots__ = ("id", "target", "from_ms", "to_ms", "reason")
+    __slots__ = ("id", "target", "from_ms", "to_ms", "reason", "kind", "nodes", "tenant", "count", "gpu_class", "added_by", "begun")
     ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     FROM_MS_FIELD_NUMBER: _ClassVar[int]
     TO_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_BY_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
     id: str
     target: str
     from_ms: int
     to_ms: int
     reason: str
-    def __init__(self, id: _Optional[str] = ..., target: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    kind: WindowKind
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    tenant: str
+    count: int
+    gpu_class: str
+    added_by: str
+    begun: bool
+    def __init__(self, id: _Optional[str] = ..., target: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., reason: _Optional[str] = ..., kind: _Optional[_Union[WindowKind, str]] = ..., nodes: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ..., count: _Optional[int] = ..., gpu_class: _Optional[str] = ..., added_by: _Optional[str] = ..., begun: _Optional[bool] = ...) -> None: ...
 
 class AddMaintenanceRequest(_message.Message):
     __slots__ = ("window",)
@@ -401,10 +424,12 @@ class AddMaintenanceResponse(_message.Message):
     def __init__(self, window: _Optional[_Union[MaintenanceWindow, _Mapping]] = ...) -> None: ...
 
 class ListMaintenanceRequest(_message.Message):
-    __slots__ = ("page",)
+    __slots__ = ("page", "kind")
     PAGE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     page: _common_pb2.PageRequest
-    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ...) -> None: ...
+    kind: WindowKind
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ..., kind: _Optional[_Union[WindowKind, str]] = ...) -> None: ...
 
 class ListMaintenanceResponse(_message.Message):
     __slots__ = ("windows", "next_page_token")
@@ -415,10 +440,12 @@ class ListMaintenanceResponse(_message.Message):
     def __init__(self, windows: _Optional[_Iterable[_Union[MaintenanceWindow, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RemoveMaintenanceRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "reason")
     ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RemoveMaintenanceResponse(_message.Message):
     __slots__ = ()

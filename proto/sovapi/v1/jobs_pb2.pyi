@@ -397,7 +397,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[RankStatus, _Mapping]]] = ..., placed_at_ms: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., country: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "tenant", "owner", "state", "reason", "message", "attempts", "spec", "submitted_at_ms", "ended_at_ms", "exit_code", "spec_digest")
+    __slots__ = ("id", "name", "tenant", "owner", "state", "reason", "message", "attempts", "spec", "submitted_at_ms", "ended_at_ms", "exit_code", "spec_digest", "array_id", "task", "tasks", "waits_for", "estimated_start_ms", "estimated_start_p90_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -411,6 +411,12 @@ class Job(_message.Message):
     ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     SPEC_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_START_MS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_START_P90_MS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     tenant: str
@@ -424,7 +430,29 @@ class Job(_message.Message):
     ended_at_ms: int
     exit_code: int
     spec_digest: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., submitted_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., exit_code: _Optional[int] = ..., spec_digest: _Optional[str] = ...) -> None: ...
+    array_id: str
+    task: int
+    tasks: TaskCounts
+    waits_for: _containers.RepeatedCompositeFieldContainer[Dependency]
+    estimated_start_ms: int
+    estimated_start_p90_ms: int
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., submitted_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., exit_code: _Optional[int] = ..., spec_digest: _Optional[str] = ..., array_id: _Optional[str] = ..., task: _Optional[int] = ..., tasks: _Optional[_Union[TaskCounts, _Mapping]] = ..., waits_for: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., estimated_start_ms: _Optional[int] = ..., estimated_start_p90_ms: _Optional[int] = ...) -> None: ...
+
+class TaskCounts(_message.Message):
+    __slots__ = ("total", "queued", "live", "succeeded", "failed", "cancelled")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    total: int
+    queued: int
+    live: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., live: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("id",)
@@ -433,16 +461,18 @@ class GetJobRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
-    __slots__ = ("page", "states", "project", "with_spec")
+    __slots__ = ("page", "states", "project", "with_spec", "array")
     PAGE_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     WITH_SPEC_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_FIELD_NUMBER: _ClassVar[int]
     page: _common_pb2.PageRequest
     states: _containers.RepeatedScalarFieldContainer[JobState]
     project: str
     with_spec: bool
-    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ..., states: _Optional[_Iterable[_Union[JobState, str]]] = ..., project: _Optional[str] = ..., with_spec: _Optional[bool] = ...) -> None: ...
+    array: str
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ..., states: _Optional[_Iterable[_Union[JobState, str]]] = ..., project: _Optional[str] = ..., with_spec: _Optional[bool] = ..., array: _Optional[str] = ...) -> None: ...
 
 class ListJobsResponse(_message.Message):
     __slots__ = ("jobs", "next_page_token")
@@ -507,7 +537,7 @@ class UnblockingChange(_message.Message):
     def __init__(self, constraints: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ..., summary: _Optional[str] = ...) -> None: ...
 
 class ExplainJobResponse(_message.Message):
-    __slots__ = ("job_id", "state", "reason", "summary", "sites", "quota", "changes", "queue_position", "estimated_start_ms", "would_run_at")
+    __slots__ = ("job_id", "state", "reason", "summary", "sites", "quota", "changes", "queue_position", "estimated_start_ms", "would_run_at", "estimated_start_p90_ms", "waits_for")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -518,6 +548,8 @@ class ExplainJobResponse(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_START_MS_FIELD_NUMBER: _ClassVar[int]
     WOULD_RUN_AT_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_START_P90_MS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     reason: str
@@ -528,7 +560,9 @@ class ExplainJobResponse(_message.Message):
     queue_position: int
     estimated_start_ms: int
     would_run_at: str
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., summary: _Optional[str] = ..., sites: _Optional[_Iterable[_Union[SiteExplanation, _Mapping]]] = ..., quota: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[UnblockingChange, _Mapping]]] = ..., queue_position: _Optional[int] = ..., estimated_start_ms: _Optional[int] = ..., would_run_at: _Optional[str] = ...) -> None: ...
+    estimated_start_p90_ms: int
+    waits_for: _containers.RepeatedCompositeFieldContainer[Dependency]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., summary: _Optional[str] = ..., sites: _Optional[_Iterable[_Union[SiteExplanation, _Mapping]]] = ..., quota: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[UnblockingChange, _Mapping]]] = ..., queue_position: _Optional[int] = ..., estimated_start_ms: _Optional[int] = ..., would_run_at: _Optional[str] = ..., estimated_start_p90_ms: _Optional[int] = ..., waits_for: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ...) -> None: ...
 
 class LogsRequest(_message.Message):
     __slots__ = ("id", "rank", "follow", "attempt", "offset", "all_ranks", "since_ms")
