@@ -192,9 +192,17 @@ class AsyncJobCalls(Connected):
         return AsyncJob(self, job_info(await self.link.call(self.link.jobs.Get, request)))
 
     async def list(
-        self, *, states: Sequence[str] = (), project: str = "", page_size: int = PAGE_SIZE
+        self,
+        *,
+        states: Sequence[str] = (),
+        project: str = "",
+        array: str = "",
+        page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[JobInfo]:
-        """All jobs the caller may see, newest pages as needed."""
+        """All jobs the caller may see, newest pages as needed; or the tasks of `array`.
+
+        An array is one of them, unless states are asked for: those are its tasks'.
+        """
         token = ""
         wanted = [f"JOB_STATE_{state.upper()}" for state in states]
         while True:
@@ -203,6 +211,7 @@ class AsyncJobCalls(Connected):
                 states=wanted,
                 project=project,
                 with_spec=True,
+                array=array,
             )
             response = await self.link.call(self.link.jobs.List, request)
             for job in response.jobs:

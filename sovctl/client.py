@@ -176,9 +176,13 @@ class Client:
         """The job of an id, or of a name that only one live job has."""
         return Job(self._loop, self._loop.run(self._client.get(job)))
 
-    def list(self, *, states: Sequence[str] = (), project: str = "") -> Iterator[JobInfo]:
-        """All jobs the caller may see; pages are fetched as needed."""
-        return self._loop.iterate(lambda: self._client.list(states=states, project=project))
+    def list(
+        self, *, states: Sequence[str] = (), project: str = "", array: str = ""
+    ) -> Iterator[JobInfo]:
+        """All jobs the caller may see, or the tasks of `array`; pages are fetched as needed."""
+        return self._loop.iterate(
+            lambda: self._client.list(states=states, project=project, array=array)
+        )
 
     def watch(self, jobs: Sequence[str] = ()) -> Iterator[JobInfo]:
         """Each job's state, then each change of it."""

@@ -47,6 +47,31 @@ class AttemptInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksInfo:
+    """The tasks of an array, counted. `queued` has those whose turn in the array is not near."""
+
+    total: int
+    queued: int
+    live: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+    @property
+    def over(self) -> int:
+        """How many are over."""
+        return self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedInfo:
+    """A job that another waits for, and the state that it must reach."""
+
+    job: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobInfo:
     """A job as the control plane last said. `id` is None for a dry run, which makes no job."""
 
@@ -63,6 +88,17 @@ class JobInfo:
     nodes: int
     gpus: int
     attempts: tuple[AttemptInfo, ...]
+    array_id: str | None = None
+    task: int | None = None
+    tasks: TasksInfo | None = None
+    waits_for: tuple[AwaitedInfo, ...] = ()
+    estimated_start_ms: int | None = None
+    estimated_start_p90_ms: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The id as people read it: a task is JOB[7]."""
+        return f"{self.array_id}[{self.task}]" if self.array_id else self.id or "-"
 
     @property
     def is_over(self) -> bool:
@@ -122,6 +158,17 @@ def _attempt(attempt: jobs_pb2.Attempt) -> AttemptInfo:
     )
 
 
+def _tasks(counts: jobs_pb2.TaskCounts) -> TasksInfo:
+    return TasksInfo(
+        total=counts.total,
+        queued=counts.queued,
+        live=counts.live,
+        succeeded=counts.succeeded,
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+    )
+
+
 def job_info(job: jobs_pb2.Job) -> JobInfo:
     """The job as a plain value."""
     resources = job.spec.resources
@@ -139,4 +186,10 @@ def job_info(job: jobs_pb2.Job) -> JobInfo:
         nodes=resources.nodes,
         gpus=resources.nodes * resources.gpus_per_node,
         attempts=tuple(_attempt(a) for a in sorted(job.attempts, key=lambda a: a.number)),
+        array_id=job.array_id or None,
+        task=job.task if job.HasField("task") else None,
+        tasks=_tasks(job.tasks) if job.HasField("tasks") else None,
+        waits_for=tuple(AwaitedInfo(d.job, state_name(d.state)) for d in job.waits_for),
+        estimated_start_ms=job.estimated_start_ms or None,
+        estimated_start_p90_ms=job.estimated_start_p90_ms or None,
     )

@@ -50,6 +50,10 @@ _NOTED: Mapping[str, str] = {
 _FLAGS = frozenset({"exclusive", "requeue", "no-requeue"})
 _SIZE_UNITS = {"": "MiB", "K": "KiB", "M": "MiB", "G": "GiB", "T": "TiB"}
 _SRUN = 'srun() { "$@"; }\n'
+_ARRAY = (
+    'export SLURM_ARRAY_TASK_ID="$SOV_ARRAY_INDEX" SLURM_ARRAY_TASK_COUNT="$SOV_ARRAY_COUNT"'
+    ' SLURM_ARRAY_JOB_ID="$SOV_ARRAY_JOB_ID"\n'
+)
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ def parse_batch_script(raw: bytes, source: str) -> BatchScript:
     _combine(found, faults)
     if faults:
         raise spec_error(source, faults)
-    script.content = {**found.top, "command": _command(text)}
+    script.content = {**found.top, "command": _command(text, array="array" in found.top)}
     if found.resources:
         script.content["resources"] = found.resources
     if found.exclusive:
@@ -312,10 +316,12 @@ def _combine(found: _Directives, faults: list[Fault]) -> None:
         resources["cpus_per_node"] = found.cpus_per_task * resources.get("tasks_per_node", 1)
 
 
-def _command(text: str) -> list[str]:
+def _command(text: str, *, array: bool) -> list[str]:
     """The script, run by the interpreter it names."""
     first = text.split("\n", 1)[0]
     words = shlex.split(first[2:]) if first.startswith("#!") else ["/bin/sh"]
     words = words or ["/bin/sh"]
     is_shell = words[-1].rsplit("/", 1)[-1] in ("sh", "bash", "dash", "zsh")
-    return [*words, "-c", (_SRUN if is_shell else "") + text]
+    if not is_shell:
+        return [*words, "-c", text]
+    return [*words, "-c", _SRUN + (_ARRAY if array else "") + text]

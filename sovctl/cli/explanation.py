@@ -10,7 +10,6 @@ from sovapi.v1 import jobs_pb2
 from sovctl.cli import tables
 from sovctl.cli.output import Column, Output, safe, table
 from sovctl.results import state_name
-from sovctl.spec_values import format_duration_ms
 
 
 def show_explanation(output: Output, found: jobs_pb2.ExplainJobResponse, now_ms: int) -> None:
@@ -49,14 +48,14 @@ def _change(change: jobs_pb2.UnblockingChange) -> str:
 
 
 def _position(found: jobs_pb2.ExplainJobResponse, now_ms: int) -> list[str]:
-    lines: list[str] = []
+    lines = [f"Waits for {d.job} to be {state_name(d.state)}." for d in found.waits_for]
     if found.queue_position:
         lines.append(f"Number {found.queue_position} in its project's queue.")
     if found.would_run_at:
         lines.append(f"It would start now at {found.would_run_at}.")
     if found.estimated_start_ms:
-        wait_ms = max(found.estimated_start_ms - now_ms, 0)
-        lines.append(f"Estimated start: in {format_duration_ms(wait_ms)}.")
+        told = tables.estimate(found.estimated_start_ms, found.estimated_start_p90_ms, now_ms)
+        lines.append(f"Estimated start: {told}.")
     return lines
 
 

@@ -26,7 +26,10 @@ STATES = (
 )
 
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="The job's id, or the name of a live job.")
+    str,
+    typer.Argument(
+        metavar="JOB", help="The job's id, or the name of a live job; a task is JOB[7]."
+    ),
 ]
 
 
@@ -39,15 +42,21 @@ def list_jobs(
     project: Annotated[
         str, typer.Option(metavar="PATH", help="Only jobs of this project and below it.")
     ] = "",
+    array: Annotated[
+        str, typer.Option(metavar="JOB", help="The tasks of this array, one line each.")
+    ] = "",
 ) -> None:
-    """List jobs."""
+    """List jobs.
+
+    An array is one line, unless a state is asked for: those are its tasks'.
+    """
     session = session_of(ctx)
     wanted = [word.lower() for word in state or ()]
     if unknown := sorted(set(wanted) - set(STATES.split(", "))):
         raise InvalidArgumentError(f"--state: found {unknown[0]!r}, allowed {STATES}")
 
     async def work(client: AsyncClient) -> list[JobInfo]:
-        return [job async for job in client.list(states=wanted, project=project)]
+        return [job async for job in client.list(states=wanted, project=project, array=array)]
 
     session.output.listing(tables.jobs(session.run(work), clock.now_ms()))
 
@@ -71,6 +80,8 @@ def show_job(output: Output, job: JobInfo) -> None:
     submitted = tables.age(job.submitted_at_ms, now_ms)
     lines = [
         ("Job", job.id or "-"),
+        *([("Task of", job.label)] if job.array_id else []),
+        *([("Tasks", _tasks(job))] if job.tasks is not None else []),
         ("Name", job.name),
         ("Project", job.tenant),
         ("Owner", job.owner or "-"),
@@ -78,6 +89,8 @@ def show_job(output: Output, job: JobInfo) -> None:
         ("Message", job.message or "-"),
         ("Asked for", f"{job.nodes} node(s), {job.gpus} GPU(s)"),
         ("Submitted", "-" if submitted == "-" else f"{submitted} ago"),
+        *([("Waits for", _awaited(job))] if job.waits_for else []),
+        *([("Should start", _estimate(job, now_ms))] if job.estimated_start_ms else []),
         ("Exit code", "-" if job.exit_code is None else str(job.exit_code)),
     ]
     text = "".join(f"{f'{name}:':<12}{safe(value)}\n" for name, value in lines)
@@ -91,6 +104,22 @@ def show_job(output: Output, job: JobInfo) -> None:
     if ranks.rows:
         output.print(Text(f"\nRanks of attempt {job.attempts[-1].number}:"))
         output.print(table(ranks.columns, ranks.rows))
+
+
+def _tasks(job: JobInfo) -> str:
+    tasks = job.tasks
+    assert tasks is not None
+    counted = (("queued", tasks.queued), ("live", tasks.live), ("succeeded", tasks.succeeded))
+    counted += (("failed", tasks.failed), ("cancelled", tasks.cancelled))
+    return f"{tasks.total}: " + ", ".join(f"{count} {what}" for what, count in counted if count)
+
+
+def _awaited(job: JobInfo) -> str:
+    return ", ".join(f"{each.job} {each.state}" for each in job.waits_for)
+
+
+def _estimate(job: JobInfo, now_ms: int) -> str:
+    return tables.estimate(job.estimated_start_ms or 0, job.estimated_start_p90_ms or 0, now_ms)
 
 
 def watch_jobs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -63,6 +64,13 @@ Tolerate: TypeAlias = Annotated[
 ]
 NodeSharing: TypeAlias = Annotated[str, _option("none, tenant or any.", "WITH")]
 OnPartition: TypeAlias = Annotated[str, _option("keep or requeue.", "WHAT")]
+ArrayOf: TypeAlias = Annotated[
+    str, _option("Many tasks: a number of them, or 0-LAST; %M for M at once.", "N[%M]")
+]
+DependsOn: TypeAlias = Annotated[
+    list[str] | None,
+    _option("Wait for a job to be SUCCEEDED, or STATE; may be repeated.", "JOB[:STATE]"),
+]
 Key: TypeAlias = Annotated[str, _option("The same key never makes a second job.", "KEY")]
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would happen now.")
@@ -93,6 +101,8 @@ def submit_job(
     tolerate: Tolerate = None,
     node_sharing: NodeSharing = "",
     on_partition: OnPartition = "",
+    array: ArrayOf = "",
+    depends_on: DependsOn = None,
     idempotency_key: Key = "",
     dry_run: DryRun = False,
     wait: Wait = False,
@@ -115,6 +125,8 @@ def submit_job(
         "time_limit": time_limit,
         "priority": priority,
         "on_partition": on_partition,
+        "array": _array(array),
+        "depends_on": [_dependency(each) for each in depends_on or ()],
         "resources": {
             "nodes": _number_or_word(nodes),
             "gpus_per_node": _number_or_word(gpus_per_node),
@@ -195,6 +207,22 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
             raise InvalidArgumentError(f"--env: found {word!r}, allowed NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def _array(text: str) -> dict[str, int]:
+    """How many tasks, and how many at once: "100%20" or "0-99%20"."""
+    if not text:
+        return {}
+    match = re.fullmatch(r"(?:(\d{1,9})|0-(\d{1,9}))(?:%(\d{1,9}))?", text)
+    if match is None:
+        raise InvalidArgumentError(f"--array: found {text!r}, allowed N, 0-LAST, and %M after it")
+    count = int(match[1]) if match[1] else int(match[2]) + 1
+    return {"count": count, "max_running": int(match[3] or 0)}
+
+
+def _dependency(text: str) -> dict[str, str]:
+    job, _, state = text.partition(":")
+    return {"job": job, "state": state.upper() or "SUCCEEDED"}
 
 
 def _number_or_word(text: str) -> int | str:

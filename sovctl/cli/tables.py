@@ -36,6 +36,13 @@ def short_nodes(nodes: Sequence[str]) -> str:
     return ",".join(slots[:NODES_SHOWN]) + more if slots else "-"
 
 
+def estimate(start_ms: int, p90_ms: int, now_ms: int) -> str:
+    """When something is thought to start, and how sure that is."""
+    expected = format_duration_ms(max(start_ms - now_ms, 0) // 1000 * 1000)
+    late = format_duration_ms(max(p90_ms - now_ms, 0) // 1000 * 1000)
+    return f"in {expected}; in nine cases of ten within {late}"
+
+
 def ending(rank: RankInfo) -> str:
     """How a process ended: "exit 1", "signal 9", or "-" while it has not."""
     if rank.signal is not None:
@@ -46,11 +53,13 @@ def ending(rank: RankInfo) -> str:
 def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
     """Jobs, as `list` shows them."""
     listed = list(found)
+    arrays = any(job.tasks is not None for job in listed)
     return Listing(
         columns=[
             Column("JOB"),
             Column("NAME", whole=False),
             Column("STATE"),
+            *([Column("TASKS OVER", justify=_NUMBER)] if arrays else []),
             Column("REASON", whole=False),
             Column("SITE"),
             Column("NODES", wide=True),
@@ -61,19 +70,25 @@ def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
             Column("EXIT", wide=True, justify=_NUMBER),
             Column("MESSAGE", wide=True, whole=False),
         ],
-        rows=[_job_row(job, now_ms) for job in listed],
+        rows=[_job_row(job, now_ms, arrays=arrays) for job in listed],
         documents=[job_document(job) for job in listed],
         names=[job.id or "" for job in listed],
         empty="no jobs",
     )
 
 
-def _job_row(job: JobInfo, now_ms: int) -> list[str]:
+def over_of(job: JobInfo) -> str:
+    """How many tasks of an array are over: "12/100"."""
+    return "-" if job.tasks is None else f"{job.tasks.over}/{job.tasks.total}"
+
+
+def _job_row(job: JobInfo, now_ms: int, *, arrays: bool) -> list[str]:
     attempt = job.attempt
     return [
-        job.id or "-",
+        job.label,
         job.name,
         job.state,
+        *([over_of(job)] if arrays else []),
         job.reason or "-",
         attempt.site if attempt else "-",
         short_nodes(attempt.nodes) if attempt else "-",

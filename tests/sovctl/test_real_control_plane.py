@@ -87,6 +87,29 @@ def test_a_job_is_queued_shown_explained_and_cancelled(as_: As, tmp_path: Path) 
     assert as_("ada", "watch", job).out.startswith(f"{job} CANCELLED")
 
 
+def test_an_array_is_one_line_and_its_tasks_have_names(as_: As) -> None:
+    made = as_("ada", "submit", "--array", "0-4%2", "--name", "sweep", "-o", "name", "--", "x")
+    assert made.code == 0, made.err
+    array = made.out.strip()
+    after = as_("ada", "submit", "--depends-on", "sweep", "--name", "after", "--", "x")
+    assert after.code == 0, after.err
+    listed = {each["name"]: each for each in as_("ada", "list", "-o", "json").json()}
+    assert listed["sweep"]["tasks"]["total"] == 5
+    assert listed["after"]["reason"] == "DEPENDENCY"
+    assert listed["after"]["waits_for"] == [{"job": array, "state": "SUCCEEDED"}]
+    assert f"Waits for {array} to be SUCCEEDED." in as_("ada", "explain", "after").out
+    inside = as_("ada", "list", "--array", "sweep", "-o", "json").json()
+    assert [(each["array_id"], each["task"]) for each in inside] == [(array, 1), (array, 0)]
+    assert as_("ada", "get", f"{array}[1]", "-o", "json").json()["id"] == inside[0]["id"]
+    assert f"Task of:    {array}[1]" in as_("ada", "get", "sweep[1]").out
+    assert "5 tasks: 5 queued" in as_("ada", "explain", array).out
+    assert as_("ada", "logs", array).code == 2
+    assert as_("ada", "get", f"{array}[5]").code == 4
+    assert as_("ada", "cancel", array, "-o", "json").json()[0]["state"] == "CANCELLED"
+    doomed = as_("ada", "list", "--state", "failed", "-o", "json").json()
+    assert [(each["name"], each["reason"]) for each in doomed] == [("after", "DEPENDENCY_FAILED")]
+
+
 def test_a_gb_only_job_that_only_norway_could_hold_is_refused_with_every_reason(as_: As) -> None:
     result = as_("ada", "submit", "--nodes", "2", "--gpus", "8", "--", "python", "t.py")
     assert result.code == 3

@@ -49,6 +49,16 @@ def test_the_script_runs_with_a_plain_srun() -> None:
     assert ran.stdout == "one\ntwo\n"
 
 
+def test_a_task_of_an_array_finds_slurms_names_for_its_number() -> None:
+    script = (
+        b"#!/bin/sh\n#SBATCH --array=0-9\necho $SLURM_ARRAY_TASK_ID of $SLURM_ARRAY_TASK_COUNT\n"
+    )
+    command = parse_batch_script(script, "s").content["command"]
+    env = {"SOV_ARRAY_INDEX": "7", "SOV_ARRAY_COUNT": "10", "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout == "7 of 10\n"
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
