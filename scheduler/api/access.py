@@ -87,6 +87,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "TenantService/ListSecrets": _TENANT,
     _V1 + "TenantService/RemoveSecret": _TENANT,
     _V1 + "TenantService/SetSecret": _TENANT,
+    _V1 + "TenantService/WhatIf": _OPERATOR,
     # Standard services, for those who hold a certificate.
     "/grpc.health.v1.Health/Check": _ANYBODY,
     "/grpc.health.v1.Health/Watch": _ANYBODY,
@@ -112,10 +113,10 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "PolicyService/Diff",
         "PolicyService/Prove",
         "PolicyService/RevokeAgreement",
-        "TenantService/GetUsage",
         "TenantService/ListSecrets",
         "TenantService/RemoveSecret",
         "TenantService/SetSecret",
+        "TenantService/WhatIf",
     )
 )
 """RPCs of the contract that this version does not serve; who may not call them is told that."""

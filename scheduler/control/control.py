@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from scheduler.control import declare, operate, outbox, recovery, reports, views
+from scheduler.control import declare, operate, outbox, recovery, reports, spending, views
 from scheduler.control import follow as consequences
 from scheduler.control.admission import Admission, HasBundle, Judgement, Submission
 from scheduler.control.cancelling import cancel
-from scheduler.control.declare import Declaration
+from scheduler.control.declare import Declaration, UnknownClasses
 from scheduler.control.evidence import policy_in_force
 from scheduler.control.life import Cause
 from scheduler.control.overview import Overview, overview
 from scheduler.control.reports import Heard, Hello
+from scheduler.control.spending import BudgetLine, UsageLine
 from scheduler.control.views import NodeView, QuotaLine, SiteView
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.recovery import LAPSE_AFTER_MS
@@ -132,6 +133,27 @@ class Control:
         """Guarantee, limit and use, derived from what is placed and queued."""
         return views.quota_lines(read, principal, tenant)
 
+    def budgets(
+        self, read: Snapshot, principal: Principal, tenant: TenantPath | None, now_ms: int
+    ) -> tuple[BudgetLine, ...]:
+        """Budgets in force, and what is left of them."""
+        return spending.budget_lines(read, principal, tenant, now_ms)
+
+    def usage(
+        self,
+        read: Snapshot,
+        principal: Principal,
+        tenant: TenantPath | None,
+        *,
+        first_day: int,
+        end_day: int,
+        now_ms: int,
+    ) -> tuple[UsageLine, ...]:
+        """What was used of what was placed on some days."""
+        return spending.usage_lines(
+            read, principal, tenant, first_day=first_day, end_day=end_day, now_ms=now_ms
+        )
+
     # The planner.
 
     def apply_plan(self, txn: Txn, plan: Plan, now_ms: int) -> Applied:
@@ -191,11 +213,22 @@ class Control:
         reason: str,
         dry_run: bool,
         now_ms: int,
+        unknown_classes: UnknownClasses = UnknownClasses.REFUSE,
     ) -> tuple[str, ...]:
         """Makes the tenant tree what was said; the difference."""
         return declare.apply_tenants(
-            txn, principal, tenants, reason=reason, dry_run=dry_run, now_ms=now_ms
+            txn,
+            principal,
+            tenants,
+            reason=reason,
+            dry_run=dry_run,
+            now_ms=now_ms,
+            unknown_classes=unknown_classes,
         )
+
+    def tenant_warnings(self, read: Snapshot, tenants: Sequence[Tenant]) -> tuple[str, ...]:
+        """What is no fault of a tree and yet looks wrong."""
+        return declare.tenant_warnings(read, tenants)
 
     def apply_fleet(
         self,

@@ -20,6 +20,7 @@ from scheduler.model.residency import Assurance, Fact, FactKey, Policy, Tier
 from scheduler.model.tenancy import QueueOrder, Tenant
 
 TENANTS_MAX = 10_000
+QUOTAS_MAX = 100
 SITES_MAX = 1_000
 NODES_PER_SITE_MAX = 20_000
 NODES_MAX = 100_000
@@ -84,10 +85,17 @@ def _tenants(tenants: Sequence[Tenant]) -> Iterator[Denial]:
             yield _fault(f"{where}.max_queued_jobs", found, f"0 to {QUEUED_JOBS_MAX}")
         if tenant.queue_order is QueueOrder.UNSPECIFIED:
             yield _fault(f"{where}.queue_order", "none", "age or shortest")
-        for n, quota in enumerate(tenant.quotas):
-            if not GPU_CLASS.fullmatch(quota.gpu_class):
-                field = f"{where}.quotas[{n}].gpu_class"
-                yield _fault(field, repr(quota.gpu_class[:80]), "a GPU model's name, or *")
+        yield from _classes(f"{where}.quotas", [quota.gpu_class for quota in tenant.quotas])
+        yield from _classes(f"{where}.budgets", [budget.gpu_class for budget in tenant.budgets])
+
+
+def _classes(where: str, names: Sequence[str]) -> Iterator[Denial]:
+    if len(names) > QUOTAS_MAX:
+        yield _fault(where, str(len(names)), f"at most {QUOTAS_MAX}")
+        return
+    for n, name in enumerate(names):
+        if not GPU_CLASS.fullmatch(name):
+            yield _fault(f"{where}[{n}].gpu_class", repr(name[:80]), "a GPU model's name, or *")
 
 
 def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]]) -> Iterator[Denial]:

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from enum import Enum
 from typing import Any, TypeVar
 
 from scheduler.control import declaration_rules as rules
 from scheduler.control import evidence
-from scheduler.core.tree_rules import tree_faults
+from scheduler.core import tree_rules
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import NodeId, SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
-from scheduler.store.store import Txn
+from scheduler.store.store import Snapshot, Txn
 
 SHOWN_CHARACTERS_MAX = 120
 """A value in a difference is cut to this."""
+
+
+class UnknownClasses(Enum):
+    """What becomes of GPU classes that no declared node has."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+
 
 Declaration = tuple[Site, tuple[Node, ...]]
 """A site and its nodes, as one file declares them."""
@@ -37,11 +46,10 @@ def apply_tenants(
     reason: str,
     dry_run: bool,
     now_ms: int,
+    unknown_classes: UnknownClasses = UnknownClasses.REFUSE,
 ) -> tuple[str, ...]:
     """Makes the tenant tree what was said."""
-    faults = (*rules.tenant_faults(tenants), *tree_faults(tenants))
-    if faults:
-        raise invalid(*faults)
+    check_tenants(txn, tenants, unknown_classes)
     before = {tenant.path: tenant for tenant in txn.tenancy.tenants()}
     after = {tenant.path: tenant for tenant in tenants}
     _refuse_busy(_busy_tenants(txn, sorted(set(before) - set(after))))
@@ -51,6 +59,30 @@ def apply_tenants(
         txn.tenancy.replace_tenants(whole)
         evidence.applied(txn.audit, "tenants", principal, reason, changes, now_ms)
     return changes
+
+
+def check_tenants(
+    read: Snapshot, tenants: Sequence[Tenant], unknown_classes: UnknownClasses
+) -> None:
+    """Refuses a tree that makes no sense, whole, with every fault."""
+    faults = (*rules.tenant_faults(tenants), *tree_rules.tree_faults(tenants))
+    if unknown_classes is UnknownClasses.REFUSE:
+        faults += _unknown_classes(read, tenants)
+    if faults:
+        raise invalid(*faults)
+
+
+def tenant_warnings(read: Snapshot, tenants: Sequence[Tenant]) -> tuple[str, ...]:
+    """What is no fault of a tree and yet looks wrong beside the fleet as it is declared."""
+    unknown = [f"{fault.subject}: {fault.detail}" for fault in _unknown_classes(read, tenants)]
+    capacity_milli = read.fleet.capacity_milli()
+    return (*unknown, *tree_rules.overcommitted(tenants, capacity_milli))
+
+
+def _unknown_classes(read: Snapshot, tenants: Sequence[Tenant]) -> tuple[Denial, ...]:
+    declared = read.fleet.gpu_classes()
+    # Before a fleet is declared, nothing is known that a class could be held against.
+    return tree_rules.unknown_classes(tenants, declared) if declared else ()
 
 
 def apply_fleet(

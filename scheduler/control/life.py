@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from scheduler.core.lifecycle import Event, Outcome, must_step
+from scheduler.core import budgets
+from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.model.job import TERMINAL, JobSpec, JobState
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
+from scheduler.model.tenancy import SettledUse
 from scheduler.store import leaves
 from scheduler.store.records import AttemptRow, JobRow
 from scheduler.store.store import Txn
@@ -73,13 +75,41 @@ def settle(
     txn.jobs.save(job, after)
     txn.attempts.save(job.tenant, attempt, attempt_after)
     leaves.moved(
-        txn.audit, job, after, attempt_after, cause=cause.what, actor=cause.actor, now_ms=now_ms
+        txn.audit,
+        job,
+        after,
+        attempt_after,
+        cause=cause.what,
+        actor=cause.actor,
+        now_ms=now_ms,
+        settled=_settled(txn, job, attempt_after) if ends else None,
     )
     if ends and witness is Witness.SITE:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
     elif ends:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.STOP, reason=cause.what)
     return after
+
+
+def _settled(txn: Txn, job: JobRow, attempt: AttemptRow) -> SettledUse:
+    """Adds what an attempt that is over has used; charges it, unless hardware destroyed it."""
+    limit_ms = txn.jobs.job_class(job.class_id).time_limit_bucket_ms
+    used = budgets.settled(
+        attempt.gpu_milli, limit_ms, attempt.placed_at_ms, attempt.ended_at_ms
+    )  # fmt: skip
+    destroyed = attempt.reason in HARDWARE_REASONS
+    use = SettledUse(
+        tenant=job.tenant,
+        gpu_class=attempt.gpu_class,
+        day=budgets.day_of(attempt.placed_at_ms),
+        charged_gpu_ms=0 if destroyed else used,
+        refunded_gpu_ms=used if destroyed else 0,
+        attempts=1,
+    )
+    tree = txn.tenancy.tree()
+    borne = any(True for _ in budgets.budgets_over(tree, job.tenant, attempt.gpu_class))
+    txn.usage.add(use, budgeted=borne)
+    return use
 
 
 def begin_stop(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.quota import ALL_CLASSES
+from scheduler.core.quota import ALL_CLASSES, Usage
 from scheduler.model.fleet import NodeReport
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, ancestry, site_of
@@ -25,13 +25,24 @@ from scheduler.store.store import Snapshot
 NODES_PAGE_MAX = 1_000
 _TASK = re.compile(r"(.{1,200})\[([0-9]{1,9})\]")
 ABOVE_IS_FULL = "all that may be is in use or queued there; by whom is not shown to parts of it"
+_ABOVE_OWN = frozenset(
+    {
+        Reason.QUOTA_LIMIT,
+        Reason.QUOTA_BORROW,
+        Reason.QUOTA_KEPT,
+        Reason.BUDGET_EXHAUSTED,
+        Reason.QUEUE_FULL,
+    }
+)
+"""Reasons that tell sums of the node that they are about."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaLine:
     """One node of the tree and one GPU class; "*" stands for all classes together.
 
-    `queued_milli` counts under a class only what accepts no other.
+    `queued_milli` counts under a class only what accepts no other. `lent_milli` is what of the
+    guarantee is idle and could not be had at once, because others use it.
     """
 
     tenant: TenantPath
@@ -41,6 +52,10 @@ class QuotaLine:
     used_milli: int
     borrowed_milli: int
     queued_milli: int
+    weight: int = 0
+    borrow_limit_milli: int | None = None
+    lend_limit_milli: int | None = None
+    lent_milli: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +139,7 @@ def shown_explanation(principal: Principal, told: Explanation) -> Explanation:
 
 def _is_above(principal: Principal, denial: Denial) -> bool:
     own = principal.tenant
-    return (
-        denial.reason in (Reason.QUOTA_LIMIT, Reason.QUEUE_FULL)
-        and own is not None
-        and own.startswith(f"{denial.subject}/")
-    )
+    return denial.reason in _ABOVE_OWN and own is not None and own.startswith(f"{denial.subject}/")
 
 
 def shows_spec(principal: Principal) -> bool:
@@ -174,13 +185,21 @@ def quota_lines(
     read: Snapshot, principal: Principal, tenant: TenantPath | None
 ) -> tuple[QuotaLine, ...]:
     """Guarantee, limit and use at `tenant` and below it, by tenant and GPU class."""
-    return quota_lines_under(read, scope(principal, tenant))
+    return quota_lines_under(read, scope(principal, tenant), read.fleet.capacity_milli())
 
 
-def quota_lines_under(read: Snapshot, under: TenantPath | None) -> tuple[QuotaLine, ...]:
-    """Guarantee, limit and use of one node of the tree and all below it; None: of every tenant."""
+def quota_lines_under(
+    read: Snapshot,
+    under: TenantPath | None,
+    capacity_milli: Mapping[GpuClass, int] | None = None,
+) -> tuple[QuotaLine, ...]:
+    """Guarantee, limit and use of one node of the tree and all below it; None: of every tenant.
+
+    What is lent is told where the fleet's capacity is given.
+    """
     used = read.ledger().used
     queued = _queued_milli(read)
+    free = {} if capacity_milli is None else _free_milli(capacity_milli, used)
     lines: list[QuotaLine] = []
     for node in read.tenancy.tenants():
         if under is not None and node.path != under and not node.path.startswith(f"{under}/"):
@@ -192,6 +211,7 @@ def quota_lines_under(read: Snapshot, under: TenantPath | None) -> tuple[QuotaLi
             quota = quotas.get(gpu_class)
             guarantee = quota.guarantee_milli if quota else 0
             milli = line.get(gpu_class, 0)
+            idle_milli = max(0, guarantee - milli)
             lines.append(
                 QuotaLine(
                     tenant=node.path,
@@ -201,9 +221,23 @@ def quota_lines_under(read: Snapshot, under: TenantPath | None) -> tuple[QuotaLi
                     used_milli=milli,
                     borrowed_milli=max(0, milli - guarantee),
                     queued_milli=waiting.get(gpu_class, 0),
+                    weight=quota.weight if quota else 0,
+                    borrow_limit_milli=quota.borrow_limit_milli if quota else None,
+                    lend_limit_milli=quota.lend_limit_milli if quota else None,
+                    lent_milli=max(0, idle_milli - free.get(gpu_class, idle_milli)),
                 )
             )
     return tuple(lines)
+
+
+def _free_milli(capacity_milli: Mapping[GpuClass, int], used: Usage) -> dict[GpuClass, int]:
+    """What nobody holds of each class, and of all together."""
+    top = [line for path, line in used.items() if "/" not in path]
+    whole = {**capacity_milli, ALL_CLASSES: sum(capacity_milli.values())}
+    return {
+        name: max(0, milli - sum(line.get(name, 0) for line in top))
+        for name, milli in whole.items()
+    }
 
 
 def _queued_milli(read: Snapshot) -> dict[TenantPath, dict[GpuClass, int]]:

@@ -31,6 +31,8 @@ from scheduler.model.tenancy import Budget, BudgetPeriod, SettledUse
 DAY_MS = 24 * 3600 * 1000
 GPU_HOUR_MS = 3600 * 1000
 MONTHS_IN_QUARTER = 3
+BUDGET_DAYS = {BudgetPeriod.MONTH: 31, BudgetPeriod.QUARTER: 92}
+"""The longest that a period of the calendar lasts."""
 WINDOWS_MAX = 65_536
 """Periods that are remembered."""
 _EPOCH = date(1970, 1, 1)

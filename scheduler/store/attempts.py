@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
@@ -14,7 +14,7 @@ from scheduler.model.reasons import Reason
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
 from scheduler.store.link import Link
-from scheduler.store.records import AttemptRow, Footing, Occupant, SiteUse
+from scheduler.store.records import AttemptRow, Footing, LiveUse, Occupant, SiteUse
 from scheduler.store.schema import ATTEMPTS, JOBS, PLACEMENTS, RANKS
 from scheduler.store.scratch import ChangeKind, Scratch
 
@@ -117,6 +117,18 @@ class AttemptsReader:
             SiteUse(SiteId(site), GpuClass(gpu_class), JobState(state), int(attempts), int(milli))
             for site, gpu_class, state, attempts, milli in self._link.execute(query)
         )
+
+    def live_uses(self, under: TenantPath | None = None) -> Iterator[LiveUse]:
+        """What every live attempt is charged, of one node of the tree or of all."""
+        columns = (ATTEMPTS.c.gpu_class, ATTEMPTS.c.gpu_milli, ATTEMPTS.c.placed_at_ms)
+        query = select(JOBS.c.tenant, JOBS.c.class_id, *columns)
+        query = query.join(JOBS, JOBS.c.id == ATTEMPTS.c.job).where(ATTEMPTS.c.live)
+        for row in self._link.execute(query.order_by(ATTEMPTS.c.job)):
+            tenant = TenantPath(row.tenant)
+            if under is None or tenant == under or tenant.startswith(f"{under}/"):
+                yield LiveUse(
+                    tenant, row.class_id, GpuClass(row.gpu_class), row.gpu_milli, row.placed_at_ms
+                )
 
     def ranks(self, key: AttemptKey) -> tuple[RankStatus, ...]:
         """What the ranks of an attempt last reported, by rank."""

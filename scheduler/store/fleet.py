@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
-from scheduler.model.ids import NodeId, SiteId, site_of
+from scheduler.model.fleet import Node, NodeReport, Site, SiteContact, SiteStatus
+from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
 from scheduler.store.link import Link
@@ -72,6 +72,20 @@ class FleetReader:
             query = query.where(NODES.c.site == site)
         for row in self._link.execute(query):
             yield _node(row)
+
+    def capacity_milli(self) -> dict[GpuClass, int]:
+        """What active sites are declared to have of each GPU class."""
+        active = {e.site.id for e in self.sites() if e.site.status is SiteStatus.ACTIVE}
+        found: dict[GpuClass, int] = {}
+        for row in self._link.execute(select(NODES.c.site, NODES.c.body)):
+            if row.site in active and (node := decode(Node, row.body)).gpus:
+                found[node.gpu_class] = found.get(node.gpu_class, 0) + node.gpus * 1000
+        return found
+
+    def gpu_classes(self) -> frozenset[GpuClass]:
+        """The GPU classes of all declared nodes, whatever becomes of their sites."""
+        bodies = self._link.execute(select(NODES.c.body)).scalars()
+        return frozenset(node.gpu_class for node in (decode(Node, b) for b in bodies) if node.gpus)
 
     def drains_due(self, now_ms: int) -> tuple[SiteId | NodeId, ...]:
         """Sites and nodes whose work is to go by now."""

@@ -13,6 +13,7 @@ from typing import Any
 from scheduler.model.fleet import Site
 from scheduler.model.job import Awaited, NodePlacement, Placement
 from scheduler.model.residency import FactKey
+from scheduler.model.tenancy import SettledUse
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import canonical
 from scheduler.store.records import AttemptRow, JobRow
@@ -80,8 +81,12 @@ def moved(
     cause: str,
     now_ms: int,
     actor: str = "",
+    settled: SettledUse | None = None,
 ) -> None:
-    """A job, and its attempt if it has one, went from one state to another, because of `cause`."""
+    """A job, and its attempt if it has one, went from one state to another, because of `cause`.
+
+    `settled`: what the attempt, which is over, has used.
+    """
     body: dict[str, Any] = {
         "from": before.state.name,
         "to": after.state.name,
@@ -95,7 +100,7 @@ def moved(
         "ended_at_ms": after.ended_at_ms,
     }
     if attempt is not None:
-        body["attempt"] = {
+        told: dict[str, Any] = {
             "number": attempt.key.attempt,
             "state": attempt.state.name,
             "live": attempt.live,
@@ -104,6 +109,14 @@ def moved(
             "started_at_ms": attempt.started_at_ms,
             "ended_at_ms": attempt.ended_at_ms,
         }
+        if settled is not None:
+            told["settled"] = {
+                "gpu_class": settled.gpu_class,
+                "day": settled.day,
+                "charged_gpu_ms": settled.charged_gpu_ms,
+                "refunded_gpu_ms": settled.refunded_gpu_ms,
+            }
+        body["attempt"] = told
     audit.append(JOB_MOVED, now_ms, body, tenant=after.tenant, job=after.id)
 
 

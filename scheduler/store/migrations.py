@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, inspect, select, text
 
 from scheduler.store.dialect import upsert
-from scheduler.store.schema import JOBS, META, METADATA, SITE_STATE
+from scheduler.store.schema import JOBS, META, METADATA, SETTLED, SITE_STATE
 from scheduler.store.schema_time import TABLES
 
 VERSION_KEY = "schema_version"
@@ -51,9 +51,15 @@ def _add_arrays_and_time(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _add_settled_use(connection: Connection) -> None:
+    """What attempts that are over have used; of those that ended before, nothing is known."""
+    SETTLED.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
+    Migration(4, _add_settled_use),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

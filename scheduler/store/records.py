@@ -43,6 +43,17 @@ class SiteUse:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveUse:
+    """An attempt that holds GPUs, as far as it costs something."""
+
+    tenant: TenantPath
+    class_id: int
+    gpu_class: GpuClass
+    gpu_milli: int
+    placed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """The narrow row of a job: its state, and nothing that is only read to run it."""
 

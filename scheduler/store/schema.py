@@ -1,8 +1,8 @@
 """Every table, as SQLAlchemy Core. Tables never leave `store/`; the domain sees `model` only.
 
 Quantities are 64-bit integers with their unit in the name; enums are stored by number, structured
-values that are only ever read whole as JSON text (`codec.py`). Nothing here is a counter of usage:
-what is used is derived from live placements.
+values that are only ever read whole as JSON text (`codec.py`). Nothing here counts what is in use:
+that is derived from live placements. What was used by attempts that are over is summed by day.
 """
 
 from __future__ import annotations
@@ -235,6 +235,18 @@ RANKS = _table(
     _key("rank", BigInteger),
     _text("body"),
 )
+
+SETTLED = _table(
+    "settled_use",
+    _key("tenant"),
+    _key("gpu_class"),
+    _key("day", BigInteger),
+    _int("charged_gpu_ms"),
+    _int("refunded_gpu_ms"),
+    _int("attempts"),
+)
+"""What attempts that are over have used, by tenant, GPU class and the day they were placed on."""
+Index("ix_settled_day", SETTLED.c.day)
 
 OUTBOX = _table(
     "outbox",

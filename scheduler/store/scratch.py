@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from sqlalchemy import select
 
+from scheduler.core.quota import QuotaTree
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.plan import JobClass
@@ -38,6 +39,7 @@ class ChangeKind(IntEnum):
     SITE = 3
     NODE = 4
     JOB = 5
+    BUDGET = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Memo:
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
+    tree: QuotaTree | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,11 @@ class Scratch:
         """Something is declared otherwise than before this transaction."""
         self.take(DECLARED_COUNTER)
         self.declared_changed = True
+        self._forget_tree()
+        self.undo.append(self._forget_tree)
+
+    def _forget_tree(self) -> None:
+        self.memo.tree = None
 
     def changed(self, kind: ChangeKind, key: str = "") -> None:
         """Tells the followers of the change log."""

@@ -97,7 +97,7 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
     return Standing(
         now_ms=now_ms,
         policy=txn.tenancy.policy(),
-        tree=quota.QuotaTree(txn.tenancy.tenants()),
+        tree=txn.tenancy.tree(),
         usage={path: dict(line) for path, line in txn.ledger().used.items()},
         jobs=jobs,
         classes=classes,

@@ -29,6 +29,7 @@ from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.schema import COUNTERS
 from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
+from scheduler.store.usage import UsageReader, UsageWriter
 from scheduler.store.waits import WaitsReader, WaitsWriter
 
 
@@ -46,6 +47,7 @@ class Snapshot:
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
         self._tenancy = TenancyReader(link, memo)
+        self._usage = UsageReader(link)
         self._outbox = OutboxReader(link)
         self._audit = AuditReader(link)
         self._identity = IdentityReader(link)
@@ -76,6 +78,11 @@ class Snapshot:
     def tenancy(self) -> TenancyReader:
         """The tenant tree and the policy."""
         return self._tenancy
+
+    @property
+    def usage(self) -> UsageReader:
+        """What attempts that are over have used."""
+        return self._usage
 
     @property
     def outbox(self) -> OutboxReader:
@@ -122,6 +129,7 @@ class Txn(Snapshot):
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
         self._tenancy = TenancyWriter(scratch)
+        self._usage = UsageWriter(scratch)
         self._outbox = OutboxWriter(scratch, self._fleet)
         self._audit = AuditWriter(scratch, codec)
         self._identity = IdentityWriter(scratch)
@@ -151,6 +159,11 @@ class Txn(Snapshot):
     def tenancy(self) -> TenancyWriter:
         """The tenant tree and the policy."""
         return self._tenancy
+
+    @property
+    def usage(self) -> UsageWriter:
+        """What attempts that are over have used."""
+        return self._usage
 
     @property
     def outbox(self) -> OutboxWriter:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select
 
+from scheduler.core.quota import QuotaTree
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.codec import decode, encode
+from scheduler.store.fleet import FleetReader
 from scheduler.store.link import Link
 from scheduler.store.schema import POLICIES, TENANTS
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
@@ -27,6 +29,13 @@ class TenancyReader:
             rows = self._link.execute(select(TENANTS.c.body).order_by(TENANTS.c.path))
             self._memo.tenants = tuple(decode(Tenant, row.body) for row in rows)
         return self._memo.tenants
+
+    def tree(self) -> QuotaTree:
+        """The tree over the capacity of the declared fleet."""
+        if self._memo.tree is None:
+            fleet = FleetReader(self._link, self._memo)
+            self._memo.tree = QuotaTree(self.tenants(), fleet.capacity_milli())
+        return self._memo.tree
 
     def policy(self) -> Policy:
         """The newest revision. Before any was applied: the default, which permits GB alone."""

@@ -1,4 +1,4 @@
-"""Sites, nodes and tenants: what operators declare, and what they are shown."""
+"""Sites, nodes and policies: what operators declare, and what they are shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from scheduler.model.fleet import (
     SiteProfile,
     SiteStatus,
 )
-from scheduler.model.ids import GpuClass, SiteId, TenantPath, node_id, slot_of
+from scheduler.model.ids import GpuClass, SiteId, node_id, slot_of
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.model.residency import Assurance, Fact, FactKey, Party, Policy, Tier
-from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
 from scheduler.wire.enums import known, number
-from sovapi.v1 import common_pb2, fleet_pb2, policy_pb2, sitelink_pb2, tenants_pb2
+from sovapi.v1 import common_pb2, fleet_pb2, policy_pb2, sitelink_pb2
 
 
 def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
@@ -203,44 +202,6 @@ def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> No
         cpu_milli=message.cpu_milli,
         memory_bytes=message.memory_bytes,
         metrics_address=message.metrics_address,
-    )
-
-
-def tenant_to_proto(tenant: Tenant) -> tenants_pb2.Tenant:
-    """One node of the tenant tree."""
-    return tenants_pb2.Tenant(
-        path=tenant.path,
-        display_name=tenant.display_name,
-        weight=tenant.weight,
-        quotas=[
-            tenants_pb2.GpuQuota(
-                gpu_class=quota.gpu_class,
-                guarantee_milli=quota.guarantee_milli or None,
-                limit_milli=quota.limit_milli,
-            )
-            for quota in tenant.quotas
-        ],
-        queue_order=number(tenants_pb2.QueueOrder, tenant.queue_order),
-        max_queued_jobs=tenant.max_queued_jobs,
-    )
-
-
-def tenant_from_proto(message: tenants_pb2.Tenant) -> Tenant:
-    """One node of the tenant tree."""
-    return Tenant(
-        path=TenantPath(message.path),
-        weight=message.weight,
-        quotas=tuple(
-            GpuQuota(
-                gpu_class=GpuClass(quota.gpu_class),
-                guarantee_milli=quota.guarantee_milli,
-                limit_milli=quota.limit_milli if quota.HasField("limit_milli") else None,
-            )
-            for quota in message.quotas
-        ),
-        queue_order=known(QueueOrder, message.queue_order),
-        max_queued_jobs=message.max_queued_jobs,
-        display_name=message.display_name,
     )
 
 

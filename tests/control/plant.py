@@ -10,6 +10,7 @@ from scheduler.control.reports import Heard, Hello
 from scheduler.core.fleet import FleetState
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.planner import plan
+from scheduler.core.tree_rules import DAY_MAX
 from scheduler.model.fleet import NodeReport
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import AttemptKey, JobId, SiteId, TenantPath, node_id
@@ -37,6 +38,7 @@ from scheduler.model.sitelink import (
 )
 from scheduler.store.apply import Applied
 from scheduler.store.rebuild import as_told, rebuild
+from scheduler.store.rebuild_usage import rebuild_usage
 from scheduler.store.store import Store
 from tests.store.builders import (
     GB_ONLY,
@@ -284,6 +286,7 @@ class Plant:
             rows = view.jobs.page(None, states=frozenset(), before=None, limit=1000)
             jobs = {job.id: as_told(job) for job in view.jobs.whole(rows, with_spec=False)}
             assert rebuild(view.audit.all(), self.codec) == jobs
+            assert rebuild_usage(view.audit.all()) == tuple(view.usage.of_days(0, DAY_MAX))
             derived = view.ledger()
         with self.store.transaction() as txn:
             assert txn.ledger().usage() == derived.usage()

@@ -12,6 +12,7 @@ from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState
 from scheduler.model.plan import JobChanged, NodeChanged, SiteChanged
 from scheduler.model.reasons import Reason, Refused
+from scheduler.model.tenancy import SettledUse
 from scheduler.store import migrations
 from scheduler.store.apply import apply_plan
 from scheduler.store.changes import ChangesTrimmed
@@ -109,6 +110,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store, dia
     before = store.epoch
     with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
         connection.execute(text("ALTER TABLE site_state DROP COLUMN metrics_address"))
+        connection.execute(text("DROP TABLE settled_use"))
         connection.execute(text("UPDATE meta SET value = '1' WHERE name = 'schema_version'"))
     successor = Store(dialect, salts=salts(), codec=CODEC)
     successor.open()
@@ -118,6 +120,8 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store, dia
         assert contact.metrics_address == ""
         txn.fleet.put_contact(replace(contact, metrics_address="h:1"), 5)
         assert txn.fleet.contact(contact.site).metrics_address == "h:1"
+        txn.usage.add(SettledUse(RADIOLOGY, H100, 20_000, 7, attempts=1), budgeted=False)
+        assert txn.usage.get(RADIOLOGY, H100, 20_000).charged_gpu_ms == 7
     successor.close()
 
 

@@ -22,7 +22,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
-from scheduler.wire import fleet, jobs, sitelink, spec
+from scheduler.wire import fleet, jobs, sitelink, spec, tenants
 from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
 from tests.wire.filling import fill
 
@@ -41,7 +41,7 @@ def _spec_there_and_back(message: jobs_pb2.JobSpec) -> Message:
 
 
 def _tenant_there_and_back(message: tenants_pb2.Tenant) -> Message:
-    return fleet.tenant_to_proto(fleet.tenant_from_proto(message))
+    return tenants.tenant_to_proto(tenants.tenant_from_proto(message))
 
 
 def _site_there_and_back(message: fleet_pb2.SiteDeclaration) -> Message:

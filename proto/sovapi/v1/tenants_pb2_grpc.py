@@ -54,6 +54,11 @@ class TenantServiceStub:
                 request_serializer=sovapi_dot_v1_dot_tenants__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_tenants__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
+        self.WhatIf = channel.unary_unary(
+                '/sovapi.v1.TenantService/WhatIf',
+                request_serializer=sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfResponse.FromString,
+                _registered_method=True)
         self.SetSecret = channel.unary_unary(
                 '/sovapi.v1.TenantService/SetSecret',
                 request_serializer=sovapi_dot_v1_dot_tenants__pb2.SetSecretRequest.SerializeToString,
@@ -99,6 +104,13 @@ class TenantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhatIf(self, request, context):
+        """What the queue would do under another tree: the same planner, and nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetSecret(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -139,6 +151,11 @@ def add_TenantServiceServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=sovapi_dot_v1_dot_tenants__pb2.GetUsageRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_tenants__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'WhatIf': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatIf,
+                    request_deserializer=sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfResponse.SerializeToString,
             ),
             'SetSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.SetSecret,
@@ -264,6 +281,33 @@ class TenantService:
             '/sovapi.v1.TenantService/GetUsage',
             sovapi_dot_v1_dot_tenants__pb2.GetUsageRequest.SerializeToString,
             sovapi_dot_v1_dot_tenants__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.TenantService/WhatIf',
+            sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfRequest.SerializeToString,
+            sovapi_dot_v1_dot_tenants__pb2.QuotaWhatIfResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,8 @@ class TenantServiceStub:
     List: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ListTenantsRequest, _tenants_pb2.ListTenantsResponse]
     GetQuota: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.GetQuotaRequest, _tenants_pb2.GetQuotaResponse]
     GetUsage: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.GetUsageRequest, _tenants_pb2.GetUsageResponse]
+    WhatIf: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.QuotaWhatIfRequest, _tenants_pb2.QuotaWhatIfResponse]
+    """What the queue would do under another tree: the same planner, and nothing is changed."""
     SetSecret: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.SetSecretRequest, _tenants_pb2.SetSecretResponse]
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.ListSecretsRequest, _tenants_pb2.ListSecretsResponse]
     RemoveSecret: _grpc.UnaryUnaryMultiCallable[_tenants_pb2.RemoveSecretRequest, _tenants_pb2.RemoveSecretResponse]
@@ -48,6 +50,8 @@ class TenantServiceAsyncStub(TenantServiceStub):
     List: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ListTenantsRequest, _tenants_pb2.ListTenantsResponse]  # type: ignore[assignment]
     GetQuota: _aio.UnaryUnaryMultiCallable[_tenants_pb2.GetQuotaRequest, _tenants_pb2.GetQuotaResponse]  # type: ignore[assignment]
     GetUsage: _aio.UnaryUnaryMultiCallable[_tenants_pb2.GetUsageRequest, _tenants_pb2.GetUsageResponse]  # type: ignore[assignment]
+    WhatIf: _aio.UnaryUnaryMultiCallable[_tenants_pb2.QuotaWhatIfRequest, _tenants_pb2.QuotaWhatIfResponse]  # type: ignore[assignment]
+    """What the queue would do under another tree: the same planner, and nothing is changed."""
     SetSecret: _aio.UnaryUnaryMultiCallable[_tenants_pb2.SetSecretRequest, _tenants_pb2.SetSecretResponse]  # type: ignore[assignment]
     ListSecrets: _aio.UnaryUnaryMultiCallable[_tenants_pb2.ListSecretsRequest, _tenants_pb2.ListSecretsResponse]  # type: ignore[assignment]
     RemoveSecret: _aio.UnaryUnaryMultiCallable[_tenants_pb2.RemoveSecretRequest, _tenants_pb2.RemoveSecretResponse]  # type: ignore[assignment]
@@ -81,6 +85,14 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenants_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenants_pb2.GetUsageResponse, _abc.Awaitable[_tenants_pb2.GetUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WhatIf(
+        self,
+        request: _tenants_pb2.QuotaWhatIfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenants_pb2.QuotaWhatIfResponse, _abc.Awaitable[_tenants_pb2.QuotaWhatIfResponse]]:
+        """What the queue would do under another tree: the same planner, and nothing is changed."""
 
     @_abc_1.abstractmethod
     def SetSecret(

@@ -1,0 +1,138 @@
+"""What is spent: reserved at placement, settled at the end, refunded where hardware failed."""
+
+from dataclasses import replace
+
+import pytest
+
+from scheduler.control.spending import UsageLine
+from scheduler.core.budgets import GPU_HOUR_MS, day_of
+from scheduler.model.identity import Principal
+from scheduler.model.ids import AttemptKey, TenantPath
+from scheduler.model.job import JobState, RankCause
+from scheduler.model.reasons import Refused
+from scheduler.model.tenancy import Budget, BudgetPeriod, SettledUse, Tenant
+from scheduler.store.rebuild_usage import rebuild_usage
+from tests.control.plant import ADA, EVE, OLGA, Plant, spec
+from tests.store.builders import H100, NOW_MS, RADIOLOGY, tenants
+
+TRUST_A = TenantPath("trust-a")
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+TODAY = day_of(NOW_MS)
+
+
+def with_budget(plant: Plant, gpu_hours: int, at: TenantPath = TRUST_A) -> None:
+    """One node of the tree has a monthly budget of all GPUs."""
+    amount = gpu_hours * GPU_HOUR_MS
+    budget = Budget(H100, amount, BudgetPeriod.MONTH)
+    tree = [replace(t, budgets=(budget,)) if t.path == at else t for t in tenants()]
+    declare(plant, *tree)
+
+
+def declare(plant: Plant, *tree: Tenant) -> None:
+    """An operator declares the tenants."""
+    with plant.store.transaction() as txn:
+        plant.control.apply_tenants(
+            txn, OLGA, tree, reason="test", dry_run=False, now_ms=plant.now_ms
+        )
+
+
+def settled(plant: Plant) -> tuple[SettledUse, ...]:
+    """All that is settled; the log tells the same."""
+    with plant.store.read() as view:
+        found = tuple(view.usage.of_days(0, TODAY + 1000))
+        assert rebuild_usage(view.audit.all()) == found
+    return found
+
+
+def budget_of(plant: Plant, who: Principal = OLGA) -> tuple[int, int, int]:
+    """Reserved, charged and left of the one budget, in GPU-minutes."""
+    with plant.store.read() as view:
+        (line,) = plant.control.budgets(view, who, None, plant.now_ms)
+    parts = (line.reserved_gpu_ms, line.charged_gpu_ms, line.left_gpu_ms())
+    assert sum(parts) == line.budget.amount_gpu_ms
+    return (parts[0] // MINUTE_MS, parts[1] // MINUTE_MS, parts[2] // MINUTE_MS)
+
+
+def test_an_attempt_reserves_its_time_limit_and_is_charged_what_it_used(plant: Plant) -> None:
+    with_budget(plant, 100)
+    key = plant.run(replace(spec(nodes=2, gpus=2), time_limit_ms=HOUR_MS))
+    assert budget_of(plant) == (240, 0, 5760)
+    plant.now_ms += 15 * MINUTE_MS
+    plant.report(plant.ended(key))
+    assert budget_of(plant) == (0, 60, 5940)
+    assert settled(plant) == (SettledUse(RADIOLOGY, H100, TODAY, 60 * MINUTE_MS, 0, 1),)
+    plant.check()
+
+
+def test_what_hardware_destroyed_is_refunded_and_the_next_attempt_is_charged(plant: Plant) -> None:
+    with_budget(plant, 100)
+    key = plant.run(replace(spec(), time_limit_ms=HOUR_MS))
+    plant.now_ms += 15 * MINUTE_MS
+    plant.report(plant.ended(key, None, RankCause.LOST))
+    assert plant.job(key.job).state is JobState.QUEUED
+    assert budget_of(plant) == (0, 0, 6000)
+    plant.now_ms += MINUTE_MS
+    plant.cycle()
+    plant.push()
+    again = AttemptKey(key.job, 2)
+    plant.report(plant.running(again))
+    plant.now_ms += 5 * MINUTE_MS
+    plant.report(plant.ended(again, 1))
+    assert settled(plant) == (SettledUse(RADIOLOGY, H100, TODAY, 5 * MINUTE_MS, 15 * MINUTE_MS, 2),)
+    plant.check()
+
+
+def test_no_more_is_charged_than_was_reserved(plant: Plant) -> None:
+    key = plant.run(replace(spec(), time_limit_ms=HOUR_MS))
+    plant.now_ms += 9 * HOUR_MS
+    plant.report(plant.ended(key))
+    assert settled(plant)[0].charged_gpu_ms == HOUR_MS
+
+
+def test_a_cancelled_job_is_charged_and_one_that_never_was_placed_is_not(plant: Plant) -> None:
+    key = plant.run(replace(spec(), time_limit_ms=HOUR_MS))
+    waits = plant.submit()
+    plant.cancel(waits)
+    plant.now_ms += 10 * MINUTE_MS
+    plant.cancel(key.job)
+    plant.report(plant.ended(key, None, RankCause.STOP, signal=15))
+    assert settled(plant) == (SettledUse(RADIOLOGY, H100, TODAY, 10 * MINUTE_MS, 0, 1),)
+
+
+def test_it_counts_on_the_day_on_which_it_was_placed(plant: Plant) -> None:
+    key = plant.run(replace(spec(), time_limit_ms=48 * HOUR_MS))
+    plant.now_ms += 30 * HOUR_MS
+    plant.report(plant.ended(key))
+    assert [use.day for use in settled(plant)] == [TODAY]
+
+
+def test_usage_is_told_to_its_own_tenant_and_below(plant: Plant) -> None:
+    key = plant.run(replace(spec(), time_limit_ms=HOUR_MS))
+    plant.now_ms += 10 * MINUTE_MS
+    plant.report(plant.ended(key))
+    plant.run(replace(spec("next"), time_limit_ms=HOUR_MS))
+    plant.now_ms += 5 * MINUTE_MS
+
+    def told(who: Principal, first: int = TODAY) -> tuple[UsageLine, ...]:
+        with plant.store.read() as view:
+            return plant.control.usage(
+                view, who, None, first_day=first, end_day=first + 1, now_ms=plant.now_ms
+            )
+
+    mine = UsageLine(RADIOLOGY, H100, 10 * MINUTE_MS, 0, 5 * MINUTE_MS, 1)
+    assert told(ADA) == told(OLGA) == (mine,)
+    assert told(EVE) == ()
+    assert told(OLGA, TODAY - 1) == ()
+    with pytest.raises(Refused, match="since_ms"):
+        told(OLGA, -1)
+
+
+def test_a_project_is_not_told_the_budget_above_it(plant: Plant) -> None:
+    with_budget(plant, 100)
+    with plant.store.read() as view:
+        assert plant.control.budgets(view, EVE, None, plant.now_ms) == ()
+        project = replace(ADA, tenant=RADIOLOGY)
+        assert plant.control.budgets(view, project, None, plant.now_ms) == ()
+    with_budget(plant, 7, RADIOLOGY)
+    assert budget_of(plant, replace(ADA, tenant=RADIOLOGY)) == (0, 0, 420)
