@@ -3,25 +3,29 @@
 A refused submission must leave its leaf, so it is a value (`Rejected`) and not an exception: the
 transaction commits, and only then is the caller refused (`Submission.job_or_raise`). Nothing else
 is written for it. A dry run judges by the same code on a snapshot, and writes nothing.
+
+Whatever is raised is raised before anything is written: of many submissions in one transaction,
+one that is refused needs no savepoint of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from scheduler.control import evidence
 from scheduler.control.dependencies import Waits, waits_of
 from scheduler.control.follow import follow
+from scheduler.control.standing import Standing
 from scheduler.control.views import shown
 from scheduler.core import admission_rules, residency
 from scheduler.core.classes import class_of
-from scheduler.core.feasibility import DeclaredFleet, Prospect, could_ever_run
+from scheduler.core.feasibility import Prospect, could_ever_run
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.quota import QuotaTree
+from scheduler.core.quota import lineage
 from scheduler.model.identity import Principal
-from scheduler.model.ids import JobId, TenantPath, ancestry
+from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import Awaited, Job, JobSpec, JobState, OnPartition, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
@@ -29,7 +33,7 @@ from scheduler.store import leaves
 from scheduler.store.idempotency import Remembered
 from scheduler.store.records import JobRow
 from scheduler.store.store import Snapshot, Txn
-from scheduler.wire.spec import spec_digest, spec_to_bytes
+from scheduler.wire.written import Written, written
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 128
 QUEUE_FULL_RETRY_AFTER_MS = 10_000
@@ -66,6 +70,14 @@ Submission: TypeAlias = Accepted | Rejected
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One submission: its project is `resolved_project`; the key is empty when there is none."""
+
+    written: Written
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What admission says of work that is well formed. No denials: it would be let in."""
 
@@ -83,20 +95,52 @@ class Admission:
     def __init__(self, codec: JobIdCodec, has_bundle: HasBundle) -> None:
         self._codec = codec
         self._has_bundle = has_bundle
-        self._declared: tuple[int, DeclaredFleet] | None = None
+        self._known: tuple[int, Standing] | None = None
 
     def submit(
         self, txn: Txn, principal: Principal, spec: JobSpec, key: str, now_ms: int
     ) -> Submission:
         """Queues work, or says why it never could run. Raises when it is malformed."""
+        asked = Asked(written(resolved(principal, spec)), key)
+        (outcome,) = self.submit_each(txn, principal, (asked,), now_ms)
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
+
+    def submit_each(
+        self, txn: Txn, principal: Principal, many: Sequence[Asked], now_ms: int
+    ) -> list[Submission | Refused]:
+        """What becomes of each, in order; one that is refused holds up no other."""
+        keys = {a.key for a in many if 0 < len(a.key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX}
+        earlier = txn.idempotency.get_many(principal.path, keys, now_ms)
+        outcomes: list[Submission | Refused] = []
+        for asked in many:
+            try:
+                outcome = self._submit(txn, principal, asked, earlier, now_ms)
+            except Refused as refused:
+                outcomes.append(refused)
+                continue
+            if asked.key and isinstance(outcome, Accepted):
+                earlier[asked.key] = Remembered(asked.written.digest, outcome.job.id)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _submit(
+        self,
+        txn: Txn,
+        principal: Principal,
+        asked: Asked,
+        earlier: Mapping[str, Remembered],
+        now_ms: int,
+    ) -> Submission:
+        key, spec = asked.key, asked.written.spec
+        body, digest = asked.written.body, asked.written.digest
         _refuse_long_key(key)
-        spec = resolved(principal, spec)
-        body = spec_to_bytes(spec)
-        digest = spec_digest(body)
-        if key and (earlier := txn.idempotency.get(principal.path, key, now_ms)) is not None:
-            return _replayed(txn, earlier, key, digest)
-        found = self.judge(txn, principal, spec, now_ms)
-        _refuse_full_queue(txn, principal, spec.project)
+        if key in earlier:
+            return _replayed(txn, earlier[key], key, digest)
+        standing = self._standing(txn)
+        found = self._judge(txn, standing, principal, asked.written, now_ms)
+        _refuse_full_queue(txn, standing, principal, spec.project)
         if found.denials:
             return self._reject(txn, principal, found, digest, now_ms)
         txn.jobs.put_spec_bytes(digest, body)
@@ -127,9 +171,20 @@ class Admission:
 
     def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
         """What admission says of `spec`. Raises when it is malformed, listing every fault."""
-        spec = resolved(principal, spec)
-        tree = {tenant.path for tenant in read.tenancy.tenants()}
-        faults = [*admission_rules.value_faults(spec), *_project_faults(principal, spec, tree)]
+        asked = written(resolved(principal, spec))
+        return self._judge(read, self._standing(read), principal, asked, now_ms)
+
+    def _judge(
+        self, read: Snapshot, standing: Standing, principal: Principal, asked: Written, now_ms: int
+    ) -> Judgement:
+        spec = asked.spec
+        welcome = standing.welcome(spec.project, asked.shape, now_ms)
+        if welcome is not None and self._is_fit(principal, spec):
+            return Judgement(spec, welcome, None, (), "")
+        faults = [
+            *admission_rules.value_faults(spec),
+            *_project_faults(principal, spec, standing.projects),
+        ]
         if not faults and spec.bundle_digest:
             faults += self._bundle_faults(spec)
         waits = Waits() if faults else waits_of(read, self._codec, principal, spec)
@@ -144,14 +199,16 @@ class Admission:
                 missing,
             )
         job_class = class_of(spec, spec.project)
-        at_the_door = residency.admission_denials(spec.residency, read.tenancy.policy())
+        at_the_door = residency.admission_denials(spec.residency, standing.policy)
         if at_the_door:
             return Judgement(spec, job_class, None, at_the_door, "no site may ever hold this work")
         if waits.lost:
             why = "; ".join(denial.detail for denial in waits.lost)
             return Judgement(spec, job_class, None, waits.lost, why)
-        prospect = could_ever_run(self._declared_fleet(read), job_class, now_ms)
+        prospect = could_ever_run(standing.fleet, job_class, now_ms)
         if prospect.possible():
+            if not spec.depends_on:  # Else other jobs decide too.
+                standing.admit(spec.project, asked.shape, job_class, now_ms)
             return Judgement(spec, job_class, prospect, (), "", waits.open)
         denials = _decisive_first(prospect)
         return Judgement(spec, job_class, prospect, denials, _why_never(prospect))
@@ -172,20 +229,23 @@ class Admission:
         detail = f"found {spec.bundle_digest}, allowed the digest of a bundle that was uploaded"
         return [Denial(Reason.INVALID_ARGUMENT, detail, "bundle_digest")]
 
-    def _declared_fleet(self, read: Snapshot) -> DeclaredFleet:
+    def _is_fit(self, principal: Principal, spec: JobSpec) -> bool:
+        """Whether a job of a welcome shape and project has no fault of its own either."""
+        return (
+            principal.may_see(spec.project)
+            and not admission_rules.own_faults(spec)
+            and not (spec.bundle_digest and self._bundle_faults(spec))
+        )
+
+    def _standing(self, read: Snapshot) -> Standing:
         revision = read.declared_revision()
-        known = self._declared
+        known = self._known
         if known is not None and known[0] == revision:
             return known[1]
-        fleet = DeclaredFleet(
-            (entry.site for entry in read.fleet.sites()),
-            (entry.node for entry in read.fleet.nodes()),
-            read.tenancy.policy(),
-            QuotaTree(read.tenancy.tenants()),
-        )
+        standing = Standing(read)
         if revision is not None:
-            self._declared = (revision, fleet)
-        return fleet
+            self._known = (revision, standing)
+        return standing
 
 
 def refusal_of(found: Judgement, message: str) -> Refused:
@@ -194,16 +254,21 @@ def refusal_of(found: Judgement, message: str) -> Refused:
     return Refused(Code.FAILED_PRECONDITION, found.denials[0].reason, message, found.denials)
 
 
+def resolved_project(principal: Principal, project: TenantPath) -> TenantPath:
+    """A project's full path: a tenant may leave out its own part of it."""
+    if principal.tenant is None or principal.may_see(project):
+        return project
+    return TenantPath(f"{principal.tenant}/{project}") if project else principal.tenant
+
+
 def resolved(principal: Principal, spec: JobSpec) -> JobSpec:
-    """The spec with its project's full path: a tenant may leave out its own part of it."""
-    if principal.tenant is None or principal.may_see(spec.project):
-        return spec
-    if not spec.project:
-        return replace(spec, project=principal.tenant)
-    return replace(spec, project=TenantPath(f"{principal.tenant}/{spec.project}"))
+    """The spec with its project's full path."""
+    return replace(spec, project=resolved_project(principal, spec.project))
 
 
-def _project_faults(principal: Principal, spec: JobSpec, tree: set[TenantPath]) -> list[Denial]:
+def _project_faults(
+    principal: Principal, spec: JobSpec, tree: frozenset[TenantPath]
+) -> list[Denial]:
     """A project is a leaf of the tree, inside the caller's own part of it."""
     project = spec.project
     if project not in tree or not principal.may_see(project):
@@ -223,12 +288,14 @@ def _refuse_long_key(key: str) -> None:
         raise invalid(Denial(Reason.TOO_LARGE, detail, "idempotency_key"))
 
 
-def _refuse_full_queue(txn: Txn, principal: Principal, project: TenantPath) -> None:
-    limits = {tenant.path: tenant.max_queued_jobs for tenant in txn.tenancy.tenants()}
+def _refuse_full_queue(
+    txn: Txn, standing: Standing, principal: Principal, project: TenantPath
+) -> None:
+    limits = standing.queued_max
     queued = txn.ledger().queued_jobs
     full = [
         Denial(Reason.QUEUE_FULL, f"{queued[path]} jobs are queued, allowed {limits[path]}", path)
-        for path in ancestry(project)
+        for path in lineage(project)
         if path in limits and queued.get(path, 0) >= limits[path]
     ]
     if full := shown(principal, full):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from scheduler.control import declare, operate, outbox, recovery, reports, spending, views
 from scheduler.control import follow as consequences
-from scheduler.control.admission import Admission, HasBundle, Judgement, Submission
+from scheduler.control.admission import Admission, Asked, HasBundle, Judgement, Submission
 from scheduler.control.cancelling import cancel
 from scheduler.control.declare import Declaration, UnknownClasses
 from scheduler.control.evidence import policy_in_force
@@ -26,6 +26,7 @@ from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Job, JobSpec, JobState
 from scheduler.model.plan import Plan
+from scheduler.model.reasons import Refused
 from scheduler.model.residency import Policy
 from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.model.tenancy import Tenant
@@ -70,6 +71,12 @@ class Control:
     ) -> Submission:
         """Queues work, or answers a refusal that is raised after the commit: `job_or_raise`."""
         return self._admission.submit(txn, principal, spec, key, now_ms)
+
+    def submit_each(
+        self, txn: Txn, principal: Principal, many: Sequence[Asked], now_ms: int
+    ) -> list[Submission | Refused]:
+        """As `submit` for each, in order. One that is malformed is a refusal among the others."""
+        return self._admission.submit_each(txn, principal, many, now_ms)
 
     def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
         """Admission's part of a dry run; the planner's is a forecast of `job_class`."""

@@ -58,6 +58,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 _MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_BROKEN = re.compile("[\0\ud800-\udfff]")
 SIGNALS = (
     "ABRT", "ALRM", "CONT", "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
 )  # fmt: skip
@@ -87,6 +88,11 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
         *_choices(spec),
         *_others(spec),
     )
+
+
+def own_faults(spec: JobSpec) -> tuple[Denial, ...]:
+    """Of `value_faults`, those of what differs between jobs of one shape: who, command, env."""
+    return (*_who(spec), *_command(spec), *_environment(spec))
 
 
 def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
@@ -285,7 +291,7 @@ def _twice(field: str, names: Iterable[str]) -> Faults:
 
 
 def _plain(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    return _BROKEN.search(text) is None
 
 
 def _fault(field: str, found: str | int, allowed: str) -> Denial:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select
 
 from scheduler.model.ids import JobId
+from scheduler.store.dialect import chunks
 from scheduler.store.link import How, Link
 from scheduler.store.schema import IDEMPOTENCY
 from scheduler.store.scratch import Scratch
@@ -42,6 +44,19 @@ class IdempotencyReader:
             return None
         return Remembered(row.request_digest, JobId(row.job))
 
+    def get_many(self, principal: str, keys: Iterable[str], now_ms: int) -> dict[str, Remembered]:
+        """As `get`, for those of `keys` that were used."""
+        found: dict[str, Remembered] = {}
+        for chunk in chunks(sorted(keys)):
+            query = select(IDEMPOTENCY).where(
+                IDEMPOTENCY.c.principal == principal,
+                IDEMPOTENCY.c.key.in_(chunk),
+                IDEMPOTENCY.c.at_ms >= now_ms - RETENTION_MS,
+            )
+            for row in self._link.execute_around(query):
+                found[row.key] = Remembered(row.request_digest, JobId(row.job))
+        return found
+
 
 class IdempotencyWriter(IdempotencyReader):
     """Remembers and forgets keys."""
@@ -54,6 +69,12 @@ class IdempotencyWriter(IdempotencyReader):
     def get(self, principal: str, key: str, now_ms: int) -> Remembered | None:
         """As before, keys of this transaction included."""
         return self._new.get((principal, key)) or super().get(principal, key, now_ms)
+
+    def get_many(self, principal: str, keys: Iterable[str], now_ms: int) -> dict[str, Remembered]:
+        """As before, keys of this transaction included."""
+        asked = sorted(keys)
+        new = {key: self._new[principal, key] for key in asked if (principal, key) in self._new}
+        return super().get_many(principal, asked, now_ms) | new
 
     def put(self, principal: str, key: str, seen: Remembered, now_ms: int) -> None:
         """From now on `key` stands for this request."""

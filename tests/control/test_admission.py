@@ -5,16 +5,25 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.control.admission import Accepted, Admission
+from scheduler.control.admission import Accepted, Admission, Asked, Rejected
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import JobSpec, JobState, Resources
 from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.model.residency import Policy, Requirement, Tier
+from scheduler.model.residency import Fact, Policy, Requirement, Tier
 from scheduler.model.tenancy import GpuQuota, Tenant
 from scheduler.store.store import Txn
+from scheduler.wire.written import written
 from tests.control.plant import ADA, EVE, OLGA, Plant, spec
-from tests.store.builders import H100, RADIOLOGY, RIVALS, tenants
+from tests.store.builders import (
+    H100,
+    RADIOLOGY,
+    RIVALS,
+    british_facts,
+    node,
+    site,
+    tenants,
+)
 
 
 def needing(**residency: object) -> JobSpec:
@@ -98,6 +107,78 @@ def test_admission_follows_a_change_of_the_fleet_and_of_the_policy(plant: Plant)
     plant.apply_policy(Policy(allowed_jurisdictions=("NO",)))
     rejected = plant.try_submit(gang)
     assert rejected.refusal.reason is Reason.JURISDICTION_NOT_ALLOWED
+
+
+def test_work_that_was_let_in_is_not_any_more_once_a_fact_expires(plant: Plant) -> None:
+    fleet = [(site(facts=expiring(plant.now_ms + 1000)), (node("n01"),))]
+    with plant.store.transaction() as txn:
+        plant.control.apply_fleet(
+            txn, OLGA, fleet, reason="test", dry_run=False, now_ms=plant.now_ms
+        )
+    plant.submit()
+    plant.now_ms += 999
+    plant.submit()
+    plant.now_ms += 1
+    assert plant.try_submit(spec()).refusal.reason is Reason.FACT_EXPIRED
+    assert plant.try_submit(spec("again")).refusal.reason is Reason.FACT_EXPIRED
+
+
+def expiring(at_ms: int) -> list[Fact]:
+    """British facts, all of which are worth nothing from `at_ms` on."""
+    return [replace(fact, expires_at_ms=at_ms) for fact in british_facts()]
+
+
+def test_each_job_is_judged_by_what_is_its_own_although_its_shape_is_known(plant: Plant) -> None:
+    plant.submit()
+    own = {
+        "name": replace(spec(), name="-"),
+        "command": replace(spec(), command=("",)),
+        "env.1": replace(spec(), env=(("1", "x"),)),
+        "env.RANK": replace(spec(), env=(("RANK", "0"),)),
+        "bundle_digest": replace(spec(), bundle_digest="sha256:" + "0" * 64),
+        "project": spec(project="uni-b/physics"),
+    }
+    for field, what in own.items():
+        with pytest.raises(Refused) as refused:
+            plant.submit(what)
+        assert [denial.subject for denial in refused.value.denials] == [field]
+    plant.submit(spec(project="uni-b/physics"), EVE)
+    with pytest.raises(Refused):
+        plant.submit(spec(project="uni-b/physics"))
+
+
+def test_of_many_each_has_its_own_outcome(plant: Plant) -> None:
+    replayed = plant.submit(key="k1")
+    many = (
+        (spec("a"), "k2"),
+        (spec(), "k1"),
+        (replace(spec("bad"), command=()), "k3"),
+        (spec("a"), "k2"),
+        (spec("other"), "k2"),
+        (shaped(nodes=3), "k4"),
+        (spec("b"), "x" * 129),
+        (spec("c"), ""),
+    )
+    before = count_leaves(plant)
+    with plant.store.transaction() as txn:
+        asked = [Asked(written(what), key) for what, key in many]
+        outcomes = plant.control.submit_each(txn, ADA, asked, plant.now_ms)
+    first, again, bad, same, conflict, never, long_key, last = outcomes
+    assert isinstance(first, Accepted)
+    assert isinstance(again, Accepted)
+    assert (again.existed, again.job.id) == (True, replayed)
+    assert isinstance(bad, Refused)
+    assert bad.reason is Reason.INVALID_ARGUMENT
+    assert isinstance(same, Accepted)
+    assert (same.existed, same.job.id) == (True, first.job.id)
+    assert isinstance(conflict, Refused)
+    assert conflict.reason is Reason.IDEMPOTENCY_CONFLICT
+    assert isinstance(never, Rejected)
+    assert isinstance(long_key, Refused)
+    assert [denial.subject for denial in long_key.denials] == ["idempotency_key"]
+    assert isinstance(last, Accepted)
+    assert count_leaves(plant) == before + 3  # Two jobs, and one that never could run.
+    plant.check()
 
 
 MALFORMED = {

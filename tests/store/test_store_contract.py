@@ -299,6 +299,23 @@ def test_an_idempotency_key_counts_until_its_retention_is_over(store: Store) -> 
         assert txn.idempotency.trim(NOW_MS + RETENTION_MS + 1) == 1
 
 
+def test_idempotency_keys_are_looked_up_many_at_once(store: Store) -> None:
+    many = [f"k{n:04}" for n in range(1_200)]
+    with store.transaction() as txn:
+        for n, key in enumerate(many[:1_100]):
+            txn.idempotency.put(ADA, key, Remembered(key, JobId(n)), NOW_MS)
+        assert txn.idempotency.get_many(ADA, many, NOW_MS).keys() == set(many[:1_100])
+    with store.transaction() as txn:
+        txn.idempotency.put(ADA, "k1150", Remembered("new", JobId(9)), NOW_MS)
+        found = txn.idempotency.get_many(ADA, many, NOW_MS + RETENTION_MS)
+        assert found.keys() == {*many[:1_100], "k1150"}
+        assert found["k0007"] == Remembered("k0007", JobId(7))
+        assert txn.idempotency.get_many("/tenant/x", many, NOW_MS) == {}
+    with store.read() as view:
+        late = NOW_MS + RETENTION_MS + 1
+        assert view.idempotency.get_many(ADA, many, late) == {}
+
+
 def test_a_join_token_is_used_once(store: Store) -> None:
     token = JoinToken(b"h" * 32, "/site/exch-london-1/agent", "/operator/olga", NOW_MS + 10)
     with store.transaction() as txn:
