@@ -96,7 +96,7 @@ class Feed:
     async def follow(self) -> None:
         """Looks after every commit, for ever."""
         while True:
-            look = await self._reader.read(self._look)
+            look = await self._reader.read_own(self._look)
             self._sites.wake_changed(look.generations)
             if look.sequence != self._sequence:
                 self._sequence = look.sequence

@@ -14,6 +14,7 @@ from typing import Any
 
 from scheduler.control.control import Control
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
+from scheduler.model.reasons import Reason, Refused
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
@@ -26,6 +27,7 @@ REPLAN_MS = 2_000
 """While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
 time alone."""
 PLANNER_RETRY_MS = 500
+STORE_RETRY_MS = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,10 @@ class Planning:
                 _log.warning("the planner process died; another one is started")
                 self._changed.set()
                 await asyncio.sleep(PLANNER_RETRY_MS / 1000)
+            except Refused as refused:
+                _go_on_if_store_was_away(refused)
+                self._changed.set()
+                await asyncio.sleep(STORE_RETRY_MS / 1000)
 
     async def _wait(self) -> None:
         """Until something changed; or, while jobs wait, for a while."""
@@ -112,7 +118,7 @@ class Planning:
     async def _apply(self, plan: Plan) -> None:
         cogs = self._cogs
         now_ms = cogs.now_ms()
-        applied: Applied = await cogs.writer.write(
+        applied: Applied = await cogs.writer.write_own(
             lambda txn: cogs.control.apply_plan(txn, plan, now_ms)
         )
         cogs.metrics.placements.labels("kept").inc(len(applied.kept))
@@ -126,16 +132,29 @@ class Planning:
 async def tick_forever(cogs: Cogs) -> None:
     """Tells the control plane how late it is, and for how long each site was silent."""
     while True:
-        await _tick(cogs)
+        try:
+            await _tick(cogs)
+        except Refused as refused:
+            _go_on_if_store_was_away(refused)
         await asyncio.sleep(TICK_MS / 1000)
 
 
 async def _tick(cogs: Cogs) -> None:
-    known = await cogs.reader.read(
+    known = await cogs.reader.read_own(
         lambda snapshot: tuple(entry.site.id for entry in snapshot.fleet.sites())
     )
     # A session that opens from here on says hello to the writer after this tick: no await between.
     silence_ms, present = cogs.sites.silence_ms(known), cogs.sites.connected()
     now_ms, began_boot_ms = cogs.now_ms(), cogs.sites.now_boot_ms()
-    await cogs.writer.write(lambda txn: cogs.control.tick(txn, silence_ms, now_ms, present=present))
+    await cogs.writer.write_own(
+        lambda txn: cogs.control.tick(txn, silence_ms, now_ms, present=present)
+    )
     cogs.sites.led(began_boot_ms)
+
+
+def _go_on_if_store_was_away(refused: Refused) -> None:
+    """A database that could not be written now may be later. Any other refusal ends us, above all
+    that another scheduler leads."""
+    if refused.reason is not Reason.UNAVAILABLE:
+        raise refused
+    _log.warning("the control plane could not do its own work: %s", refused.message)

@@ -12,7 +12,7 @@ from scheduler.store.store import ReadStore, Snapshot
 
 THREADS = 4
 WAITING_MAX = 1_000
-"""Reads that may wait or run; beyond it callers are told to come back."""
+"""Reads of callers that may wait or run; beyond it callers are told to come back."""
 RETRY_AFTER_MS = 1_000
 
 T = TypeVar("T")
@@ -37,10 +37,15 @@ class Reader:
             )
         self._running += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._read, work)
+            return await self.read_own(work)
         finally:
             self._running -= 1
+
+    async def read_own(self, work: Callable[[Snapshot], T]) -> T:
+        """As `read`, for what the control plane does by itself, one read at a time in each of its
+        loops: however many callers wait, it waits its turn and is not sent away."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._read, work)
 
     def _read(self, work: Callable[[Snapshot], T]) -> T:
         with self._store.read() as snapshot:

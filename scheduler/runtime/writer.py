@@ -17,19 +17,30 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.store.store import Store, StoreFailed, Txn
 
 QUEUE_MAX = 10_000
-"""Requests that may wait; beyond it callers are told to come back."""
+"""Requests of callers that may wait; beyond it they are told to come back."""
+OWN_MAX = 64
+"""Requests of the control plane itself (a tick, a plan's placements) that may wait besides those of
+callers: however many of them come, they do not keep it from its work."""
 BATCH_MAX = 256
 """Requests committed together."""
 RETRY_AFTER_MS = 1_000
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+class Place(Enum):
+    """Whose room in the queue a request takes."""
+
+    CALLER = "caller"
+    OWN = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,9 @@ class Writer:
         self._committed = committed
         self._ended = ended
         self._measured = measured
-        self._queue: queue.Queue[_Request | None] = queue.Queue(queue_max)
+        self._queue_max = queue_max
+        # One place more, for the word that it closes.
+        self._queue: queue.Queue[_Request | None] = queue.Queue(queue_max + OWN_MAX + 1)
         self._closed = threading.Event()
         self._drained = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -81,7 +94,7 @@ class Writer:
         """How many requests wait; for metrics."""
         return self._queue.qsize()
 
-    def post(self, work: Callable[[Txn], T]) -> Future[T]:
+    def post(self, work: Callable[[Txn], T], place: Place = Place.CALLER) -> Future[T]:
         """Queues `work`; the future is answered after its commit.
 
         Raises:
@@ -90,20 +103,24 @@ class Writer:
         answer: Future[T] = Future()
         if self._closed.is_set():
             raise Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, "the control plane is stopping")
-        try:
-            self._queue.put_nowait(_Request(work, answer))
-        except queue.Full:
+        room = self._queue_max + (OWN_MAX if place is Place.OWN else 0)
+        if self._queue.qsize() >= room:
             raise Refused(
                 Code.RESOURCE_EXHAUSTED,
                 Reason.RESOURCE_EXHAUSTED,
-                f"more than {self._queue.maxsize} requests wait to be written",
+                f"more than {self._queue_max} requests wait to be written",
                 retry_after_ms=RETRY_AFTER_MS,
-            ) from None
+            )
+        self._queue.put(_Request(work, answer))
         return answer
 
     async def write(self, work: Callable[[Txn], T]) -> T:
         """Does `work` in a transaction and waits for its commit."""
         return await asyncio.wrap_future(self.post(work))
+
+    async def write_own(self, work: Callable[[Txn], T]) -> T:
+        """As `write`, for what the control plane does by itself: callers do not crowd it out."""
+        return await asyncio.wrap_future(self.post(work, Place.OWN))
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -142,8 +159,7 @@ class Writer:
         try:
             outcomes = self._transact(batch)
         except _BatchBroken:
-            for request in batch:
-                self._commit([request])
+            self._commit_one_by_one(batch)
             return
         except Refused as refused:  # Another scheduler leads now: we must not go on.
             self._fail(batch, refused)
@@ -158,6 +174,14 @@ class Writer:
                 request.answer.set_exception(outcome)
             else:
                 request.answer.set_result(outcome)
+
+    def _commit_one_by_one(self, batch: list[_Request]) -> None:
+        for at, request in enumerate(batch):
+            try:
+                self._commit([request])
+            except Refused as refused:  # As above; nobody else would answer the rest.
+                self._fail(batch[at + 1 :], refused)
+                raise
 
     def _transact(self, batch: list[_Request]) -> list[Any]:
         """Commits what was not refused; answers and refusals, in order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.runtime.writer import Writer
+from scheduler.runtime.writer import OWN_MAX, Place, Writer
 from scheduler.store.store import Store, Txn
 from tests.store.builders import CODEC
 
@@ -150,6 +150,47 @@ def test_a_full_queue_refuses_and_recovers(tmp_path: Path) -> None:
         answer.result(WAIT_S)
     assert watched.writer.post(leaf("again")).result(WAIT_S) == "again"
     watched.close()
+
+
+def test_callers_who_crowd_the_queue_leave_room_for_our_own(tmp_path: Path) -> None:
+    watched = Watched(tmp_path / "s.db", queue_max=3)
+    gate = Gate()
+    watched.writer.start()
+    watched.writer.post(gate)
+    assert gate.entered.wait(WAIT_S)
+    for _ in range(3):
+        watched.writer.post(leaf("theirs"))
+    with pytest.raises(Refused):
+        watched.writer.post(leaf("one too many"))
+    ours = [watched.writer.post(leaf("ours"), Place.OWN) for _ in range(OWN_MAX)]
+    with pytest.raises(Refused):
+        watched.writer.post(leaf("ours, without end"), Place.OWN)
+    gate.open.set()
+    assert {answer.result(WAIT_S) for answer in ours} == {"ours"}
+    watched.close()
+
+
+def test_a_writer_deposed_between_the_parts_of_a_broken_batch_answers_all(
+    watched: Watched,
+) -> None:
+    successor = Store(watched.path, salts=lambda: b"0" * 16, codec=CODEC)
+    gate = Gate()
+    held = watched.writer.post(gate)
+    assert gate.entered.wait(WAIT_S)
+    works = (leaf("mine"), broken, leaf("late"), leaf("later"))
+    first, *others = [watched.writer.post(work) for work in works]
+    # The batch breaks, and is done again one by one: the other one takes over after the first.
+    first.add_done_callback(lambda _answer: successor.open())
+    gate.open.set()
+    held.result(WAIT_S)
+    assert first.result(WAIT_S) == "mine"
+    for answer in others:
+        with pytest.raises(Refused) as caught:
+            answer.result(WAIT_S)
+        assert caught.value.reason is Reason.NOT_LEADER
+    assert isinstance(watched.ended.result(WAIT_S), Refused)
+    assert watched.kinds() == ["mine"]
+    successor.close()
 
 
 def test_a_request_given_up_before_its_turn_is_not_done(watched: Watched) -> None:
