@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -19,6 +20,8 @@ from sovshared import pki, spiffe
 
 AuthContext = Mapping[str, Iterable[bytes]]
 _CERTIFICATE = "x509_pem_cert"
+CALLERS_MAX = 4_096
+"""Certificates that are remembered with whom they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,14 @@ def caller_of(context: AuthContext, trust_domain: str, revocations: Revocations)
     pem = b"".join(context.get(_CERTIFICATE, ()))
     if not pem:
         return None
+    found = _named(pem, trust_domain)
+    revocations.check(found.principal.path, found.certificate)
+    return found
+
+
+@lru_cache(maxsize=CALLERS_MAX)
+def _named(pem: bytes, trust_domain: str) -> Caller:
+    """Whom a certificate names. A connection shows the same one at every call."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         facts = pki.facts_of(certificate)
@@ -80,5 +91,4 @@ def caller_of(context: AuthContext, trust_domain: str, revocations: Revocations)
         raise Refused(
             Code.UNAUTHENTICATED, Reason.UNAUTHENTICATED, f"client certificate: {error}"
         ) from error
-    revocations.check(principal.path, facts)
     return Caller(principal, facts)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
+from scheduler.api.intake import TOGETHER_MAX, Intake, Outcome, Outcomes
 from scheduler.api.job_watch import JobWatch, with_reasons
 from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
-from scheduler.control.admission import refusal_of
+from scheduler.control.admission import Asked, refusal_of, resolved_project
 from scheduler.control.views import shown_explanation
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, SiteId, TenantPath, organisation_of
@@ -21,15 +24,18 @@ from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.loop import Waiting
 from scheduler.runtime.planner_process import PlannerProcess
-from scheduler.store.store import Snapshot, Txn
+from scheduler.store.store import Snapshot
 from scheduler.wire.enums import known
 from scheduler.wire.jobs import denial_to_proto, explanation_to_proto, job_to_proto
 from scheduler.wire.spec import spec_from_proto
+from scheduler.wire.written import read
 from sovapi.v1 import jobs_pb2
 
-SUBMISSIONS_OF_MESSAGE_MAX = 1_000
+SUBMISSIONS_OF_MESSAGE_MAX = TOGETHER_MAX
 SUBMISSIONS_MAX = 100_000
 """Submissions of one SubmitMany call."""
+AHEAD_MAX = 4_000
+"""Submissions of one call that are read before those ahead of them are committed."""
 STATES_MAX = 16
 PAGE_KIND = "jobs"
 
@@ -40,6 +46,27 @@ class Streams:
 
     tunnels: Tunnels
     uploads: Uploads
+
+
+_DRY = invalid(Denial(Reason.INVALID_ARGUMENT, "found true, allowed false among many", "dry_run"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A message of a stream that was read: which of it are dry runs, and the others' outcomes."""
+
+    dry: list[bool]
+    outcomes: asyncio.Future[Outcomes] | None
+
+    async def done(self) -> None:
+        """Until it is decided; its failure is for whoever collects it."""
+        if self.outcomes is not None and not self.outcomes.done():
+            await asyncio.wait({self.outcomes})
+
+    def leave(self) -> None:
+        """Nobody will collect it."""
+        if self.outcomes is not None and not self.outcomes.cancel():
+            self.outcomes.exception()
 
 
 class JobService:
@@ -57,6 +84,7 @@ class JobService:
         self._waiting = waiting
         self._planner = planner
         self._streams = streams
+        self._intake = Intake(desk.control, desk.writer, now_ms=desk.now_ms)
         self._watch = JobWatch(desk, feed, waiting)
 
     def methods(self) -> Methods:
@@ -75,64 +103,76 @@ class JobService:
 
     async def submit(self, request: jobs_pb2.SubmitRequest) -> jobs_pb2.SubmitResponse:
         """Queues a job; on a dry run, says what would become of it."""
-        desk, principal = self._desk, calls.principal()
-        spec = spec_from_proto(request.spec)
+        principal = calls.principal()
         if request.dry_run:
-            return await self._forecast(principal, spec)
-        now_ms = desk.now_ms()
-        key = request.idempotency_key
-        submission = await desk.writer.write(
-            lambda txn: desk.control.submit(txn, principal, spec, key, now_ms)
-        )
-        job = submission.job_or_raise()
-        return jobs_pb2.SubmitResponse(job=job_to_proto(job, desk.codec))
+            return await self._forecast(principal, spec_from_proto(request.spec))
+        asked = _asked(principal, request)
+        (outcome,) = await self._intake.post(principal, (asked,))
+        if isinstance(outcome, Refused):
+            raise outcome
+        job = outcome.job_or_raise()
+        message = job_to_proto(job, self._desk.codec, with_spec=False)
+        if job.spec is not None:  # Erased, when the key is one of long ago.
+            message.spec.MergeFromString(asked.written.body)
+        return jobs_pb2.SubmitResponse(job=message)
 
     async def submit_many(
         self, requests: AsyncIterator[jobs_pb2.SubmitManyRequest]
     ) -> jobs_pb2.SubmitManyResponse:
-        """Queues many. A refused one does not hold up the others; each message is one commit."""
+        """Queues many. A refused one does not hold up the others; the answer follows the last
+        commit, and what was committed stays when the call ends early."""
         principal = calls.principal()
         response = jobs_pb2.SubmitManyResponse()
-        async for message in requests:
-            total = len(response.results) + len(message.requests)
-            if len(message.requests) > SUBMISSIONS_OF_MESSAGE_MAX or total > SUBMISSIONS_MAX:
-                allowed = (
-                    f"allowed {SUBMISSIONS_OF_MESSAGE_MAX} a message, {SUBMISSIONS_MAX} in all"
-                )
-                found = f"found {len(message.requests)} and {total}, {allowed}"
-                raise invalid(Denial(Reason.TOO_LARGE, found, "requests"))
-            response.results.extend(await self._submit_each(principal, list(message.requests)))
+        ahead: deque[_Ahead] = deque()
+        total = left = 0
+        try:
+            async for message in requests:
+                total += len(message.requests)
+                if len(message.requests) > SUBMISSIONS_OF_MESSAGE_MAX or total > SUBMISSIONS_MAX:
+                    raise _too_many(len(message.requests), total)
+                while ahead and left + len(message.requests) > AHEAD_MAX:
+                    left -= len(await self._collect(ahead, response))
+                ahead.append(await self._posted(principal, message, ahead))
+                left += len(message.requests)
+            while ahead:
+                await self._collect(ahead, response)
+        finally:
+            for unread in ahead:
+                unread.leave()
         return response
 
-    async def _submit_each(
-        self, principal: Principal, requests: list[jobs_pb2.SubmitRequest]
-    ) -> list[jobs_pb2.SubmitResult]:
-        desk = self._desk
-        specs = [spec_from_proto(request.spec) for request in requests]
-        now_ms = desk.now_ms()
-
-        def submit(txn: Txn, request: jobs_pb2.SubmitRequest, spec: JobSpec) -> JobId | Refused:
-            if request.dry_run:
-                found = "found true, allowed false among many"
-                return invalid(Denial(Reason.INVALID_ARGUMENT, found, "dry_run"))
+    async def _posted(
+        self, principal: Principal, message: jobs_pb2.SubmitManyRequest, ahead: deque[_Ahead]
+    ) -> _Ahead:
+        """Queues a message's submissions; where too much is waiting, when what is ahead is done."""
+        asked = [_asked(principal, request) for request in message.requests if not request.dry_run]
+        dry = [request.dry_run for request in message.requests]
+        while True:
             try:
-                with txn.savepoint():
-                    submission = desk.control.submit(
-                        txn, principal, spec, request.idempotency_key, now_ms
-                    )
-                return submission.job_or_raise().id
-            except Refused as refused:
-                return refused
+                return _Ahead(dry, self._intake.post(principal, asked) if asked else None)
+            except Refused:
+                if not ahead:
+                    raise
+            await ahead[0].done()
 
-        outcomes = await desk.writer.write(
-            lambda txn: [submit(txn, r, s) for r, s in zip(requests, specs, strict=True)]
-        )
-        return [self._result(outcome) for outcome in outcomes]
+    async def _collect(
+        self, ahead: deque[_Ahead], response: jobs_pb2.SubmitManyResponse
+    ) -> list[bool]:
+        """Adds the outcomes of the message that is furthest ahead to the answer."""
+        await ahead[0].done()
+        first = ahead.popleft()
+        decided = iter(first.outcomes.result() if first.outcomes is not None else ())
+        for dry in first.dry:
+            response.results.append(self._result(_DRY if dry else next(decided)))
+        return first.dry
 
-    def _result(self, outcome: JobId | Refused) -> jobs_pb2.SubmitResult:
-        if not isinstance(outcome, Refused):
-            return jobs_pb2.SubmitResult(job_id=self._desk.codec.encode(outcome))
-        denials = outcome.denials or (Denial(outcome.reason, outcome.message),)
+    def _result(self, outcome: Outcome) -> jobs_pb2.SubmitResult:
+        try:
+            if isinstance(outcome, Refused):
+                raise outcome
+            return jobs_pb2.SubmitResult(job_id=self._desk.codec.encode(outcome.job_or_raise().id))
+        except Refused as refused:
+            denials = refused.denials or (Denial(refused.reason, refused.message),)
         return jobs_pb2.SubmitResult(denials=[denial_to_proto(denial) for denial in denials])
 
     async def _forecast(self, principal: Principal, spec: JobSpec) -> jobs_pb2.SubmitResponse:
@@ -262,6 +302,18 @@ class JobService:
         )
         existed = await self._streams.uploads.receive(tenant, first.start, requests)
         return jobs_pb2.UploadResponse(digest=first.start.digest, existed=existed)
+
+
+def _asked(principal: Principal, request: jobs_pb2.SubmitRequest) -> Asked:
+    """A submission as admission takes it."""
+    project = resolved_project(principal, TenantPath(request.spec.project))
+    return Asked(read(request.spec, project), request.idempotency_key)
+
+
+def _too_many(of_message: int, total: int) -> Refused:
+    allowed = f"allowed {SUBMISSIONS_OF_MESSAGE_MAX} a message, {SUBMISSIONS_MAX} in all"
+    found = f"found {of_message} and {total}, {allowed}"
+    return invalid(Denial(Reason.TOO_LARGE, found, "requests"))
 
 
 def _states(request: jobs_pb2.ListJobsRequest) -> frozenset[JobState]:

@@ -1,0 +1,150 @@
+"""Submissions on their way to the writer: those that wait go together, and each is answered alone.
+
+The simple equivalent posts each to the writer by itself. That costs a hand-over between threads, a
+savepoint and a look for its key each; here they are shared by all that came while the writer was
+busy. Owned by the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scheduler.control.admission import Asked, Submission
+from scheduler.control.control import Control
+from scheduler.model.identity import Principal
+from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.runtime.writer import Writer
+from scheduler.store.store import Txn
+
+WAITING_MAX = 20_000
+"""Submissions that may wait; beyond it callers are told to come back."""
+TOGETHER_MAX = 1_000
+"""Submissions in one request to the writer. One message of a stream may hold as many."""
+UNDER_WAY_MAX = 2
+"""Requests at the writer: one that it works on, and the next, so that it never waits for us."""
+RETRY_AFTER_MS = 1_000
+
+Outcome = Submission | Refused
+Outcomes = list[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What one caller asked for at once, and whom to tell."""
+
+    principal: Principal
+    asked: Sequence[Asked]
+    answer: asyncio.Future[Outcomes]
+
+
+class Intake:
+    """Has submissions decided and committed."""
+
+    def __init__(
+        self,
+        control: Control,
+        writer: Writer,
+        *,
+        now_ms: Callable[[], int],
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        self._control = control
+        self._writer = writer
+        self._now_ms = now_ms
+        self._tickets: deque[_Ticket] = deque()
+        self._waiting = 0
+        self._waiting_max = waiting_max
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._called = False
+
+    def post(self, principal: Principal, asked: Sequence[Asked]) -> asyncio.Future[Outcomes]:
+        """Queues submissions; the outcomes, in order, come after their commit.
+
+        Who cancels the future before its turn has asked for nothing.
+
+        Raises:
+            Refused: RESOURCE_EXHAUSTED when too much is waiting.
+        """
+        assert 0 < len(asked) <= TOGETHER_MAX, f"{len(asked)} submissions at once"
+        if self._waiting + len(asked) > self._waiting_max:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.RESOURCE_EXHAUSTED,
+                f"more than {self._waiting_max} submissions wait to be written",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Outcomes] = loop.create_future()
+        self._tickets.append(_Ticket(principal, asked, answer))
+        self._waiting += len(asked)
+        if not self._called and len(self._under_way) < UNDER_WAY_MAX:
+            self._called = True
+            loop.call_soon(self._send)  # Whatever else comes in this turn of the loop goes along.
+        return answer
+
+    def _send(self) -> None:
+        """Hands over what waits, as far as the writer is to have it now."""
+        self._called = False
+        while self._tickets and len(self._under_way) < UNDER_WAY_MAX:
+            if tickets := self._take():
+                task = asyncio.create_task(self._decide(tickets))
+                self._under_way.add(task)
+                task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.result()  # A bug of ours: nothing that the writer says is raised there.
+        self._send()
+
+    def _take(self) -> list[_Ticket]:
+        taken: list[_Ticket] = []
+        count = 0
+        while self._tickets and count + len(self._tickets[0].asked) <= TOGETHER_MAX:
+            ticket = self._tickets.popleft()
+            self._waiting -= len(ticket.asked)
+            if not ticket.answer.cancelled():
+                taken.append(ticket)
+                count += len(ticket.asked)
+        return taken
+
+    async def _decide(self, tickets: Sequence[_Ticket]) -> None:
+        """Has the writer decide on `tickets`; when a bug is in one of them, on each alone."""
+        try:
+            found = await self._written(tickets)
+        except Refused as refused:
+            _fail(tickets, refused)
+        except Exception as failure:
+            if len(tickets) == 1:
+                _fail(tickets, failure)
+                return
+            for ticket in tickets:
+                await self._decide((ticket,))
+        else:
+            for ticket, outcomes in zip(tickets, found, strict=True):
+                if not ticket.answer.done():
+                    ticket.answer.set_result(outcomes)
+
+    async def _written(self, tickets: Sequence[_Ticket]) -> list[Outcomes]:
+        now_ms = self._now_ms()
+
+        def decide(txn: Txn) -> list[Outcomes]:
+            outcomes: list[Outcomes] = []
+            for principal, mine in itertools.groupby(tickets, key=lambda t: t.principal):
+                many = list(mine)
+                asked = [one for ticket in many for one in ticket.asked]
+                decided = iter(self._control.submit_each(txn, principal, asked, now_ms))
+                outcomes += [list(itertools.islice(decided, len(t.asked))) for t in many]
+            return outcomes
+
+        return await self._writer.write(decide)
+
+
+def _fail(tickets: Sequence[_Ticket], failure: Exception) -> None:
+    for ticket in tickets:
+        if not ticket.answer.done():
+            ticket.answer.set_exception(failure)
