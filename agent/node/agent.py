@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.node import telemetry
+from agent.node.checkpoints import Checkpoints
 from agent.node.clock import boot_id, boot_ms
 from agent.node.link import NodeLink
 from agent.node.notice import DirectoryNotice
@@ -39,6 +40,7 @@ LOOK_S = 0.05  # While something in the spool lives; otherwise when its entries 
 LOOK_AT_ALL_S = 2.0
 REPORT_S = 10.0
 RETENTION_S = 60.0
+CHECKPOINTS_S = 20.0
 PING_MS_MIN, PING_MS_MAX = 200, 60_000
 PINGS_MAX = 32  # Unanswered ones remembered.
 
@@ -79,6 +81,7 @@ class NodeAgent:
     def __init__(self, place: Place, spool: Spool, link: NodeLink, watch: HealthWatch) -> None:
         self._place = place
         self._spool = spool
+        self._checkpoints = Checkpoints(spool.root)
         self._link = link
         self._watch = watch
         self._told: dict[str, jobs.RankStatus] = {}
@@ -99,6 +102,7 @@ class NodeAgent:
             group.create_task(self._keep_pinging())
             group.create_task(self._keep_reporting())
             group.create_task(self._keep_retention())
+            group.create_task(self._keep_finding_checkpoints())
 
     def hello(self) -> NodeHello:
         """The first message of a stream."""
@@ -192,7 +196,11 @@ class NodeAgent:
         recalled = [self._spool.status(key) for key in sorted(self._recalled)]
         statuses = [*self._spool.known(), *(status for status in recalled if status.archived)]
         self._alive = frozenset(s.key for s in statuses if s.phase is not Phase.OVER)
-        return {status.key: to_proto(status, self._place.slot) for status in statuses}
+        told = {status.key: to_proto(status, self._place.slot) for status in statuses}
+        for key, at_ms in self._checkpoints.newest_ms.items():
+            if key in told:
+                told[key].checkpoint_at_ms = at_ms
+        return told
 
     def _archived(self, keys: Iterable[str]) -> frozenset[str]:
         """Those that were put away. A directory that merely vanished is never called over."""
@@ -220,6 +228,12 @@ class NodeAgent:
                 except OSError as error:
                     _log.warning("the archive could not be trimmed: %s", error)
             await asyncio.sleep(RETENTION_S)
+
+    async def _keep_finding_checkpoints(self) -> None:
+        """What is found is told with the next look. A file system that hangs delays no other."""
+        while True:
+            await asyncio.sleep(CHECKPOINTS_S)
+            await asyncio.to_thread(self._checkpoints.look, self._alive)
 
     # Leases: ours is the clock that counts, from when we asked.
 

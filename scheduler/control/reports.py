@@ -21,7 +21,7 @@ from scheduler.model.ids import AttemptKey, NodeId, SiteId, site_of
 from scheduler.model.job import NodePlacement, RankPhase, RankStatus
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction, SiteReport
-from scheduler.store.records import AttemptRow
+from scheduler.store.records import AttemptRow, JobRow
 from scheduler.store.store import Txn
 
 ATTEMPTS_MAX = 20_000
@@ -217,6 +217,7 @@ def _take_attempt(
     if ranks:
         txn.attempts.put_ranks(report.key, ranks)
         _remember_boots(txn, row, ranks)
+        row = _remember_checkpoint(txn, job_row, row, _newest(attempt.ranks), ranks, now_ms)
     found = outcome(job, replace(report, detail=short(report.detail)))
     if found is not None:
         after = settle(
@@ -273,6 +274,9 @@ def _newer_ranks(
     for rank in reported:
         rank = replace(rank, detail=short(rank.detail))
         old = before.get(rank.rank)
+        if old is not None and old.checkpoint_at_ms > rank.checkpoint_at_ms:
+            # Its agent was started anew and has not looked yet, or the rank is over.
+            rank = replace(rank, checkpoint_at_ms=old.checkpoint_at_ms)
         if old is None or (old != rank and old.phase <= rank.phase):
             newer.append(rank)
     return tuple(newer)
@@ -295,6 +299,27 @@ def _remember_boots(txn: Txn, row: AttemptRow, ranks: Sequence[RankStatus]) -> N
         if entry.report is not None
     }
     txn.attempts.set_boot(row.key, boots)
+
+
+def _remember_checkpoint(
+    txn: Txn,
+    job: JobRow,
+    row: AttemptRow,
+    known_ms: int,
+    ranks: Sequence[RankStatus],
+    now_ms: int,
+) -> AttemptRow:
+    """That there is a checkpoint newer than `known_ms`. When it was heard is what counts, by our
+    clock: the node's may be wrong."""
+    if _newest(ranks) <= known_ms:
+        return row
+    after = replace(row, checkpoint_at_ms=now_ms)
+    txn.attempts.save(job.tenant, row, after)
+    return after
+
+
+def _newest(ranks: Sequence[RankStatus]) -> int:
+    return max((rank.checkpoint_at_ms for rank in ranks), default=0)
 
 
 def _refuse_newer_epoch(heard: int, epoch: int) -> None:

@@ -259,6 +259,8 @@ class RankStatus:
     ended_at_ms: int = 0
     log_bytes: int = 0
     detail: str = ""
+    checkpoint_at_ms: int = 0
+    """By its node's clock, when the newest checkpoint was written; 0: none that was seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def row_of(row: Any) -> AttemptRow:
         ended_at_ms=row.ended_at_ms,
         reason=None if row.reason is None else Reason(row.reason),
         message=row.message,
+        checkpoint_at_ms=row.checkpoint_at_ms,
     )
 
 
@@ -268,6 +269,7 @@ def _columns(row: AttemptRow) -> dict[str, object]:
         "message": row.message,
         "placed_at_ms": row.placed_at_ms,
         "started_at_ms": row.started_at_ms,
+        "checkpoint_at_ms": row.checkpoint_at_ms,
         "ended_at_ms": row.ended_at_ms,
     }
 

@@ -204,6 +204,8 @@ class ChangesReader:
             job_class=self._jobs.job_class(row.class_id),
             state=JobState(row.state),
             placed_at_ms=row.placed_at_ms,
+            started_at_ms=row.started_at_ms,
+            checkpoint_at_ms=row.checkpoint_at_ms,
         )
         return JobChanged(key.job, None, live)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, inspect, select, text
 
 from scheduler.store.dialect import upsert
-from scheduler.store.schema import JOBS, META, METADATA, SETTLED, SITE_STATE
+from scheduler.store.schema import ATTEMPTS, JOBS, META, METADATA, SETTLED, SITE_STATE
 from scheduler.store.schema_time import TABLES
 
 VERSION_KEY = "schema_version"
@@ -56,10 +56,19 @@ def _add_settled_use(connection: Connection) -> None:
     SETTLED.create(connection, checkfirst=True)
 
 
+def _add_checkpoints(connection: Connection) -> None:
+    """When a checkpoint was last heard of; what runs now has none until its site tells of one."""
+    known = {column["name"] for column in inspect(connection).get_columns(ATTEMPTS.name)}
+    if "checkpoint_at_ms" not in known:
+        column = "checkpoint_at_ms BIGINT NOT NULL DEFAULT 0"
+        connection.execute(text(f"ALTER TABLE {ATTEMPTS.name} ADD COLUMN {column}"))
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
     Migration(4, _add_settled_use),
+    Migration(5, _add_checkpoints),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

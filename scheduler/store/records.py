@@ -101,6 +101,8 @@ class AttemptRow:
     ended_at_ms: int = 0
     reason: Reason | None = None
     message: str = ""
+    checkpoint_at_ms: int = 0
+    """When it was last heard that there is a newer checkpoint, by our clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,8 +199,10 @@ ATTEMPTS = _table(
     _int("placed_at_ms"),
     _int("started_at_ms"),
     _int("ended_at_ms"),
+    Column("checkpoint_at_ms", BigInteger, nullable=False, default=0),
 )
-"""`live` while its placement counts against capacity and quota."""
+"""`live` while its placement counts against capacity and quota. `checkpoint_at_ms` is when it was
+last heard that there is a newer checkpoint, by our clock."""
 Index(
     "ix_attempts_live_site",
     ATTEMPTS.c.site,

@@ -50,6 +50,7 @@ def rank_to_proto(rank: RankStatus, *, node_as_slot: bool = False) -> jobs_pb2.R
         ended_at_ms=rank.ended_at_ms,
         log_bytes=rank.log_bytes,
         detail=rank.detail,
+        checkpoint_at_ms=rank.checkpoint_at_ms,
     )
 
 
@@ -66,6 +67,7 @@ def rank_from_site(message: jobs_pb2.RankStatus, site: SiteId) -> RankStatus:
         ended_at_ms=message.ended_at_ms,
         log_bytes=message.log_bytes,
         detail=message.detail,
+        checkpoint_at_ms=message.checkpoint_at_ms,
     )
 
 

@@ -89,6 +89,7 @@ def _full_job() -> Job:
         started_at_ms=1,
         ended_at_ms=2,
         log_bytes=3,
+        checkpoint_at_ms=4,
         detail="d",
     )
     key = AttemptKey(JobId(7), 1)

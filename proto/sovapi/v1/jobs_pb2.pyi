@@ -347,7 +347,7 @@ class SubmitResult(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., denials: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ...) -> None: ...
 
 class RankStatus(_message.Message):
-    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail")
+    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail", "checkpoint_at_ms")
     RANK_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -358,6 +358,7 @@ class RankStatus(_message.Message):
     ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     node: str
     phase: RankPhase
@@ -368,7 +369,8 @@ class RankStatus(_message.Message):
     ended_at_ms: int
     log_bytes: int
     detail: str
-    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    checkpoint_at_ms: int
+    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., checkpoint_at_ms: _Optional[int] = ...) -> None: ...
 
 class Attempt(_message.Message):
     __slots__ = ("number", "site", "nodes", "state", "reason", "message", "ranks", "placed_at_ms", "started_at_ms", "ended_at_ms", "country")
