@@ -41,6 +41,7 @@ from sovctl.spec_values import (
 SITES_MAX = 10_000
 GROUPS_MAX = 10_000
 GPUS_MAX = 64
+NODE_WATTS_MAX = 1_000_000
 PARENTS_MAX = 100
 VALUES_MAX = 200
 ASSUMED_MAX = 50
@@ -125,6 +126,7 @@ class FactEntry(Written):
         return (self.value,) if self.value is not None else tuple(self.values or ())
 
 
+Watts: TypeAlias = Annotated[int, Field(ge=0, le=NODE_WATTS_MAX)]
 PartSize: TypeAlias = Annotated[int, Field(ge=1, le=NODES_MAX)] | None
 
 
@@ -133,6 +135,9 @@ class NodeGroup(Written):
 
     `nodes_per_...` cuts them, in the order of their slots, into NVLink domains, leaves and pods,
     whose names are numbered: rack-1, rack-2 where `nvlink_domain` is rack.
+
+    A node draws `base_w` whether it works or not, and `gpu_w` more for each GPU that a job holds;
+    what is not said is assumed after the model. The site's `power_cap_w` is held against the sum.
     """
 
     slots: Slots
@@ -147,6 +152,8 @@ class NodeGroup(Written):
     cpu_arch: Literal["amd64", "arm64"] = "amd64"
     cpus: Cpus
     memory: Bytes
+    base_w: Watts | None = None
+    gpu_w: Watts | None = None
     interconnects: Annotated[
         Sequence[Literal["ethernet", "roce", "infiniband", "nvlink"]], Field(min_length=1)
     ] = ("ethernet",)
@@ -302,6 +309,8 @@ def _node(slot: str, at: int, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
         cpu_milli=cpu_milli(group.cpus),
         memory_bytes=parse_bytes(group.memory),
         interconnects=[f"INTERCONNECT_{name.upper()}" for name in sorted(group.interconnects)],
+        base_w=group.base_w,
+        gpu_w=group.gpu_w,
     )
 
 

@@ -34,6 +34,7 @@ WEIGHT_MAX = 1_000_000
 QUEUED_JOBS_MAX = 1_000_000
 CPU_MILLI_MAX = 100_000_000
 MEMORY_BYTES_MAX = 1 << 60
+NODE_WATTS_MAX = 1_000_000
 COUNTRY = re.compile(r"[A-Z]{2}")
 GPU_CLASS = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 FULL_STAKE_MILLI_PERCENT = 100_000
@@ -226,6 +227,13 @@ def _node(where: str, node: Node) -> Iterator[Denial]:
         found: str = getattr(node, name)
         if found and not NAME_PATTERN.fullmatch(found):
             yield _fault(f"{where}.{name}", repr(found[:80]), "a name as of a DNS label")
+    yield from _watts(where, node)
+
+
+def _watts(where: str, node: Node) -> Iterator[Denial]:
+    for name, watts in (("base_w", node.base_w), ("gpu_w", node.gpu_w)):
+        if watts is not None and not 0 <= watts <= NODE_WATTS_MAX:
+            yield _fault(f"{where}.{name}", str(watts), f"0 to {NODE_WATTS_MAX}")
 
 
 def _policy(policy: Policy) -> Iterator[Denial]:

@@ -106,6 +106,10 @@ class Node:
     memory_bytes: int
     interconnects: tuple[Interconnect, ...]
     cordoned: bool = False
+    base_w: int | None = None
+    """What it draws beside its GPUs; None: assumed after their model, as is `gpu_w`."""
+    gpu_w: int | None = None
+    """The most that each of its GPUs draws."""
 
 
 @dataclass(frozen=True, slots=True)

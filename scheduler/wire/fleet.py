@@ -115,6 +115,8 @@ def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
         cpu_milli=node.cpu_milli,
         memory_bytes=node.memory_bytes,
         interconnects=[number(common_pb2.Interconnect, i) for i in node.interconnects],
+        base_w=node.base_w,
+        gpu_w=node.gpu_w,
     )
 
 
@@ -131,6 +133,8 @@ def node_from_proto(message: fleet_pb2.NodeDeclaration, site: SiteId) -> Node:
         cpu_milli=message.cpu_milli,
         memory_bytes=message.memory_bytes,
         interconnects=tuple(known(Interconnect, i) for i in message.interconnects),
+        base_w=message.base_w if message.HasField("base_w") else None,
+        gpu_w=message.gpu_w if message.HasField("gpu_w") else None,
     )
 
 

@@ -59,6 +59,8 @@ SITE: dict[str, Any] = {
             "cpus": 96,
             "memory": "1TiB",
             "nvlink_domain": "rack-1",
+            "base_w": 4600,
+            "gpu_w": 700,
         }
     ],
 }

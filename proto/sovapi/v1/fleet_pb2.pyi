@@ -80,7 +80,7 @@ class SiteProfile(_message.Message):
     def __init__(self, landlord: _Optional[str] = ..., facility_operator: _Optional[str] = ..., service_operator: _Optional[str] = ..., offtaker: _Optional[str] = ..., cooling: _Optional[str] = ..., pue_milli: _Optional[int] = ..., note: _Optional[str] = ..., assumed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeDeclaration(_message.Message):
-    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects")
+    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects", "base_w", "gpu_w")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,8 @@ class NodeDeclaration(_message.Message):
     CPU_MILLI_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     INTERCONNECTS_FIELD_NUMBER: _ClassVar[int]
+    BASE_W_FIELD_NUMBER: _ClassVar[int]
+    GPU_W_FIELD_NUMBER: _ClassVar[int]
     slot: str
     pod: str
     leaf: str
@@ -101,7 +103,9 @@ class NodeDeclaration(_message.Message):
     cpu_milli: int
     memory_bytes: int
     interconnects: _containers.RepeatedScalarFieldContainer[_common_pb2.Interconnect]
-    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ...) -> None: ...
+    base_w: int
+    gpu_w: int
+    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ...) -> None: ...
 
 class SiteDeclaration(_message.Message):
     __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile")
