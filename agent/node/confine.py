@@ -104,6 +104,13 @@ def adopt_orphans() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1, "child subreaper")
 
 
+def usual_priority() -> None:
+    """Run as others do: Ray puts its workers behind everybody, and who they start inherits it."""
+    with contextlib.suppress(PermissionError):  # Without root one can only go further back.
+        if os.getpriority(os.PRIO_PROCESS, 0) > 0:
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
 def die_with_parent() -> None:
     """SIGKILL when the parent thread ends."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "parent death signal")

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypedDict
 
 from agent.node.clock import boot_ms
-from agent.node.launcher import LEVELS, run_shim
+from agent.node.launcher import LEVELS, Nursery
 from agent.node.spool import UID_FIRST, UID_LAST, Phase, RankStatus, Rendezvous, Spool
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
@@ -112,6 +112,7 @@ class Executor:
     def __init__(self, node: NodeFacts) -> None:
         self.node = node
         self.spool = Spool(Path(node.spool))
+        self.nursery = Nursery()
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -182,7 +183,7 @@ class Executor:
                 self.spool.write_spec(key, self._shim_spec(key, spec))
                 self.spool.open_gate(key)
         if self.spool.status(key).phase is Phase.STARTING:
-            run_shim(self.spool, key)
+            self.nursery.run_shim(self.spool, key)
         return _plain(self.spool.status(key))
 
     def known(self) -> list[dict[str, object]]:
@@ -292,6 +293,7 @@ class ResidentExecutor(Executor):
 
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
+        self.nursery.warm_up()
 
 
 def write_facts(path: Path, facts: NodeFacts) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-from agent.node import shim
-from agent.node.spool import Spool
+from agent.node import nursery, shim
+from agent.node.spool import Phase, Spool
 
 LEVELS = ("none", "pidns", "uid")  # The isolation a shim can give, weakest first.
 SHIM_START_S = 20
+PACKAGE = str(Path(__file__).resolve().parents[2])
 
 
 def run_shim(spool: Spool, key: str) -> None:
@@ -18,9 +24,99 @@ def run_shim(spool: Spool, key: str) -> None:
 
     A second shim for one key is harmless: only the first to bind its socket goes on.
     """
-    package = str(Path(__file__).resolve().parents[2])
-    command = [sys.executable, "-I", "-S", "-c", shim.COMMAND, package, str(spool.home(key))]
+    command = [sys.executable, "-I", "-S", "-c", shim.COMMAND, PACKAGE, str(spool.home(key))]
     quiet = subprocess.DEVNULL
     subprocess.run(
         command, env={}, stdin=quiet, stdout=quiet, stderr=quiet, timeout=SHIM_START_S, check=True
     )
+
+
+class Nursery:
+    """Starts shims without waiting for an interpreter: `run_shim` again, through a process that
+    forks them.
+
+    Thread-safe. That process may be killed at any moment: the shim of the moment is then started
+    as `run_shim` does, and the next order starts another nursery.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that forks, once there is one."""
+        return self._process.pid if self._process is not None else None
+
+    def run_shim(self, spool: Spool, key: str) -> None:
+        """Start a shim for a key whose gate is open; back when the rank runs, or never will."""
+        self._order(spool.home(key))
+        if spool.status(key).phase is Phase.STARTING:  # Nobody has even tried.
+            run_shim(spool, key)
+
+    def warm_up(self) -> None:
+        """Have the process before the first order, which then need not wait for it."""
+        with self._lock, contextlib.suppress(OSError):
+            self._start()
+
+    def close(self) -> None:
+        """End the process; the shims live on."""
+        with self._lock:
+            self._drop()
+
+    def _order(self, home: Path) -> None:
+        """Tell the process, and wait until the writing end of the pipe is closed everywhere."""
+        reading, writing = os.pipe()
+        try:
+            with self._lock:
+                self._send(os.fsencode(home.resolve()), writing)
+            os.close(writing)
+            writing = -1
+            waiting = select.poll()
+            waiting.register(reading, select.POLLIN)
+            waiting.poll(SHIM_START_S * 1000)
+        finally:
+            for end in (reading, writing):
+                if end >= 0:
+                    os.close(end)
+
+    def _send(self, home: bytes, writing: int) -> None:
+        """One order, to a new process if the old one does not take it."""
+        for _ in range(2):
+            try:
+                channel = self._start()
+                socket.send_fds(channel, [home], [writing])
+            except OSError:
+                self._drop()
+            else:
+                return
+
+    def _start(self) -> socket.socket:
+        if self._channel is not None:
+            return self._channel
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-I", "-S", "-c", nursery.COMMAND, PACKAGE]
+        quiet = subprocess.DEVNULL
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                env={},
+                cwd="/",
+                stdin=quiet,
+                stdout=quiet,
+                stderr=quiet,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        ours.settimeout(SHIM_START_S)
+        self._channel = ours
+        return ours
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._channel = self._process = None

@@ -1,9 +1,9 @@
 """Keeps one rank: owns its process tree, its log, its limits and the record of its end.
 
-Started through `COMMAND` with `python -I -S` and an empty environment; its argument HOME is the
-rank's spool directory (see `spool.py`, which owns the layout). Beside `confine` it imports only the
-standard library, so it starts fast. It is single-threaded: PR_SET_PDEATHSIG fires when the parent
-*thread* ends.
+Forked by the nursery, or started through `COMMAND` with `python -I -S`, an empty environment and
+the rank's spool directory as HOME (see `spool.py`, which owns the layout). Beside its neighbours
+it imports only the standard library, so it starts fast. It is single-threaded: PR_SET_PDEATHSIG
+fires when the parent *thread* ends.
 
 Three processes: the **shim** (own session, detached from whoever started it), the **init** below it
 (PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**. The tie
@@ -391,10 +391,16 @@ def main(home: str) -> None:
         os.read(ready_read, 1)
         return
     os.close(ready_read)
+    detached(home, ready_write)
+
+
+def detached(home: str, ready: int) -> None:
+    """Keep the rank in a session of its own. Closes `ready` when it runs; our end closes it too."""
     os.setsid()
+    confine.usual_priority()
     os.umask(0o077)
     # Blocked for good in the shim (a host going down tells everybody to stop: the rank decides),
     # and in the init until its handlers stand.
     signal.pthread_sigmask(signal.SIG_SETMASK, FORWARDED)
     os.chdir(home)
-    keep_rank(ready_write)
+    keep_rank(ready)

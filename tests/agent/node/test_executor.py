@@ -146,6 +146,7 @@ def test_starting_again_starts_nothing(site: Site, executor: Executor) -> None:
     again = Executor(executor.node).start(KEY, spec("echo ran twice"))
     assert (first["phase"], again["phase"]) == ("running", "running")
     assert first["started_boot_ms"] == again["started_boot_ms"]
+    site.wait_log(KEY, "ran\n")
     site.spool.stop(KEY, 0)
     site.end(KEY)
     assert executor.start(KEY, spec("echo ran thrice"))["cause"] == "stop"

@@ -133,7 +133,7 @@ def test_a_child_that_left_the_session_ends_with_the_rank(site: Site, level: str
 
 @at_every_level
 def test_a_lapsed_lease_ends_the_rank(site: Site, level: str) -> None:
-    site.start(KEY, shell(ESCAPE), level, lease_until_ms=boot_ms() + 500, grace_ms=0)
+    site.start(KEY, shell(ESCAPE), level, lease_until_ms=boot_ms() + 2_000, grace_ms=0)
     end = site.end(KEY)
     assert (end.signal, end.cause) == (signal.SIGKILL, Cause.LEASE)
     assert marked(KEY) == []
