@@ -22,6 +22,9 @@ A key runs at most once, ever. Three swaps see to it; whoever loses one stands b
 `started.json` (run, or given up just before). A rank is over only when its end is recorded, or when
 it can be shown that nothing of it runs and nothing can start.
 
+What `prepare` and `start` put down is made durable by the shim, with `started.json` and before the
+rank may run: a node that goes down earlier has run nothing, and nobody was told otherwise.
+
 Nothing here blocks on a rank: `stop` tells and returns, and is repeated until the status says OVER.
 """
 
@@ -45,8 +48,9 @@ from agent.node.spool_files import (
     kill_survivors,
     listening,
     number,
-    publish,
     publish_once,
+    put,
+    put_once,
     read_document,
     remove,
     send_order,
@@ -114,8 +118,12 @@ class Spool:
                 home.rmdir()
             raise SpoolError(f"rank {key} is archived: it is over and never runs again")
         (home / "work").mkdir(mode=0o700, exist_ok=True)
-        publish_once(home, "prepare.json", {"address": offer.address, "port": offer.port})
+        offered = {"address": offer.address, "port": offer.port}
+        put_once(home, "prepare.json", offered)
         made = read_document(home / "prepare.json")
+        if "port" not in made:  # The node went down as it was written.
+            put(home, "prepare.json", offered)
+            made = read_document(home / "prepare.json")
         return Rendezvous(str(made["address"]), number(made["port"]))
 
     def ports(self) -> frozenset[int]:
@@ -129,7 +137,7 @@ class Spool:
         """
         home = self.home(key)
         if not gate_of(home):
-            publish(home, "spec.json", spec)
+            put(home, "spec.json", spec)
 
     def open_gate(self, key: str, way: str = "start") -> bool:
         """Take the key's gate for `start` or `stop`. True when it stands that way, now or
@@ -138,7 +146,8 @@ class Spool:
         home = self.home(key)
         with contextlib.suppress(FileExistsError):
             os.symlink(way, home / "gate")
-            sync_folder(home)
+            if way == "stop":  # Whoever starts makes started.json durable, and this name with it.
+                sync_folder(home)
         return gate_of(home) == way
 
     @contextlib.contextmanager

@@ -136,8 +136,8 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _durable(home: Path, name: str, doc: Mapping[str, object]) -> Path:
-    """A durable file that nobody looks at yet."""
+def _whole(home: Path, name: str, doc: Mapping[str, object]) -> Path:
+    """A whole file that nobody looks at yet."""
     path = home / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
     body = json.dumps(doc).encode()
     if len(body) > DOCUMENT_BYTES_MAX:
@@ -145,25 +145,45 @@ def _durable(home: Path, name: str, doc: Mapping[str, object]) -> Path:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(fd, "wb") as file:
         file.write(body)
-        file.flush()
-        os.fsync(fd)
     return path
 
 
+def _durable(home: Path, name: str, doc: Mapping[str, object]) -> Path:
+    """A durable file that nobody looks at yet."""
+    path = _whole(home, name, doc)
+    with open(path, "rb") as file:
+        os.fsync(file)
+    return path
+
+
+def put(home: Path, name: str, doc: Mapping[str, object]) -> None:
+    """Put a document down, whole. A node that goes down soon after may lose it, or its content."""
+    os.rename(_whole(home, name, doc), home / name)
+
+
+def put_once(home: Path, name: str, doc: Mapping[str, object]) -> None:
+    """As `put`, unless the document exists: the first one stands."""
+    if not (home / name).exists():
+        _link(_whole(home, name, doc), home / name)
+
+
 def publish(home: Path, name: str, doc: Mapping[str, object]) -> None:
+    """Put a document down, whole and durable before anybody sees it."""
     os.rename(_durable(home, name, doc), home / name)
     sync_folder(home)
 
 
 def publish_once(home: Path, name: str, doc: Mapping[str, object]) -> None:
-    """As `_publish`, unless the document exists: the first one stands."""
-    if (home / name).exists():
-        return
-    path = _durable(home, name, doc)
+    """As `publish`, unless the document exists: the first one stands."""
+    if not (home / name).exists():
+        _link(_durable(home, name, doc), home / name)
+        sync_folder(home)
+
+
+def _link(path: Path, name: Path) -> None:
     with contextlib.suppress(FileExistsError):
-        os.link(path, home / name)
+        os.link(path, name)
     path.unlink()
-    sync_folder(home)
 
 
 def remove(path: Path) -> None:
