@@ -124,6 +124,7 @@ class SiteMachine:
             self._uplink.hold(self._ledger.durable.generation)
         self._track_progress(now_ms)
         self._reports = reports = self._act(now_ms)  # 2. What should be.
+        self._foresee()
         if (write := self._ledger.write_due(now_ms)) is not None:
             self._out.append(write)  # 3. What must not be forgotten.
         journal = self._ledger.durable  # 4. What the control plane should know.
@@ -320,6 +321,24 @@ class SiteMachine:
             lease_ms = min(self._uplink.lease_left_ms(now_ms), FIRST_LEASE_MS_MAX)
         self._launching.add(key)
         self._out.append(ev.LaunchAttempt(key, row.launch, lease_ms, min(isolation.values())))
+
+    def _foresee(self) -> None:
+        """Of an attempt that is new and can be started at once, remember so with the first write of
+        it: a second one would keep it waiting.
+        """
+        durable, proposed = self._ledger.durable, self._ledger.proposed
+        if proposed is durable or self._reservations is None:
+            return
+        for key in sorted(rules.running_rows(proposed.rows) - durable.rows.keys()):
+            launch = proposed.rows[key].launch
+            memory = proposed.memory.get(key, Memory(unsure=True))
+            slots = [node.slot for node in launch.nodes]
+            if memory.boots or memory.unsure or memory.verdict or launch.leased:
+                continue
+            isolation = {slot: self._nodes.isolation(slot) for slot in slots}
+            if self._nodes.can_start(slots) and self._judge(launch, isolation) is None:
+                boots = {slot: self._nodes.boot_id(slot) for slot in slots}
+                self._ledger.remember(key, replace(memory, boots=boots))
 
     def _check(self) -> None:
         """What must hold after every step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -80,6 +81,11 @@ class Nodes:
     def views(self, now_ms: int) -> dict[str, NodeView]:
         """Every node as reconcile sees it."""
         return {slot: self._view(node, now_ms) for slot, node in self._nodes.items()}
+
+    def can_start(self, slots: Iterable[str]) -> bool:
+        """Whether all of these nodes have told of their spools, and their raylets answer."""
+        nodes = [self._node(slot) for slot in slots]
+        return all(node.told and node.runtime_alive for node in nodes)
 
     def boot_id(self, slot: str) -> str:
         """The boot that the node's agent last told of."""

@@ -73,6 +73,23 @@ def test_nothing_starts_before_row_and_boots_are_durable() -> None:
     assert site.journal.memory["job-a.1"].boots == {"n01": BOOT, "n02": BOOT}
 
 
+@pytest.mark.parametrize(
+    ("slots", "writes"),
+    [
+        pytest.param(SLOTS, 1, id="with the nodes at hand"),
+        pytest.param((*SLOTS, "n03"), 0, id="with a node that nobody has heard of"),
+    ],
+)
+def test_what_can_start_at_once_waits_for_one_write(slots: tuple[str, ...], writes: int) -> None:
+    site = machine()
+    ready(site, launch("n01"))
+    word = desired(row(job="job-b", generation=2, what=launch(*slots)), to=2, since=1)
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), 10))
+    assert len(write.journal.memory["job-b.1"].boots) == (2 if writes else 0)
+    launched = of(ev.LaunchAttempt, site.handle(ev.Persisted(write.version), 20))
+    assert [attempt.key for attempt in launched] == ["job-b.1"] * writes
+
+
 def test_a_site_may_be_told_all_that_it_has_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the control plane was put back: what is known already takes no more room."""
     monkeypatch.setattr("agent.site.desired.ATTEMPTS_MAX", 2)
