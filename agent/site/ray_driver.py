@@ -6,8 +6,8 @@ order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray d
 agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
 executor `executor/<node>`. Ends when its input does.
 
-`launch` is: reserve the nodes, prepare every rank (the barrier), start every rank. Each step is a
-swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
+`launch` is: reserve the nodes and prepare every rank (the barrier), start every rank. Each step is
+a swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
 failed launch left is stopped by the site agent through the node agents, and its reservation
 released after that.
 """
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import ray
 from ray import util
@@ -47,7 +47,8 @@ BUNDLE_PART_BYTES = 4 * 1024 * 1024
 WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
-_Answer = TypeVar("_Answer")
+Asked: TypeAlias = tuple[Rank, Any]
+"""A rank, and the reference of a call about it."""
 
 
 def boot_ms() -> int:
@@ -98,8 +99,9 @@ class Driver:
         key = str(order["key"])
         try:
             ranks = ranks_of(order)
+            asked = self._ask_to_prepare(order, ranks) if self._know(ranks) else []
             reserve(order, ranks, self._reserve_ms)
-            prepared = self._prepare(order, ranks)
+            prepared = self._prepare(order, ranks, asked)
             self._deliver_bundle(order, ranks, prepared)
             self._start(order, ranks, prepared)
         except Failed as failed:
@@ -108,13 +110,23 @@ class Driver:
             return result(key, port.REASON_NODE, first_line(error), retryable=True)
         return result(key)
 
+    def _know(self, ranks: Sequence[Rank]) -> bool:
+        """Whether every node has an executor already: to ask for one is to make it."""
+        with self._lock:
+            return all(rank.node in self._executors for rank in ranks)
+
+    def _ask_to_prepare(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> list[Asked]:
+        """Room is made while Ray still reserves: it is no rank's yet, and stopping gives it up."""
+        digest = order["bundle_digest"]
+        return [(r, self.executor(r.node).prepare.remote(r.key, digest)) for r in ranks]
+
     def _prepare(
-        self, order: Mapping[str, Any], ranks: Sequence[Rank]
+        self, order: Mapping[str, Any], ranks: Sequence[Rank], asked: Sequence[Asked]
     ) -> dict[str, tuple[Prepared, int]]:
         """Prepare every rank; its answer, and our boot time when all had answered."""
         digest = order["bundle_digest"]
         answers = self._everywhere(
-            "prepare", ranks, lambda actor, rank: actor.prepare.remote(rank.key, digest)
+            "prepare", ranks, lambda actor, rank: actor.prepare.remote(rank.key, digest), asked
         )
         now = boot_ms()
         return {key: (cast("Prepared", answers[key]), now) for key in answers}
@@ -180,9 +192,14 @@ class Driver:
                 raise Failed(port.REASON_GIVEN_UP, detail, retryable=False)
 
     def _everywhere(
-        self, step: str, ranks: Sequence[Rank], call: Callable[[Any, Rank], Any]
+        self,
+        step: str,
+        ranks: Sequence[Rank],
+        call: Callable[[Any, Rank], Any],
+        asked: Sequence[Asked] = (),
     ) -> dict[str, Any]:
-        """`call` for each rank on its node's executor, all at once; answers by rank key.
+        """`call` for each rank on its node's executor, all at once; answers by rank key. `asked`:
+        such calls that were made already.
 
         An executor that is away 'may or may not have run' the call: the same call is made again,
         which the executor's idempotence allows. What it refuses is final.
@@ -190,7 +207,7 @@ class Driver:
         answers: dict[str, Any] = {}
         give_up_at = time.monotonic() + STEP_S
         while missing := [rank for rank in ranks if rank.key not in answers]:
-            asked = [(rank, call(self.executor(rank.node), rank)) for rank in missing]
+            asked = asked or [(rank, call(self.executor(rank.node), rank)) for rank in missing]
             try_until = min(give_up_at, time.monotonic() + ATTEMPT_S)
             trouble = ""
             for rank, reference in asked:
@@ -203,6 +220,7 @@ class Driver:
                 except RayTaskError as error:
                     detail = f"{step} of {rank.key} on {rank.node}: {cause_of(error)}"
                     raise Failed(port.REASON_RANK, detail, retryable=False) from error
+            asked = ()
             if trouble and time.monotonic() >= give_up_at:
                 raise Failed(port.REASON_NODE, trouble, retryable=True)
             if trouble:
@@ -296,20 +314,19 @@ def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> No
     gpus = int(order["gpus_per_node"])
     # A bundle must ask for something: without GPUs it asks for one byte of memory.
     bundle: dict[str, float] = {"GPU": gpus} if gpus else {"memory": 1}
-    group, made = find_group(key), False
-    if group is None:
-        try:
-            group = placement_group(
-                [dict(bundle) for _ in places],
-                "STRICT_SPREAD" if len(places) > 1 else "STRICT_PACK",
-                key,
-                "detached",
-                bundle_label_selector=[{"node": node} for _, node in places],
-            )
-            made = True
-        except RaySystemError as error:
-            if "already exists" not in str(error) or (group := find_group(key)) is None:
-                raise Failed(port.REASON_PLACEMENT, first_line(error), retryable=True) from error
+    made = True
+    try:
+        group = placement_group(
+            [dict(bundle) for _ in places],
+            "STRICT_SPREAD" if len(places) > 1 else "STRICT_PACK",
+            key,
+            "detached",
+            bundle_label_selector=[{"node": node} for _, node in places],
+        )
+    except RaySystemError as error:
+        made = False
+        if "already exists" not in str(error) or (group := find_group(key)) is None:
+            raise Failed(port.REASON_PLACEMENT, first_line(error), retryable=True) from error
     if not group.wait(wait_ms / 1000):
         if made:
             remove_placement_group(group)
