@@ -26,7 +26,7 @@ LINE_BYTES_MAX = 4 * 1024 * 1024
 CALLS_MAX = 256  # Calls in flight; one more is refused as retryable.
 CALL_TIMEOUT_S = 120.0
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 15.0
-STEADY_S = 30.0  # A driver that lived this long begins again with the first back-off.
+STEADY_S = 30.0  # A driver that lived this long is replaced at once, any other after a pause.
 STOP_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -138,8 +138,8 @@ class Executor(Protocol):
 class RayDriverProcess:
     """Keeps the driver process up and talks JSON lines with it.
 
-    The child is lost whenever Ray's head is; it is started again with a back-off for as long as
-    this runs, and calls in flight fail as retryable.
+    The child is lost whenever Ray's head is; it is started again for as long as this runs, at once
+    and then with a back-off, and calls in flight fail as retryable.
     """
 
     def __init__(self, config: Mapping[str, object], *, environment: Mapping[str, str]) -> None:
@@ -228,7 +228,7 @@ class RayDriverProcess:
             del self._calls[number]
 
     async def _supervise(self) -> None:
-        backoff_s = BACKOFF_S_FIRST
+        backoff_s = 0.0
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
@@ -240,10 +240,10 @@ class RayDriverProcess:
                 for call in self._calls.values():
                     if not call.done():
                         call.set_exception(ExecutorUnavailable("the Ray driver was lost"))
-            backoff_s = BACKOFF_S_FIRST if clock() - began > STEADY_S else backoff_s
+            backoff_s = 0.0 if clock() - began > STEADY_S else backoff_s
             self.restarts += 1
             await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+            backoff_s = min(max(2 * backoff_s, BACKOFF_S_FIRST), BACKOFF_S_MAX)
 
     async def _run_once(self) -> None:
         pipe = asyncio.subprocess.PIPE
