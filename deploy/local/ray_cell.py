@@ -46,6 +46,8 @@ TUNING = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Executors are on the way of every launch; Ray would put its workers behind everybody else.
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -118,7 +120,9 @@ class RayCell:
         return self._ips[slot]
 
     def start(self) -> None:
-        """Start the head, then the other nodes side by side. What fails is stopped again."""
+        """Start the head, then the other nodes one by one: several at once on a busy machine take
+        longer than Ray waits for one. What fails is stopped again.
+        """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root.chmod(0o700)
         if not self.token.exists():
@@ -128,9 +132,8 @@ class RayCell:
                 file.write(secrets.token_hex(32))
         try:
             self._start_head()
-            others = [(node, self._begin(node)) for node in self.nodes[1:]]
-            for node, start in others:
-                self._finish(node, start)
+            for node in self.nodes[1:]:
+                self._finish(node, self._begin(node))
         except BaseException:
             self.stop()
             raise
