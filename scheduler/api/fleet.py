@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
+from scheduler.api.windows import WindowCalls
 from scheduler.control.overview import SiteOverview
 from scheduler.control.views import NodeView, SiteView
 from scheduler.core.residency import permits
@@ -49,6 +50,7 @@ class FleetService:
             "FleetService/Drain": self.drain,
             "FleetService/Fence": self.fence,
             "FleetService/Verdicts": self.verdicts,
+            **WindowCalls(self._desk).methods(),
         }
 
     async def apply(self, request: fleet_pb2.ApplyFleetRequest) -> fleet_pb2.ApplyFleetResponse:

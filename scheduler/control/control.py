@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from scheduler.control import declare, operate, outbox, recovery, reports, spending, views
+from scheduler.control import declare, maintenance, operate, outbox, recovery, reports, spending, views
 from scheduler.control import follow as consequences
 from scheduler.control.admission import Admission, Asked, HasBundle, Judgement, Submission
 from scheduler.control.cancelling import cancel
@@ -30,6 +30,7 @@ from scheduler.model.reasons import Refused
 from scheduler.model.residency import Policy
 from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.model.tenancy import Tenant
+from scheduler.model.window import Window, WindowAsked, WindowKind
 from scheduler.store.apply import Applied
 from scheduler.store.apply import apply_plan as commit_plan
 from scheduler.store.jobs import Lines
@@ -204,6 +205,7 @@ class Control:
         reports.sites_gone(txn, present, now_ms)
         ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
         ended += operate.end_drains(txn, now_ms)
+        ended += maintenance.turn(txn, now_ms)
         consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)
         txn.identity.trim_join_tokens(now_ms)
@@ -294,6 +296,22 @@ class Control:
     def fence(self, txn: Txn, principal: Principal, node: NodeId, reason: str, now_ms: int) -> int:
         """Takes an operator's word that nothing runs on a node; how many attempts that ends."""
         return operate.fence(txn, principal, node, reason, now_ms)
+
+    def add_window(
+        self, txn: Txn, principal: Principal, asked: WindowAsked, now_ms: int
+    ) -> Window:
+        """Takes nodes out of the common pool for a time."""
+        return maintenance.add(txn, principal, asked, now_ms)
+
+    def remove_window(
+        self, txn: Txn, principal: Principal, name: str, reason: str, now_ms: int
+    ) -> None:
+        """Calls a window off, or ends it now."""
+        maintenance.remove(txn, principal, name, reason, now_ms)
+
+    def windows(self, read: Snapshot, kind: WindowKind) -> tuple[Window, ...]:
+        """Windows by their beginning, of one kind or of both."""
+        return maintenance.listed(read, kind)
 
     def sites(self, read: Snapshot) -> tuple[SiteView, ...]:
         """Every declared site."""

@@ -6,6 +6,7 @@ Those that do move one are in `store/leaves.py`, because the tables are rebuilt 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from scheduler.model.fleet import Node, Site
@@ -13,6 +14,7 @@ from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy
+from scheduler.model.window import Window
 from scheduler.store import leaves
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import plain
@@ -92,6 +94,15 @@ def operated(
 ) -> None:
     """An operator cordoned, uncordoned, drained or fenced something."""
     body = {"by": principal.path, "target": target, "reason": reason, "attempts": attempts}
+    audit.append(act, now_ms, body)
+
+
+def window(
+    audit: AuditWriter, act: str, window: Window, actor: str, reason: str, now_ms: int
+) -> None:
+    """A window of time was added or removed, or began or ended."""
+    told = plain(replace(window, nodes=window.nodes[:LISTED_MAX]))
+    body = {"by": actor, "reason": reason, "window": told, "nodes_total": len(window.nodes)}
     audit.append(act, now_ms, body)
 
 

@@ -20,6 +20,7 @@ from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord, Occupant
 from scheduler.core.quota import QuotaTree, Usage, charge
 from scheduler.core.waiting import Waiting
+from scheduler.core.windows import Windows
 from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, site_of
 from scheduler.model.job import Placement
@@ -33,6 +34,7 @@ from scheduler.model.plan import (
     QueuedJob,
     SiteChanged,
     TenantsChanged,
+    WindowChanged,
 )
 from scheduler.model.residency import Policy
 
@@ -53,6 +55,7 @@ class FleetState:
         self.queued: dict[JobId, QueuedJob] = {}
         self.classes: dict[JobClass, Waiting] = {}
         self.usage: Usage = {}
+        self.windows = Windows()
         # Derived; read only after `settle`.
         self.order: list[tuple[Site, SiteIndex, bool]] = []
         self.lanes: dict[LaneKey, list[int]] = {}
@@ -85,6 +88,8 @@ class FleetState:
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
                 self.version += 1
+            case WindowChanged():
+                self.windows.put(change.id, change.window)
             case JobChanged():
                 self._apply_job(change)
             case _:

@@ -22,6 +22,7 @@ from scheduler.core.holds import HOLD_AFTER_MS, Holds
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import charge, fits, lineage, within
 from scheduler.core.waiting import Waiting
+from scheduler.core.windows import Bars
 from scheduler.model.ids import AttemptKey, GpuClass
 from scheduler.model.job import Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
@@ -80,6 +81,7 @@ class Desk:
         self.fleet = fleet
         self.now_ms = now_ms
         self.holds = Holds(fleet, now_ms)
+        self.bars = Bars(fleet.windows, now_ms)
         self.taken: list[tuple[Placement, JobClass]] = []
 
     def deal(self, order: FairOrder, budget: PlanBudget) -> list[Blocked]:
@@ -126,16 +128,20 @@ class Desk:
 
     def look(self, waiting: Waiting, where: ClassAnswer) -> Spot | None:
         """The best place on one GPU class, leaving alone what is held for others."""
-        if not self.holds:
+        if not self.holds and not self.bars:
             return find(self.fleet, waiting.ask, waiting.views, where, None)
         ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
-        return find(
-            self.fleet,
-            waiting.ask,
-            waiting.views,
-            where,
-            lambda number, name: self.holds.against(number, name, ends_ms),
-        )
+
+        def kept(number: int, name: GpuClass) -> int:
+            return self.barred(waiting, number) | self.holds.against(number, name, ends_ms)
+
+        return find(self.fleet, waiting.ask, waiting.views, where, kept)
+
+    def barred(self, waiting: Waiting, number: int) -> int:
+        """The nodes of a site that windows of time keep from a class."""
+        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
+        site, index, _ = self.fleet.order[number]
+        return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
 
     def take(self, waiting: Waiting, at: int, spot: Spot) -> GpuClass:
         """Puts the job on its nodes for the rest of this plan."""
@@ -167,10 +173,16 @@ class Desk:
             return (*quota, *answer.denials)
         ask = waiting.ask
         if self.holds and any(
-            find(self.fleet, ask, waiting.views, where, None) for where in answer.classes
+            find(self.fleet, ask, waiting.views, where, lambda n, _: self.barred(waiting, n))
+            for where in answer.classes
         ):
             detail = "there is room, but it is kept for a job that is before this one"
             return (Denial(Reason.BEHIND_OTHERS, detail), *answer.denials)
+        if self.bars and any(
+            find(self.fleet, ask, waiting.views, where, None) for where in answer.classes
+        ):
+            detail = "there is room, but maintenance or a reservation begins there too soon"
+            return (Denial(Reason.WINDOW, detail), *answer.denials)
         room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
         detail = f"{room} are not free together at any site that may hold the work"
         return (Denial(Reason.NODES_BUSY, detail), *answer.denials)

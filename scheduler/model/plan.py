@@ -17,6 +17,7 @@ from scheduler.model.job import (
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
 from scheduler.model.tenancy import Tenant
+from scheduler.model.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,17 @@ class JobChanged:
     live: LiveAttempt | None
 
 
-Change: TypeAlias = SiteChanged | NodeChanged | TenantsChanged | PolicyChanged | JobChanged
+@dataclass(frozen=True, slots=True)
+class WindowChanged:
+    """A window of time is now as said, or is no more (None)."""
+
+    id: str
+    window: Window | None
+
+
+Change: TypeAlias = (
+    SiteChanged | NodeChanged | TenantsChanged | PolicyChanged | WindowChanged | JobChanged
+)
 
 
 @dataclass(frozen=True, slots=True)

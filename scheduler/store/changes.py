@@ -24,6 +24,7 @@ from scheduler.model.plan import (
     QueuedJob,
     SiteChanged,
     TenantsChanged,
+    WindowChanged,
 )
 from scheduler.store.dialect import chunks
 from scheduler.store.fleet import FleetReader
@@ -32,6 +33,7 @@ from scheduler.store.link import Link
 from scheduler.store.schema import ATTEMPTS, CHANGES, COUNTERS, JOBS, PLACEMENTS, SITE_STATE
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
 from scheduler.store.tenancy import TenancyReader
+from scheduler.store.windows import WindowsReader
 
 CHANGES_KEPT = 200_000
 """Rows kept at least: a follower further behind starts anew."""
@@ -61,6 +63,7 @@ class ChangesReader:
         self._fleet = fleet
         self._tenancy = tenancy
         self._jobs = jobs
+        self._windows = WindowsReader(link)
 
     def sequence(self) -> int:
         """The newest change's number, 0 when there was none."""
@@ -119,6 +122,8 @@ class ChangesReader:
             yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
         for node in self._fleet.nodes():
             yield NodeChanged(node.node.id, node.node, node.report)
+        for window in self._windows.all():
+            yield WindowChanged(window.id, window)
         queued = select(*_QUEUED).where(*_FOR_THE_PLANNER).order_by(JOBS.c.id)
         for row in self._link.execute(queued):
             yield self._queued(row)
@@ -147,6 +152,8 @@ class ChangesReader:
                 yield NodeChanged(node, None, None)
             else:
                 yield NodeChanged(node, entry.node, entry.report)
+        for name in sorted(keys[ChangeKind.WINDOW]):
+            yield WindowChanged(name, self._windows.get(name))
         yield from queued
         yield from live
 

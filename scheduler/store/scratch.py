@@ -27,6 +27,7 @@ from scheduler.store.schema import COUNTERS
 JOB_COUNTER = "job"
 CLASS_COUNTER = "class"
 CHANGE_COUNTER = "change"
+WINDOW_COUNTER = "window"
 DECLARED_COUNTER = "declared"
 """Rises with every change of what is declared: sites, nodes, tenants, policy; reports excluded."""
 
@@ -40,6 +41,7 @@ class ChangeKind(IntEnum):
     NODE = 4
     JOB = 5
     BUDGET = 6
+    WINDOW = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, NodeSharing, Policy, Requirement, Verdict
+from scheduler.model.window import Window
 from scheduler.store.records import JobRow
 from scheduler.store.store import Txn
 
@@ -37,6 +38,7 @@ class Standing:
     sites: dict[SiteId, Site]
     connected: frozenset[SiteId]
     nodes: dict[NodeId, NodeRecord]
+    windows: dict[SiteId, tuple[Window, ...]]
     verdicts: dict[tuple[Requirement, SiteId], Verdict] = field(default_factory=lambda: {})
 
     def fault(self, placement: Placement) -> Denial | None:
@@ -105,6 +107,7 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         sites=sites,
         connected=frozenset(connected),
         nodes=records,
+        windows={site: txn.windows.all(site) for site in sites},
     )
 
 
@@ -190,6 +193,19 @@ def _together(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
+def _in_no_window(s: Standing, p: Placement) -> Denial | None:
+    row = s.jobs[p.key.job]
+    ends_ms = s.now_ms + s.classes[row.class_id].time_limit_bucket_ms
+    for window in s.windows[p.site]:
+        if not window.bars(row.tenant, s.now_ms, ends_ms):
+            continue
+        for placed in p.nodes:
+            if window.covers(placed.node):
+                detail = f"{placed.node} is set aside by window {window.id}"
+                return Denial(Reason.WINDOW, detail, p.site)
+    return None
+
+
 def _room(s: Standing, p: Placement) -> Denial | None:
     ask = s.ask(p)
     organisation = organisation_of(s.jobs[p.key.job].tenant)
@@ -219,6 +235,7 @@ CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
     _gang_complete,
     _nodes_suit,
     _together,
+    _in_no_window,
     _room,
     _quota,
 )

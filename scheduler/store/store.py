@@ -31,6 +31,7 @@ from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 from scheduler.store.usage import UsageReader, UsageWriter
 from scheduler.store.waits import WaitsReader, WaitsWriter
+from scheduler.store.windows import WindowsReader, WindowsWriter
 
 
 class StoreFailed(Exception):
@@ -44,6 +45,7 @@ class Snapshot:
         self.connection = link.connection
         self._jobs = JobsReader(link, memo)
         self._waits = WaitsReader(link)
+        self._windows = WindowsReader(link)
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
         self._tenancy = TenancyReader(link, memo)
@@ -63,6 +65,11 @@ class Snapshot:
     def waits(self) -> WaitsReader:
         """Who waits for whom."""
         return self._waits
+
+    @property
+    def windows(self) -> WindowsReader:
+        """Maintenance and reservations ahead."""
+        return self._windows
 
     @property
     def attempts(self) -> AttemptsReader:
@@ -126,6 +133,7 @@ class Txn(Snapshot):
         self._scratch = scratch
         self._jobs = JobsWriter(scratch)
         self._waits = WaitsWriter(scratch)
+        self._windows = WindowsWriter(scratch)
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
         self._tenancy = TenancyWriter(scratch)
@@ -144,6 +152,11 @@ class Txn(Snapshot):
     def waits(self) -> WaitsWriter:
         """Who waits for whom."""
         return self._waits
+
+    @property
+    def windows(self) -> WindowsWriter:
+        """Maintenance and reservations ahead."""
+        return self._windows
 
     @property
     def attempts(self) -> AttemptsWriter:
