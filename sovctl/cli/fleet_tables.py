@@ -9,11 +9,17 @@ from dataclasses import asdict, dataclass
 from sovapi.v1 import common_pb2, fleet_pb2
 from sovctl.cli.documents import Document, message_document
 from sovctl.cli.output import Column, Listing
-from sovctl.cli.tables import denial_rows
+from sovctl.cli.tables import (
+    SENTENCE_WIDTH_MIN,
+    denial_rows,
+    is_active,
+    power,
+    power_of_cap,
+    site_state,
+)
 from sovctl.spec_values import format_duration_ms, format_milli
 
 BAR_CELLS = 10
-WATTS = ((1_000_000_000, "GW"), (1_000_000, "MW"), (1_000, "kW"))
 
 _RIGHT = "right"
 _ALL = "all"
@@ -40,20 +46,6 @@ class Sums:
         self.gpus_used_milli += use.used_milli
 
 
-def is_active(site: fleet_pb2.Site) -> bool:
-    """Whether a site may hold work at all."""
-    return site.status == fleet_pb2.SITE_STATUS_ACTIVE
-
-
-def state(site: fleet_pb2.Site) -> str:
-    """A site in a word: planned, on hold, down, cordoned or up."""
-    if not is_active(site):
-        return str(message_document(site)["status"] or "-").lower().replace("_", " ")
-    if not site.connected:
-        return "down"
-    return "cordoned" if site.cordoned else "up"
-
-
 def percent(gpus_used_milli: int, gpus: int) -> str:
     """How much of `gpus` is used, in whole percent."""
     return f"{gpus_used_milli // (gpus * 10)}%" if gpus else "-"
@@ -65,14 +57,6 @@ def bar(gpus_used_milli: int, gpus: int) -> str:
         return "-"
     full = min(gpus_used_milli * BAR_CELLS // (gpus * 1000), BAR_CELLS)
     return "█" * full + "░" * (BAR_CELLS - full)
-
-
-def power(watts: int) -> str:
-    """Power in the largest unit that leaves a whole number before the point."""
-    for size, unit in WATTS:
-        if watts >= size:
-            return f"{format_milli(watts * 10 // size * 100)} {unit}"
-    return f"{watts} W"
 
 
 def sums(found: fleet_pb2.OverviewResponse) -> tuple[Sums, Mapping[tuple[str, str], Sums]]:
@@ -95,14 +79,29 @@ def head(found: fleet_pb2.OverviewResponse) -> Sequence[str]:
     rest = len(found.sites) - len(active)
     running = sum(each.attempts_running for each in found.sites)
     moving = sum(each.attempts_moving for each in found.sites)
-    used = f"{format_milli(whole.gpus_used_milli)} of {whole.gpus_ready} ready"
+    used = f"{format_milli(whole.gpus_used_milli)} used of {whole.gpus_ready} ready"
     return (
         f"sites  {up} of {len(active)} up" + (f", {rest} planned or on hold" if rest else ""),
         f"nodes  {whole.nodes_ready} of {whole.nodes} ready, {found.unfit_total} unfit",
-        f"GPUs   {used} used ({percent(whole.gpus_used_milli, whole.gpus_ready)})",
+        f"GPUs   {used} ({percent(whole.gpus_used_milli, whole.gpus_ready)})",
+        f"power  {_power_sum(active)}",
         f"jobs   {running} running, {moving} moving, {found.jobs_queued} queued"
         f" for {format_milli(found.gpus_queued_milli)} GPUs",
     )
+
+
+def _power_sum(active: Sequence[fleet_pb2.Site]) -> str:
+    """What the GPUs of active sites draw, and what those sites may that say both."""
+    saying = [site for site in active if site.HasField("gpu_power_w")]
+    if not saying:
+        return "not known"
+    whole = all(site.gpu_power_nodes == site.nodes_total for site in active)
+    drawn = power(sum(site.gpu_power_w for site in saying))
+    capped = [site for site in saying if site.HasField("power_cap_w")]
+    cap = sum(site.power_cap_w for site in capped)
+    share = sum(site.gpu_power_w for site in capped) * 100 // cap if cap else 0
+    said = f"{'' if whole else '≥'}{drawn} drawn by GPUs"
+    return f"{said}, {share}% of {power(cap)} allowed there" if cap else said
 
 
 def summary(found: fleet_pb2.OverviewResponse) -> Listing:
@@ -153,6 +152,9 @@ def summary_document(found: fleet_pb2.OverviewResponse) -> Document:
         "nodes_unfit": found.unfit_total,
         "attempts_running": sum(each.attempts_running for each in found.sites),
         "attempts_moving": sum(each.attempts_moving for each in found.sites),
+        "gpu_power_w": sum(site.gpu_power_w for site in active),
+        "gpu_power_nodes": sum(site.gpu_power_nodes for site in active),
+        "power_cap_w": sum(site.power_cap_w for site in active),
         "jobs_queued": found.jobs_queued,
         "gpus_queued_milli": found.gpus_queued_milli,
         "by_country_and_class": [
@@ -177,7 +179,7 @@ def busy_sites(found: fleet_pb2.OverviewResponse) -> Listing:
             Column("", wide=True),
             Column("RUN", justify=_RIGHT),
             Column("MOVE", justify=_RIGHT),
-            Column("POWER CAP", wide=True, justify=_RIGHT),
+            Column("POWER", spare=1, justify=_RIGHT),
             Column("RUN BY", wide=True),
         ],
         rows=[_busy_row(each) for each in active],
@@ -193,14 +195,14 @@ def _busy_row(each: fleet_pb2.SiteOverview) -> list[str]:
     return [
         site.id,
         site.country or "-",
-        state(site),
+        site_state(site),
         f"{site.nodes_ready}/{site.nodes_total}",
         f"{format_milli(site.gpus_used_milli)}/{ready}",
         percent(site.gpus_used_milli, ready),
         bar(site.gpus_used_milli, ready),
         str(each.attempts_running),
         str(each.attempts_moving),
-        power(site.power_cap_w) if site.HasField("power_cap_w") else "-",
+        power_of_cap(site),
         site.operator or "-",
     ]
 
@@ -212,8 +214,8 @@ def unfit_nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
         columns=[
             Column("UNFIT NODE"),
             Column("HEALTH"),
-            Column("HEARD OF", justify=_RIGHT),
-            Column("DETAIL", whole=False),
+            Column("HEARD OF", spare=1, justify=_RIGHT),
+            Column("DETAIL", whole=False, width_min=SENTENCE_WIDTH_MIN),
         ],
         rows=[_unfit_row(node) for node in listed],
         documents=[],

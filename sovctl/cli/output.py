@@ -13,7 +13,6 @@ from typing import IO, Any, Literal, TextIO
 import yaml
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +23,8 @@ UNBOUNDED_WIDTH = 100_000
 """Of output that no terminal shows: a pipe gets every cell whole, on one line."""
 
 WRAPPED_WIDTH_MIN = 12
-"""A column of sentences is never narrower."""
+"""A column of sentences is no narrower, unless it says so."""
+GAP_WIDTH = 2
 
 _STYLES: Mapping[str, str] = {
     "QUEUED": "yellow",
@@ -40,6 +40,7 @@ _STYLES: Mapping[str, str] = {
     "up": "green",
     "down": "bold red",
     "cordoned": "magenta",
+    "down cordoned": "bold red",
     "FAILED cordoned": "bold red",
     "OK": "green",
     "DEGRADED": "yellow",
@@ -61,11 +62,19 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. `wide` ones are shown with `-o wide` only; `whole` ones never wrap."""
+    """A column of a table.
+
+    `wide` ones are shown with `-o wide` only; `whole` ones never wrap, others are folded where
+    there is no room, though not to less than `width_min`; names are `cut`. `spare` ones are left
+    out where even that is too wide: the highest first.
+    """
 
     header: str
     wide: bool = False
     whole: bool = True
+    cut: bool = False
+    width_min: int = WRAPPED_WIDTH_MIN
+    spare: int = 0
     justify: Literal["left", "right"] = "left"
 
 
@@ -105,19 +114,50 @@ def console_for(stream: TextIO, *, color: bool) -> Console:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
     """Plain columns with a header."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, GAP_WIDTH, 0, 0), header_style="bold")
     for n, column in enumerate(columns):
-        natural = max([len(column.header), *(cell_len(row[n]) for row in rows)])
         made.add_column(
             column.header,
             no_wrap=column.whole,
             overflow="fold",
             justify=column.justify,
-            min_width=natural if column.whole else min(natural, WRAPPED_WIDTH_MIN),
+            min_width=_width_min(column, [row[n] for row in rows]),
         )
     for row in rows:
         made.add_row(*(styled(cell) for cell in row))
     return made
+
+
+def fitted(listing: Listing, width: int, *, wide: bool = False) -> Table:
+    """As many of the columns as fit into so many characters, and at least those that are needed."""
+    shown = [n for n, column in enumerate(listing.columns) if wide or not column.wide]
+    columns, rows = listing.columns, listing.rows
+
+    def needed() -> int:
+        widths = [_width_min(columns[n], [row[n] for row in rows]) for n in shown]
+        return sum(widths) + GAP_WIDTH * (len(shown) - 1)
+
+    spare = sorted((n for n in shown if columns[n].spare), key=lambda n: columns[n].spare)
+    while spare and needed() > width:
+        shown.remove(spare.pop())
+    spare_width = max(0, width - needed())
+    kept = [[_cut(columns[n], row[n], spare_width) for n in shown] for row in rows]
+    whole = [replace(columns[n], whole=columns[n].whole or columns[n].cut) for n in shown]
+    return table(whole, kept)
+
+
+def _cut(column: Column, cell: str, spare_width: int) -> str:
+    """A name that is longer than there is room for ends in dots; its id tells it from others."""
+    room = column.width_min + spare_width
+    text = Text(safe(cell))
+    if column.cut and not column.whole and text.cell_len > room:
+        text.truncate(room, overflow="ellipsis")
+    return text.plain
+
+
+def _width_min(column: Column, cells: Sequence[str]) -> int:
+    natural = max([len(column.header), *map(cell_len, cells)])
+    return natural if column.whole else min(natural, column.width_min)
 
 
 @dataclass(slots=True)
@@ -156,13 +196,12 @@ class Output:
                     self.note(listing.empty)
                     return
                 wide = self.format is Format.WIDE
-                shown = [n for n, c in enumerate(listing.columns) if wide or not c.wide]
                 # A wide table is for wide terminals and for pipes: nothing in it is folded.
-                columns = [
-                    replace(listing.columns[n], whole=wide or listing.columns[n].whole)
-                    for n in shown
-                ]
-                self.print(table(columns, [[row[n] for n in shown] for row in listing.rows]))
+                if wide:
+                    whole = [replace(column, whole=True, spare=0) for column in listing.columns]
+                    listing = replace(listing, columns=whole)
+                width = console_for(self.stdout, color=self.color).width
+                self.print(fitted(listing, width, wide=wide))
 
     def document(self, document: Any) -> None:
         """Plain data as JSON or YAML."""
@@ -228,9 +267,8 @@ def _print(stream: IO[str], renderable: object, *, color: bool) -> None:
     console = console_for(stream, color=color)  # type: ignore[arg-type]
     if isinstance(renderable, Table):
         # A cut id is of no use: where the terminal is too narrow, it wraps the lines itself.
-        unbounded = console.options.update(max_width=UNBOUNDED_WIDTH)
-        needed = Measurement.get(console, unbounded, renderable).minimum
-        console.width = max(console.width, needed)
+        widths = [column.min_width or 0 for column in renderable.columns]
+        console.width = max(console.width, sum(widths) + GAP_WIDTH * (len(widths) - 1))
     with console.capture() as captured:
         console.print(renderable)
     text = captured.get()

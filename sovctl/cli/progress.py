@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Group
-from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from sovctl import clock
 from sovctl.cli import tables
-from sovctl.cli.output import Output, console_for, safe, styled, table
+from sovctl.cli.live import LiveView
+from sovctl.cli.output import Output, console_for, fitted, safe, styled, table
 from sovctl.results import JobInfo
 
 RANKS_SHOWN = 16
 JOBS_SHOWN = 50
-REFRESHES_PER_SECOND = 4
 LINE_BYTES_MAX = 64 * 1024
 """A line of a log that is longer is shown in pieces."""
 
@@ -40,62 +38,30 @@ def sentence(job: JobInfo) -> str:
     return " ".join(words)
 
 
-class JobProgress:
+class JobProgress(LiveView):
     """Shows one job. On standard error, so that standard output is the job's own."""
 
     def __init__(self, output: Output) -> None:
+        console = console_for(output.stderr, color=output.color)
+        wanted = output.is_human and not output.quiet
+        super().__init__(console, wanted=wanted, transient=True)
         self._output = output
         self._told = ""
-        self._console = console_for(output.stderr, color=output.color)
-        self._live: Live | None = None
         self._job: JobInfo | None = None
-
-    def __enter__(self) -> JobProgress:
-        if self._console.is_terminal and not self._output.quiet and self._output.is_human:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._view,
-                refresh_per_second=REFRESHES_PER_SECOND,
-                transient=True,
-                # Standard output may be a file; what is written there is none of the view's.
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether there is a view, which will go without a trace."""
-        return self._live is not None
-
-    def stop(self) -> None:
-        """Takes the live view away."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def show(self, job: JobInfo) -> None:
         """The job as it is now."""
         self._job = job
         told = sentence(job)
-        if self._live is not None:
-            self._live.refresh()
+        if self.is_live:
+            self._refresh()
         elif told != self._told:
             self._output.note(told)
         self._told = told
 
     def log_line(self, line: bytes) -> None:
         """A line of the job's output, above the view where both share a terminal."""
-        if self._live is not None and self._output.stdout.isatty():
+        if self.is_live and self._output.stdout.isatty():
             text = line.decode("utf-8", "replace").rstrip("\r\n")
             self._console.print(Text(safe(text)), soft_wrap=True)
             return
@@ -124,37 +90,18 @@ class JobProgress:
         return Group(*parts)
 
 
-class JobsProgress:
+class JobsProgress(LiveView):
     """Shows many jobs: `sovctl watch`."""
 
     def __init__(self, output: Output) -> None:
+        console = console_for(output.stdout, color=output.color)
+        super().__init__(console, wanted=output.is_human)
         self._output = output
         self._jobs: dict[str, JobInfo] = {}
-        self._console = console_for(output.stdout, color=output.color)
-        self._live: Live | None = None
-
-    def __enter__(self) -> JobsProgress:
-        if self._console.is_terminal and self._output.is_human:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._view,
-                refresh_per_second=REFRESHES_PER_SECOND,
-            )
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, job: JobInfo) -> None:
         """One job as it is now."""
-        if self._live is None:
+        if not self.is_live:
             self._output.print(Text(safe(sentence(job))))
             return
         key = job.id or job.name
@@ -163,14 +110,11 @@ class JobsProgress:
         while len(self._jobs) > JOBS_SHOWN:
             over = (k for k, each in self._jobs.items() if each.is_over)
             self._jobs.pop(next(over, next(iter(self._jobs))))
-        self._live.refresh()
+        self._refresh()
 
     def _view(self) -> Table:
         found = tables.jobs(self._jobs.values(), clock.now_ms())
-        shown = [n for n, column in enumerate(found.columns) if not column.wide]
-        return table(
-            [found.columns[n] for n in shown], [[row[n] for n in shown] for row in found.rows]
-        )
+        return fitted(found, self._console.width)
 
 
 class LogLines:

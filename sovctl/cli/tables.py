@@ -11,7 +11,10 @@ from sovctl.results import AttemptInfo, JobInfo, RankInfo
 from sovctl.spec_values import format_bytes, format_duration_ms, format_milli
 
 LEAF_CHARS = 12
+SENTENCE_WIDTH_MIN = 24
 NODES_SHOWN = 4
+
+WATTS = ((1_000_000_000, "GW"), (1_000_000, "MW"), (1_000, "kW"))
 
 _NUMBER = "right"
 
@@ -57,14 +60,14 @@ def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
     return Listing(
         columns=[
             Column("JOB"),
-            Column("NAME", whole=False),
+            Column("NAME", whole=False, cut=True),
             Column("STATE"),
             *([Column("TASKS OVER", justify=_NUMBER)] if arrays else []),
-            Column("REASON", whole=False),
-            Column("SITE"),
+            Column("REASON"),
+            Column("SITE", spare=1),
             Column("NODES", wide=True),
-            Column("GPUS", justify=_NUMBER),
-            Column("AGE", justify=_NUMBER),
+            Column("GPUS", spare=3, justify=_NUMBER),
+            Column("AGE", spare=2, justify=_NUMBER),
             Column("PROJECT", wide=True),
             Column("TRY", wide=True, justify=_NUMBER),
             Column("EXIT", wide=True, justify=_NUMBER),
@@ -167,15 +170,15 @@ def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
     return Listing(
         columns=[
             Column("SITE"),
-            Column("STATUS"),
-            Column("COUNTRY"),
-            Column("LINK"),
+            Column("IN"),
+            Column("STATE"),
             Column("NODES", justify=_NUMBER),
             Column("GPUS", justify=_NUMBER),
-            Column("STANDS ABOVE IT", whole=False),
+            Column("STANDS ABOVE IT", whole=False, width_min=SENTENCE_WIDTH_MIN),
+            Column("POWER", wide=True, justify=_NUMBER),
             Column("LAST CONTACT", wide=True, justify=_NUMBER),
             Column("AGENT", wide=True),
-            Column("GENERATION", wide=True, justify=_NUMBER),
+            Column("GEN", wide=True, justify=_NUMBER),
         ],
         rows=[_site_row(site) for site in listed],
         documents=[message_document(site) for site in listed],
@@ -188,19 +191,48 @@ def _stake(party: fleet_pb2.Party) -> str:
     return f"{'≤' if party.at_most else ''}{format_milli(party.stake_milli_percent)}%"
 
 
+def is_active(site: fleet_pb2.Site) -> bool:
+    """Whether a site may hold work at all."""
+    return site.status == fleet_pb2.SITE_STATUS_ACTIVE
+
+
+def site_state(site: fleet_pb2.Site) -> str:
+    """A site in a word or two: planned, on hold, down, cordoned or up."""
+    if not is_active(site):
+        return str(message_document(site)["status"] or "-").lower().replace("_", " ")
+    if not site.connected:
+        return "down cordoned" if site.cordoned else "down"
+    return "cordoned" if site.cordoned else "up"
+
+
+def power(watts: int) -> str:
+    """Power in the largest unit that leaves a whole number before the point."""
+    for size, unit in WATTS:
+        if watts >= size:
+            return f"{format_milli(watts * 10 // size * 100)} {unit}"
+    return f"{watts} W"
+
+
+def power_of_cap(site: fleet_pb2.Site) -> str:
+    """What the site's GPUs draw, of what it may; `≥` where not all of its nodes say."""
+    drawn = power(site.gpu_power_w) if site.HasField("gpu_power_w") else "-"
+    if site.HasField("gpu_power_w") and site.gpu_power_nodes < site.nodes_total:
+        drawn = f"≥{drawn}"
+    return f"{drawn} of {power(site.power_cap_w)}" if site.HasField("power_cap_w") else drawn
+
+
 def _site_row(site: fleet_pb2.Site) -> list[str]:
     parents = sorted(site.ultimate_parents, key=lambda p: (-p.stake_milli_percent, p.name))
     above = [f"{p.country} {_stake(p)} {p.name}" for p in parents]
-    status = str(message_document(site)["status"] or "-").lower()
     contact_ms = site.last_contact_age_ms
     return [
         site.id,
-        f"{status} cordoned" if site.cordoned else status,
         site.country or "-",
-        "up" if site.connected else "down",
+        site_state(site),
         f"{site.nodes_ready}/{site.nodes_total}",
         f"{format_milli(site.gpus_used_milli)}/{site.gpus_total}",
         ", ".join(above) or "-",
+        power_of_cap(site),
         format_duration_ms(contact_ms) if contact_ms else "-",
         site.agent_version or "-",
         f"{site.acked_generation}/{site.generation}",
@@ -213,12 +245,12 @@ def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
     return Listing(
         columns=[
             Column("NODE"),
-            Column("GPU"),
-            Column("USED", justify=_NUMBER),
+            Column("GPU", spare=1),
+            Column("USED", spare=2, justify=_NUMBER),
             Column("HEALTH"),
-            Column("ISOLATION"),
-            Column("TELEMETRY"),
-            Column("DETAIL", whole=False),
+            Column("ISOLATION", spare=3),
+            Column("TELEMETRY", spare=4),
+            Column("DETAIL", whole=False, width_min=SENTENCE_WIDTH_MIN),
             Column("LEAF", wide=True),
             Column("POD", wide=True),
             Column("ARCH", wide=True),

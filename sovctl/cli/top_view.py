@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from sovapi.v1 import fleet_pb2
 from sovctl import clock
 from sovctl.cli import fleet_tables
 from sovctl.cli.job_verbs import moment
-from sovctl.cli.output import Format, Listing, Output, console_for, safe, table
+from sovctl.cli.live import LiveView
+from sovctl.cli.output import Format, Listing, Output, console_for, fitted, safe
 
 WIDE_COLUMNS_MIN = 100
 """A terminal of fewer columns gets fewer of them."""
 
 UNFIT_SHOWN = 10
-HEAD_LINES = 7
+HEAD_LINES = 8
 """The time, the fleet in sum, a blank and the header of the sites."""
 SITES_SHOWN_MIN = 3
 
 
-class TopView:
+class TopView(LiveView):
     """Shows the fleet as it was last heard of."""
 
     def __init__(self, output: Output) -> None:
+        console = console_for(output.stdout, color=output.color)
+        super().__init__(console, wanted=output.is_human, screen=True)
         self._output = output
-        self._console = console_for(output.stdout, color=output.color)
-        self._live: Live | None = None
         self._found: fleet_pb2.OverviewResponse | None = None
         self._at_ms = 0
         self._trouble = ""
@@ -37,24 +37,7 @@ class TopView:
     @property
     def can_live(self) -> bool:
         """Whether somebody is looking at a terminal."""
-        return self._console.is_terminal and self._output.is_human
-
-    def __enter__(self) -> TopView:
-        # A screen of its own: what stood on the terminal comes back.
-        self._live = Live(
-            console=self._console, get_renderable=self._view, auto_refresh=False, screen=True
-        )
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        return self._wanted
 
     def show(self, found: fleet_pb2.OverviewResponse) -> None:
         """The fleet as it is now."""
@@ -71,10 +54,6 @@ class TopView:
         self._found, self._at_ms = found, clock.now_ms()
         for part in self._parts(found, lines_max=None):
             self._output.print(part)
-
-    def _refresh(self) -> None:
-        if self._live is not None:
-            self._live.refresh()
 
     def _view(self) -> Group:
         if self._found is None:
@@ -95,7 +74,7 @@ class TopView:
         room = None if lines_max is None else lines_max - HEAD_LINES - below - 1
         parts += self._cut(sites, None if room is None else max(room, SITES_SHOWN_MIN))
         if unfit.rows:
-            parts += [Text(""), table(unfit.columns, unfit.rows)]
+            parts += [Text(""), fitted(unfit, self._console.width)]
             if found.unfit_total > len(unfit.rows):
                 parts.append(Text(f"and {found.unfit_total - len(unfit.rows)} more", style="dim"))
         return parts
@@ -105,12 +84,10 @@ class TopView:
         if not sites.rows:
             return [Text(sites.empty)]
         wide = self._output.format is Format.WIDE or self._console.width >= WIDE_COLUMNS_MIN
-        shown = [n for n, column in enumerate(sites.columns) if wide or not column.wide]
-        rows = [[row[n] for n in shown] for row in sites.rows]
-        more = 0 if room is None or len(rows) <= room else len(rows) - room + 1
-        parts: list[RenderableType] = [
-            table([sites.columns[n] for n in shown], rows[: len(rows) - more])
-        ]
+        more = 0 if room is None or len(sites.rows) <= room else len(sites.rows) - room + 1
+        rows = sites.rows[: len(sites.rows) - more]
+        seen = replace(sites, rows=rows)
+        parts: list[RenderableType] = [fitted(seen, self._console.width, wide=wide)]
         if more:
             parts.append(Text(f"and {more} more sites", style="dim"))
         return parts

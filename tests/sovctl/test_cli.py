@@ -170,8 +170,8 @@ def test_tables_are_for_people_and_documents_for_programs(plane: Running, sovctl
         )
     ]
     head, row = sovctl("sites").out.splitlines()
-    assert head.split()[:4] == ["SITE", "STATUS", "COUNTRY", "LINK"]
-    assert row.split()[:6] == ["exch-london-1", "active", "GB", "up", "0/2", "1.5/8"]
+    assert head.split()[:4] == ["SITE", "IN", "STATE", "NODES"]
+    assert row.split()[:5] == ["exch-london-1", "GB", "up", "0/2", "1.5/8"]
     assert row.endswith("US 24.5% P")
     [site] = sovctl("sites", "-o", "json").json()
     assert site["gpus_used_milli"] == 1500  # A number, and not text as in protobuf's own JSON.

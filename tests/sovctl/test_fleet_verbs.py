@@ -13,7 +13,7 @@ import pytest
 from deploy.fleets import verdicts
 from sovapi.v1 import common_pb2, fleet_pb2, jobs_pb2, sitelink_pb2
 from sovctl import Context, config
-from sovctl.cli import fleet_tables
+from sovctl.cli import tables
 from sovctl.cli.output import Output
 from sovctl.cli.session import read_file
 from sovctl.cli.top_view import TopView
@@ -291,4 +291,4 @@ def test_a_picture_fits_its_terminal(
     [(0, "0 W"), (999, "999 W"), (4_666_666, "4.6 MW"), (50_000_000, "50 MW"), (10**9, "1 GW")],
 )
 def test_power_is_said_in_its_unit(watts: int, said: str) -> None:
-    assert fleet_tables.power(watts) == said
+    assert tables.power(watts) == said
