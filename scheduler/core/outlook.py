@@ -1,0 +1,168 @@
+"""The fleet as it will be once all that was begun is done: what preemption reckons with.
+
+Attempts that leave already are gone, their nodes free, their quota given back. Jobs that nodes are
+kept for from soon on are there. Jobs that others wait for longer keep everybody off their nodes.
+The planner's state itself is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scheduler.core.answers import ClassAnswer
+from scheduler.core.asks import Ask, ask_of
+from scheduler.core.clearing import Floor, Promise
+from scheduler.core.evictable import Evictable
+from scheduler.core.fleet import FleetState
+from scheduler.core.layout import bits
+from scheduler.core.occupancy import NodeRecord, View
+from scheduler.core.stakes import Ledger, Stake
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId
+from scheduler.model.job import Placement
+from scheduler.model.plan import JobClass, LiveAttempt
+
+SOON_MS = 60 * 60 * 1000
+"""Longer than any grace. A claim that begins later is of a job that waits for others to end by
+themselves: its nodes are left alone, and its job may still be helped to start sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Nodes that are kept for a job that waits."""
+
+    job: JobId
+    job_class: JobClass
+    site: SiteId
+    gpu_class: GpuClass
+    nodes: tuple[NodeId, ...]
+    starts_at_ms: int
+
+
+class Outlook:
+    """One plan's view of what is to come; `begin` adds to it."""
+
+    def __init__(
+        self,
+        fleet: FleetState,
+        evictable: Evictable,
+        claims: Iterable[Claim],
+        taken: Sequence[tuple[Placement, JobClass]],
+        now_ms: int,
+    ) -> None:
+        self.fleet = fleet
+        self.evictable = evictable
+        self.now_ms = now_ms
+        self.numbers = {site.id: n for n, (site, _, _) in enumerate(fleet.order)}
+        self.leaving: set[JobId] = set()
+        self.claims: dict[JobId, Claim] = {}
+        # Nodes, by the site's number: those that are as the index has them are in none of these.
+        self._closed: dict[int, int] = {}
+        self._shifted: dict[int, int] = {}
+        self._promises: dict[NodeId, dict[JobId, Promise]] = {}
+        self._versions: dict[NodeId, int] = {}
+        used = evictable.used_at
+        self.ledger = Ledger(fleet.tree, fleet.usage, used)
+        placed = {placement.key.job for placement, _ in taken}
+        for placement, job_class in taken:
+            self.ledger.rank(stake_of(placement, job_class))
+        for job in sorted(evictable.leaving):
+            self._let_go(evictable.leaving[job])
+        for claim in sorted(claims, key=lambda claim: claim.job):
+            if claim.job not in placed:
+                self._keep(claim)
+
+    def begin(self, claim: Claim, victims: Iterable[LiveAttempt]) -> None:
+        """`victims` are asked to leave, and `claim` is made."""
+        for victim in victims:
+            self._let_go(victim)
+        self._keep(claim)
+
+    def withdraw(self, claim: Claim) -> None:
+        """The claim is given up; `begin` makes it again."""
+        del self.claims[claim.job]
+        if not self.is_soon(claim):
+            self._closed.clear()
+            for other in self.claims.values():
+                self._mark(other)
+            return
+        for node in claim.nodes:
+            del self._promises[node][claim.job]
+            self._touch(node)
+        self.ledger.shift(self._stake(claim), -1)
+
+    def is_soon(self, claim: Claim) -> bool:
+        """Whether the job that `claim` is for starts about now, others willing or not."""
+        return claim.starts_at_ms <= self.now_ms + SOON_MS
+
+    def floor(self, record: NodeRecord) -> Floor:
+        """What will be on a node."""
+        promises = self._promises.get(record.node.id, {})
+        return Floor(record, self.leaving, [promises[job] for job in sorted(promises)])
+
+    def version(self, node: NodeId) -> int:
+        """Changes with what will be on a node."""
+        return self._versions.get(node, 0)
+
+    def open_nodes(self, where: ClassAnswer, number: int) -> int:
+        """The nodes of a site that suit, take work now and are kept for nobody for long."""
+        ready = self.fleet.order[number][1].ready
+        return where.nodes[number] & ready & ~self._closed.get(number, 0)
+
+    def roomy(self, where: ClassAnswer, number: int, ask: Ask, views: tuple[View, ...]) -> int:
+        """Those of the open nodes that will have room for the job without anybody else leaving."""
+        index = self.fleet.order[number][1]
+        nodes, shifted = self.open_nodes(where, number), self._shifted.get(number, 0)
+        mask = 0
+        for at in bits(nodes & shifted):
+            if self.floor(index.records[at]).holds(ask):
+                mask |= 1 << at
+        with_gpus = index.candidates(where.gpu_class, views, ask.shape.gpus)
+        for at in bits(nodes & ~shifted & with_gpus):
+            if index.records[at].has_room(ask.shape):
+                mask |= 1 << at
+        return mask
+
+    def _let_go(self, live: LiveAttempt) -> None:
+        self.leaving.add(live.placement.key.job)
+        self.ledger.shift(stake_of(live.placement, live.job_class), -1)
+        for part in live.placement.nodes:
+            self._touch(part.node)
+
+    def _keep(self, claim: Claim) -> None:
+        self.claims[claim.job] = claim
+        if not self.is_soon(claim):
+            self._mark(claim)
+            return
+        ask = ask_of(claim.job_class)
+        promise = Promise(ask.shape, ask.sharing, ask.organisation)
+        for node in claim.nodes:
+            self._promises.setdefault(node, {})[claim.job] = promise
+            self._touch(node)
+        self.ledger.shift(self._stake(claim), 1)
+
+    def _mark(self, claim: Claim) -> None:
+        if self.is_soon(claim):
+            return
+        for node in claim.nodes:
+            record, number = self.fleet.nodes.get(node), self.numbers.get(claim.site)
+            if record is not None and number is not None:
+                self._closed[number] = self._closed.get(number, 0) | 1 << record.at
+
+    def _touch(self, node: NodeId) -> None:
+        self._versions[node] = self._versions.get(node, 0) + 1
+        record = self.fleet.nodes.get(node)
+        number = self.numbers.get(SiteId(node.partition("/")[0]))
+        if record is not None and number is not None:
+            self._shifted[number] = self._shifted.get(number, 0) | 1 << record.at
+
+    def _stake(self, claim: Claim) -> Stake:
+        records = [self.fleet.nodes[node] for node in claim.nodes if node in self.fleet.nodes]
+        ask = ask_of(claim.job_class)
+        milli = sum(ask.milli_on(record.node.gpus) for record in records)
+        return Stake(claim.job_class.tenant, claim.job_class.priority, claim.gpu_class, milli)
+
+
+def stake_of(placement: Placement, job_class: JobClass) -> Stake:
+    """What an attempt counts for in the tree."""
+    return Stake(job_class.tenant, job_class.priority, placement.gpu_class, placement.gpu_milli)

@@ -1,0 +1,374 @@
+"""Who is asked to leave so that a blocked job can start: few, with little to lose, and by right.
+
+By right: `stakes` has the two rules, and the proof that preemptions cannot cycle. A victim's work
+must let itself be preempted, have had its least runtime, and not be leaving already. Where the job
+may go is what residency and shape answered: nothing is cleared for it elsewhere.
+
+One node: each node on which someone may be asked is priced by the best set there (`clearing`); the
+cheapest that the rules allow is taken. A gang: in each domain the nodes that have room come free of
+charge, and the cheapest others are added one by one, where a victim that is on several of them is
+paid for once; then whoever turns out not to be needed is spared. Of the domains the cheapest is
+taken. Where quota is in the way as well, victims are added that free it.
+
+What was begun counts as done (`outlook`): nothing is asked for twice, and where room is about to
+come, nobody else is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush, merge
+
+from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.asks import Ask, ask_of
+from scheduler.core.clearing import FREE, Candidate, Price, cheapest, price
+from scheduler.core.evictable import lost_gpu_ms, ripe_at_ms
+from scheduler.core.gathering import Domain, clear
+from scheduler.core.layout import bits
+from scheduler.core.occupancy import joinable_views
+from scheduler.core.outlook import Claim, Outlook, stake_of
+from scheduler.core.stakes import Stake
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
+from scheduler.model.job import Priority
+from scheduler.model.plan import JobClass, LiveAttempt
+
+CANDIDATES_MAX = 8_192
+"""Attempts looked at for one class of jobs: of the lowest priority first, and those of one by how
+new their checkpoint, or else their start, is."""
+OPTIONS_MAX = 64
+"""Sets of victims tried for one job, the cheapest first: quota or a guarantee may rule them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Whom to end for a job, and where it starts once they are over."""
+
+    keys: tuple[AttemptKey, ...]
+    claim: Claim
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """Nodes of one site, by their bits, and who has to leave them."""
+
+    price: Price
+    where: ClassAnswer
+    number: int
+    nodes: int
+    leave: tuple[JobId, ...]
+
+
+class Preemption:
+    """What one plan asks for. Each answer counts for the questions that follow."""
+
+    def __init__(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self._searches: dict[JobClass, _Search] = {}
+
+    def make_room(self, job: JobId, job_class: JobClass, answer: Answer) -> Victims | None:
+        """Whom to end so that `job` can start; None: nobody, by right or by need."""
+        outlook = self._outlook
+        claim = outlook.claims.get(job)
+        if claim is None:
+            search = self._searches.get(job_class)
+            if search is None:
+                search = self._searches[job_class] = _Search(outlook, job_class, answer)
+        elif outlook.is_soon(claim):
+            return None
+        else:
+            outlook.withdraw(claim)
+            search = _Search(outlook, job_class, answer)
+        found = search.find() if search.has_candidates() else None
+        if found is None or not found[1]:
+            if claim is not None:
+                outlook.begin(claim, ())
+            elif found is not None:
+                # Room is about to come anyway. It is not there for the next job as well.
+                outlook.begin(self._claim(job, job_class, found[0], 0), ())
+            return None
+        return self._settle(job, job_class, *found)
+
+    def ripe_at_ms(self, job_class: JobClass) -> int | None:
+        """When somebody more may be asked, whose least runtime was all that kept them."""
+        search = self._searches.get(job_class)
+        return search.ripe_at_ms if search is not None else None
+
+    def _settle(
+        self, job: JobId, job_class: JobClass, option: Option, leave: Sequence[JobId]
+    ) -> Victims:
+        victims = [self._outlook.fleet.live[victim] for victim in leave]
+        claim = self._claim(
+            job, job_class, option, max(victim.job_class.grace_ms for victim in victims)
+        )
+        self._outlook.begin(claim, victims)
+        by_rank = sum(1 for v in victims if v.tenant == job_class.tenant)
+        detail = "to make room for a job of higher priority in the same project"
+        if by_rank < len(victims):
+            detail = f"to give {job_class.tenant} back what it is guaranteed"
+        return Victims(tuple(victim.placement.key for victim in victims), claim, detail)
+
+    def _claim(self, job: JobId, job_class: JobClass, option: Option, grace_ms: int) -> Claim:
+        site, index, _ = self._outlook.fleet.order[option.number]
+        nodes = tuple(index.records[at].node.id for at in bits(option.nodes))
+        starts_at_ms = self._outlook.now_ms + grace_ms
+        return Claim(job, job_class, site.id, option.where.gpu_class, nodes, starts_at_ms)
+
+
+class _Search:
+    """Whom jobs of one class may ask, and the options that makes. Options are found lazily: each
+    node's price has a lower bound that costs nothing, so most are never worked out."""
+
+    def __init__(self, outlook: Outlook, job_class: JobClass, answer: Answer) -> None:
+        self._outlook = outlook
+        self._class = job_class
+        self._answer = answer
+        self._ask: Ask = ask_of(job_class)
+        self._views = joinable_views(self._ask.sharing, self._ask.organisation)
+        self.ripe_at_ms: int | None = None
+        self._priced: dict[JobId, Candidate] = {}
+        # Who may be asked on each node, by the answer's class, the site and the node there.
+        self._on: dict[tuple[int, int, int], list[Candidate]] = {}
+        for place in range(len(answer.classes)):
+            self._collect(place)
+        self._heap: list[tuple[Price, int, int, int, int, tuple[JobId, ...]]] = []
+        self._gangs: list[Option] = []
+        if self._ask.nodes == 1:
+            for place, number, at in sorted(self._on):
+                self._push(place, number, at)
+
+    def has_candidates(self) -> bool:
+        """Whether anybody at all may be asked."""
+        return bool(self._priced)
+
+    def find(self) -> tuple[Option, tuple[JobId, ...]] | None:
+        """The cheapest option that the rules allow, with all who have to leave for it: nobody,
+        where room is about to come."""
+        for tried in range(OPTIONS_MAX):
+            option = self._next(tried)
+            if option is None:
+                return None
+            stake = self._stake(option)
+            leave = option.leave
+            if not leave and self._outlook.ledger.fits(stake):
+                return option, ()
+            if self._allows(stake, leave):
+                self._again(option)
+                return option, leave
+            if tried == 0 and (more := self._free_quota(stake, option)) is not None:
+                self._again(option)
+                return option, more
+            self._retry(option, stake)
+        return None
+
+    def _next(self, tried: int) -> Option | None:
+        if self._ask.nodes > 1:
+            if tried == 0:
+                self._gangs = self._gang_options()
+            return self._gangs[tried] if tried < len(self._gangs) else None
+        if tried == 0 and (roomy := self._roomy()) is not None:
+            return roomy
+        return self._pop()
+
+    def _roomy(self) -> Option | None:
+        """The first node that will have room anyway: then quota alone is in the way."""
+        for where in self._answer.classes:
+            for number in bits(where.sites):
+                nodes = self._outlook.roomy(where, number, self._ask, self._views)
+                if nodes:
+                    return Option(FREE, where, number, nodes & -nodes, ())
+        return None
+
+    def _push(self, place: int, number: int, at: int) -> None:
+        """A node whose price is at least that of the cheapest who may be asked there."""
+        candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+        if candidates:
+            least = min((c.priority, c.lost_gpu_ms) for c in candidates)
+            heappush(self._heap, ((*least, 1, ()), place, number, at, -1, ()))
+
+    def _pop(self) -> Option | None:
+        while self._heap:
+            cost, place, number, at, version, leave = heappop(self._heap)
+            where = self._answer.classes[place]
+            record = self._outlook.fleet.order[number][1].records[at]
+            current = self._outlook.version(record.node.id)
+            if version == current:
+                return Option(cost, where, number, 1 << at, leave)
+            if not self._outlook.open_nodes(where, number) >> at & 1:
+                continue
+            candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+            found = cheapest(self._outlook.floor(record), self._ask, candidates)
+            if found:
+                jobs = tuple(sorted(c.job for c in found))
+                heappush(self._heap, (price(found), place, number, at, current, jobs))
+        return None
+
+    def _retry(self, option: Option, stake: Stake) -> None:
+        """The best set on a node is not allowed: there may be one that is."""
+        if self._ask.nodes > 1 or not option.leave:
+            return
+        at, number = option.nodes.bit_length() - 1, option.number
+        place = self._answer.classes.index(option.where)
+        record = self._outlook.fleet.order[number][1].records[at]
+        candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+        found = cheapest(
+            self._outlook.floor(record),
+            self._ask,
+            candidates,
+            lambda chosen: self._allows(stake, [c.job for c in chosen]),
+        )
+        if found:
+            jobs = tuple(sorted(c.job for c in found))
+            version = self._outlook.version(record.node.id)
+            heappush(self._heap, (price(found), place, number, at, version, jobs))
+
+    def _again(self, option: Option) -> None:
+        """The node of an option that is taken may have room for more."""
+        if self._ask.nodes == 1 and option.leave:
+            at = option.nodes.bit_length() - 1
+            self._push(self._answer.classes.index(option.where), option.number, at)
+
+    def _gang_options(self) -> list[Option]:
+        options: list[Option] = []
+        for place, where in enumerate(self._answer.classes):
+            for number in bits(where.sites):
+                options += self._gangs_at(place, where, number)
+        options.sort(key=lambda option: option.price)
+        return options
+
+    def _gangs_at(self, place: int, where: ClassAnswer, number: int) -> Iterable[Option]:
+        outlook, index = self._outlook, self._outlook.fleet.order[number][1]
+        roomy = outlook.roomy(where, number, self._ask, self._views)
+        asked = {
+            at: staying
+            for at in bits(outlook.open_nodes(where, number) & ~roomy)
+            if (staying := [c for c in self._on.get((place, number, at), ()) if self._stays(c)])
+        }
+        for mask in index.layout.required_domains(self._ask):
+            domain = Domain(
+                roomy=roomy & mask,
+                asked={at: found for at, found in asked.items() if mask >> at & 1},
+                floor=lambda at: outlook.floor(index.records[at]),
+                may_leave=self._may_leave,
+            )
+            found = clear(domain, self._ask)
+            if found is not None:
+                nodes, victims = found
+                jobs = tuple(sorted(c.job for c in victims))
+                yield Option(price(victims), where, number, nodes, jobs)
+
+    def _may_leave(self, jobs: Iterable[JobId]) -> bool:
+        """Whether all of `jobs` may be asked together; of quota nothing is said."""
+        stake, ledger = None, self._outlook.ledger
+        gone: list[Stake] = []
+        try:
+            for job in jobs:
+                victim = self._stake_of(job)
+                stake = stake or self._least(victim.gpu_class)
+                if not ledger.may_ask(stake, victim):
+                    return False
+                ledger.shift(victim, -1)
+                gone.append(victim)
+        finally:
+            for victim in gone:
+                ledger.shift(victim, 1)
+        return True
+
+    def _allows(self, stake: Stake, leave: Iterable[JobId]) -> bool:
+        return self._outlook.ledger.allows(stake, [self._stake_of(job) for job in leave])
+
+    def _free_quota(self, stake: Stake, option: Option) -> tuple[JobId, ...] | None:
+        """Who else has to leave so that quota lets the job in: the cheapest, nobody in vain."""
+        ledger = self._outlook.ledger
+        if not self._may_leave(option.leave):
+            return None
+        others = sorted(
+            (c for c in self._priced.values() if c.job not in option.leave and self._stays(c)),
+            key=_worth,
+        )
+        gone = [self._stake_of(job) for job in option.leave]
+        for victim in gone:
+            ledger.shift(victim, -1)
+        more = ledger.free_up(stake, [(c.job, self._stake_of(c.job)) for c in others])
+        for victim in gone:
+            ledger.shift(victim, 1)
+        if more is None:
+            return None
+        leave = tuple(sorted({*option.leave, *more}))
+        return leave if self._allows(stake, leave) else None
+
+    def _collect(self, place: int) -> None:
+        """Finds whom jobs of the class may ask on the GPUs of one model."""
+        outlook, where = self._outlook, self._answer.classes[place]
+        fleet = outlook.fleet
+        for live in self._candidates(where):
+            job = live.placement.key.job
+            lost = lost_gpu_ms(live, outlook.now_ms)
+            candidate = Candidate(int(live.job_class.priority), lost, job)
+            self._priced[job] = candidate
+            number = outlook.numbers.get(live.placement.site)
+            if number is None or not where.sites >> number & 1:
+                continue
+            nodes = outlook.open_nodes(where, number)
+            for part in live.placement.nodes:
+                record = fleet.nodes.get(part.node)
+                if record is not None and nodes >> record.at & 1:
+                    self._on.setdefault((place, number, record.at), []).append(candidate)
+
+    def _candidates(self, where: ClassAnswer) -> Iterable[LiveAttempt]:
+        outlook, stake = self._outlook, self._least(where.gpu_class)
+        found = 0
+        for line in self._lines(stake):
+            for _, job in line:
+                live = outlook.fleet.live[job]
+                if job in outlook.leaving:
+                    continue
+                victim = stake_of(live.placement, live.job_class)
+                if not outlook.ledger.may_ask(stake, victim):
+                    continue
+                ripe_ms = ripe_at_ms(live)
+                if ripe_ms > outlook.now_ms:
+                    self.ripe_at_ms = min(ripe_ms, self.ripe_at_ms or ripe_ms)
+                    continue
+                yield live
+                found += 1
+                if found >= CANDIDATES_MAX:
+                    return
+
+    def _lines(self, stake: Stake) -> Iterable[Iterable[tuple[int, JobId]]]:
+        """The lines of those whom the rules let `stake` ask, lowest priority first."""
+        outlook = self._outlook
+        by_priority: dict[Priority, list[list[tuple[int, JobId]]]] = {}
+        for tenant, lines in outlook.evictable.lines.items():
+            for (gpu_class, priority), line in lines.items():
+                if gpu_class == stake.gpu_class and self._asks(stake, tenant, priority):
+                    by_priority.setdefault(priority, []).append(line)
+        return [merge(*by_priority[priority]) for priority in sorted(by_priority)]
+
+    def _asks(self, stake: Stake, tenant: TenantPath, priority: Priority) -> bool:
+        """Whether the rules let `stake` ask the smallest piece of work there is."""
+        return self._outlook.ledger.may_ask(stake, Stake(tenant, priority, stake.gpu_class, 1))
+
+    def _stake(self, option: Option) -> Stake:
+        """What the job will count for on the nodes of `option`."""
+        index = self._outlook.fleet.order[option.number][1]
+        milli = sum(self._ask.milli_on(index.records[at].node.gpus) for at in bits(option.nodes))
+        of = self._class
+        return Stake(of.tenant, of.priority, option.where.gpu_class, milli)
+
+    def _least(self, gpu_class: GpuClass) -> Stake:
+        """What the job counts for at least, wherever it goes."""
+        milli = self._ask.nodes * self._ask.shape.gpus * 1000
+        return Stake(self._class.tenant, self._class.priority, gpu_class, milli)
+
+    def _stake_of(self, job: JobId) -> Stake:
+        live = self._outlook.fleet.live[job]
+        return stake_of(live.placement, live.job_class)
+
+    def _stays(self, candidate: Candidate) -> bool:
+        return candidate.job not in self._outlook.leaving
+
+
+def _worth(candidate: Candidate) -> tuple[int, int, JobId]:
+    return candidate.priority, candidate.lost_gpu_ms, candidate.job
