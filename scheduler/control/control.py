@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from scheduler.control import declare, maintenance, operate, outbox, recovery, reports, spending, views
+from scheduler.control import (
+    declare,
+    maintenance,
+    operate,
+    outbox,
+    preemptions,
+    recovery,
+    reports,
+    spending,
+    views,
+)
 from scheduler.control import follow as consequences
 from scheduler.control.admission import Admission, Asked, HasBundle, Judgement, Submission
 from scheduler.control.cancelling import cancel
@@ -166,7 +176,9 @@ class Control:
 
     def apply_plan(self, txn: Txn, plan: Plan, now_ms: int) -> Applied:
         """Commits what still holds of a plan."""
-        return commit_plan(txn, plan, now_ms)
+        applied = commit_plan(txn, plan, now_ms)
+        preempted = preemptions.preempt(txn, plan.preemptions, now_ms)
+        return replace(applied, preempted=preempted)
 
     # Sites.
 
@@ -297,9 +309,7 @@ class Control:
         """Takes an operator's word that nothing runs on a node; how many attempts that ends."""
         return operate.fence(txn, principal, node, reason, now_ms)
 
-    def add_window(
-        self, txn: Txn, principal: Principal, asked: WindowAsked, now_ms: int
-    ) -> Window:
+    def add_window(self, txn: Txn, principal: Principal, asked: WindowAsked, now_ms: int) -> Window:
         """Takes nodes out of the common pool for a time."""
         return maintenance.add(txn, principal, asked, now_ms)
 

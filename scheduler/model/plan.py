@@ -130,10 +130,10 @@ class PlanBudget:
 
 @dataclass(frozen=True, slots=True)
 class Preempt:
-    """An attempt to be ended so that another may start."""
+    """An attempt to be ended so that another may start, or (None) its site draws less power."""
 
     victim: AttemptKey
-    beneficiary: JobId
+    beneficiary: JobId | None
     detail: str
 
 

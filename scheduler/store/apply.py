@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from scheduler.model.fleet import Site
 from scheduler.model.ids import SiteId
 from scheduler.model.job import JobState, Placement
-from scheduler.model.plan import Plan
+from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import FactKey, Permit
 from scheduler.store import leaves
@@ -39,6 +39,7 @@ class Applied:
 
     kept: tuple[Placement, ...]
     stale: tuple[Stale, ...]
+    preempted: tuple[Preempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

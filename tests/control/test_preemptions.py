@@ -1,0 +1,181 @@
+"""What the writer makes of a plan's preemptions, and how checkpoints become known."""
+
+from dataclasses import replace
+
+import pytest
+
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
+from scheduler.model.job import JobSpec, JobState, Preemption, Priority, RankPhase
+from scheduler.model.plan import Plan, Preempt
+from scheduler.model.reasons import Reason
+from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.model.tenancy import GpuQuota, Tenant
+from scheduler.store.apply import Applied
+from tests.control.plant import EVE, HOUR_MS, LONDON, OLGA, SECOND_MS, Plant, spec
+from tests.store.builders import RIVALS, node, site
+
+WHOLE = {"nodes": 2, "gpus": 8}
+
+
+def wish(name: str, priority: Priority, **asked: object) -> JobSpec:
+    """Work of some priority that fills the site."""
+    return replace(spec(name, **WHOLE), priority=priority, **asked)  # type: ignore[arg-type]
+
+
+def preempt(plant: Plant, *asked: Preempt) -> Applied:
+    """A plan that asks only for this."""
+    with plant.store.read() as view:
+        made = Plan(view.changes.sequence(), view.tenancy.policy().revision, (), asked)
+    with plant.store.transaction() as txn:
+        return plant.control.apply_plan(txn, made, plant.now_ms)
+
+
+def leaves(plant: Plant, kind: str) -> list[str]:
+    """The bodies of the audit leaves of one kind."""
+    with plant.store.read() as view:
+        return [leaf.body for leaf in view.audit.all() if leaf.kind == kind]
+
+
+def test_a_victim_is_stopped_with_its_grace_and_queued_again_with_its_place(plant: Plant) -> None:
+    grace = Preemption(grace_ms=7 * SECOND_MS)
+    victim = plant.run(wish("spot", Priority.SPOT, preemption=grace))
+    high = plant.submit(wish("high", Priority.HIGH))
+    asked = Preempt(victim, high, "why")
+    assert preempt(plant, asked).preempted == (asked,)
+    assert plant.job(victim.job).state is JobState.PREEMPTING
+    told = plant.push().rows[victim]
+    assert (told.action, told.stop_grace_ms) == (DesiredAction.STOP, 7 * SECOND_MS)
+    [leaf] = leaves(plant, "preempted")
+    assert f'"beneficiary":{high}' in leaf
+    submitted_at_ms = plant.job(victim.job).submitted_at_ms
+    plant.report(plant.ended(victim, exit_code=143))
+    job = plant.job(victim.job)
+    assert (job.state, job.reason) == (JobState.QUEUED, Reason.PREEMPTED)
+    assert (job.submitted_at_ms, job.not_before_ms) == (submitted_at_ms, plant.now_ms)
+    assert [p.key.job for p in plant.cycle().kept] == [high]
+    plant.check()
+
+
+def test_nobody_leaves_for_a_job_that_does_not_wait_any_more(plant: Plant) -> None:
+    victim = plant.run(wish("spot", Priority.SPOT))
+    high = plant.submit(wish("high", Priority.HIGH))
+    plant.cancel(high)
+    assert preempt(plant, Preempt(victim, high, "why")).preempted == ()
+    assert preempt(plant, Preempt(victim, JobId(999), "why")).preempted == ()
+    assert plant.job(victim.job).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param(wish("even", Priority.HIGH), id="of no lower priority"),
+        pytest.param(
+            wish("firm", Priority.SPOT, preemption=Preemption(allowed=False)),
+            id="that may not be preempted",
+        ),
+        pytest.param(
+            wish("young", Priority.SPOT, preemption=Preemption(min_runtime_ms=HOUR_MS)),
+            id="that has not had its least runtime",
+        ),
+    ],
+)
+def test_nobody_leaves_who_may_stay(plant: Plant, victim: JobSpec) -> None:
+    key = plant.run(victim)
+    high = plant.submit(wish("high", Priority.HIGH))
+    assert preempt(plant, Preempt(key, high, "why")).preempted == ()
+    assert plant.job(key.job).state is JobState.RUNNING
+
+
+def test_all_victims_of_a_job_leave_or_none(plant: Plant) -> None:
+    def half(name: str, priority: Priority, **asked: object) -> JobSpec:
+        return replace(spec(name, gpus=8), priority=priority, **asked)  # type: ignore[arg-type]
+
+    first = plant.run(half("spot", Priority.SPOT))
+    second = plant.run(half("firm", Priority.SPOT, preemption=Preemption(allowed=False)))
+    high = plant.submit(wish("high", Priority.HIGH))
+    asked = (Preempt(first, high, "why"), Preempt(second, high, "why"))
+    assert preempt(plant, *asked).preempted == ()
+    # What is over needs no asking, and keeps nobody else from it.
+    plant.report(plant.ended(second))
+    assert preempt(plant, *asked).preempted == asked[:1]
+
+
+def test_a_plan_that_was_applied_before_asks_for_nothing_twice(plant: Plant) -> None:
+    victim = plant.run(wish("spot", Priority.SPOT))
+    high = plant.submit(wish("high", Priority.HIGH))
+    asked = Preempt(victim, high, "why")
+    preempt(plant, asked)
+    before = len(leaves(plant, "preempted"))
+    assert preempt(plant, asked).preempted == ()
+    assert len(leaves(plant, "preempted")) == before
+
+
+def test_another_tenant_that_borrows_nothing_stays(plant: Plant) -> None:
+    key = plant.run(wish("spot", Priority.SPOT))
+    theirs = replace(wish("high", Priority.HIGH), project=RIVALS)
+    assert preempt(plant, Preempt(key, plant.submit(theirs, EVE), "why")).preempted == ()
+
+
+def test_a_guarantee_is_taken_back_from_another_tenant_that_borrows(plant: Plant) -> None:
+    everything = GpuClass("*")
+    guaranteed = (
+        Tenant(TenantPath("trust-a"), quotas=(GpuQuota(everything, 16_000),)),
+        Tenant(TenantPath("trust-a/radiology")),
+        Tenant(TenantPath("uni-b")),
+        Tenant(RIVALS),
+    )
+    with plant.store.transaction() as txn:
+        plant.control.apply_tenants(
+            txn, OLGA, guaranteed, reason="law", dry_run=False, now_ms=plant.now_ms
+        )
+    job = plant.submit(replace(wish("lent", Priority.HIGH), project=RIVALS), EVE)
+    plant.cycle()
+    plant.push()
+    key = AttemptKey(job, 1)
+    plant.report(plant.running(key))
+    spot = plant.submit(wish("mine", Priority.SPOT))
+    asked = Preempt(key, spot, "why")
+    assert preempt(plant, asked).preempted == (asked,)
+    assert "guaranteed" in plant.job(job).message
+
+
+def test_a_lowered_power_cap_sheds_and_only_while_it_is_exceeded(plant: Plant) -> None:
+    key = plant.run(wish("firm", Priority.HIGH, preemption=Preemption(allowed=False)))
+    asked = Preempt(key, None, "the cap")
+    assert preempt(plant, asked).preempted == (), "there is no cap"
+    lowered = replace(site(LONDON), power_cap_w=15_000)
+    nodes = tuple(node(slot, LONDON) for slot in ("n01", "n02"))
+    with plant.store.transaction() as txn:
+        plant.control.apply_fleet(
+            txn, OLGA, [(lowered, nodes)], reason="law", dry_run=False, now_ms=plant.now_ms
+        )
+    assert preempt(plant, asked).preempted == (asked,)
+    assert plant.job(key.job).state is JobState.PREEMPTING
+    plant.check()
+
+
+def test_a_newer_checkpoint_counts_from_when_it_was_heard_of(plant: Plant) -> None:
+    key = plant.run()
+
+    def tell(at_ms: int) -> int:
+        plant.now_ms += 10 * SECOND_MS
+        ranks = tuple(
+            replace(rank, checkpoint_at_ms=at_ms) for rank in plant.ranks(key, RankPhase.RUNNING)
+        )
+        plant.report(AttemptReport(key, AttemptPhase.RUNNING, ranks))
+        with plant.store.read() as view:
+            row = view.attempts.row(key)
+        assert row is not None
+        return row.checkpoint_at_ms
+
+    assert tell(0) == 0
+    # The node's clock is a year ahead: that it moved is all that counts.
+    first = tell(plant.now_ms + 365 * 24 * HOUR_MS)
+    assert first == plant.now_ms
+    assert tell(0) == first, "its agent was started anew"
+    assert tell(plant.now_ms + 365 * 24 * HOUR_MS + 1) == plant.now_ms
+    with plant.store.read() as view:
+        _, changes = view.changes.load_all()
+        [live] = [live for c in changes if (live := getattr(c, "live", None)) is not None]
+    assert live.checkpoint_at_ms == plant.now_ms
+    assert live.started_at_ms > 0
