@@ -143,6 +143,31 @@ class AsyncOperationCalls(Connected):
         response = await self.link.call(self.link.fleet.Fence, request, Repeat.NEVER)
         return response.attempts_fenced
 
+    async def add_window(self, window: fleet_pb2.MaintenanceWindow) -> fleet_pb2.MaintenanceWindow:
+        """Takes nodes out of the common pool for a time; the window as it was added."""
+        request = fleet_pb2.AddMaintenanceRequest(window=window)
+        method = self.link.fleet.AddMaintenance
+        return (await self.link.call(method, request, Repeat.NEVER)).window
+
+    async def windows(
+        self, kind: fleet_pb2.WindowKind = fleet_pb2.WINDOW_KIND_UNSPECIFIED
+    ) -> AsyncIterator[fleet_pb2.MaintenanceWindow]:
+        """Maintenance and reservations, or those of one kind; pages are fetched as needed."""
+        token = ""
+        while True:
+            request = fleet_pb2.ListMaintenanceRequest(page=_page(token), kind=kind)
+            response = await self.link.call(self.link.fleet.ListMaintenance, request)
+            for window in response.windows:
+                yield window
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def remove_window(self, name: str, *, reason: str = "") -> None:
+        """Calls maintenance or a reservation off, or ends it now."""
+        request = fleet_pb2.RemoveMaintenanceRequest(id=name, reason=reason)
+        await self.link.call(self.link.fleet.RemoveMaintenance, request, Repeat.NEVER)
+
     async def verdicts(
         self, requirements: Sequence[Residency | jobs_pb2.ResidencyRequirement], *, site: str = ""
     ) -> Sequence[fleet_pb2.SiteVerdict]:

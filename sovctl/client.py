@@ -271,6 +271,20 @@ class Client:
         """States that nothing of a lost node runs any more; attempts that ends."""
         return self._loop.run(self._client.fence(node, reason=reason))
 
+    def add_window(self, window: fleet_pb2.MaintenanceWindow) -> fleet_pb2.MaintenanceWindow:
+        """Takes nodes out of the common pool for a time; the window as it was added."""
+        return self._loop.run(self._client.add_window(window))
+
+    def windows(
+        self, kind: fleet_pb2.WindowKind = fleet_pb2.WINDOW_KIND_UNSPECIFIED
+    ) -> Iterator[fleet_pb2.MaintenanceWindow]:
+        """Maintenance and reservations, or those of one kind."""
+        return self._loop.iterate(lambda: self._client.windows(kind))
+
+    def remove_window(self, name: str, *, reason: str = "") -> None:
+        """Calls maintenance or a reservation off, or ends it now."""
+        self._loop.run(self._client.remove_window(name, reason=reason))
+
     def verdicts(
         self, requirements: Sequence[Residency | jobs_pb2.ResidencyRequirement], *, site: str = ""
     ) -> Sequence[fleet_pb2.SiteVerdict]:

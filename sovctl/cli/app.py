@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from sovctl.cli import fleet_verbs, identity_verbs, job_verbs, operate_verbs, submit_verb
+from sovctl.cli import (
+    fleet_verbs,
+    identity_verbs,
+    job_verbs,
+    operate_verbs,
+    submit_verb,
+    window_verbs,
+)
 from sovctl.cli.output import Format
 from sovctl.cli.session import session_of
 
@@ -68,6 +75,16 @@ def build() -> typer.Typer:
     app.command("uncordon")(operate_verbs.uncordon)
     app.command("drain")(operate_verbs.drain)
     app.command("fence")(operate_verbs.fence)
+    maintenance = _group("Let nothing run on a site or nodes for a time.")
+    maintenance.command("add")(window_verbs.add_maintenance)
+    maintenance.command("list")(window_verbs.list_maintenance)
+    maintenance.command("remove")(window_verbs.remove_window)
+    reservation = _group("Keep a site or nodes for one tenant for a time.")
+    reservation.command("add")(window_verbs.add_reservation)
+    reservation.command("list")(window_verbs.list_reservations)
+    reservation.command("remove")(window_verbs.remove_window)
+    app.add_typer(maintenance, name="maintenance")
+    app.add_typer(reservation, name="reservation")
     fleet = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
     fleet.callback()(fleet_verbs.fleet_summary)
     fleet.command("apply")(operate_verbs.apply_fleet)

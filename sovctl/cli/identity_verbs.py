@@ -70,7 +70,7 @@ def join(
         str, typer.Option("--as", metavar="NAME", help="The context's name; default: from yours.")
     ] = "",
 ) -> None:
-    """Exchange a join token for credentials, and make a context of them."""
+    """Exchange a join token for credentials and a context."""
     session = session_of(ctx)
     found = config.load()
     label = save_as or spiffe_label(name)

@@ -110,6 +110,27 @@ def test_an_array_is_one_line_and_its_tasks_have_names(as_: As) -> None:
     assert [(each["name"], each["reason"]) for each in doomed] == [("after", "DEPENDENCY_FAILED")]
 
 
+def test_maintenance_and_reservations_are_added_listed_and_called_off(as_: As) -> None:
+    long = ("--from", "+1h", "--for", "2h", "--reason", "new fans")
+    made = as_("op", "maintenance", "add", "hall-slough-1", *long, "--name", "fans", "-o", "json")
+    assert made.code == 0, made.err
+    assert (made.json()["id"], made.json()["kind"]) == ("fans", "MAINTENANCE")
+    own = ("--tenant", "trust-a", "--nodes", "1")
+    clash = as_("op", "reservation", "add", "hall-slough-1", *own, *long)
+    assert (clash.code, "NODES_TOO_FEW" in clash.err) == (3, True)
+    later = ("--from", "2100-01-01T09:00Z", "--to", "2100-01-01T10:00Z", "--reason", "exams")
+    assert "to_ms" in as_("op", "reservation", "add", "hall-slough-1", *own, *later).err
+    soon = ("--from", "+9h", "--to", "+10h", "--reason", "exams")
+    kept = as_("op", "reservation", "add", "hall-slough-1", *own, *soon, "-o", "json")
+    assert (kept.json()["tenant"], len(kept.json()["nodes"])) == ("trust-a", 1)
+    assert as_("op", "maintenance", "list", "-o", "name").out.split() == ["fans"]
+    assert as_("op", "reservation", "list", "-o", "name").out.split() == [kept.json()["id"]]
+    assert as_("ada", "maintenance", "add", "hall-slough-1", *soon).code == 5
+    for name in ("fans", kept.json()["id"]):
+        assert as_("op", "maintenance", "remove", name).code == 0
+    assert as_("op", "maintenance", "remove", "fans").code == 4
+
+
 def test_a_gb_only_job_that_only_norway_could_hold_is_refused_with_every_reason(as_: As) -> None:
     result = as_("ada", "submit", "--nodes", "2", "--gpus", "8", "--", "python", "t.py")
     assert result.code == 3

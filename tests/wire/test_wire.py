@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
-from scheduler.wire import fleet, jobs, sitelink, spec, tenants
+from scheduler.wire import fleet, jobs, sitelink, spec, tenants, windows
 from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
 from tests.wire.filling import fill
 
@@ -161,6 +162,20 @@ def test_every_field_of_an_explanation_is_shown() -> None:
     )
     shown = jobs.explanation_to_proto(explanation, _full_job(), CODEC)
     assert unset_fields(shown) == []
+
+
+def test_every_field_of_a_window_is_taken_or_shown() -> None:
+    asked = fill(fleet_pb2.MaintenanceWindow(), {"target": "exch-a/n01", "nodes": "exch-a/n02"})
+    taken = windows.window_from_proto(asked, 0)
+    shown = windows.window_to_proto(replace(taken.window, added_by="/operator/o", begun=True))
+    assert (taken.count, taken.gpu_class) == (asked.count, asked.gpu_class)
+    for message in (asked, shown):
+        for field in ("count", "gpu_class", "target", "nodes", "added_by"):
+            message.ClearField(field)
+    assert taken.window.nodes == ("exch-a/n01", "exch-a/n02", "exch-a/n02")
+    assert shown == asked
+    single = replace(taken.window, nodes=taken.window.nodes[:1])
+    assert windows.window_to_proto(single).target == "exch-a/n01"
 
 
 def test_a_specification_survives_its_stored_form() -> None:
