@@ -19,7 +19,7 @@ from sovapi.v1 import (
     tenants_pb2,
 )
 from sovctl.errors import ConfigError
-from sovctl.link import DECLARE_TIMEOUT_MS, Connected, Repeat
+from sovctl.link import DECLARE_TIMEOUT_MS, WHAT_IF_TIMEOUT_MS, Connected, Repeat
 from sovctl.spec import Residency
 from sovctl.spec_proto import residency_to_proto
 from sovshared import pki
@@ -45,9 +45,31 @@ class AsyncOperationCalls(Connected):
 
     async def quota(self, tenant: str = "") -> Sequence[tenants_pb2.QuotaLine]:
         """Guarantee, limit and use of a tenant and everything below it; default: the caller's."""
+        return tuple((await self._quota(tenant)).lines)
+
+    async def budgets(self, tenant: str = "") -> Sequence[tenants_pb2.BudgetLine]:
+        """Budgets of a tenant and everything below it, in their present periods."""
+        return tuple((await self._quota(tenant)).budgets)
+
+    async def _quota(self, tenant: str) -> tenants_pb2.GetQuotaResponse:
         request = tenants_pb2.GetQuotaRequest(tenant=tenant)
-        response = await self.link.call(self.link.tenants.GetQuota, request)
-        return tuple(response.lines)
+        return await self.link.call(self.link.tenants.GetQuota, request)
+
+    async def usage(self, tenant: str = "", *, since_ms: int = 0) -> tenants_pb2.GetUsageResponse:
+        """GPU time of what was placed since then; default: the last thirty days."""
+        request = tenants_pb2.GetUsageRequest(tenant=tenant, since_ms=since_ms)
+        return await self.link.call(self.link.tenants.GetUsage, request)
+
+    async def quota_what_if(
+        self, tenants: Iterable[tenants_pb2.Tenant], *, allow_unknown_gpu_classes: bool = False
+    ) -> tenants_pb2.QuotaWhatIfResponse:
+        """What the queue would do under another tree, beside what it does; changes nothing."""
+        request = tenants_pb2.QuotaWhatIfRequest(
+            tenants=tenants, allow_unknown_gpu_classes=allow_unknown_gpu_classes
+        )
+        return await self.link.call(
+            self.link.tenants.WhatIf, request, timeout_ms_min=WHAT_IF_TIMEOUT_MS
+        )
 
     async def sites(self) -> AsyncIterator[fleet_pb2.Site]:
         """All sites; pages are fetched as needed."""
@@ -98,8 +120,24 @@ class AsyncOperationCalls(Connected):
         self, tenants: Iterable[tenants_pb2.Tenant], *, dry_run: bool = False, reason: str = ""
     ) -> Sequence[str]:
         """Makes the tenant tree what is given; the changes."""
-        request = tenants_pb2.ApplyTenantsRequest(tenants=tenants, dry_run=dry_run, reason=reason)
-        return tuple((await self.link.call(self.link.tenants.Apply, request)).changes)
+        return tuple((await self.apply_tree(tenants, dry_run=dry_run, reason=reason)).changes)
+
+    async def apply_tree(
+        self,
+        tenants: Iterable[tenants_pb2.Tenant],
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        allow_unknown_gpu_classes: bool = False,
+    ) -> tenants_pb2.ApplyTenantsResponse:
+        """Makes the tenant tree what is given; the changes, and what looks wrong."""
+        request = tenants_pb2.ApplyTenantsRequest(
+            tenants=tenants,
+            dry_run=dry_run,
+            reason=reason,
+            allow_unknown_gpu_classes=allow_unknown_gpu_classes,
+        )
+        return await self.link.call(self.link.tenants.Apply, request)
 
     async def apply_fleet(
         self, sites: Iterable[fleet_pb2.SiteDeclaration], *, dry_run: bool = False, reason: str = ""

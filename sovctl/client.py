@@ -216,6 +216,22 @@ class Client:
         """Guarantee, limit and use; default: the caller's own tenant."""
         return self._loop.run(self._client.quota(tenant))
 
+    def budgets(self, tenant: str = "") -> Sequence[tenants_pb2.BudgetLine]:
+        """Budgets in their present periods; default: the caller's own tenant's."""
+        return self._loop.run(self._client.budgets(tenant))
+
+    def usage(self, tenant: str = "", *, since_ms: int = 0) -> tenants_pb2.GetUsageResponse:
+        """GPU time of what was placed since then; default: the last thirty days."""
+        return self._loop.run(self._client.usage(tenant, since_ms=since_ms))
+
+    def quota_what_if(
+        self, tenants: Iterable[tenants_pb2.Tenant], *, allow_unknown_gpu_classes: bool = False
+    ) -> tenants_pb2.QuotaWhatIfResponse:
+        """What the queue would do under another tree, beside what it does; changes nothing."""
+        return self._loop.run(
+            self._client.quota_what_if(tenants, allow_unknown_gpu_classes=allow_unknown_gpu_classes)
+        )
+
     def sites(self) -> Iterator[fleet_pb2.Site]:
         """All sites."""
         return self._loop.iterate(self._client.sites)

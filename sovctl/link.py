@@ -35,6 +35,9 @@ CALL_TIMEOUT_MS = 30_000
 DECLARE_TIMEOUT_MS = 300_000
 """Of declaring a whole fleet, which may be 100,000 nodes."""
 
+WHAT_IF_TIMEOUT_MS = 300_000
+"""Of planning a whole queue twice."""
+
 UPLOAD_TIMEOUT_MS = 600_000
 STREAM_TIMEOUT_MS = 3_600_000
 """A stream that lasts longer is opened again where it was."""

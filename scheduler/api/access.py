@@ -113,7 +113,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "TenantService/ListSecrets",
         "TenantService/RemoveSecret",
         "TenantService/SetSecret",
-        "TenantService/WhatIf",
     )
 )
 """RPCs of the contract that this version does not serve; who may not call them is told that."""

@@ -234,7 +234,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **identity.methods(),
         **link.methods(),
         **jobs.methods(),
-        **TenantService(desk).methods(),
+        **TenantService(desk, cogs.planner).methods(),
         **FleetService(desk, sites.power).methods(),
         **PolicyService(desk).methods(),
         **AuditService(desk).methods(),

@@ -5,13 +5,19 @@ from __future__ import annotations
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
+from scheduler.api.tenant_answers import (
+    budget_line_to_proto,
+    outcome_to_proto,
+    quota_line_to_proto,
+    usage_line_to_proto,
+)
+from scheduler.control import declare
 from scheduler.control.declare import UnknownClasses
-from scheduler.control.spending import BudgetLine, UsageLine
-from scheduler.control.views import QuotaLine
 from scheduler.core.budgets import day_of
 from scheduler.model.ids import TenantPath
-from scheduler.store.store import Txn
-from scheduler.wire.tenants import budget_to_proto, tenant_from_proto, tenant_to_proto
+from scheduler.runtime.planner_process import PlannerProcess
+from scheduler.store.store import Snapshot, Txn
+from scheduler.wire.tenants import tenant_from_proto, tenant_to_proto
 from sovapi.v1 import tenants_pb2
 
 PAGE_KIND = "tenants"
@@ -22,8 +28,9 @@ DAYS_DEFAULT = 30
 class TenantService:
     """Serves operators, and to tenants their own part of the tree."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, planner: PlannerProcess) -> None:
         self._desk = desk
+        self._planner = planner
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -32,6 +39,7 @@ class TenantService:
             "TenantService/List": self.list,
             "TenantService/GetQuota": self.get_quota,
             "TenantService/GetUsage": self.get_usage,
+            "TenantService/WhatIf": self.what_if,
         }
 
     async def apply(
@@ -105,51 +113,28 @@ class TenantService:
             end_day=end_day,
         )
 
+    async def what_if(
+        self, request: tenants_pb2.QuotaWhatIfRequest
+    ) -> tenants_pb2.QuotaWhatIfResponse:
+        """What the queue would do under another tree, beside what it does."""
+        desk = self._desk
+        tenants = tuple(tenant_from_proto(tenant) for tenant in request.tenants)
+        unknown = _unknown_classes(request.allow_unknown_gpu_classes)
+
+        def look(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+            declare.check_tenants(snapshot, tenants, unknown)
+            changes = declare.tenant_difference(snapshot, tenants)
+            return changes, declare.tenant_warnings(snapshot, tenants)
+
+        changes, warnings = await desk.reader.read(look)
+        found = await self._planner.what_if(tenants, desk.now_ms())
+        return tenants_pb2.QuotaWhatIfResponse(
+            now=outcome_to_proto(found.now, desk.codec),
+            then=outcome_to_proto(found.then, desk.codec),
+            changes=changes,
+            warnings=warnings,
+        )
+
 
 def _unknown_classes(allowed: bool) -> UnknownClasses:
     return UnknownClasses.WARN if allowed else UnknownClasses.REFUSE
-
-
-def quota_line_to_proto(line: QuotaLine) -> tenants_pb2.QuotaLine:
-    """Quota and use of one node of the tree, on one GPU class."""
-    return tenants_pb2.QuotaLine(
-        tenant=line.tenant,
-        gpu_class=line.gpu_class,
-        guarantee_milli=line.guarantee_milli or None,
-        limit_milli=line.limit_milli,
-        used_milli=line.used_milli,
-        borrowed_milli=line.borrowed_milli,
-        queued_milli=line.queued_milli,
-        weight=line.weight,
-        borrow_limit_milli=line.borrow_limit_milli,
-        lend_limit_milli=line.lend_limit_milli,
-        lent_milli=line.lent_milli,
-    )
-
-
-def budget_line_to_proto(line: BudgetLine) -> tenants_pb2.BudgetLine:
-    """A budget in its present period."""
-    return tenants_pb2.BudgetLine(
-        tenant=line.tenant,
-        budget=budget_to_proto(line.budget),
-        first_day=line.first_day,
-        end_day=line.end_day,
-        reserved_gpu_ms=line.reserved_gpu_ms,
-        charged_gpu_ms=line.charged_gpu_ms,
-        left_gpu_ms=line.left_gpu_ms(),
-    )
-
-
-def usage_line_to_proto(line: UsageLine) -> tenants_pb2.UsageLine:
-    """What was used. Nothing measures the energy of one job yet, and the line says so."""
-    whole_gpu_ms = line.charged_gpu_ms + line.refunded_gpu_ms + line.running_gpu_ms
-    return tenants_pb2.UsageLine(
-        tenant=line.tenant,
-        gpu_class=line.gpu_class,
-        gpu_milli_ms=whole_gpu_ms * 1000,
-        charged_gpu_ms=line.charged_gpu_ms,
-        refunded_gpu_ms=line.refunded_gpu_ms,
-        running_gpu_ms=line.running_gpu_ms,
-        attempts=line.attempts,
-        energy_measured=False,
-    )

@@ -72,6 +72,12 @@ def check_tenants(
         raise invalid(*faults)
 
 
+def tenant_difference(read: Snapshot, tenants: Sequence[Tenant]) -> tuple[str, ...]:
+    """What applying a tree would change."""
+    before = {tenant.path: tenant for tenant in read.tenancy.tenants()}
+    return difference(before, {tenant.path: tenant for tenant in tenants})
+
+
 def tenant_warnings(read: Snapshot, tenants: Sequence[Tenant]) -> tuple[str, ...]:
     """What is no fault of a tree and yet looks wrong beside the fleet as it is declared."""
     unknown = [f"{fault.subject}: {fault.detail}" for fault in _unknown_classes(read, tenants)]

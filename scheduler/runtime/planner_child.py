@@ -15,11 +15,13 @@ from multiprocessing.connection import Connection
 from scheduler.core.explain import explain, forecast
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.model.plan import Explanation, Plan
+from scheduler.model.plan import Explanation
 from scheduler.model.reasons import Refused
 from scheduler.runtime.planner_talk import (
+    Answer,
     Answered,
     Asked,
+    AskWhatIf,
     Broken,
     ExplainJob,
     Forecast,
@@ -27,6 +29,7 @@ from scheduler.runtime.planner_talk import (
     Question,
     RefusedAnswer,
 )
+from scheduler.runtime.what_if import what_if
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.store import ReadStore
 
@@ -64,8 +67,11 @@ class Follower:
         gc.collect()
         gc.freeze()
 
-    def answer(self, question: Question) -> Plan | Explanation:
+    def answer(self, question: Question) -> Answer:
         """The answer, from the newest committed state."""
+        if isinstance(question, AskWhatIf):
+            with self._store.read() as snapshot:
+                return what_if(snapshot, question.tenants, question.now_ms)
         self.catch_up()
         match question:
             case MakePlan():

@@ -20,9 +20,13 @@ from typing import cast
 from scheduler.model.ids import JobId
 from scheduler.model.plan import Explanation, JobClass, Plan, PlanBudget
 from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.model.tenancy import Tenant
+from scheduler.model.whatif import WhatIf
 from scheduler.runtime.planner_talk import (
+    Answer,
     Answered,
     Asked,
+    AskWhatIf,
     Broken,
     ExplainJob,
     Forecast,
@@ -35,6 +39,8 @@ PLAN_S_MAX = 300
 """A child that plans for longer hangs: it is ended and another one started. The first plan after a
 start reads the whole store."""
 EXPLAIN_S_MAX = 30
+WHAT_IF_S_MAX = 240
+"""Both trees' states are read from the store anew."""
 QUESTIONS_MAX = 64
 """Questions that may wait; beyond it callers are told to come back."""
 STOP_S_MAX = 5
@@ -78,6 +84,10 @@ class PlannerProcess:
         """What would become of a job of this class, were it queued now."""
         return await self._explain(Forecast(now_ms, job_class))
 
+    async def what_if(self, tenants: tuple[Tenant, ...], now_ms: int) -> WhatIf:
+        """What the queue would do under another tree."""
+        return cast("WhatIf", await self._answer(AskWhatIf(now_ms, tenants), WHAT_IF_S_MAX))
+
     async def close(self) -> None:
         """Ends the child."""
         self._closed = True
@@ -85,8 +95,11 @@ class PlannerProcess:
         self._thread.shutdown()
 
     async def _explain(self, question: Question) -> Explanation:
+        return cast("Explanation", await self._answer(question, EXPLAIN_S_MAX))
+
+    async def _answer(self, question: Question, seconds_max: float) -> Answer:
         try:
-            return cast("Explanation", await self._ask(question, EXPLAIN_S_MAX))
+            return await self._ask(question, seconds_max)
         except PlannerLost as error:
             raise Refused(
                 Code.UNAVAILABLE,
@@ -95,7 +108,7 @@ class PlannerProcess:
                 retry_after_ms=RETRY_AFTER_MS,
             ) from error
 
-    async def _ask(self, question: Question, seconds_max: float) -> Plan | Explanation:
+    async def _ask(self, question: Question, seconds_max: float) -> Answer:
         if self._waiting >= QUESTIONS_MAX:
             raise Refused(
                 Code.RESOURCE_EXHAUSTED,
@@ -110,7 +123,7 @@ class PlannerProcess:
         finally:
             self._waiting -= 1
 
-    def _talk(self, question: Question, seconds_max: float) -> Plan | Explanation:
+    def _talk(self, question: Question, seconds_max: float) -> Answer:
         """On the planner's thread: asks and waits."""
         if self._closed:
             raise PlannerLost("the control plane is stopping")
@@ -120,7 +133,7 @@ class PlannerProcess:
             pipe.send(Asked(number, question))
             while True:
                 if not pipe.poll(seconds_max):
-                    self._give_up(question)
+                    self._give_up(question, seconds_max)
                 answered: Answered = pipe.recv()
                 if answered.number == number:
                     return _unwrapped(answered)
@@ -130,12 +143,12 @@ class PlannerProcess:
             self._restarted()
             raise PlannerLost("the planner process died") from error
 
-    def _give_up(self, question: Question) -> None:
+    def _give_up(self, question: Question, seconds_max: float) -> None:
         if not isinstance(question, MakePlan):
             raise Refused(
                 Code.UNAVAILABLE,
                 Reason.UNAVAILABLE,
-                f"no explanation within {EXPLAIN_S_MAX} s",
+                f"no answer of the planner within {seconds_max:.0f} s",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         _log.error("a plan took more than %d s: the planner process is ended", PLAN_S_MAX)
@@ -172,11 +185,11 @@ class PlannerProcess:
             child.wait()
 
 
-def _unwrapped(answered: Answered) -> Plan | Explanation:
+def _unwrapped(answered: Answered) -> Answer:
     match answered.answer:
         case RefusedAnswer(parts, retry_after_ms):
             raise Refused(*parts, retry_after_ms=retry_after_ms)
         case Broken(text):
             raise RuntimeError(f"the planner failed:\n{text}")
-        case Plan() | Explanation() as answer:
+        case Plan() | Explanation() | WhatIf() as answer:
             return answer

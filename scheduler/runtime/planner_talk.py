@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from scheduler.model.ids import JobId
 from scheduler.model.plan import Explanation, JobClass, Plan, PlanBudget
+from scheduler.model.tenancy import Tenant
+from scheduler.model.whatif import WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,16 @@ class Forecast:
     job_class: JobClass
 
 
-Question: TypeAlias = MakePlan | ExplainJob | Forecast
+@dataclass(frozen=True, slots=True)
+class AskWhatIf:
+    """What the queue would do under these tenants."""
+
+    now_ms: int
+    tenants: tuple[Tenant, ...]
+
+
+Question: TypeAlias = MakePlan | ExplainJob | Forecast | AskWhatIf
+Answer: TypeAlias = Plan | Explanation | WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +75,4 @@ class Answered:
     """The answer to the question of the same number."""
 
     number: int
-    answer: Plan | Explanation | RefusedAnswer | Broken
+    answer: Answer | RefusedAnswer | Broken

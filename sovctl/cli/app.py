@@ -11,6 +11,7 @@ from sovctl.cli import (
     identity_verbs,
     job_verbs,
     operate_verbs,
+    quota_verbs,
     submit_verb,
     window_verbs,
 )
@@ -67,7 +68,7 @@ def build() -> typer.Typer:
     app.command("logs")(job_verbs.logs_of)
     app.command("cancel")(job_verbs.cancel_jobs)
     app.command("explain")(job_verbs.explain_job)
-    app.command("quota")(operate_verbs.show_quota)
+    app.command("usage")(quota_verbs.show_usage)
     app.command("sites")(operate_verbs.list_sites)
     app.command("nodes")(operate_verbs.list_nodes)
     app.command("top")(fleet_verbs.top)
@@ -75,16 +76,7 @@ def build() -> typer.Typer:
     app.command("uncordon")(operate_verbs.uncordon)
     app.command("drain")(operate_verbs.drain)
     app.command("fence")(operate_verbs.fence)
-    maintenance = _group("Let nothing run on a site or nodes for a time.")
-    maintenance.command("add")(window_verbs.add_maintenance)
-    maintenance.command("list")(window_verbs.list_maintenance)
-    maintenance.command("remove")(window_verbs.remove_window)
-    reservation = _group("Keep a site or nodes for one tenant for a time.")
-    reservation.command("add")(window_verbs.add_reservation)
-    reservation.command("list")(window_verbs.list_reservations)
-    reservation.command("remove")(window_verbs.remove_window)
-    app.add_typer(maintenance, name="maintenance")
-    app.add_typer(reservation, name="reservation")
+    _add_windows(app)
     fleet = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
     fleet.callback()(fleet_verbs.fleet_summary)
     fleet.command("apply")(operate_verbs.apply_fleet)
@@ -104,6 +96,7 @@ def build() -> typer.Typer:
     schema = _group("Print the schemas of files.")
     schema.command("job")(identity_verbs.schema_job)
     for name, group in (
+        ("quota", _quota()),
         ("fleet", fleet),
         ("tenants", tenants),
         ("policy", policy),
@@ -115,3 +108,28 @@ def build() -> typer.Typer:
     for name, group in (("token", token), ("context", contexts), ("schema", schema)):
         app.add_typer(group, name=name)
     return app
+
+
+def _add_windows(app: typer.Typer) -> None:
+    maintenance = _group("Let nothing run on a site or nodes for a time.")
+    maintenance.command("add")(window_verbs.add_maintenance)
+    maintenance.command("list")(window_verbs.list_maintenance)
+    maintenance.command("remove")(window_verbs.remove_window)
+    reservation = _group("Keep a site or nodes for one tenant for a time.")
+    reservation.command("add")(window_verbs.add_reservation)
+    reservation.command("list")(window_verbs.list_reservations)
+    reservation.command("remove")(window_verbs.remove_window)
+    app.add_typer(maintenance, name="maintenance")
+    app.add_typer(reservation, name="reservation")
+
+
+def _quota() -> typer.Typer:
+    quota = typer.Typer(
+        help="Show guarantee, limit and use of GPUs, and budgets.",
+        cls=quota_verbs.QuotaGroup,
+        rich_markup_mode=None,
+    )
+    quota.command(quota_verbs.SHOW)(quota_verbs.show_quota)
+    quota.command("budgets")(quota_verbs.show_budgets)
+    quota.command("what-if")(quota_verbs.what_if)
+    return quota

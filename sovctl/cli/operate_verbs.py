@@ -1,4 +1,4 @@
-"""Operators' verbs: sites, nodes, quota, applying files, cordons, fences, the audit log."""
+"""Operators' verbs: sites, nodes, applying files, cordons, fences, the audit log."""
 
 from __future__ import annotations
 
@@ -32,17 +32,6 @@ ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; written to the audit log.")
 ]
 Target = Annotated[str, typer.Argument(metavar="SITE|NODE", help="A site, or a node as SITE/SLOT.")]
-
-
-def show_quota(
-    ctx: typer.Context,
-    tenant: Annotated[
-        str, typer.Argument(metavar="TENANT", help="A tenant's path; default: your own.")
-    ] = "",
-) -> None:
-    """Show guarantee, limit and use of GPUs."""
-    session = session_of(ctx)
-    session.output.listing(tables.quota(session.run(lambda client: client.quota(tenant))))
 
 
 def list_sites(ctx: typer.Context) -> None:
@@ -135,11 +124,18 @@ def apply_tenants(
 ) -> None:
     """Make the tenant tree what FILE says; what is not in it goes."""
     session = session_of(ctx)
-    tree = read_file(Tenants, file).to_proto()
-    changes = session.run(
-        lambda client: client.apply_tenants(tree, dry_run=dry_run, reason=reason or file.name)
+    tree = read_file(Tenants, file)
+    response = session.run(
+        lambda client: client.apply_tree(
+            tree.to_proto(),
+            dry_run=dry_run,
+            reason=reason or file.name,
+            allow_unknown_gpu_classes=tree.unknown_gpu_classes == "warn",
+        )
     )
-    show_changes(session.output, changes, dry_run=dry_run)
+    for warning in response.warnings:
+        session.output.note(f"warning: {safe(warning)}")
+    show_changes(session.output, response.changes, dry_run=dry_run)
 
 
 def apply_policy(

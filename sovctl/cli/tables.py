@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sovapi.v1 import audit_pb2, common_pb2, fleet_pb2, tenants_pb2
+from sovapi.v1 import audit_pb2, common_pb2, fleet_pb2
 from sovctl.cli.documents import job_document, message_document
 from sovctl.cli.output import Column, Listing
 from sovctl.results import AttemptInfo, JobInfo, RankInfo
@@ -278,38 +278,6 @@ def _node_row(node: fleet_pb2.Node) -> list[str]:
         str(said["cpu_arch"] or "-").lower(),
         node.boot_id[:8] or "-",
     ]
-
-
-def quota(lines: Iterable[tenants_pb2.QuotaLine]) -> Listing:
-    """Guarantee, limit and use."""
-    listed = list(lines)
-    right = _NUMBER
-    return Listing(
-        columns=[
-            Column("TENANT"),
-            Column("GPU"),
-            Column("GUARANTEE", justify=right),
-            Column("LIMIT", justify=right),
-            Column("USED", justify=right),
-            Column("BORROWED", justify=right),
-            Column("QUEUED", justify=right),
-        ],
-        rows=[
-            [
-                line.tenant,
-                "all" if line.gpu_class == "*" else line.gpu_class,
-                format_milli(line.guarantee_milli) if line.HasField("guarantee_milli") else "-",
-                format_milli(line.limit_milli) if line.HasField("limit_milli") else "none",
-                format_milli(line.used_milli),
-                format_milli(line.borrowed_milli),
-                format_milli(line.queued_milli),
-            ]
-            for line in listed
-        ],
-        documents=[message_document(line) for line in listed],
-        names=[f"{line.tenant} {line.gpu_class}" for line in listed],
-        empty="no quota",
-    )
 
 
 def verdicts(found: Iterable[fleet_pb2.SiteVerdict]) -> Listing:

@@ -211,12 +211,51 @@ def test_the_demos_second_tenant_holds_one_job_at_a_time() -> None:
             "at most the limit",
             id="a guarantee above the limit",
         ),
+        pytest.param(
+            [{"path": "a", "quotas": {"H100": {"guarantee": 4, "lend": 5}}}],
+            "at most the guarantee",
+            id="more to lend than is guaranteed",
+        ),
+        pytest.param(
+            [{"path": "a", "budgets": [{"gpu_hours": 1, "period": "30d"}]}],
+            "`from`, a date",
+            id="a period of days without a first one",
+        ),
+        pytest.param(
+            [{"path": "a", "budgets": [{"gpu_hours": -1, "period": "month"}]}],
+            "0",
+            id="a budget below nothing",
+        ),
+        pytest.param(
+            [{"path": "a", "budgets": [{"gpu_hours": 1, "period": "year"}]}],
+            "month, quarter",
+            id="another period",
+        ),
+        pytest.param(
+            [{"path": "a", "budgets": [{"gpu_hours": 1, "period": "month", "until": "soon"}]}],
+            "a date",
+            id="no date",
+        ),
     ],
 )
 def test_faults_of_a_tenants_file_are_told(tenants: list[dict[str, Any]], told: str) -> None:
     with pytest.raises(SpecError) as caught:
         check(Tenants, {"tenants": tenants}, "tenants.yaml")
     assert told in str([d.detail for d in caught.value.details])
+
+
+def test_every_field_of_the_wire_is_reached_by_a_tenants_file() -> None:
+    budget = {"gpu": "H100", "gpu_hours": 2, "period": "30d", "from": "2026-04-01",
+              "until": "2026-07-01"}  # fmt: skip
+    quota = {"guarantee": 4, "limit": 8, "weight": 3, "borrow": "1.5", "lend": 2}
+    node = {"path": "a", "name": "A", "weight": 2, "max_queued_jobs": 9,
+            "quotas": {"H100": quota}, "budgets": [budget]}  # fmt: skip
+    [tenant] = check(Tenants, {"tenants": [node]}, "tenants").to_proto()
+    assert set(empty_fields(tenant)) == set()
+    assert tenant.quotas[0].borrow_limit_milli == 1500
+    found = tenant.budgets[0]
+    assert (found.amount_gpu_ms, found.days) == (2 * 3_600_000, 30)
+    assert found.until_day - found.from_day == 91
 
 
 def test_the_default_policy_is_gb_only() -> None:

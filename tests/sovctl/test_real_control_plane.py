@@ -87,6 +87,50 @@ def test_a_job_is_queued_shown_explained_and_cancelled(as_: As, tmp_path: Path) 
     assert as_("ada", "watch", job).out.startswith(f"{job} CANCELLED")
 
 
+def test_quota_budgets_and_usage_are_shown_and_a_bad_tree_is_refused(
+    as_: As, tmp_path: Path
+) -> None:
+    [line, *_] = as_("ada", "quota", "trust-a/radiology", "-o", "json").json()
+    assert (line["tenant"], line["lend_limit_milli"]) == ("trust-a/radiology", None)
+    assert "LENT" in as_("ada", "quota").out
+    assert "no budget" in as_("ada", "quota", "budgets").err
+    assert as_("ada", "usage", "--since", "7d", "-o", "json").json() == []
+    assert as_("ada", "usage", "--since", "soon").code == 2
+    tree = tmp_path / "tenants.yaml"
+    tree.write_text(
+        "tenants:\n"
+        "  - {path: trust-a, quotas: {H100: {guarantee: 2}, XPU: {guarantee: 1}}}\n"
+        "  - {path: trust-a/radiology, quotas: {H100: {guarantee: 3}}}\n"
+    )
+    refused = as_("op", "tenants", "apply", str(tree))
+    assert refused.code == 2
+    assert "children are guaranteed 3 GPUs of H100" in refused.err
+    assert "'XPU'" in refused.err
+    tree.write_text(
+        "unknown_gpu_classes: warn\n"
+        "tenants:\n"
+        "  - path: trust-a\n"
+        "    quotas: {XPU: {guarantee: 1}}\n"
+        "    budgets: [{gpu_hours: 100, period: month}]\n"
+        "  - {path: trust-a/radiology}\n"
+    )
+    applied = as_("op", "tenants", "apply", str(tree))
+    assert applied.code == 0, applied.err
+    assert "'XPU'" in applied.err
+    [budget] = as_("op", "quota", "budgets", "-o", "json").json()
+    assert (budget["tenant"], budget["budget"]["period"]) == ("trust-a", "MONTH")
+    assert budget["left_gpu_ms"] == 100 * 3_600_000
+    asked = as_("op", "quota", "what-if", str(DEPLOY / "tenants" / "demo.yaml"), "-o", "json")
+    assert asked.code == 0, asked.err
+    assert asked.json()["then"]["jobs_starting"] == 0
+    assert any(change.startswith("~ trust-a quotas") for change in asked.json()["changes"])
+    told = as_("op", "quota", "what-if", str(tree)).out
+    assert "0 job(s) would start; under the tree in force 0" in told
+    assert as_("ada", "quota", "what-if", str(tree)).code == 5
+    back = as_("op", "tenants", "apply", str(DEPLOY / "tenants" / "demo.yaml"))
+    assert back.code == 0, back.err
+
+
 def test_an_array_is_one_line_and_its_tasks_have_names(as_: As) -> None:
     made = as_("ada", "submit", "--array", "0-4%2", "--name", "sweep", "-o", "name", "--", "x")
     assert made.code == 0, made.err

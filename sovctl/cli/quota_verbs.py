@@ -1,0 +1,111 @@
+"""Quota, budgets, usage, and what another tree would change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from sovapi.v1 import tenants_pb2
+from sovctl import clock
+from sovctl.cli import quota_tables
+from sovctl.cli.output import Output, safe
+from sovctl.cli.session import read_file, session_of
+from sovctl.errors import InvalidArgumentError
+from sovctl.fleet_values import parse_moment
+from sovctl.spec_values import duration_ms
+from sovctl.tenants_file import Tenants
+
+SHOW = "show"
+TenantArgument = Annotated[
+    str, typer.Argument(metavar="TENANT", help="A tenant's path; default: your own.")
+]
+
+
+class QuotaGroup(typer.core.TyperGroup):
+    """`sovctl quota [TENANT]` shows; only the names of its verbs are verbs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the verb in where it was left out."""
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+def show_quota(ctx: typer.Context, tenant: TenantArgument = "") -> None:
+    """Show guarantee, limit and use of GPUs, and what is borrowed and lent."""
+    session = session_of(ctx)
+    session.output.listing(quota_tables.quota(session.run(lambda client: client.quota(tenant))))
+
+
+def show_budgets(ctx: typer.Context, tenant: TenantArgument = "") -> None:
+    """Show GPU-hours budgets: reserved, used and left in the present period."""
+    session = session_of(ctx)
+    session.output.listing(quota_tables.budgets(session.run(lambda client: client.budgets(tenant))))
+
+
+def show_usage(
+    ctx: typer.Context,
+    tenant: TenantArgument = "",
+    since: Annotated[
+        str,
+        typer.Option(metavar="WHEN", help="A date, or a length of time such as 7d; default 30d."),
+    ] = "",
+) -> None:
+    """Show GPU-hours, energy and refunds by project and GPU.
+
+    Of what was placed since a day: whole days, UTC. An attempt counts on the day on
+    which it was placed, however long it runs.
+    """
+    session = session_of(ctx)
+    since_ms = _since_ms(since)
+    response = session.run(lambda client: client.usage(tenant, since_ms=since_ms))
+    session.output.listing(quota_tables.usage(response))
+
+
+def what_if(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tenants file.")],
+) -> None:
+    """Say what the queue would do under the tenants of FILE; nothing is changed."""
+    session = session_of(ctx)
+    tree = read_file(Tenants, file)
+    response = session.run(
+        lambda client: client.quota_what_if(
+            tree.to_proto(), allow_unknown_gpu_classes=tree.unknown_gpu_classes == "warn"
+        )
+    )
+    if session.output.is_human:
+        _show(session.output, response)
+    else:
+        session.output.result(quota_tables.what_if_document(response), "", "")
+
+
+def _show(output: Output, response: tenants_pb2.QuotaWhatIfResponse) -> None:
+    then, now = response.then, response.now
+    for warning in response.warnings:
+        output.note(f"warning: {safe(warning)}")
+    for title, count, before, listing in (
+        ("would start", then.jobs_starting, now.jobs_starting, quota_tables.starts(then, now)),
+        (
+            "would be reclaimed",
+            then.jobs_reclaimed,
+            now.jobs_reclaimed,
+            quota_tables.reclaims(then),
+        ),
+        ("would wait", then.jobs_waiting, now.jobs_waiting, quota_tables.waits(then)),
+    ):
+        output.print(f"{count} job(s) {title}; under the tree in force {before}")
+        if listing.rows:
+            output.listing(listing)
+
+
+def _since_ms(since: str) -> int:
+    if not since:
+        return 0
+    try:
+        return parse_moment(since) if "-" in since else clock.now_ms() - duration_ms(since)
+    except ValueError as error:
+        raise InvalidArgumentError(f"--since: {error}") from None
