@@ -11,11 +11,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, plan
+from bench import agent, fair, jct, pack, plan
 from bench.record import Result, show, write
 
 BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
+    "fair": fair.run,
+    "jct": jct.run,
+    "pack": pack.run,
     "plan": plan.run,
 }
 LIMITS = Path(__file__).resolve().parent / "limits.toml"

@@ -8,7 +8,7 @@ only nodes whose state changed since the kind last arrived are scored again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ GPUS_MAX = 8
 """GPUs of the largest node of the data sets."""
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+TokenT = TypeVar("TokenT")
 SHARE_OF_ORDER = 2
-"""With departures, the earliest 1/SHARE_OF_ORDER of the placed pods leave."""
+"""With departures, the earliest of so many parts of the placed pods leaves."""
 
 
 class Fleet:
@@ -38,7 +39,6 @@ class Fleet:
         self.free = np.full((len(nodes), GPUS_MAX), -1, dtype=np.int64)
         for at, node in enumerate(nodes):
             self.free[at, : node.gpus] = GPU_MILLI
-        self.capacity_milli = int(self.gpus.sum()) * GPU_MILLI
 
 
 class Kinds:
@@ -74,6 +74,15 @@ class Packed:
     rejected: int
 
 
+class Token(NamedTuple):
+    """A request that was placed."""
+
+    number: int
+    kind: int
+    node: int
+    gpus: tuple[int, ...]
+
+
 class Replay:
     """One order of arrivals under one policy."""
 
@@ -81,13 +90,14 @@ class Replay:
         self.fleet = Fleet(trace)
         self.kinds = Kinds(trace, self.fleet.models)
         self.policy = policy
+        self.placed = 0
         shape = (len(trace.kinds), len(trace.nodes))
         self.cost = np.full(shape, np.inf)
         self.gpu = np.zeros(shape, dtype=np.int64)
         self.seen = np.full(shape, -1, dtype=np.int64)
         self.version = np.zeros(len(trace.nodes), dtype=np.int64)
 
-    def place(self, kind: int) -> tuple[int, tuple[int, ...]] | None:
+    def place(self, kind: int) -> Token | None:
         """Puts one request on the best node; None: it fits nowhere."""
         stale = np.flatnonzero(self.version != self.seen[kind])
         if len(stale):
@@ -102,11 +112,15 @@ class Replay:
         if self.cost[kind, node] == np.inf:
             return None
         taken = self._gpus(kind, node)
-        self.move(kind, node, taken, -1)
-        return node, taken
+        self._move(kind, node, taken, -1)
+        self.placed += 1
+        return Token(self.placed, kind, node, taken)
 
-    def move(self, kind: int, node: int, gpus: tuple[int, ...], sign: int) -> None:
-        """Takes (-1) or gives back (+1) what a request holds."""
+    def leave(self, token: Token) -> None:
+        """Gives back what a request holds."""
+        self._move(token.kind, token.node, token.gpus, 1)
+
+    def _move(self, kind: int, node: int, gpus: tuple[int, ...], sign: int) -> None:
         fleet, kinds = self.fleet, self.kinds
         fleet.cpu[node] += sign * kinds.cpu[kind]
         fleet.memory[node] += sign * kinds.memory[kind]
@@ -133,21 +147,62 @@ class Replay:
         return tuple(int(gpu) for gpu in whole)
 
 
-def inflate(trace: PackTrace, order: Ints, policy: Policy) -> Packed:
+class Placer(Protocol[TokenT]):
+    """Puts requests somewhere, one at a time, and takes them away."""
+
+    def place(self, kind: int) -> TokenT | None:
+        """A token of where the request went; None: it fits nowhere and is dropped."""
+        ...
+
+    def leave(self, token: TokenT) -> None:
+        """What was placed goes."""
+        ...
+
+
+def inflate(trace: PackTrace, order: Ints, placer: Placer[TokenT]) -> Packed:
     """Arrivals only: the published experiment."""
-    replay = Replay(trace, policy)
-    asked = replay.kinds.asked_milli
-    percent = replay.fleet.capacity_milli / 100
+    percent, asked = capacity_milli(trace) / 100, asked_milli(trace)
     arrived = allocated = rejected = 0
     at_100: list[float] = []
     for pod in order:
-        kind = trace.pods[int(pod)]
-        arrived += int(asked[kind])
-        if replay.place(kind) is None:
+        milli = asked[trace.pods[int(pod)]]
+        arrived += milli
+        if placer.place(trace.pods[int(pod)]) is None:
             rejected += 1
         else:
-            allocated += int(asked[kind])
+            allocated += milli
         if round(arrived / percent) == 100:
             at_100.append(100 - allocated / percent)
     final = 100 - allocated / percent
-    return Packed(float(np.mean(at_100)) if at_100 else final, final, rejected)
+    return Packed(sum(at_100) / len(at_100) if at_100 else final, final, rejected)
+
+
+def churn(trace: PackTrace, order: Ints, placer: Placer[TokenT]) -> float:
+    """Percent unallocated once all arrived, the earlier half of the placed left, and all came back.
+
+    The fleet is full before and after, so what differs is what the departures left behind.
+    """
+    asked = asked_milli(trace)
+    placed: list[tuple[TokenT, int]] = []
+    for turn in range(2):
+        for pod in order:
+            kind = trace.pods[int(pod)]
+            token = placer.place(kind)
+            if token is not None:
+                placed.append((token, asked[kind]))
+        if turn == 0:
+            leaving = len(placed) // SHARE_OF_ORDER
+            for token, _ in placed[:leaving]:
+                placer.leave(token)
+            placed = placed[leaving:]
+    return 100 - 100 * sum(milli for _, milli in placed) / capacity_milli(trace)
+
+
+def capacity_milli(trace: PackTrace) -> int:
+    """All GPUs."""
+    return sum(node.gpus for node in trace.nodes) * GPU_MILLI
+
+
+def asked_milli(trace: PackTrace) -> list[int]:
+    """GPU-milli of each kind."""
+    return [kind.gpus * kind.gpu_milli for kind in trace.kinds]

@@ -105,6 +105,20 @@ def directory(given: Path | None) -> Path:
     return found
 
 
+def folder(given: Path | None, name: str) -> Path:
+    """The data set `name` in the directory, or the directory itself where it holds no folders."""
+    found = directory(given)
+    return found / name if (found / name).is_dir() else found
+
+
+def only(where: Path, pattern: str) -> Path:
+    """The one file there whose name is as `pattern` says."""
+    found = sorted(where.glob(pattern))
+    if len(found) != 1:
+        raise BadTrace([f"{where}: {len(found)} files are named {pattern}, one expected"])
+    return found[0]
+
+
 def job_trace(path: Path) -> tuple[GpuJob, ...]:
     """Jobs with a restart overhead of their own (`muri_64gpu`), in submission order."""
     columns = ("job_id", "gpus", "submit_s", "duration_s", "restart_overhead_s")
@@ -178,7 +192,9 @@ def pack_names(folder: Path) -> tuple[str, ...]:
 
 
 def published(path: Path, columns: tuple[str, ...], figure: str) -> Mapping[tuple[str, ...], float]:
-    """Published figures, by the values of `columns`."""
+    """Published figures, by the values of `columns`; none where no such file is."""
+    if not path.is_file():
+        return {}
     return dict(
         rows(
             path,

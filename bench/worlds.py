@@ -19,7 +19,7 @@ from scheduler.model.fleet import (
     Site,
     SiteStatus,
 )
-from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath, node_id
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, node_id, slot_of
 from scheduler.model.job import Priority, Resources, Topology, TopologyLevel
 from scheduler.model.plan import (
     Change,
@@ -69,7 +69,8 @@ def fleet_changes(shape: Shape, tenants: int) -> Iterator[Change]:
         yield SiteChanged(site, Site(site, SiteStatus.ACTIVE, facts, ()), connected=True)
         for leaf in range(shape.leaves_per_pod):
             for slot in range(shape.nodes_per_leaf):
-                yield _node(site, leaf, slot, shape.gpus_per_node)
+                name = node_id(site, f"l{leaf:02}n{slot:02}")
+                yield node_of(name, H200, shape.gpus_per_node, leaf=f"leaf-{leaf:02}")
 
 
 def queue(seed: int, jobs: int, classes: int, tenants: int, gang_percent: int) -> Iterator[Change]:
@@ -109,18 +110,26 @@ def _fact(key: FactKey) -> Fact:
     return Fact(key, (values,) if values else (), Assurance.AUDITED, "bench", NOW_MS - HOUR_MS)
 
 
-def _node(site: SiteId, leaf: int, slot: int, gpus: int) -> NodeChanged:
-    name = node_id(site, f"l{leaf:02}n{slot:02}")
+def node_of(
+    name: NodeId,
+    gpu_class: GpuClass,
+    gpus: int,
+    *,
+    leaf: str = "leaf-00",
+    cpu_milli: int = 128_000,
+    memory_bytes: int = 2 * 1024**4,
+) -> NodeChanged:
+    """A node that is declared and ready."""
     node = Node(
         id=name,
         pod="pod-1",
-        leaf=f"leaf-{leaf:02}",
-        nvlink_domain=f"l{leaf:02}n{slot:02}",
-        gpu_class=H200,
+        leaf=leaf,
+        nvlink_domain=slot_of(name),
+        gpu_class=gpu_class,
         gpus=gpus,
         cpu_arch=CpuArch.AMD64,
-        cpu_milli=128_000,
-        memory_bytes=2 * 1024**4,
+        cpu_milli=cpu_milli,
+        memory_bytes=memory_bytes,
         interconnects=(Interconnect.INFINIBAND,),
     )
     report = NodeReport(
@@ -134,7 +143,7 @@ def _node(site: SiteId, leaf: int, slot: int, gpus: int) -> NodeChanged:
         runtime_alive=True,
         agent_connected=True,
         cpu_arch=CpuArch.AMD64,
-        cpu_milli=128_000,
-        memory_bytes=2 * 1024**4,
+        cpu_milli=cpu_milli,
+        memory_bytes=memory_bytes,
     )
     return NodeChanged(name, node, report)

@@ -9,7 +9,7 @@ import pytest
 
 from bench.policies.phi import Phi
 from bench.policies.reference import BestFit, Fgd
-from bench.replay_pack import Policy, Replay, inflate
+from bench.replay_pack import Policy, Replay, Token, churn, inflate
 from bench.traces import PackNode, PackRequest, PackTrace
 
 GIB = 1 << 30
@@ -31,6 +31,10 @@ def whole(gpus: int) -> PackRequest:
     return PackRequest(1000, GIB, gpus, 1000, ())
 
 
+def where(token: Token | None) -> tuple[int, tuple[int, ...]] | None:
+    return None if token is None else (token.node, token.gpus)
+
+
 POLICIES = [Phi, Fgd, BestFit]
 
 
@@ -38,15 +42,15 @@ POLICIES = [Phi, Fgd, BestFit]
 def test_a_share_joins_the_gpu_in_use(make: type[Phi]) -> None:
     world = trace([share(400), share(600)], [0, 1], node("a", 2), node("b", 2))
     replay = Replay(world, make(world))
-    assert replay.place(0) == (0, (0,))
-    assert replay.place(1) == (0, (0,))
+    assert where(replay.place(0)) == (0, (0,))
+    assert where(replay.place(1)) == (0, (0,))
     assert replay.fleet.free[0].tolist()[:2] == [0, 1000]
 
 
 @pytest.mark.parametrize("make", POLICIES)
 def test_what_does_not_fit_is_dropped_and_counted(make: type[Phi]) -> None:
     world = trace([whole(2), share(500)], [0, 0, 1], node("a", 2), node("b", 1))
-    found = inflate(world, world.orders["all"], make(world))
+    found = inflate(world, world.orders["all"], Replay(world, make(world)))
     assert found.rejected == 1
     assert found.final_pct == pytest.approx(100 - 2500 / 30)
 
@@ -69,9 +73,18 @@ def test_every_dimension_must_fit(make: type[Phi], request_: PackRequest) -> Non
 def test_a_node_that_changed_is_scored_anew() -> None:
     world = trace([share(600), share(400)], [0, 1], node("a", 1), node("b", 1))
     replay = Replay(world, BestFit(world))
-    assert [replay.place(0), replay.place(0), replay.place(0)] == [(0, (0,)), (1, (0,)), None]
-    replay.move(0, 1, (0,), 1)
-    assert replay.place(0) == (1, (0,))
+    _, second, third = replay.place(0), replay.place(0), replay.place(0)
+    assert (where(second), third) == ((1, (0,)), None)
+    assert second is not None
+    replay.leave(second)
+    assert where(replay.place(0)) == (1, (0,))
+
+
+@pytest.mark.parametrize("make", POLICIES)
+def test_half_of_the_placed_leave_and_all_come_again(make: type[Phi]) -> None:
+    world = trace([share(600), whole(1)], [0, 0, 1], node("a", 2))
+    # Two shares fill two GPUs by more than half; the earlier leaves, and a share takes its place.
+    assert churn(world, world.orders["all"], Replay(world, make(world))) == pytest.approx(40)
 
 
 def test_the_policies_are_policies() -> None:

@@ -103,3 +103,21 @@ def test_a_cluster_says_all_that_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(BadTrace) as caught:
         traces.cluster(path)
     assert len(caught.value.faults) == 2
+
+
+def test_a_data_set_is_a_folder_or_the_directory_itself(tmp_path: Path) -> None:
+    assert traces.folder(tmp_path, "set") == tmp_path
+    (tmp_path / "set").mkdir()
+    assert traces.folder(tmp_path, "set") == tmp_path / "set"
+
+
+def test_a_file_is_found_by_its_ending_when_it_is_the_only_one(tmp_path: Path) -> None:
+    mine = write(tmp_path / "my_jobs.csv", JOBS)
+    assert traces.only(tmp_path, "*jobs.csv") == mine
+    write(tmp_path / "your_jobs.csv", JOBS)
+    with pytest.raises(BadTrace, match="2 files are named"):
+        traces.only(tmp_path, "*jobs.csv")
+
+
+def test_what_nobody_published_is_not_missed(tmp_path: Path) -> None:
+    assert traces.published(tmp_path / "published.csv", ("trace",), "mean") == {}
