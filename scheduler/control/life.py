@@ -106,6 +106,8 @@ def _settled(txn: Txn, job: JobRow, attempt: AttemptRow) -> SettledUse:
         refunded_gpu_ms=used if destroyed else 0,
         attempts=1,
     )
+    reserved = budgets.gpu_ms(attempt.gpu_milli, limit_ms)
+    txn.usage.reserve(job.tenant, attempt.gpu_class, -reserved, attempt.placed_at_ms)
     tree = txn.tenancy.tree()
     borne = any(True for _ in budgets.budgets_over(tree, job.tenant, attempt.gpu_class))
     txn.usage.add(use, budgeted=borne)

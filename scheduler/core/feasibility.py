@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from scheduler.core.answers import Verdicts
 from scheduler.core.asks import Ask, ask_of
+from scheduler.core.budgets import gpu_ms, never_affordable
 from scheduler.core.layout import Layout
 from scheduler.core.quota import QuotaTree, Usage, fits
 from scheduler.core.topology import enough
@@ -263,6 +264,7 @@ def could_ever_run(declared: DeclaredFleet, job_class: JobClass, now_ms: int) ->
                 if option.minimal:
                     continue
                 against = never_fits(declared.tree, job_class.tenant, ask, layout, option)
+                against += never_paid(declared.tree, job_class, ask, layout, option, now_ms)
                 fundable = fundable or not against
                 quota += [denial for denial in against if denial not in quota]
         found.append(
@@ -278,6 +280,15 @@ def never_fits(
     nobody: Usage = {}
     milli = least_milli(layout, ask, option.gpu_class)
     return fits(tree, nobody, tenant, option.gpu_class, milli)
+
+
+def never_paid(
+    tree: QuotaTree, job_class: JobClass, ask: Ask, layout: Layout, option: Option, now_ms: int
+) -> tuple[Denial, ...]:
+    """The budgets that a whole period of would not bear the work."""
+    milli = least_milli(layout, ask, option.gpu_class)
+    cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
+    return never_affordable(tree, job_class.tenant, option.gpu_class, cost_gpu_ms, now_ms)
 
 
 def best(options: Sequence[Option], ask: Ask) -> Option:

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from sqlalchemy import select
 
+from scheduler.core.budgets import Book
 from scheduler.core.quota import QuotaTree
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
@@ -67,6 +68,8 @@ class Memo:
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None
+    book: Book | None = None
+    """What budgets have left; made when it is first asked for, and kept in step from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class Scratch:
 
     def _forget_tree(self) -> None:
         self.memo.tree = None
+        self.memo.book = None
 
     def changed(self, kind: ChangeKind, key: str = "") -> None:
         """Tells the followers of the change log."""

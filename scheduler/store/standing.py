@@ -11,10 +11,19 @@ from dataclasses import dataclass, field
 
 from scheduler.core import quota, residency
 from scheduler.core.asks import Ask, ask_of, suits_arch, suits_interconnect
+from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
 from scheduler.core.occupancy import NodeRecord, Occupant, may_join
 from scheduler.model.fleet import Isolation, Site, SiteStatus
-from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath, organisation_of, site_of
+from scheduler.model.ids import (
+    GpuClass,
+    JobId,
+    NodeId,
+    SiteId,
+    TenantPath,
+    organisation_of,
+    site_of,
+)
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial, Reason
@@ -39,6 +48,9 @@ class Standing:
     connected: frozenset[SiteId]
     nodes: dict[NodeId, NodeRecord]
     windows: dict[SiteId, tuple[Window, ...]]
+    book: Book | None
+    """What budgets have left; None: there are none."""
+    reserve: Callable[[TenantPath, GpuClass, int, int], None]
     verdicts: dict[tuple[Requirement, SiteId], Verdict] = field(default_factory=lambda: {})
 
     def fault(self, placement: Placement) -> Denial | None:
@@ -53,10 +65,15 @@ class Standing:
         row = self.jobs.pop(placement.key.job)
         ask = self.asks[row.class_id]
         quota.charge(self.usage, row.tenant, placement.gpu_class, placement.gpu_milli)
+        self.reserve(row.tenant, placement.gpu_class, self.cost_gpu_ms(row, placement), self.now_ms)
         for placed in placement.nodes:
             record = self.nodes[placed.node]
             record.occupants[row.id] = _occupant(row.id, placed.gpu_mask, ask, row.tenant)
             record.recount()
+
+    def cost_gpu_ms(self, row: JobRow, placement: Placement) -> int:
+        """What the placement reserves of budgets."""
+        return gpu_ms(placement.gpu_milli, self.classes[row.class_id].time_limit_bucket_ms)
 
     def ask(self, placement: Placement) -> Ask:
         """What the job of `placement` asks for."""
@@ -107,6 +124,8 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         sites=sites,
         connected=frozenset(connected),
         nodes=records,
+        book=txn.book(),
+        reserve=txn.usage.reserve,
         windows={site: txn.windows.all(site) for site in sites},
     )
 
@@ -223,6 +242,14 @@ def _quota(s: Standing, p: Placement) -> Denial | None:
     return next(iter(quota.fits(s.tree, s.usage, tenant, p.gpu_class, p.gpu_milli)), None)
 
 
+def _budget(s: Standing, p: Placement) -> Denial | None:
+    if s.book is None:
+        return None
+    row = s.jobs[p.key.job]
+    cost_gpu_ms = s.cost_gpu_ms(row, p)
+    return next(iter(s.book.lacking(row.tenant, p.gpu_class, cost_gpu_ms, s.now_ms)), None)
+
+
 def _resident(s: Standing, p: Placement) -> Denial | None:
     verdict = s.verdict(p)
     return verdict.denials[0] if isinstance(verdict, Deny) else None
@@ -238,5 +265,6 @@ CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
     _in_no_window,
     _room,
     _quota,
+    _budget,
 )
 """In this order: each may rely on those before it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
@@ -206,6 +207,23 @@ class Txn(Snapshot):
         """As for a snapshot."""
         scratch = self._scratch
         return None if scratch.declared_changed else scratch.last(DECLARED_COUNTER)
+
+    def book(self) -> Book | None:
+        """What budgets have left, counting what this transaction did; None: there are none."""
+        memo, tree = self._scratch.memo, self._tenancy.tree()
+        if not tree.has_budgets:
+            return None
+        if memo.book is None:
+            memo.book = Book(tree, self._usage.for_budgets(tree))
+            for use in self._attempts.live_uses():
+                limit_ms = self._jobs.job_class(use.class_id).time_limit_bucket_ms
+                cost_gpu_ms = gpu_ms(use.gpu_milli, limit_ms)
+                memo.book.hold(use.tenant, use.gpu_class, cost_gpu_ms, use.placed_at_ms)
+            self._scratch.undo.append(self._forget_book)
+        return memo.book
+
+    def _forget_book(self) -> None:
+        self._scratch.memo.book = None
 
     @contextmanager
     def savepoint(self) -> Generator[None]:

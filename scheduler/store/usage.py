@@ -7,6 +7,7 @@ never changed by anything else: `rebuild_usage` folds the leaves to the same row
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, select
@@ -72,6 +73,20 @@ class UsageWriter(UsageReader):
         super().__init__(scratch.link)
         self._scratch = scratch
 
+    def reserve(
+        self, tenant: TenantPath, gpu_class: GpuClass, cost_gpu_ms: int, placed_at_ms: int
+    ) -> None:
+        """A live attempt holds `cost_gpu_ms` of every budget over it; negative gives it back.
+
+        Derived: nothing is written. Until somebody asks for the book there is none to keep.
+        """
+        book = self._scratch.memo.book
+        if book is not None:
+            book.hold(tenant, gpu_class, cost_gpu_ms, placed_at_ms)
+            self._scratch.undo.append(
+                lambda: book.hold(tenant, gpu_class, -cost_gpu_ms, placed_at_ms)
+            )
+
     def add(self, use: SettledUse, *, budgeted: bool) -> None:
         """`use` more. `budgeted`: a budget bears it, so the planner is told."""
         before = self.get(use.tenant, use.gpu_class, use.day)
@@ -84,6 +99,10 @@ class UsageWriter(UsageReader):
             "attempts": before.attempts + use.attempts,
         }
         self._link.upsert(SETTLED, [row])
+        book = self._scratch.memo.book
+        if book is not None:
+            book.settle(replace(before, charged_gpu_ms=before.charged_gpu_ms + use.charged_gpu_ms))
+            self._scratch.undo.append(lambda: book.settle(before))
         if budgeted:
             key = SEPARATOR.join((str(use.day), use.gpu_class, use.tenant))
             self._scratch.changed(ChangeKind.BUDGET, key)

@@ -1,19 +1,22 @@
 """What is spent: reserved at placement, settled at the end, refunded where hardware failed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from scheduler.control.spending import UsageLine
-from scheduler.core.budgets import GPU_HOUR_MS, day_of
+from scheduler.core.budgets import GPU_HOUR_MS, Book, day_of, gpu_ms
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, TenantPath
 from scheduler.model.job import JobState, RankCause
-from scheduler.model.reasons import Refused
+from scheduler.model.reasons import Reason, Refused
+from scheduler.model.sitelink import SiteReport
 from scheduler.model.tenancy import Budget, BudgetPeriod, SettledUse, Tenant
 from scheduler.store.rebuild_usage import rebuild_usage
+from scheduler.store.store import Txn
 from tests.control.plant import ADA, EVE, OLGA, Plant, spec
-from tests.store.builders import H100, NOW_MS, RADIOLOGY, tenants
+from tests.store.builders import H100, LONDON, NOW_MS, RADIOLOGY, tenants
 
 TRUST_A = TenantPath("trust-a")
 MINUTE_MS = 60_000
@@ -126,6 +129,71 @@ def test_usage_is_told_to_its_own_tenant_and_below(plant: Plant) -> None:
     assert told(OLGA, TODAY - 1) == ()
     with pytest.raises(Refused, match="since_ms"):
         told(OLGA, -1)
+
+
+def test_the_writer_drops_what_no_budget_bears_and_counts_what_it_keeps(plant: Plant) -> None:
+    with_budget(plant, 3)
+    for n in range(4):
+        plant.submit(replace(spec(f"job-{n}"), time_limit_ms=HOUR_MS))
+    made = plant.plan()
+    with_budget(plant, 2)
+    with plant.store.transaction() as txn:
+        done = plant.control.apply_plan(txn, made, plant.now_ms)
+    assert len(done.kept) == 2
+    assert {stale.denial.reason for stale in done.stale} == {Reason.BUDGET_EXHAUSTED}
+    assert budget_of(plant) == (120, 0, 0)
+
+
+def undone(plant: Plant, act: Callable[[Txn], object]) -> None:
+    """Something happens in a transaction that fails."""
+
+    def fail() -> None:
+        with plant.store.transaction() as txn:
+            assert act(txn)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+def test_what_is_rolled_back_is_not_reserved(plant: Plant) -> None:
+    with_budget(plant, 2)
+    plant.submit(replace(spec(), time_limit_ms=HOUR_MS))
+    made = plant.plan()
+    for _ in range(3):
+        undone(plant, lambda txn: len(plant.control.apply_plan(txn, made, plant.now_ms).kept))
+    with plant.store.transaction() as txn:
+        assert len(plant.control.apply_plan(txn, made, plant.now_ms).kept) == 1
+    key = AttemptKey(made.placements[0].key.job, 1)
+    plant.push()
+    plant.report(plant.running(key))
+    plant.now_ms += 30 * MINUTE_MS
+    said = SiteReport(plant.store.epoch, 1, (plant.ended(key),), (), full=False)
+    undone(plant, lambda txn: plant.control.site_report(txn, LONDON, said, plant.now_ms))
+    assert_book_is_what_the_tables_say(plant)
+    plant.report(plant.ended(key))
+    assert_book_is_what_the_tables_say(plant)
+    assert budget_of(plant) == (0, 30, 90)
+
+
+def assert_book_is_what_the_tables_say(plant: Plant) -> None:
+    """What is kept in step equals what is added up from the rows."""
+    with plant.store.transaction() as txn:
+        kept = txn.book()
+        assert kept is not None
+        made = Book(txn.tenancy.tree(), txn.usage.of_days(0, TODAY + 1000))
+        for use in txn.attempts.live_uses():
+            cost = gpu_ms(use.gpu_milli, txn.jobs.job_class(use.class_id).time_limit_bucket_ms)
+            made.hold(use.tenant, use.gpu_class, cost, use.placed_at_ms)
+        assert made.facts() == kept.facts()
+
+
+def test_work_that_no_period_bears_is_refused_at_the_door(plant: Plant) -> None:
+    with_budget(plant, 3)
+    found = plant.try_submit(replace(spec(gpus=4), time_limit_ms=HOUR_MS))
+    assert found.refusal.reason is Reason.BUDGET_EXHAUSTED
+    assert "it would reserve 4 GPU-hours, a whole period has 3" in found.refusal.denials[0].detail
+    plant.submit(replace(spec(gpus=3), time_limit_ms=HOUR_MS))
 
 
 def test_a_project_is_not_told_the_budget_above_it(plant: Plant) -> None:
