@@ -10,9 +10,9 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import pynvml  # pyright: ignore[reportMissingTypeStubs]
-
 from agent.node.collectors.nvml_encoding import worst_ber
+from agent.node.collectors.nvml_fields import LOST, FieldQuery
+from agent.node.collectors.pynvml_alone import nv
 from agent.node.collectors.readings import (
     Fabric,
     Gpu,
@@ -25,12 +25,14 @@ from agent.node.collectors.readings import (
 
 GPUS_MAX = 64
 LINKS_MAX = 36
+LINKS_LOOK_READS = 60
+"""How often to look for links that were not there: one may come up late."""
 XIDS_A_READ_MAX = 1024
 """One GPU in a storm must not keep the others from being read."""
 FIELD_MEMORY_TEMPERATURE, FIELD_RECOVERY_ACTION = 82, 230
 FIELDS_A_LINK = {"replays": 161, "recoveries": 162, "crc": 163, "effective": 220, "symbol": 222}
 
-nv: Any = pynvml
+
 T = TypeVar("T")
 
 
@@ -60,15 +62,20 @@ class Nvml:
             raise NvmlUnusable(_missing(error)) from error
         self._uuids: dict[int, str] = {}
         self._known: dict[int, Gpu] = {}
+        self._links: dict[int, _Links] = {}
+        self._reads = 0
 
     def read(self) -> tuple[Gpu, ...]:
         """Every GPU by index, or NvmlUnusable."""
         found: list[Gpu] = []
+        if self._reads % LINKS_LOOK_READS == 0:
+            self._links.clear()
+        self._reads += 1
         try:
             if self._events is None:
                 self._events = self._watch()
             for index, handle in enumerate(self._handles):
-                gpu = _read(index, handle, self._known.get(index))
+                gpu = _read(index, handle, self._known.get(index), self._links)
                 self._known[index] = gpu
                 self._uuids[_address(handle)] = gpu.uuid
                 found.append(gpu)
@@ -83,7 +90,7 @@ class Nvml:
             try:
                 event = nv.nvmlEventSetWait_v2(self._events, 0 if found else timeout_ms)
             except nv.NVMLError as error:
-                if error.value in _LOST:
+                if error.value in LOST:
                     self._events = None  # The next read watches those that still answer.
                 elif error.value != nv.NVML_ERROR_TIMEOUT:
                     raise NvmlUnusable(_missing(error)) from error
@@ -117,7 +124,7 @@ def _registered(handle: Any, wanted: int, events: Any) -> bool:
     try:
         nv.nvmlDeviceRegisterEvents(handle, wanted, events)
     except nv.NVMLError as error:
-        if error.value in _ABSENT | _LOST:
+        if error.value in _ABSENT | LOST:
             return False
         raise
     return True
@@ -132,7 +139,7 @@ def _handle(index: int) -> Any:
     try:
         return nv.nvmlDeviceGetHandleByIndex(index)
     except nv.NVMLError as error:
-        if error.value in _LOST:
+        if error.value in LOST:
             return None
         raise
 
@@ -166,7 +173,6 @@ _ABSENT = frozenset(
     }
 )
 """A value that this GPU, or this driver, does not give. Other errors concern more than it."""
-_LOST = frozenset({nv.NVML_ERROR_GPU_IS_LOST, nv.NVML_ERROR_RESET_REQUIRED})
 
 
 def _optional(call: Callable[[], T]) -> T | None:
@@ -178,23 +184,25 @@ def _optional(call: Callable[[], T]) -> T | None:
         raise
 
 
-def _read(index: int, handle: Any, before: Gpu | None) -> Gpu:
+def _read(index: int, handle: Any, before: Gpu | None, links: dict[int, _Links]) -> Gpu:
     """One GPU. When it is lost, what it was called before."""
     try:
         if handle is not None:
-            return _answering(index, handle, before)
+            if index not in links:
+                links[index] = _Links(handle)
+            return _answering(index, handle, before, links[index])
     except nv.NVMLError as error:
-        if error.value not in _LOST:
+        if error.value not in LOST:
             raise
     return Gpu(index, before.uuid if before is not None else f"lost-{index}", lost=True)
 
 
-def _answering(index: int, handle: Any, before: Gpu | None) -> Gpu:
+def _answering(index: int, handle: Any, before: Gpu | None, links: _Links) -> Gpu:
     known = before if before is not None and not before.lost else None
     memory = _optional(lambda: nv.nvmlDeviceGetMemoryInfo(handle))
     used = _optional(lambda: nv.nvmlDeviceGetUtilizationRates(handle))
     remapped = _optional(lambda: nv.nvmlDeviceGetRemappedRows(handle))
-    fields = _fields(handle, [FIELD_MEMORY_TEMPERATURE, FIELD_RECOVERY_ACTION])
+    fields = _ask(_OWN_FIELDS, handle, 2)
     uncorrected, corrected = nv.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, 0
     return Gpu(
         index=index,
@@ -227,7 +235,7 @@ def _answering(index: int, handle: Any, before: Gpu | None) -> Gpu:
         pcie_generation=_optional(lambda: nv.nvmlDeviceGetCurrPcieLinkGeneration(handle)),
         pcie_width=_optional(lambda: nv.nvmlDeviceGetCurrPcieLinkWidth(handle)),
         recovery_action=fields[1],
-        nvlinks=_nvlinks(handle),
+        nvlinks=links.read(handle),
         fabric=_fabric(handle),
     )
 
@@ -257,49 +265,46 @@ def _ecc(handle: Any, kind: int, scope: int) -> int | None:
     return _optional(lambda: int(nv.nvmlDeviceGetTotalEccErrors(handle, kind, scope)))
 
 
-def _fields(handle: Any, wanted: list[int | tuple[int, int]]) -> list[int | None]:
-    """Field values in the order asked for; each has a result of its own."""
-    values = _optional(lambda: nv.nvmlDeviceGetFieldValues(handle, wanted))
-    if values is None:
-        return [None] * len(wanted)
-    return [_value(entry) for entry in values]
+_OWN_FIELDS = FieldQuery([(FIELD_MEMORY_TEMPERATURE, 0), (FIELD_RECOVERY_ACTION, 0)])
 
 
-_MEMBERS = {1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
+def _ask(query: FieldQuery, handle: Any, count: int) -> list[int | None]:
+    """A query's values; all None from a driver that knows none of this."""
+    return _optional(lambda: query.ask(handle)) or [None] * count
 
 
-def _value(entry: Any) -> int | None:
-    if entry.nvmlReturn in _LOST:
-        raise nv.NVMLError(entry.nvmlReturn)
-    member = _MEMBERS.get(entry.valueType)
-    if entry.nvmlReturn != nv.NVML_SUCCESS or member is None:
-        return None
-    return int(getattr(entry.value, member))
+class _Links:
+    """The NVLinks of one GPU. Which there are never changes; how they are does."""
 
+    def __init__(self, handle: Any) -> None:
+        found = [link for link in range(LINKS_MAX) if self._state(handle, link) is not None]
+        self._links = found
+        self._query = FieldQuery((f, link) for f in FIELDS_A_LINK.values() for link in found)
 
-def _nvlinks(handle: Any) -> NvLinks | None:
-    def state_of(link: int) -> Any:
+    def read(self, handle: Any) -> NvLinks | None:
+        """How they are now; None when there is none."""
+        links = self._links
+        if not links:
+            return None
+        active = sum(1 for link in links if self._state(handle, link))
+        values = _ask(self._query, handle, len(FIELDS_A_LINK) * len(links))
+        told = {
+            name: [v for v in values[at * len(links) : (at + 1) * len(links)] if v is not None]
+            for at, name in enumerate(FIELDS_A_LINK)
+        }
+        return NvLinks(
+            active=active,
+            present=len(links),
+            replays=sum(told["replays"]) if told["replays"] else None,
+            recoveries=sum(told["recoveries"]) if told["recoveries"] else None,
+            crc_errors=sum(told["crc"]) if told["crc"] else None,
+            effective_ber=worst_ber(told["effective"]),
+            symbol_ber=worst_ber(told["symbol"]),
+        )
+
+    @staticmethod
+    def _state(handle: Any, link: int) -> Any:
         return _optional(lambda: nv.nvmlDeviceGetNvLinkState(handle, link))
-
-    states = [state_of(link) for link in range(LINKS_MAX)]
-    links = [number for number, state in enumerate(states) if state is not None]
-    if not links:
-        return None
-    ids = tuple(FIELDS_A_LINK.values())
-    values = _fields(handle, [(field, link) for field in ids for link in links])
-    told = {
-        name: [v for v in values[at * len(links) : (at + 1) * len(links)] if v is not None]
-        for at, name in enumerate(FIELDS_A_LINK)
-    }
-    return NvLinks(
-        active=sum(1 for state in states if state),
-        present=len(links),
-        replays=sum(told["replays"]) if told["replays"] else None,
-        recoveries=sum(told["recoveries"]) if told["recoveries"] else None,
-        crc_errors=sum(told["crc"]) if told["crc"] else None,
-        effective_ber=worst_ber(told["effective"]),
-        symbol_ber=worst_ber(told["symbol"]),
-    )
 
 
 def _fabric(handle: Any) -> Fabric | None:

@@ -103,7 +103,7 @@ async def test_logical_gpus_are_well_and_labelled(machine: Machine) -> None:
         assert watch.verdict().health is Health.UNKNOWN
         await health(watch, Health.OK)
         assert watch.gpu_uuids() == ("SIM-0", "SIM-1")
-        assert told == [1]
+        await until(lambda: told == [1], lambda: told)
 
 
 async def test_power_is_known_for_as_long_as_it_is_read(with_gpus: Machine) -> None:
