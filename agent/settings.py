@@ -6,18 +6,14 @@ reads them.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sovshared import spiffe, yamlio
 
@@ -53,10 +49,11 @@ TrustDomain = Annotated[str, AfterValidator(_domain)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-class SiteSettings(BaseSettings):
+class SiteSettings(BaseModel):
     """A site agent's."""
 
-    model_config = SettingsConfigDict(env_prefix="SOV_SITE_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    variables: ClassVar[str] = "SOV_SITE_"
 
     site: Name = Field(description="this site's id")
     endpoint: Endpoint = Field(description="the control plane's main port")
@@ -91,10 +88,11 @@ class SiteSettings(BaseSettings):
     log_level: LogLevel = "INFO"
 
 
-class NodeSettings(BaseSettings):
+class NodeSettings(BaseModel):
     """A node agent's."""
 
-    model_config = SettingsConfigDict(env_prefix="SOV_NODE_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    variables: ClassVar[str] = "SOV_NODE_"
 
     site: Name = Field(description="the site's id")
     slot: Name = Field(description="this node's place in its site")
@@ -151,25 +149,28 @@ def load(kind: type[T], file: Path | None, flags: Mapping[str, object]) -> T:
             raise SettingsInvalid(f"{file}: found no map, allowed a map of settings")
         values = cast("dict[str, Any]", document)
 
-    class Configured(kind):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
-        """The same, with the file below flags and variables."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, values))
-
     try:
-        return Configured(**flags)
+        return kind.model_validate({**values, **_variables(kind), **flags})
     except ValidationError as error:
         name = f"{file}: " if file is not None else ""
         raise SettingsInvalid("; ".join(name + _fault(dict(f)) for f in error.errors())) from error
+
+
+def _variables(kind: type[SiteSettings] | type[NodeSettings]) -> dict[str, object]:
+    """The settings that environment variables give; a map is JSON in them."""
+    found: dict[str, object] = {}
+    for name, field in kind.model_fields.items():
+        variable = kind.variables + name.upper()
+        text = os.environ.get(variable)
+        if text is None:
+            continue
+        found[name] = text
+        if field.annotation == dict[str, str]:
+            try:
+                found[name] = json.loads(text)
+            except ValueError as error:
+                raise SettingsInvalid(f"{variable}: found no JSON, allowed a map") from error
+    return found
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.settings import NodeSettings, SettingsInvalid, load, scraped_at
+from agent.settings import NodeSettings, SettingsInvalid, SiteSettings, load, scraped_at
 
 FILE = """
 site: exch-a
@@ -25,6 +25,23 @@ def test_a_flag_outweighs_a_variable_and_a_variable_the_file(
     monkeypatch.setenv("SOV_NODE_SITE", "exch-b")
     config = load(NodeSettings, file, {"slot": "n03"})
     assert (config.site, config.slot, config.endpoint) == ("exch-b", "n03", "127.0.0.1:7443")
+
+
+def test_a_map_in_a_variable_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {
+        "site": "exch-a",
+        "endpoint": "127.0.0.1:7443",
+        "credentials": "/c",
+        "state_dir": "/s",
+        "facts": "/f",
+        "listen": "127.0.0.1:1",
+        "ray_address": "127.0.0.1:2",
+    }
+    monkeypatch.setenv("SOV_SITE_RAY_ENVIRONMENT", '{"PATH": "/bin"}')
+    assert load(SiteSettings, None, flags).ray_environment == {"PATH": "/bin"}
+    monkeypatch.setenv("SOV_SITE_RAY_ENVIRONMENT", "PATH=/bin")
+    with pytest.raises(SettingsInvalid, match="SOV_SITE_RAY_ENVIRONMENT: found no JSON"):
+        load(SiteSettings, None, flags)
 
 
 @pytest.mark.parametrize(
