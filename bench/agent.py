@@ -3,7 +3,8 @@
 The real program with its real certificates, connected to a real site-side server, with eight
 simulated GPUs and ten ports, read at the default interval and scraped every few seconds. A second
 agent reads eight GPUs of a stub of NVIDIA's library instead, through the process that real nodes
-have: its figures (`nvml_...`) count that process too, and the stub's own work with it.
+have: its figures (`nvml_...`) count that process too, and the stub's own work with it. Memory is
+what both hold together: pages of the interpreter's file are there once, whoever maps them.
 
 Yardstick, in the same run: a server that answers the same bytes over the same mutual TLS, from
 memory. Each scrape is a connection of its own, handshake included: a monitor that keeps its
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import socket
 import ssl
@@ -180,7 +180,7 @@ async def _figures(pid: int, port: int, root: Path) -> dict[str, float]:
         shares.append((_cpu_ns(pid) - before_ns) / 1e9 / (time.monotonic() - began_s))
     return {
         "cpu_share": round(statistics.median(shares), 5),
-        "rss_mib": round(sum(_rss_bytes(one) for one in _family(pid)) / (1 << 20), 1),
+        "rss_mib": round(_resident_bytes(_family(pid)) / (1 << 20), 1),
     }
 
 
@@ -201,9 +201,22 @@ def _cpu_ns(pid: int) -> int:
     )
 
 
-def _rss_bytes(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(pids: list[int]) -> int:
+    """What processes hold together: a page of a file that several map is in memory once."""
+    files: dict[str, int] = {}
+    own_kib = 0
+    for pid in pids:
+        part, mapped_kib = "", 0
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):  # Addresses, rights, offset, device, inode, name.
+                part = " ".join(words[2:5])
+            elif words[0] == "Rss:":
+                mapped_kib = int(words[1])
+            elif words[0] == "Anonymous:":
+                own_kib += int(words[1])
+                files[part] = max(files.get(part, 0), mapped_kib - int(words[1]))
+    return 1024 * (own_kib + sum(files.values()))
 
 
 def _scrapes_ms(port: int, root: Path) -> list[float]:
