@@ -7,7 +7,7 @@ The planner's state itself is not touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scheduler.core.answers import ClassAnswer
@@ -40,14 +40,17 @@ class Claim:
 
 
 class Outlook:
-    """One plan's view of what is to come; `begin` adds to it."""
+    """One plan's view of what is to come; `begin` adds to it.
+
+    `placed` has its places on the state already, and is in use there.
+    """
 
     def __init__(
         self,
         fleet: FleetState,
         evictable: Evictable,
         claims: Iterable[Claim],
-        taken: Sequence[tuple[Placement, JobClass]],
+        placed: Mapping[JobId, Stake],
         now_ms: int,
     ) -> None:
         self.fleet = fleet
@@ -63,9 +66,8 @@ class Outlook:
         self._versions: dict[NodeId, int] = {}
         used = evictable.used_at
         self.ledger = Ledger(fleet.tree, fleet.usage, used)
-        placed = {placement.key.job for placement, _ in taken}
-        for placement, job_class in taken:
-            self.ledger.rank(stake_of(placement, job_class))
+        for stake in placed.values():
+            self.ledger.rank(stake)
         for job in sorted(evictable.leaving):
             self._let_go(evictable.leaving[job])
         for claim in sorted(claims, key=lambda claim: claim.job):

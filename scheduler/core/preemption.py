@@ -66,9 +66,14 @@ class Preemption:
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self._searches: dict[JobClass, _Search] = {}
+        self.work = 0
+        """Attempts that were looked at."""
 
     def make_room(self, job: JobId, job_class: JobClass, answer: Answer) -> Victims | None:
-        """Whom to end so that `job` can start; None: nobody, by right or by need."""
+        """Whom to end so that `job` can start; nobody, where room is about to come anyway.
+
+        None: there is nobody whom it may ask, or who could make room for it.
+        """
         outlook = self._outlook
         claim = outlook.claims.get(job)
         if claim is None:
@@ -80,15 +85,13 @@ class Preemption:
         else:
             outlook.withdraw(claim)
             search = _Search(outlook, job_class, answer)
+        self.work += search.take_work()
         found = search.find() if search.has_candidates() else None
-        if found is None or not found[1]:
-            if claim is not None:
-                outlook.begin(claim, ())
-            elif found is not None:
-                # Room is about to come anyway. It is not there for the next job as well.
-                outlook.begin(self._claim(job, job_class, found[0], 0), ())
-            return None
-        return self._settle(job, job_class, *found)
+        if found is not None:
+            return self._settle(job, job_class, *found)
+        if claim is not None:
+            outlook.begin(claim, ())
+        return None
 
     def ripe_at_ms(self, job_class: JobClass) -> int | None:
         """When somebody more may be asked, whose least runtime was all that kept them."""
@@ -99,14 +102,16 @@ class Preemption:
         self, job: JobId, job_class: JobClass, option: Option, leave: Sequence[JobId]
     ) -> Victims:
         victims = [self._outlook.fleet.live[victim] for victim in leave]
-        claim = self._claim(
-            job, job_class, option, max(victim.job_class.grace_ms for victim in victims)
-        )
+        grace_ms = max((victim.job_class.grace_ms for victim in victims), default=0)
+        claim = self._claim(job, job_class, option, grace_ms)
+        # Room that comes anyway is not there for the next job as well.
         self._outlook.begin(claim, victims)
-        by_rank = sum(1 for v in victims if v.tenant == job_class.tenant)
-        detail = "to make room for a job of higher priority in the same project"
-        if by_rank < len(victims):
-            detail = f"to give {job_class.tenant} back what it is guaranteed"
+        by_rank = all(victim.tenant == job_class.tenant for victim in victims)
+        detail = (
+            "to make room for a job of higher priority in the same project"
+            if by_rank
+            else f"to give {job_class.tenant} back what it is guaranteed"
+        )
         return Victims(tuple(victim.placement.key for victim in victims), claim, detail)
 
     def _claim(self, job: JobId, job_class: JobClass, option: Option, grace_ms: int) -> Claim:
@@ -127,6 +132,7 @@ class _Search:
         self._ask: Ask = ask_of(job_class)
         self._views = joinable_views(self._ask.sharing, self._ask.organisation)
         self.ripe_at_ms: int | None = None
+        self._looked = 1
         self._priced: dict[JobId, Candidate] = {}
         # Who may be asked on each node, by the answer's class, the site and the node there.
         self._on: dict[tuple[int, int, int], list[Candidate]] = {}
@@ -137,6 +143,11 @@ class _Search:
         if self._ask.nodes == 1:
             for place, number, at in sorted(self._on):
                 self._push(place, number, at)
+
+    def take_work(self) -> int:
+        """How many attempts were looked at since this was asked before."""
+        looked, self._looked = self._looked, 0
+        return looked
 
     def has_candidates(self) -> bool:
         """Whether anybody at all may be asked."""
@@ -321,6 +332,7 @@ class _Search:
         found = 0
         for line in self._lines(stake):
             for _, job in line:
+                self._looked += 1
                 live = outlook.fleet.live[job]
                 if job in outlook.leaving:
                     continue

@@ -71,7 +71,7 @@ def evictable_of(fleet: FleetState) -> Evictable:
 def outlook_of(fleet: FleetState, claims: Iterable[Claim] = (), now_ms: int = NOW_MS) -> Preemption:
     """A plan's questions, before any was asked."""
     fleet.settle()
-    return Preemption(Outlook(fleet, evictable_of(fleet), claims, (), now_ms))
+    return Preemption(Outlook(fleet, evictable_of(fleet), claims, {}, now_ms))
 
 
 def ask(
@@ -82,11 +82,12 @@ def ask(
     at_work: Preemption | None = None,
     now_ms: int = NOW_MS,
 ) -> Victims | None:
-    """Whom a job may ask to leave, by itself or after others asked."""
+    """Whom a job has leave, by itself or after others asked; None: nobody."""
     assert waits.queued is not None
     of = waits.queued.job_class
     preemption = at_work or outlook_of(fleet, claims, now_ms)
-    return preemption.make_room(waits.id, of, fleet.answer_to(of, now_ms))
+    found = preemption.make_room(waits.id, of, fleet.answer_to(of, now_ms))
+    return found if found is not None and found.keys else None
 
 
 def jobs_of(found: Victims | None) -> list[int]:

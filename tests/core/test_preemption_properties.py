@@ -40,7 +40,7 @@ from tests.core.builders import (
 from tests.core.preempting import evictable_of, outlook_of, seat
 from tests.core.worlds import PROJECTS, job_classes, plain_classes, starts
 
-THOROUGH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -100,6 +100,12 @@ def waiting_in(fleet: FleetState) -> list[tuple[JobId, JobClass]]:
     )
 
 
+def asked_for(fleet: FleetState, job: JobId, of: JobClass) -> Victims | None:
+    """Whom a job has leave; None: nobody."""
+    found = outlook_of(fleet).make_room(job, of, fleet.answer_to(of, NOW_MS))
+    return found if found is not None and found.keys else None
+
+
 def narrowed(fleet: FleetState, found: Victims) -> list[ClassAnswer]:
     """Where the job may go, as far as it was cleared for it."""
     claim = found.claim
@@ -138,7 +144,7 @@ def starts_without(fleet: FleetState, found: Victims, leaving: list[JobId]) -> b
 @given(crowded())
 def test_victims_make_room_and_nobody_is_one_in_vain(fleet: FleetState) -> None:
     for job, of in waiting_in(fleet):
-        found = outlook_of(fleet).make_room(job, of, fleet.answer_to(of, NOW_MS))
+        found = asked_for(fleet, job, of)
         if found is None:
             continue
         victims = [key.job for key in found.keys]
@@ -151,7 +157,7 @@ def test_victims_make_room_and_nobody_is_one_in_vain(fleet: FleetState) -> None:
 @given(crowded())
 def test_nobody_is_asked_who_may_stay(fleet: FleetState) -> None:
     for job, of in waiting_in(fleet):
-        found = outlook_of(fleet).make_room(job, of, fleet.answer_to(of, NOW_MS))
+        found = asked_for(fleet, job, of)
         for key in found.keys if found is not None else ():
             live = fleet.live[key.job]
             assert live.placement.key == key
@@ -165,7 +171,7 @@ def test_nobody_is_asked_who_may_stay(fleet: FleetState) -> None:
 @given(crowded())
 def test_no_guarantee_of_others_is_broken(fleet: FleetState) -> None:
     for job, of in waiting_in(fleet):
-        found = outlook_of(fleet).make_room(job, of, fleet.answer_to(of, NOW_MS))
+        found = asked_for(fleet, job, of)
         if found is None:
             continue
         left = Counter[tuple[TenantPath, GpuClass]]()
@@ -229,7 +235,7 @@ def test_one_node_is_cleared_at_the_least_price_there_is(fleet: FleetState) -> N
         if any(find(fleet, waiting.ask, waiting.views, w, None) for w in answer.classes):
             continue  # Quota alone is in the way.
         best = cheapest_by_trying(fleet, of)
-        found = outlook_of(fleet).make_room(job, of, answer)
+        found = asked_for(fleet, job, of)
         assert (found is None) == (best is None)
         if found is not None:
             assert price_of(fleet, found) == best
@@ -325,7 +331,7 @@ def preempt_one(fleet: FleetState) -> bool:
     """The first job that may asks, is granted, and starts; whether there was one."""
     before = potential(fleet)
     for job, of in waiting_in(fleet):
-        found = outlook_of(fleet).make_room(job, of, fleet.answer_to(of, NOW_MS))
+        found = asked_for(fleet, job, of)
         if found is None:
             continue
         for key in found.keys:
