@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import agent, fair, jct, pack, plan
 from bench.record import Result, show, write
+from bench.traces import BadTrace
 
 BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
@@ -25,7 +26,7 @@ LIMITS = Path(__file__).resolve().parent / "limits.toml"
 
 
 def main() -> int:
-    """The program; its exit code is 1 when a floor was missed."""
+    """The program; its exit code is 1 when a floor was missed, or data cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=sorted(BENCHES), help="default: all of them")
     parser.add_argument("--data", type=Path, help="directory with traces of the documented columns")
@@ -33,14 +34,20 @@ def main() -> int:
     asked = parser.parse_args()
     names = [asked.name] if asked.name else sorted(BENCHES)
     results: list[Result] = []
+    unread: list[str] = []
     for name in names:
-        results.append(BENCHES[name](asked.data))
+        try:
+            results.append(BENCHES[name](asked.data))
+        except BadTrace as bad:
+            unread.append(name)
+            sys.stderr.write(f"{name}: {bad}\n")
+            continue
         show(results[-1])
-    if asked.json is not None:
+    if asked.json is not None and results:
         write(results, asked.json)
     missed = [miss for result in results for miss in misses(result)]
     sys.stdout.write("".join(f"below its floor: {miss}\n" for miss in missed))
-    return 1 if missed else 0
+    return 1 if missed or unread else 0
 
 
 def misses(result: Result) -> list[str]:

@@ -35,6 +35,7 @@ from scheduler.model.residency import Assurance, Fact, FactKey, Policy, Requirem
 from scheduler.model.tenancy import Tenant
 
 NOW_MS = 1_800_000_000_000
+FOLDER = "fleet120k_synthetic"
 H200 = GpuClass("H200")
 HOUR_MS = 3_600_000
 
@@ -53,7 +54,8 @@ def shape_from(data: Path | None) -> Shape:
     """The shape in a topology file of the reference fleet's form, or that fleet's own."""
     if data is None:
         return Shape()
-    stated = json.loads((data / "dev_topology.json").read_text())
+    where = data / FOLDER if (data / FOLDER).is_dir() else data
+    stated = json.loads((where / "dev_topology.json").read_text())
     return Shape(
         stated["pods"], stated["leaves_per_pod"], stated["nodes_per_leaf"], stated["gpus_per_node"]
     )

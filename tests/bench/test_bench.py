@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.__main__ import LIMITS, misses
+import pytest
+
+from bench.__main__ import LIMITS, main, misses
 from bench.record import Result, write
 from bench.worlds import NOW_MS, Shape, fleet_changes, loaded, queue, shape_from
 from scheduler.core.planner import plan
@@ -33,6 +35,22 @@ def test_the_shape_of_the_fleet_is_read_from_a_topology_file(tmp_path: Path) -> 
     stated = {"pods": 2, "leaves_per_pod": 3, "nodes_per_leaf": 4, "gpus_per_node": 8}
     (tmp_path / "dev_topology.json").write_text(json.dumps(stated))
     assert shape_from(tmp_path) == Shape(2, 3, 4, 8)
+
+
+def test_the_topology_may_be_in_the_folder_of_its_data_set(tmp_path: Path) -> None:
+    inside = tmp_path / "fleet120k_synthetic"
+    inside.mkdir()
+    stated = {"pods": 2, "leaves_per_pod": 3, "nodes_per_leaf": 4, "gpus_per_node": 8}
+    (inside / "dev_topology.json").write_text(json.dumps(stated))
+    assert shape_from(tmp_path) == Shape(2, 3, 4, 8)
+
+
+def test_data_that_is_not_there_is_said_and_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "jct", "--data", str(tmp_path / "nowhere")])
+    assert main() == 1
+    assert "is not a directory; pass --data DIR" in capsys.readouterr().err
 
 
 def test_the_bench_world_is_one_in_which_work_is_placed() -> None:
