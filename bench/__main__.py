@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, fair, jct, pack, plan
+from bench import agent, fair, jct, launch, pack, plan
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
@@ -19,6 +19,7 @@ BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
     "fair": fair.run,
     "jct": jct.run,
+    "launch": launch.run,
     "pack": pack.run,
     "plan": plan.run,
 }
