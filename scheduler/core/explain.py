@@ -46,13 +46,13 @@ def explain(fleet: FleetState, job: QueuedJob, now_ms: int) -> Explanation:
     if job.not_before_ms > now_ms:
         detail = f"it waits another {job.not_before_ms - now_ms} ms after a failed attempt"
         wait = (Denial(Reason.BACKING_OFF, detail),)
-    return _explain(fleet, job.job_class, now_ms, wait, queue_position(fleet, job))
+    return _explain(fleet, job, now_ms, wait)
 
 
 def forecast(fleet: FleetState, job_class: JobClass, now_ms: int) -> Explanation:
     """What a job of `job_class` would meet were it submitted now."""
     last = QueuedJob(_LAST_JOB, job_class, now_ms, next_attempt=1)
-    return _explain(fleet, job_class, now_ms, (), queue_position(fleet, last))
+    return _explain(fleet, last, now_ms, ())
 
 
 _LAST_JOB = JobId((1 << 63) - 1)
@@ -73,16 +73,17 @@ def queue_position(fleet: FleetState, job: QueuedJob) -> int:
 
 
 def _explain(
-    fleet: FleetState, job_class: JobClass, now_ms: int, wait: tuple[Denial, ...], ahead: int
+    fleet: FleetState, job: QueuedJob, now_ms: int, wait: tuple[Denial, ...]
 ) -> Explanation:
     fleet.settle()
+    job_class, ahead = job.job_class, queue_position(fleet, job)
     waiting = fleet.classes.get(job_class) or Waiting(job_class)
     ask = waiting.ask
     quota = _quota(fleet, job_class, ask)
     cases = [
         _case(fleet, waiting, number, quota, wait, now_ms) for number in range(len(fleet.order))
     ]
-    spot = Desk(fleet, now_ms).place(waiting)
+    spot = Desk(fleet, now_ms).place(waiting, job.id)
     site = spot.site if isinstance(spot, Spot) and not wait else None
     accepted = [denials for name, denials in quota.items() if ask.accepts(name)]
     at_every_class = () if not all(accepted) else tuple(sorted({d for ds in accepted for d in ds}))

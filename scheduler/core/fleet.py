@@ -32,6 +32,8 @@ from scheduler.model.plan import (
     NodeChanged,
     PolicyChanged,
     QueuedJob,
+    Reservation,
+    ReservationChanged,
     SiteChanged,
     TenantsChanged,
     WindowChanged,
@@ -56,6 +58,7 @@ class FleetState:
         self.classes: dict[JobClass, Waiting] = {}
         self.usage: Usage = {}
         self.windows = Windows()
+        self.reservations: dict[JobId, Reservation] = {}
         # Derived; read only after `settle`.
         self.order: list[tuple[Site, SiteIndex, bool]] = []
         self.lanes: dict[LaneKey, list[int]] = {}
@@ -88,6 +91,8 @@ class FleetState:
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
                 self.version += 1
+            case ReservationChanged():
+                self._apply_reservation(change)
             case WindowChanged():
                 self.windows.put(change.id, change.window)
             case JobChanged():
@@ -200,6 +205,12 @@ class FleetState:
                 del record.occupants[job]
             record.recount()
             index.enter(record)
+
+    def _apply_reservation(self, change: ReservationChanged) -> None:
+        if change.reservation is None:
+            self.reservations.pop(change.job, None)
+        else:
+            self.reservations[change.job] = change.reservation
 
     def _apply_site(self, change: SiteChanged) -> None:
         if change.site is None:

@@ -7,8 +7,8 @@ has room, until no job has one; and say why for the rest. Departures:
   plan: a plan only takes, so nothing that could help it happens before the next one.
 * The state itself is planned on, so that each placement sees the ones before it, and every
   placement is undone at the end: only committed changes may move the state for good.
-* The oldest job that finds no room keeps nodes for itself, so that smaller ones cannot starve it
-  (`holds`).
+* Jobs that find no room keep nodes for themselves, so that smaller ones cannot starve them
+  (`backfill`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
-from scheduler.core.holds import HOLD_AFTER_MS, Holds
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import charge, fits, lineage, within
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Bars
-from scheduler.model.ids import AttemptKey, GpuClass
+from scheduler.model.ids import AttemptKey, GpuClass, JobId
 from scheduler.model.job import Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import NodeSharing
 
 DEFAULT_BUDGET = PlanBudget()
+FOR_ROOM = frozenset({Reason.NODES_BUSY, Reason.BEHIND_OTHERS, Reason.WINDOW})
+"""What a job waits for when there is no room: nodes are kept for it."""
 
 
 def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
@@ -47,6 +49,8 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
         policy_revision=fleet.policy.revision,
         placements=placements,
         blocked=tuple(blocked),
+        reservations=tuple(desk.backfill.made),
+        released=tuple(sorted(desk.backfill.released)),
     )
 
 
@@ -80,7 +84,7 @@ class Desk:
     def __init__(self, fleet: FleetState, now_ms: int) -> None:
         self.fleet = fleet
         self.now_ms = now_ms
-        self.holds = Holds(fleet, now_ms)
+        self.backfill = Backfill(fleet, now_ms)
         self.bars = Bars(fleet.windows, now_ms)
         self.taken: list[tuple[Placement, JobClass]] = []
 
@@ -94,19 +98,20 @@ class Desk:
                 return blocked
             attempts += 1
             waiting, at = turn
-            spot = self.place(waiting)
+            job = waiting.line[at][1]
+            spot = self.place(waiting, job)
             if isinstance(spot, Spot):
                 order.placed(self.take(waiting, at, spot))
             else:
                 order.blocked()
-                self._hold(waiting, at, spot)
+                self._keep(waiting, at, spot)
                 blocked.append(Blocked(waiting.job_class, spot))
         detail = "the plan's budget was spent first; the next plan goes on"
         denials = (Denial(Reason.PLAN_BUDGET, detail),)
         return blocked + [Blocked(waiting.job_class, denials) for waiting in order.rest()]
 
-    def place(self, waiting: Waiting) -> Spot | tuple[Denial, ...]:
-        """The best place for the first job of a class now, or what stands against it."""
+    def place(self, waiting: Waiting, job: JobId) -> Spot | tuple[Denial, ...]:
+        """The best place for a job of a class now, or what stands against it."""
         fleet, ask, tenant = self.fleet, waiting.ask, waiting.job_class.tenant
         answer = fleet.answer_for(waiting, self.now_ms)
         quota: list[Denial] = []
@@ -117,7 +122,7 @@ class Desk:
                 if not within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
                     quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
                     continue
-            while (spot := self.look(waiting, where)) is not None:
+            while (spot := self.look(waiting, job, where)) is not None:
                 milli = spot.milli(ask)
                 if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
                     return spot
@@ -126,14 +131,14 @@ class Desk:
                 where = replace(where, sites=where.sites & ~(1 << spot.number))
         return self._why(waiting, answer, quota)
 
-    def look(self, waiting: Waiting, where: ClassAnswer) -> Spot | None:
-        """The best place on one GPU class, leaving alone what is held for others."""
-        if not self.holds and not self.bars:
+    def look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
+        """The best place on one GPU class, leaving alone what is kept for others."""
+        if not self.backfill and not self.bars:
             return find(self.fleet, waiting.ask, waiting.views, where, None)
         ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
 
-        def kept(number: int, name: GpuClass) -> int:
-            return self.barred(waiting, number) | self.holds.against(number, name, ends_ms)
+        def kept(number: int, _: GpuClass) -> int:
+            return self.barred(waiting, number) | self.backfill.against(number, ends_ms, job)
 
         return find(self.fleet, waiting.ask, waiting.views, where, kept)
 
@@ -157,6 +162,7 @@ class Desk:
         self.fleet.occupy(placement, ask, ends_by_ms(job_class, self.now_ms))
         charge(self.fleet.usage, job_class.tenant, spot.gpu_class, placement.gpu_milli)
         self.taken.append((placement, job_class))
+        self.backfill.placed(queued.id)
         return spot.gpu_class
 
     def undo(self) -> None:
@@ -172,11 +178,11 @@ class Desk:
         if quota:
             return (*quota, *answer.denials)
         ask = waiting.ask
-        if self.holds and any(
+        if self.backfill and any(
             find(self.fleet, ask, waiting.views, where, lambda n, _: self.barred(waiting, n))
             for where in answer.classes
         ):
-            detail = "there is room, but it is kept for a job that is before this one"
+            detail = "there is room, but it is kept for a job that waited longer for it"
             return (Denial(Reason.BEHIND_OTHERS, detail), *answer.denials)
         if self.bars and any(
             find(self.fleet, ask, waiting.views, where, None) for where in answer.classes
@@ -187,9 +193,11 @@ class Desk:
         detail = f"{room} are not free together at any site that may hold the work"
         return (Denial(Reason.NODES_BUSY, detail), *answer.denials)
 
-    def _hold(self, waiting: Waiting, at: int, denials: tuple[Denial, ...]) -> None:
-        waited_ms = self.now_ms - waiting.line[at][0]
-        busy = bool(denials) and denials[0].reason is Reason.NODES_BUSY
-        if busy and waited_ms >= HOLD_AFTER_MS:
+    def _keep(self, waiting: Waiting, at: int, denials: tuple[Denial, ...]) -> None:
+        """Keeps nodes for a job that waits for room and has done so for a while."""
+        submitted_at_ms, job = waiting.line[at]
+        if not denials or denials[0].reason not in FOR_ROOM:
+            self.backfill.release(job)
+        elif self.now_ms - submitted_at_ms >= RESERVE_AFTER_MS:
             answer = self.fleet.answer_for(waiting, self.now_ms)
-            self.holds.hold_for(waiting.ask, answer)
+            self.backfill.reserve(waiting, job, answer)

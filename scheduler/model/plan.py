@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from scheduler.model.fleet import Node, NodeReport, Site
-from scheduler.model.ids import AttemptKey, JobId, SiteId, TenantPath
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import (
     JobState,
     Placement,
@@ -115,8 +115,36 @@ class WindowChanged:
     window: Window | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Nodes that are kept for a queued job, which can start there at `starts_at_ms` at the latest.
+
+    Nobody else is placed there unless their time limit ends them before that.
+    """
+
+    job: JobId
+    site: SiteId
+    gpu_class: GpuClass
+    nodes: tuple[NodeId, ...]
+    starts_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationChanged:
+    """What is kept for a job is now this, or nothing (None)."""
+
+    job: JobId
+    reservation: Reservation | None
+
+
 Change: TypeAlias = (
-    SiteChanged | NodeChanged | TenantsChanged | PolicyChanged | WindowChanged | JobChanged
+    SiteChanged
+    | NodeChanged
+    | TenantsChanged
+    | PolicyChanged
+    | WindowChanged
+    | ReservationChanged
+    | JobChanged
 )
 
 
@@ -154,6 +182,16 @@ class Plan:
     placements: tuple[Placement, ...]
     preemptions: tuple[Preempt, ...] = ()
     blocked: tuple[Blocked, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    """New ones."""
+    released: tuple[JobId, ...] = ()
+    """Jobs for which nothing is kept any more."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not (
+            self.placements or self.preemptions or self.reservations or self.released
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

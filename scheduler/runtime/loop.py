@@ -112,7 +112,7 @@ class Planning:
         cogs.metrics.plan_seconds.observe(loop.time() - began)
         self.waiting.blocked = {blocked.job_class: blocked for blocked in plan.blocked}
         self.planned = True
-        if plan.placements or plan.preemptions:
+        if not plan.is_empty():
             await self._apply(plan)
 
     async def _apply(self, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.model.fleet import Site
-from scheduler.model.ids import SiteId
+from scheduler.model.ids import JobId, SiteId
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
@@ -67,6 +67,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         kept.append(_Kept(standing.jobs[placement.key.job], placement, permit))
         standing.take(placement)
     _commit(txn, standing, kept, now_ms)
+    _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     return Applied(tuple(k.placement for k in kept), tuple(stale))
 
 
@@ -96,6 +97,22 @@ def _commit(txn: Txn, standing: Standing, kept: Sequence[_Kept], now_ms: int) ->
             policy_revision=standing.policy.revision,
             now_ms=now_ms,
         )
+
+
+def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
+    """What the plan keeps for jobs that wait, and for whom it keeps nothing any more.
+
+    A job whose placement was dropped keeps what was kept for it.
+    """
+    rows = txn.jobs.rows({*(made.job for made in plan.reservations), *plan.released})
+    for job in plan.released:
+        if job not in unplaced and txn.reservations.remove(job):
+            leaves.unreserved(txn.audit, rows[job], now_ms)
+    for made in plan.reservations:
+        row = rows.get(made.job)
+        if row is not None and row.state is JobState.QUEUED and not row.cancel_requested:
+            txn.reservations.put(made)
+            leaves.reserved(txn.audit, made, row.tenant, now_ms)
 
 
 def _attempt(kept: _Kept, country: str, now_ms: int) -> AttemptRow:

@@ -22,6 +22,7 @@ from scheduler.model.plan import (
     NodeChanged,
     PolicyChanged,
     QueuedJob,
+    ReservationChanged,
     SiteChanged,
     TenantsChanged,
     WindowChanged,
@@ -30,6 +31,7 @@ from scheduler.store.dialect import chunks
 from scheduler.store.fleet import FleetReader
 from scheduler.store.jobs import JobsReader
 from scheduler.store.link import Link
+from scheduler.store.reservations import ReservationsReader
 from scheduler.store.schema import ATTEMPTS, CHANGES, COUNTERS, JOBS, PLACEMENTS, SITE_STATE
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
 from scheduler.store.tenancy import TenancyReader
@@ -64,6 +66,7 @@ class ChangesReader:
         self._tenancy = tenancy
         self._jobs = jobs
         self._windows = WindowsReader(link)
+        self._reservations = ReservationsReader(link)
 
     def sequence(self) -> int:
         """The newest change's number, 0 when there was none."""
@@ -124,6 +127,8 @@ class ChangesReader:
             yield NodeChanged(node.node.id, node.node, node.report)
         for window in self._windows.all():
             yield WindowChanged(window.id, window)
+        for kept in self._reservations.all():
+            yield ReservationChanged(kept.job, kept)
         queued = select(*_QUEUED).where(*_FOR_THE_PLANNER).order_by(JOBS.c.id)
         for row in self._link.execute(queued):
             yield self._queued(row)
@@ -154,6 +159,8 @@ class ChangesReader:
                 yield NodeChanged(node, entry.node, entry.report)
         for name in sorted(keys[ChangeKind.WINDOW]):
             yield WindowChanged(name, self._windows.get(name))
+        for job in sorted(JobId(int(key)) for key in keys[ChangeKind.RESERVATION]):
+            yield ReservationChanged(job, self._reservations.get(job))
         yield from queued
         yield from live
 

@@ -11,7 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 from scheduler.model.fleet import Site
+from scheduler.model.ids import TenantPath
 from scheduler.model.job import Awaited, NodePlacement, Placement
+from scheduler.model.plan import Reservation
 from scheduler.model.residency import FactKey
 from scheduler.model.tenancy import SettledUse
 from scheduler.store.audit import AuditWriter
@@ -22,6 +24,8 @@ JOB_SUBMITTED = "job_submitted"
 ATTEMPT_PLACED = "attempt_placed"
 JOB_MOVED = "job_moved"
 JOB_RELEASED = "job_released"
+NODES_RESERVED = "nodes_reserved"
+NODES_UNRESERVED = "nodes_unreserved"
 
 
 def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()) -> None:
@@ -36,6 +40,22 @@ def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()
         body["array"] = audit.name_of(row.array_id)
         body["task"] = row.task
     audit.append(JOB_SUBMITTED, row.submitted_at_ms, body, tenant=row.tenant, job=row.id)
+
+
+def reserved(audit: AuditWriter, made: Reservation, tenant: TenantPath, now_ms: int) -> None:
+    """From now on nodes are kept for a job that waits for room."""
+    body: dict[str, object] = {
+        "site": made.site,
+        "gpu_class": made.gpu_class,
+        "nodes": list(made.nodes),
+        "starts_at_ms": made.starts_at_ms,
+    }
+    audit.append(NODES_RESERVED, now_ms, body, tenant=tenant, job=made.job)
+
+
+def unreserved(audit: AuditWriter, row: JobRow, now_ms: int) -> None:
+    """Nothing is kept for a job any more."""
+    audit.append(NODES_UNRESERVED, now_ms, {}, tenant=row.tenant, job=row.id)
 
 
 def released(audit: AuditWriter, row: JobRow, now_ms: int) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import ATTEMPTS, JOBS, META, METADATA, SETTLED, SITE_STATE
-from scheduler.store.schema_time import TABLES
+from scheduler.store.schema_time import RESERVATIONS, TABLES
 
 VERSION_KEY = "schema_version"
 
@@ -64,11 +64,17 @@ def _add_checkpoints(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {ATTEMPTS.name} ADD COLUMN {column}"))
 
 
+def _add_reservations(connection: Connection) -> None:
+    """What is kept for jobs that wait; the next plan makes what is due."""
+    RESERVATIONS.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
     Migration(4, _add_settled_use),
     Migration(5, _add_checkpoints),
+    Migration(6, _add_reservations),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

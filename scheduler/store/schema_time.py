@@ -39,4 +39,13 @@ WINDOWS = Table(
 )
 """Spans of time for which nodes are taken out of the common pool. A row goes when it is over."""
 
+RESERVATIONS = Table(
+    "reservations",
+    METADATA,
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Nodes that are kept for queued jobs. A row goes with the plan that finds it is not needed."""
+
 TABLES = (DEPENDENCIES, FOLLOW_UPS, WINDOWS)

@@ -43,6 +43,7 @@ class ChangeKind(IntEnum):
     JOB = 5
     BUDGET = 6
     WINDOW = 7
+    RESERVATION = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from scheduler.model.ids import (
     site_of,
 )
 from scheduler.model.job import JobState, Placement
-from scheduler.model.plan import JobClass
+from scheduler.model.plan import JobClass, Reservation
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, NodeSharing, Policy, Requirement, Verdict
 from scheduler.model.window import Window
@@ -51,6 +51,8 @@ class Standing:
     book: Book | None
     """What budgets have left; None: there are none."""
     reserve: Callable[[TenantPath, GpuClass, int, int], None]
+    reservations: tuple[Reservation, ...]
+    placed: set[JobId] = field(default_factory=lambda: set[JobId]())
     verdicts: dict[tuple[Requirement, SiteId], Verdict] = field(default_factory=lambda: {})
 
     def fault(self, placement: Placement) -> Denial | None:
@@ -63,6 +65,7 @@ class Standing:
     def take(self, placement: Placement) -> None:
         """`placement` holds its GPUs and quota from now on."""
         row = self.jobs.pop(placement.key.job)
+        self.placed.add(row.id)
         ask = self.asks[row.class_id]
         quota.charge(self.usage, row.tenant, placement.gpu_class, placement.gpu_milli)
         self.reserve(row.tenant, placement.gpu_class, self.cost_gpu_ms(row, placement), self.now_ms)
@@ -126,6 +129,7 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         nodes=records,
         book=txn.book(),
         reserve=txn.usage.reserve,
+        reservations=_waited_for(txn, txn.reservations.all()),
         windows={site: txn.windows.all(site) for site in sites},
     )
 
@@ -225,6 +229,30 @@ def _in_no_window(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
+def _kept_for_others(s: Standing, p: Placement) -> Denial | None:
+    ends_ms = s.now_ms + s.classes[s.jobs[p.key.job].class_id].time_limit_bucket_ms
+    names = {placed.node for placed in p.nodes}
+    for kept in s.reservations:
+        if kept.job == p.key.job or ends_ms <= kept.starts_at_ms or kept.job in s.placed:
+            continue
+        if taken := sorted(names.intersection(kept.nodes)):
+            detail = f"{taken[0]} is kept for a job that waited longer for it"
+            return Denial(Reason.BEHIND_OTHERS, detail, p.site)
+    return None
+
+
+def _waited_for(txn: Txn, kept: tuple[Reservation, ...]) -> tuple[Reservation, ...]:
+    """Those whose jobs still wait."""
+    rows = txn.jobs.rows(each.job for each in kept)
+    return tuple(
+        each
+        for each in kept
+        if (row := rows.get(each.job)) is not None
+        and row.state is JobState.QUEUED
+        and not row.cancel_requested
+    )
+
+
 def _room(s: Standing, p: Placement) -> Denial | None:
     ask = s.ask(p)
     organisation = organisation_of(s.jobs[p.key.job].tenant)
@@ -263,6 +291,7 @@ CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
     _nodes_suit,
     _together,
     _in_no_window,
+    _kept_for_others,
     _room,
     _quota,
     _budget,

@@ -27,6 +27,7 @@ from scheduler.store.jobs import JobsReader, JobsWriter
 from scheduler.store.ledger import Ledger, derive
 from scheduler.store.link import Link
 from scheduler.store.outbox import OutboxReader, OutboxWriter
+from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
 from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
@@ -47,6 +48,7 @@ class Snapshot:
         self._jobs = JobsReader(link, memo)
         self._waits = WaitsReader(link)
         self._windows = WindowsReader(link)
+        self._reservations = ReservationsReader(link)
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
         self._tenancy = TenancyReader(link, memo)
@@ -71,6 +73,11 @@ class Snapshot:
     def windows(self) -> WindowsReader:
         """Maintenance and reservations ahead."""
         return self._windows
+
+    @property
+    def reservations(self) -> ReservationsReader:
+        """What is kept for queued jobs."""
+        return self._reservations
 
     @property
     def attempts(self) -> AttemptsReader:
@@ -135,6 +142,7 @@ class Txn(Snapshot):
         self._jobs = JobsWriter(scratch)
         self._waits = WaitsWriter(scratch)
         self._windows = WindowsWriter(scratch)
+        self._reservations = ReservationsWriter(scratch)
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
         self._tenancy = TenancyWriter(scratch)
@@ -158,6 +166,11 @@ class Txn(Snapshot):
     def windows(self) -> WindowsWriter:
         """Maintenance and reservations ahead."""
         return self._windows
+
+    @property
+    def reservations(self) -> ReservationsWriter:
+        """What is kept for queued jobs."""
+        return self._reservations
 
     @property
     def attempts(self) -> AttemptsWriter:

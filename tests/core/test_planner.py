@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.core.holds import HOLD_AFTER_MS
+from scheduler.core.backfill import RESERVE_AFTER_MS
 from scheduler.core.invariants import check_plan, derived
 from scheduler.core.planner import plan
 from scheduler.core.queueing import SHORTEST_WAIT_MAX_MS
@@ -333,12 +333,12 @@ def blocked_gang(waited_ms: int) -> list[Change]:
 
 
 def test_a_stream_of_small_jobs_does_not_starve_a_gang() -> None:
-    fleet = fleet_of(*blocked_gang(HOLD_AFTER_MS + HOUR_MS), nodes=[N1, N2])
+    fleet = fleet_of(*blocked_gang(RESERVE_AFTER_MS + HOUR_MS), nodes=[N1, N2])
     running = queued(50, job_class(gpus=8, limit_ms=HOUR_MS))
     fleet.apply(running)
     fleet.apply(JobChanged(JobId(1), None, None))
     commit(fleet, plan(fleet, NOW_MS))
-    fleet.apply(*blocked_gang(HOLD_AFTER_MS + HOUR_MS))
+    fleet.apply(*blocked_gang(RESERVE_AFTER_MS + HOUR_MS))
     fleet.apply(queued(60, job_class(gpus=1, limit_ms=2 * HOUR_MS)))
     fleet.apply(queued(61, job_class(gpus=1, limit_ms=HOUR_MS)))
     made = plan(fleet, NOW_MS)
@@ -385,7 +385,7 @@ def test_an_empty_fleet_plans_nothing() -> None:
 
 
 def test_a_node_that_lost_gpus_is_held_for_nobody() -> None:
-    fleet = fleet_of(*blocked_gang(HOLD_AFTER_MS), nodes=[N1, N2])
+    fleet = fleet_of(*blocked_gang(RESERVE_AFTER_MS), nodes=[N1, N2])
     fleet.apply(NodeChanged(N1.id, N1, report(N1, gpus=4)))
     fleet.apply(queued(60, job_class(limit_ms=9 * HOUR_MS)))
     assert where(plan(fleet, NOW_MS)) == {60: ["london/n1"]}

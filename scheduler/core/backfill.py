@@ -1,0 +1,210 @@
+"""Reservations: keeping a stream of small jobs from starving a large one.
+
+A job that finds no room when its turn comes, and has waited for RESERVE_AFTER_MS, gets a
+reservation: the nodes that will have room for it soonest, going by the time limits of what runs on
+them, and the moment when they will. It is a stored fact and stands until the job starts. Nobody
+else is placed on those nodes, whatever their turn, unless their own time limit ends them before
+that moment: so no reservation is ever delayed by a backfilled job. No node is in two of them.
+
+A reservation is given up when its job no longer waits, or waits for something else than room (its
+quota), and made anew when its nodes are no longer fit: they failed, were closed, or are set aside
+for others in the meantime.
+
+The bound is of placements: a job's time limit runs from its start at the site, which is that much
+after its placement. The writer checks placements against what is reserved once more.
+"""
+
+from __future__ import annotations
+
+from scheduler.core.answers import Answer
+from scheduler.core.asks import Ask, cpu_milli_on, memory_bytes_on
+from scheduler.core.fleet import FleetState
+from scheduler.core.index import SiteIndex
+from scheduler.core.layout import bits
+from scheduler.core.occupancy import NodeRecord, may_join
+from scheduler.core.waiting import Waiting
+from scheduler.core.windows import mask_of
+from scheduler.model.ids import GpuClass, JobId, TenantPath
+from scheduler.model.plan import Reservation
+
+RESERVE_AFTER_MS = 60_000
+"""A job that has waited less gets none: most small waits end by themselves."""
+
+RESERVATIONS_MAX = 16
+"""Reservations that stand at the same time."""
+AT_A_SITE_MAX = 4
+"""Of one GPU class at one site."""
+SITES_TRIED_MAX = 4
+"""How many sites are looked at for one reservation."""
+
+
+class Backfill:
+    """The reservations during one plan: those that stand, and those that it makes."""
+
+    def __init__(self, fleet: FleetState, now_ms: int) -> None:
+        self._fleet = fleet
+        self._now_ms = now_ms
+        self._numbers = {site.id: n for n, (site, _, _) in enumerate(fleet.order)}
+        self._standing: dict[JobId, Reservation] = {}
+        # By the site's number: nodes, and from when on, for whom.
+        self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
+        self.made: list[Reservation] = []
+        self.released: list[JobId] = []
+        for job in sorted(fleet.reservations):
+            nodes = self._nodes_of(fleet.reservations[job])
+            if nodes:
+                self._stand(fleet.reservations[job], nodes)
+            else:
+                self.released.append(job)
+
+    def __bool__(self) -> bool:
+        return bool(self._standing)
+
+    def against(self, number: int, ends_by_ms: int, job: JobId) -> int:
+        """The nodes of a site that `job`, which ends by `ends_by_ms`, must leave to others."""
+        mask = 0
+        for holder, (nodes, starts_at_ms) in self._held.get(number, {}).items():
+            if holder != job and ends_by_ms > starts_at_ms:
+                mask |= nodes
+        return mask
+
+    def placed(self, job: JobId) -> None:
+        """`job` has its place: it needs no reservation any more."""
+        self.release(job)
+
+    def release(self, job: JobId) -> None:
+        """Nothing is kept for `job` any more."""
+        found = self._standing.pop(job, None)
+        if found is None:
+            return
+        del self._held[self._numbers[found.site]][job]
+        if found in self.made:
+            self.made.remove(found)
+        if job in self._fleet.reservations:
+            self.released.append(job)
+
+    def reserve(self, waiting: Waiting, job: JobId, answer: Answer) -> Reservation | None:
+        """What is kept for a job that found no room: what is kept already, or from now on."""
+        if job in self._standing:
+            return self._standing[job]
+        if len(self._standing) >= RESERVATIONS_MAX:
+            return None
+        best: tuple[int, int, GpuClass, int] | None = None
+        tried = 0
+        for where in answer.classes:
+            for number in bits(where.sites):
+                if tried >= SITES_TRIED_MAX or self._is_full(number, where.gpu_class):
+                    continue
+                tried += 1
+                index = self._fleet.order[number][1]
+                nodes = where.nodes[number] & index.ready & ~self._others(number)
+                nodes &= ~self._set_aside(number, waiting.job_class.tenant)
+                found = soonest(index, waiting.ask, nodes, self._now_ms)
+                if found is not None and (best is None or found[0] < best[0]):
+                    best = found[0], number, where.gpu_class, found[1]
+        if best is None:
+            return None
+        starts_at_ms, number, gpu_class, nodes = best
+        site, index, _ = self._fleet.order[number]
+        names = tuple(index.records[at].node.id for at in bits(nodes))
+        made = Reservation(job, site.id, gpu_class, names, starts_at_ms)
+        self._stand(made, nodes)
+        self.made.append(made)
+        if job in self.released:
+            self.released.remove(job)
+        return made
+
+    def _stand(self, made: Reservation, nodes: int) -> None:
+        self._standing[made.job] = made
+        held = self._held.setdefault(self._numbers[made.site], {})
+        held[made.job] = nodes, made.starts_at_ms
+
+    def _others(self, number: int) -> int:
+        mask = 0
+        for nodes, _ in self._held.get(number, {}).values():
+            mask |= nodes
+        return mask
+
+    def _is_full(self, number: int, gpu_class: GpuClass) -> bool:
+        site = self._fleet.order[number][0].id
+        here = (r for r in self._standing.values() if (r.site, r.gpu_class) == (site, gpu_class))
+        return sum(1 for _ in here) >= AT_A_SITE_MAX
+
+    def _set_aside(self, number: int, tenant: TenantPath) -> int:
+        """Nodes that a window of time keeps from `tenant` at some time to come."""
+        site, index, _ = self._fleet.order[number]
+        mask = 0
+        for window in self._fleet.windows.at(site.id):
+            if window.ends_at_ms > self._now_ms and not window.admits(tenant):
+                mask |= mask_of(window, index)
+        return mask
+
+    def _nodes_of(self, stored: Reservation) -> int:
+        """The nodes of a stored reservation as bits; 0 when it does not stand any more."""
+        queued = self._fleet.queued.get(stored.job)
+        number = self._numbers.get(stored.site)
+        if queued is None or number is None:
+            return 0
+        waiting = self._fleet.classes[queued.job_class]
+        answer = self._fleet.answer_for(waiting, self._now_ms)
+        where = next((w for w in answer.classes if w.gpu_class == stored.gpu_class), None)
+        if where is None or not where.sites >> number & 1:
+            return 0
+        index = self._fleet.order[number][1]
+        fit = where.nodes[number] & index.ready
+        fit &= ~self._set_aside(number, queued.job_class.tenant)
+        mask = _bits_of(index, stored, fit)
+        if mask.bit_count() != waiting.ask.nodes or mask & self._others(number):
+            return 0
+        found = soonest(index, waiting.ask, mask, self._now_ms)
+        late = found is None or found[0] > max(self._now_ms, stored.starts_at_ms)
+        return 0 if late else mask
+
+
+def _bits_of(index: SiteIndex, stored: Reservation, among: int) -> int:
+    wanted = frozenset(stored.nodes)
+    return sum(1 << at for at in bits(among) if index.records[at].node.id in wanted)
+
+
+def soonest(index: SiteIndex, ask: Ask, nodes: int, now_ms: int) -> tuple[int, int] | None:
+    """When, and on which of `nodes`, a gang could start at a site if nobody else came."""
+    times = [
+        (at_ms, at)
+        for at in bits(nodes)
+        if (at_ms := free_at_ms(index.records[at], ask, now_ms)) is not None
+    ]
+    best: tuple[int, int] | None = None
+    for domain in index.layout.required_domains(ask):
+        inside = sorted(entry for entry in times if domain >> entry[1] & 1)
+        if len(inside) < ask.nodes:
+            continue
+        chosen = inside[: ask.nodes]
+        if best is None or chosen[-1][0] < best[0]:
+            best = chosen[-1][0], sum(1 << at for _, at in chosen)
+    return best
+
+
+def free_at_ms(record: NodeRecord, ask: Ask, now_ms: int) -> int | None:
+    """When `record` will have room for `ask`, as its occupants reach their time limits.
+
+    None: never, as it reports fewer GPUs than it was declared with.
+    """
+    shape, node = ask.shape, record.node
+    staying = sorted(record.occupants.values(), key=lambda o: (-o.until_ms, o.job))
+    at_ms, free = now_ms, record.free
+    cpu = record.cpu_free_milli - cpu_milli_on(shape, node)
+    memory = record.memory_free_bytes - memory_bytes_on(shape, node)
+    while (
+        free < shape.gpus
+        or cpu < 0
+        or memory < 0
+        or not may_join(ask.sharing, ask.organisation, staying)
+    ):
+        if not staying:
+            return None
+        leaving = staying.pop()
+        at_ms = max(at_ms, leaving.until_ms)
+        free += (leaving.gpu_mask & record.capacity_mask).bit_count()
+        cpu += cpu_milli_on(leaving.shape, node)
+        memory += memory_bytes_on(leaving.shape, node)
+    return at_ms
