@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import (
-    JobArray,
     JobSpec,
     OnPartition,
     Preemption,
@@ -127,7 +126,7 @@ def _draw(dice: Dice, number: int, at_ms: int) -> Ask:
         preemption=Preemption(grace_ms=dice.pick((0, 2_000, 30_000, 90_000))),
         retries=Retries(hardware=dice.between(1, 6), application=dice.between(0, 2)),
         on_partition=OnPartition.REQUEUE if leased else OnPartition.KEEP,
-        array=JobArray(3) if "array" in extra else None,
+        image="sha256:0" if "image" in extra else "",
     )
     return Ask(
         number, tenant, at_ms, shape, need, script, spec, canaries, impossible, leased,
@@ -203,4 +202,4 @@ def _impossible(
         case 5:
             return shape, need, "trust-a/nobody", "no such project", {}
         case _:
-            return shape, need, tenant, "arrays are not offered yet", {"array": True}
+            return shape, need, tenant, "images are not run yet", {"image": True}
