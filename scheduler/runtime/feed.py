@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.model.ids import JobId, SiteId
-from scheduler.model.plan import JobChanged
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
@@ -107,12 +106,12 @@ class Feed:
             self._committed.clear()
 
     def _look(self, snapshot: Snapshot) -> _Look:
-        generations = {entry.site.id: entry.contact.generation for entry in snapshot.fleet.sites()}
+        generations = snapshot.fleet.generations()
+        newest = snapshot.changes.sequence()
         if self._sequence < 0:
-            return _Look(snapshot.changes.sequence(), None, generations)
+            return _Look(newest, None, generations)
         try:
-            found = snapshot.changes.since(self._sequence, CHANGES_MAX)
+            jobs = snapshot.changes.jobs_since(self._sequence, CHANGES_MAX)
         except ChangesTrimmed:
-            return _Look(snapshot.changes.sequence(), None, generations)
-        jobs = tuple(change.id for change in found.changes if isinstance(change, JobChanged))
-        return _Look(found.sequence, jobs, generations)
+            return _Look(newest, None, generations)
+        return _Look(newest, jobs, generations)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from scheduler.control.control import Control
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
 from scheduler.model.reasons import Reason, Refused
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
+from scheduler.runtime.planner_talk import Planned
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics
@@ -34,9 +35,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Waiting:
-    """Why each class of queued jobs waits, as of the newest plan. For those who ask after a job."""
+    """Why each class of queued jobs waits, as of the newest plan: its decisive reason. For those
+    who ask after a job, on any thread."""
 
-    blocked: Mapping[JobClass, Blocked] = field(default_factory=lambda: {})
+    blocked: dict[JobClass, Blocked] = field(default_factory=lambda: {})
+
+    def learn(self, planned: Planned) -> None:
+        """Another plan was made."""
+        blocked = {} if planned.anew else self.blocked
+        for job_class in planned.freed:
+            blocked.pop(job_class, None)
+        for found in planned.blocked:
+            blocked[found.job_class] = found
+        self.blocked = blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +117,13 @@ class Planning:
         if self._planning_since_ms is None:  # Else the planner died over an earlier one.
             self._planning_since_ms = self._unplanned_since_ms
         self._unplanned_since_ms = None
-        plan = await cogs.planner.plan(cogs.now_ms(), self._budget)
+        planned = await cogs.planner.plan(cogs.now_ms(), self._budget)
         self._planning_since_ms = None
         cogs.metrics.plans.inc()
         cogs.metrics.plan_seconds.observe(loop.time() - began)
-        self.waiting.blocked = {blocked.job_class: blocked for blocked in plan.blocked}
+        self.waiting.learn(planned)
         self.planned = True
+        plan = planned.plan
         if not plan.is_empty():
             await self._apply(plan)
 

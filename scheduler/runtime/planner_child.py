@@ -10,15 +10,16 @@ import gc
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from scheduler.core.explain import explain, forecast
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.model.plan import Explanation
-from scheduler.model.reasons import Refused
+from scheduler.model.plan import Blocked, Explanation, JobClass, Plan
+from scheduler.model.reasons import Denial, Refused
+from scheduler.model.whatif import WhatIf
 from scheduler.runtime.planner_talk import (
-    Answer,
     Answered,
     Asked,
     AskWhatIf,
@@ -26,6 +27,7 @@ from scheduler.runtime.planner_talk import (
     ExplainJob,
     Forecast,
     MakePlan,
+    Planned,
     Question,
     RefusedAnswer,
 )
@@ -67,7 +69,7 @@ class Follower:
         gc.collect()
         gc.freeze()
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: Question) -> Plan | Explanation | WhatIf:
         """The answer, from the newest committed state."""
         if isinstance(question, AskWhatIf):
             with self._store.read() as snapshot:
@@ -85,15 +87,41 @@ class Follower:
                 return forecast(self.state, question.job_class, question.now_ms)
 
 
+class Told:
+    """What the other end knows of blocked classes."""
+
+    def __init__(self) -> None:
+        self._known: dict[JobClass, tuple[Denial, ...]] | None = None
+
+    def news(self, plan: Plan) -> Planned:
+        """`plan`, as told to somebody who was told the one before."""
+        before = self._known or {}
+        after = {blocked.job_class: blocked.denials[:1] for blocked in plan.blocked}
+        planned = Planned(
+            plan=replace(plan, blocked=()),
+            blocked=tuple(
+                Blocked(job_class, denials)
+                for job_class, denials in after.items()
+                if before.get(job_class) != denials
+            ),
+            freed=tuple(job_class for job_class in before if job_class not in after),
+            anew=self._known is None,
+        )
+        self._known = after
+        return planned
+
+
 def serve(follower: Follower, pipe: Connection) -> None:
     """Answers until the other end is closed."""
+    told = Told()
     while True:
         try:
             asked: Asked = pipe.recv()
         except EOFError:
             return
         try:
-            answer = follower.answer(asked.question)
+            found = follower.answer(asked.question)
+            answer = told.news(found) if isinstance(found, Plan) else found
         except Refused as refused:
             parts = (refused.code, refused.reason, refused.message, refused.denials)
             answer = RefusedAnswer(parts, refused.retry_after_ms)

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 from scheduler.model.ids import JobId
-from scheduler.model.plan import Explanation, JobClass, Plan, PlanBudget
+from scheduler.model.plan import Explanation, JobClass, PlanBudget
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.model.tenancy import Tenant
 from scheduler.model.whatif import WhatIf
@@ -31,6 +31,7 @@ from scheduler.runtime.planner_talk import (
     ExplainJob,
     Forecast,
     MakePlan,
+    Planned,
     Question,
     RefusedAnswer,
 )
@@ -72,9 +73,9 @@ class PlannerProcess:
         child = self._child
         return child.pid if child is not None else None
 
-    async def plan(self, now_ms: int, budget: PlanBudget) -> Plan:
+    async def plan(self, now_ms: int, budget: PlanBudget) -> Planned:
         """What to place now, from the newest committed state. Raises PlannerLost."""
-        return cast("Plan", await self._ask(MakePlan(now_ms, budget), PLAN_S_MAX))
+        return cast("Planned", await self._ask(MakePlan(now_ms, budget), PLAN_S_MAX))
 
     async def explain(self, job: JobId, now_ms: int) -> Explanation:
         """Why a job waits."""
@@ -191,5 +192,5 @@ def _unwrapped(answered: Answered) -> Answer:
             raise Refused(*parts, retry_after_ms=retry_after_ms)
         case Broken(text):
             raise RuntimeError(f"the planner failed:\n{text}")
-        case Plan() | Explanation() | WhatIf() as answer:
+        case Planned() | Explanation() | WhatIf() as answer:
             return answer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from scheduler.model.ids import JobId
-from scheduler.model.plan import Explanation, JobClass, Plan, PlanBudget
+from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, PlanBudget
 from scheduler.model.tenancy import Tenant
 from scheduler.model.whatif import WhatIf
 
@@ -44,7 +44,6 @@ class AskWhatIf:
 
 
 Question: TypeAlias = MakePlan | ExplainJob | Forecast | AskWhatIf
-Answer: TypeAlias = Plan | Explanation | WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,27 @@ class Asked:
 
     number: int
     question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and what is new of the classes that it leaves blocked, against the plan before it.
+
+    A plan blocks thousands of classes, most of them as before: to tell it whole each time held the
+    event loop's process up for longer than everything else that it does.
+    """
+
+    plan: Plan
+    """Without its blocked classes."""
+    blocked: tuple[Blocked, ...]
+    """Those that were not, or for another reason, each with its decisive denial alone."""
+    freed: tuple[JobClass, ...]
+    """Those that no longer are."""
+    anew: bool
+    """There was no plan before: what is blocked is all here."""
+
+
+Answer: TypeAlias = Planned | Explanation | WhatIf
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ class FleetReader:
             entries.append(SiteEntry(_site(row), contact, contact_at_ms, row.reason))
         return tuple(entries)
 
+    def generations(self) -> dict[SiteId, int]:
+        """How far the desired state of each site is, of those that ever had one."""
+        query = select(SITE_STATE.c.site, SITE_STATE.c.generation).order_by(SITE_STATE.c.site)
+        return {SiteId(site): int(generation) for site, generation in self._link.execute(query)}
+
     def contact(self, site: SiteId) -> SiteContact:
         """The session side of a site; generation 0 when there never was one."""
         query = select(SITE_STATE).where(SITE_STATE.c.site == site)

@@ -3,13 +3,16 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scheduler.model.ids import JobId
-from scheduler.model.plan import Plan, PlanBudget
-from scheduler.runtime.planner_child import CHANGES_MAX, Follower
+from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.plan import Blocked, Plan, PlanBudget
+from scheduler.model.reasons import Denial, Reason
+from scheduler.runtime.loop import Waiting
+from scheduler.runtime.planner_child import CHANGES_MAX, Follower, Told
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.planner_talk import MakePlan
 from scheduler.store.store import ReadStore, Store
@@ -51,10 +54,10 @@ async def test_it_plans_what_was_committed_since(
     store: Store, planner: tuple[PlannerProcess, Restarts]
 ) -> None:
     process, _ = planner
-    assert (await process.plan(NOW_MS, BUDGET)).placements == ()
+    assert (await process.plan(NOW_MS, BUDGET)).plan.placements == ()
     with store.transaction() as txn:
         job = queue(txn).id
-    plan = await process.plan(NOW_MS, BUDGET)
+    plan = (await process.plan(NOW_MS, BUDGET)).plan
     assert [p.key.job for p in plan.placements] == [job]
     explanation = await process.explain(job, NOW_MS)
     assert explanation.would_run_at == plan.placements[0].site
@@ -75,10 +78,38 @@ async def test_killed_it_is_started_again_and_catches_up(
         job = queue(txn).id
     with pytest.raises(PlannerLost):
         await process.plan(NOW_MS, BUDGET)
-    plan = await process.plan(NOW_MS, BUDGET)
+    plan = (await process.plan(NOW_MS, BUDGET)).plan
     assert [p.key.job for p in plan.placements] == [job]
     assert process.pid not in (None, first)
     assert restarts.count == 1
+
+
+def blocked(name: str, *denials: Denial) -> Blocked:
+    return Blocked(replace(job_class(), tenant=TenantPath(name)), denials)
+
+
+BUSY, FULL = Denial(Reason.NODES_BUSY, "busy", "x"), Denial(Reason.QUOTA_LIMIT, "full", "y")
+
+
+def test_what_is_told_adds_up_to_what_the_newest_plan_blocks() -> None:
+    told, waiting = Told(), Waiting()
+    for blocks in (
+        (),
+        (blocked("a", BUSY, FULL), blocked("b", FULL)),
+        (blocked("a", BUSY), blocked("c", FULL)),
+        (blocked("a", FULL), blocked("b", BUSY)),
+        (),
+        (blocked("a", FULL),),
+    ):
+        planned = told.news(Plan(1, 1, (), blocked=blocks))
+        assert planned.plan.blocked == ()
+        waiting.learn(planned)
+        decisive = {b.job_class: replace(b, denials=b.denials[:1]) for b in blocks}
+        assert waiting.blocked == decisive
+    again = told.news(Plan(1, 1, (), blocked=(blocked("a", FULL),)))
+    assert (again.blocked, again.freed, again.anew) == ((), (), False)
+    waiting.learn(Told().news(Plan(1, 1, (), blocked=(blocked("b", BUSY),))))
+    assert [b.job_class.tenant for b in waiting.blocked.values()] == ["b"]
 
 
 async def test_a_terminals_interrupt_does_not_end_it(
