@@ -26,7 +26,7 @@ from sovapi.v1 import (
 )
 from sovctl import config
 from sovctl.errors import ConfigError
-from sovctl.rpc_errors import sov_error
+from sovctl.rpc_errors import cut_off, sov_error
 from sovshared import pki, spiffe, tls
 
 CALL_TIMEOUT_MS = 30_000
@@ -153,7 +153,8 @@ class Link:
             try:
                 return await method(requests(), timeout=timeout_ms / 1000)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or tries >= TRIES_MAX:
+                again = error.code() is grpc.StatusCode.UNAVAILABLE or cut_off(error)
+                if not again or tries >= TRIES_MAX:
                     raise sov_error(error, self.endpoint) from None
             await self.pause(tries)
 

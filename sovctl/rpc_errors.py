@@ -106,6 +106,12 @@ def _local_message(code: grpc.StatusCode, error: grpc.aio.AioRpcError, endpoint:
     return said
 
 
+def cut_off(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC failed to send on a call that the server had ended meanwhile, and lost its
+    status over that: the server's own internal errors have details."""
+    return error.code() is grpc.StatusCode.INTERNAL and _status(error) is None
+
+
 def sov_error(error: grpc.aio.AioRpcError, endpoint: str) -> SovError:
     """The exception for a failed call to `endpoint`."""
     code = error.code()

@@ -35,6 +35,8 @@ CALLS_PER_CALLER_MAX = 256
 """Calls that one name may have open at the same time."""
 ANONYMOUS_CALLS_MAX = 64
 """Calls of callers without a certificate that may be under way together: each is a short one."""
+DRAIN_S_MAX = 10
+"""How long we read on, for nothing, what a client still sends to a call that we have decided."""
 RETRY_AFTER_MS = 1_000
 
 # In quotes: these classes are only generic for the type checker.
@@ -81,6 +83,7 @@ class Calls(grpc.aio.ServerInterceptor):
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._numbers = itertools.count(1)
+        self._handlers: dict[str, tuple[Handler, Handler]] = {}
         self._open: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
         self._streams: set[asyncio.Task[Any]] = set()
         self._anonymous = 0
@@ -95,7 +98,11 @@ class Calls(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return self._wrapped(handler, handler_call_details.method)
+        method = handler_call_details.method
+        known = self._handlers.get(method)
+        if known is None or known[0] is not handler:
+            known = self._handlers[method] = handler, self._wrapped(handler, method)
+        return known[1]
 
     def end_calls_of(self, path: str) -> None:
         """Ends every open call of a name that was revoked."""
@@ -119,9 +126,13 @@ class Calls(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: Context) -> Any:
             async def serve() -> Any:
-                return await inner(read(request), context)
+                answer = await inner(read(request), context)
+                if handler.request_streaming:
+                    await _drain(request)
+                return answer
 
-            return await self._serve(method, context, serve)
+            rest = request if handler.request_streaming else None
+            return await self._serve(method, context, serve, rest)
 
         async def streaming(request: Any, context: Context) -> None:
             async def serve() -> None:
@@ -152,9 +163,14 @@ class Calls(grpc.aio.ServerInterceptor):
         )
 
     async def _serve(
-        self, method: str, context: Context, serve: Callable[[], Awaitable[Any]]
+        self,
+        method: str,
+        context: Context,
+        serve: Callable[[], Awaitable[Any]],
+        rest: AsyncIterator[bytes] | None = None,
     ) -> Any:
-        """Checks, serves, and turns what was raised into a status."""
+        """Checks, serves, and turns what was raised into a status. `rest`: what a client that is
+        answered once may go on to send."""
         request_id = f"{self._guard.incarnation}-{next(self._numbers)}"
         began = asyncio.get_running_loop().time()
         code = "OK"
@@ -164,6 +180,8 @@ class Calls(grpc.aio.ServerInterceptor):
             except Refused as refused:
                 code = refused.code.name
                 self._guard.metrics.refusals.labels(refused.reason.value).inc()
+                if rest is not None and refused.code is not Code.UNAVAILABLE:
+                    await _drain(rest)
                 await _abort(context, status_of(refused))
             except grpc.aio.AbortError:
                 code = "ABORTED"
@@ -244,6 +262,21 @@ async def _write_all(answers: AsyncGenerator[Any, None], context: Context) -> No
     async with aclosing(answers):
         async for answer in answers:
             await context.write(answer)
+
+
+async def _drain(rest: AsyncIterator[bytes]) -> None:
+    """Reads to the end of what a client sends, and forgets it.
+
+    A client whose message is refused by HTTP/2, because the call is over, may report that as an
+    internal error before it looks at the status that we sent. Who sends on for too long is told all
+    the same. Not for a client that went silent: then a read is still under way.
+    """
+    try:
+        async with asyncio.timeout(DRAIN_S_MAX):
+            async for _ in rest:
+                pass
+    except TimeoutError:
+        _log.info("a client goes on sending to a call that is decided")
 
 
 async def _uncut(operation: Coroutine[Any, Any, None]) -> None:

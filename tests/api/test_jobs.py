@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 import pytest
@@ -379,3 +380,58 @@ def _children(pid: int) -> list[int]:
         with open(f"/proc/{pid}/task/{task}/children") as file:
             found += [int(word) for word in file.read().split()]
     return sorted(set(found))
+
+
+Submits: TypeAlias = "grpc.aio.StreamUnaryMultiCallable[bytes, jobs_pb2.SubmitManyResponse]"
+
+
+async def many(message: jobs_pb2.SubmitManyRequest, count: int) -> AsyncIterator[bytes]:
+    """The same message again and again."""
+    sent = message.SerializeToString()
+    for _ in range(count):
+        yield sent
+
+
+@pytest.mark.parametrize("turn", range(5))
+async def test_a_stream_that_is_refused_early_is_told_why_whatever_it_still_sends(
+    ada: grpc.aio.Channel, turn: int
+) -> None:
+    crowd = jobs_pb2.SubmitManyRequest(
+        requests=[jobs_pb2.SubmitRequest(idempotency_key=f"{turn}-{n}" * 20) for n in range(1_001)]
+    )
+    call: Submits = ada.stream_unary(
+        "/sovapi.v1.JobService/SubmitMany",
+        response_deserializer=jobs_pb2.SubmitManyResponse.FromString,
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(many(crowd, 100), timeout=WAIT_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert ("TOO_LARGE", "requests") in denials_of(caught.value)
+
+
+async def test_messages_of_a_stream_are_answered_in_order_each_job_for_itself(
+    ada: grpc.aio.Channel,
+) -> None:
+    async def messages() -> AsyncIterator[jobs_pb2.SubmitManyRequest]:
+        for n in range(60):
+            yield jobs_pb2.SubmitManyRequest(
+                requests=[
+                    jobs_pb2.SubmitRequest(spec=spec(f"n{n}"), idempotency_key=f"order-{n}"),
+                    jobs_pb2.SubmitRequest(spec=spec(f"n{n}", nodes=3)),
+                    jobs_pb2.SubmitRequest(spec=spec(f"n{n}"), dry_run=True),
+                    jobs_pb2.SubmitRequest(spec=spec("-")),
+                ]
+            )
+        yield jobs_pb2.SubmitManyRequest()
+
+    response = await stub(ada).SubmitMany(messages(), timeout=WAIT_S)
+    assert len(response.results) == 240
+    for n in range(60):
+        queued, never, dry, bad = response.results[4 * n : 4 * n + 4]
+        job = await stub(ada).Get(jobs_pb2.GetJobRequest(id=queued.job_id), timeout=WAIT_S)
+        assert job.name == f"n{n}"
+        assert not queued.denials
+        assert {d.reason for d in never.denials} >= {"NODES_TOO_FEW"}
+        assert [d.subject for d in dry.denials] == ["dry_run"]
+        assert [d.subject for d in bad.denials] == ["name"]
+        await stub(ada).Cancel(jobs_pb2.CancelJobRequest(id=queued.job_id), timeout=WAIT_S)

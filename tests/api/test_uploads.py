@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from scheduler.api.uploads import Uploads
 from scheduler.model.ids import TenantPath
@@ -217,3 +218,62 @@ async def test_only_the_site_that_runs_a_job_gets_its_bundle(control_plane: Cont
     assert RADIOLOGY.startswith("trust-a/")
     await london.close()
     await narvik.close()
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        pytest.param({"project": "nobody"}, "NOT_FOUND", id="a project that is not there"),
+        pytest.param({"digest": "md5:1"}, "INVALID_ARGUMENT", id="a digest that is none"),
+        pytest.param({"size_bytes": 10}, "INVALID_ARGUMENT", id="more than was announced"),
+        pytest.param({}, "INVALID_ARGUMENT", id="what is no bundle, read to its end"),
+    ],
+)
+async def test_an_upload_that_is_refused_early_is_told_why_whatever_it_still_sends(
+    control_plane: ControlPlane, start: dict[str, str | int], reason: str
+) -> None:
+    async with control_plane.channel_as(OLGA) as olga:
+        await world.declare(olga)
+    data = b"x" * (20 << 20)
+    said = {"digest": digest(data), "size_bytes": len(data), "project": "radiology", **start}
+
+    async def parts() -> AsyncIterator[jobs_pb2.UploadRequest]:
+        yield jobs_pb2.UploadRequest(start=jobs_pb2.UploadStart(**said))  # type: ignore[arg-type]
+        for at in range(0, len(data), 1 << 18):
+            yield jobs_pb2.UploadRequest(chunk=data[at : at + (1 << 18)])
+
+    async with control_plane.channel_as(ADA) as ada:
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await jobs_pb2_grpc.JobServiceStub(ada).Upload(parts(), timeout=WAIT_S)
+            assert error_reason(caught.value) == reason
+
+
+async def test_a_bundle_that_is_there_is_answered_whatever_is_still_sent(
+    control_plane: ControlPlane,
+) -> None:
+    async with control_plane.channel_as(OLGA) as olga:
+        await world.declare(olga)
+    data = tar(entry("large"), content=bytes(4 << 20))
+
+    async def parts() -> AsyncIterator[jobs_pb2.UploadRequest]:
+        start = jobs_pb2.UploadStart(digest=digest(data), size_bytes=len(data), project="radiology")
+        yield jobs_pb2.UploadRequest(start=start)
+        for at in range(0, len(data), 1 << 16):
+            yield jobs_pb2.UploadRequest(chunk=data[at : at + (1 << 16)])
+
+    async with control_plane.channel_as(ADA) as ada:
+        stub = jobs_pb2_grpc.JobServiceStub(ada)
+        found = [(await stub.Upload(parts(), timeout=WAIT_S)).existed for _ in range(5)]
+    assert found == [False, True, True, True, True]
+
+
+def error_reason(error: grpc.aio.AioRpcError) -> str:
+    """The reason in a status's details; empty when it has none."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return info.reason
+    return ""
