@@ -6,6 +6,7 @@ Every method blocks until its answer is there, and may be called from any thread
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -37,13 +38,30 @@ ValueT = TypeVar("ValueT")
 
 
 class _Loop:
-    """An event loop on a thread, to run coroutines from outside."""
+    """The event loop of all clients of a process, on a thread of its own.
+
+    One for all, and it never ends: gRPC hands what it hears to all loops of a process through one
+    queue, and a loop that is closed while some of it is still on its way to it leaves the answers
+    of others lying there until something else wakes them.
+    """
+
+    _shared: _Loop | None = None
+    _shared_lock = threading.Lock()
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_quiet_poller)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="sovctl")
-        self._thread.start()
+        thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="sovctl")
+        thread.start()
+
+    @classmethod
+    def shared(cls) -> _Loop:
+        """The process's own; a forked child has no threads of its parent's and gets another."""
+        with cls._shared_lock:
+            if cls._shared is None or cls._shared._pid != os.getpid():
+                cls._shared = cls()
+            return cls._shared
 
     def run(self, coroutine: Coroutine[Any, Any, ValueT]) -> ValueT:
         """The coroutine's result. Ctrl-C in the caller cancels it."""
@@ -66,18 +84,7 @@ class _Loop:
                 except StopAsyncIteration:
                     return
         finally:
-            if self._loop.is_running():
-                self.run(aclose(source))
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Runs a last coroutine and ends the thread."""
-        if not self._loop.is_running():
-            last.close()
-            return
-        asyncio.run_coroutine_threadsafe(last, self._loop).result(CLOSE_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_TIMEOUT_S)
-        self._loop.close()
+            self.run(aclose(source))
 
 
 async def _made(make: Callable[[], AsyncIterator[ValueT]]) -> AsyncIterator[ValueT]:
@@ -152,7 +159,7 @@ class Client:
         """
         if isinstance(context, str):
             context = config.load().context(context)
-        self._loop = _Loop()
+        self._loop = _Loop.shared()
         self._client = self._loop.run(_client(context, timeout_s, channel))
 
     def submit(self, spec: Spec, *, idempotency_key: str = "") -> Job:
@@ -335,7 +342,7 @@ class Client:
 
     def close(self) -> None:
         """Ends calls under way, the connection and the thread."""
-        self._loop.close(self._client.close())
+        self._loop.run(asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S))
 
     def __enter__(self) -> Client:
         return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -18,11 +20,14 @@ from sovctl import (
     PermissionDeniedError,
     RefusedError,
     Resources,
+    SovError,
     SpecError,
     UnavailableError,
 )
 from sovctl.link import TRIES_MAX, backoff_ms
 from tests.sovctl.control_plane import Running, residency_refusal
+
+WAIT_S = 60
 
 
 def spec(name: str = "train") -> JobSpec:
@@ -48,6 +53,44 @@ def test_the_synchronous_client_does_the_same(plane: Running, context: Context) 
         assert b"".join(chunk.data for chunk in job.logs()) == plane.plane.log[0]
         assert client.get(job.id).info.name == "train"
         assert [each.id for each in client.list()] == [job.id]
+
+
+def test_clients_that_come_and_go_leave_others_their_answers(
+    plane: Running, context: Context
+) -> None:
+    def come_and_go(_number: int) -> int:
+        found = 0
+        for _ in range(10):
+            with Client(context) as client:
+                found += client.submit(spec()).wait().exit_code == 0
+        return found
+
+    with Client(context, timeout_s=300) as stays, ThreadPoolExecutor(4) as threads:
+        job = stays.submit(spec())
+        others = [threads.submit(come_and_go, n) for n in range(4)]
+        while not all(other.done() for other in others):
+            assert stays.get(job.id).id == job.id
+        assert [other.result() for other in others] == [10] * 4
+        loops = [thread for thread in threading.enumerate() if thread.name == "sovctl"]
+        assert len(loops) == 1
+
+
+def test_a_client_that_was_closed_cuts_off_what_is_under_way_and_nobody_else(
+    plane: Running, context: Context
+) -> None:
+    plane.plane.hold.clear()
+    closed, other = Client(context), Client(context)
+    job = closed.submit(spec())
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(job.wait)
+        while not plane.plane.calls["Watch"]:
+            other.get(job.id)
+        closed.close()
+        with pytest.raises((RuntimeError, SovError)):
+            waiting.result(WAIT_S)
+    assert other.get(job.id).id == job.id
+    plane.plane.hold.set()
+    other.close()
 
 
 def test_a_submission_that_fails_on_the_way_is_repeated_under_one_key(
