@@ -185,6 +185,8 @@ class Writer:
 
     def _transact(self, batch: list[_Request]) -> list[Any]:
         """Commits what was not refused; answers and refusals, in order."""
+        if len(batch) == 1:
+            return [self._transact_alone(batch[0])]
         outcomes: list[Any] = []
         with self._store.transaction() as txn:
             for request in batch:
@@ -194,10 +196,19 @@ class Writer:
                 except Refused as refused:
                     outcomes.append(refused)
                 except Exception as failure:
-                    if len(batch) == 1:
-                        raise
                     raise _BatchBroken from failure
         return outcomes
+
+    def _transact_alone(self, request: _Request) -> Any:
+        """As `_transact`; with nobody to protect from it, it needs no savepoint."""
+        try:
+            with self._store.transaction() as txn:
+                try:
+                    return request.work(txn)
+                except Refused as refused:
+                    raise _Undone(refused) from None
+        except _Undone as undone:
+            return undone.refused
 
     def _fail(self, batch: list[_Request], failure: Exception) -> None:
         if not isinstance(failure, Refused):
@@ -220,6 +231,14 @@ class Writer:
 
 class _BatchBroken(Exception):
     """One of several requests failed in a way that is not a refusal."""
+
+
+class _Undone(Exception):
+    """The only request of a batch was refused: nothing of it is committed."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__()
+        self.refused = refused
 
 
 def _as_refusal(failure: Exception) -> Exception:
