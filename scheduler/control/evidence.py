@@ -15,7 +15,7 @@ from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy
 from scheduler.model.window import Window
-from scheduler.store import leaves
+from scheduler.store import facts
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import plain
 from scheduler.store.records import JobRow
@@ -50,8 +50,8 @@ def submission_refused(
 def site_declared(audit: AuditWriter, site: Site, nodes: Sequence[Node], now_ms: int) -> None:
     """A site is now as declared; placements name its facts by this digest."""
     body = {
-        **leaves.site_facts(site),
-        "facts_digest": leaves.facts_digest(site),
+        **facts.site_facts(site),
+        "facts_digest": facts.facts_digest(site),
         "status": site.status.name,
         "min_isolation": site.min_isolation.name,
         "nodes": len(nodes),

@@ -7,17 +7,18 @@ transaction that the caller holds, or not at all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.model.fleet import Site
-from scheduler.model.ids import JobId, SiteId
+from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import FactKey, Permit
 from scheduler.store import leaves
-from scheduler.store.records import AttemptRow, JobRow
+from scheduler.store.records import AttemptRow, JobStanding
 from scheduler.store.standing import Standing, standing_of
 from scheduler.store.store import Txn
 
@@ -42,19 +43,21 @@ class Applied:
     preempted: tuple[Preempt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
-    """A placement that holds, with what its leaf tells."""
+    """A placement that holds, how its job stood, and the leaf that tells of it."""
 
-    row: JobRow
+    job: JobStanding
+    tenant: TenantPath
     placement: Placement
-    permit: Permit
+    leaf: leaves.PlacedLeaf
 
 
 def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     """Commits what still holds of `plan`."""
     assert len(plan.placements) <= PLACEMENTS_MAX, f"a plan of {len(plan.placements)} placements"
     standing = standing_of(txn, plan.placements, now_ms)
+    told: dict[tuple[SiteId, GpuClass, tuple[FactKey, ...]], leaves.PlacedLeaf] = {}
     kept: list[_Kept] = []
     stale: list[Stale] = []
     for placement in plan.placements:
@@ -62,41 +65,39 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         if denial is not None:
             stale.append(Stale(placement, denial))
             continue
-        permit = standing.verdict(placement)
+        tenant, permit = standing.group(placement).tenant, standing.verdict(placement)
         assert isinstance(permit, Permit), "what residency denies does not hold"
-        kept.append(_Kept(standing.jobs[placement.key.job], placement, permit))
-        standing.take(placement)
-    _commit(txn, standing, kept, now_ms)
+        alike = (placement.site, placement.gpu_class, permit.relied_on)
+        if alike not in told:
+            told[alike] = leaves.PlacedLeaf(_grounds(txn, standing, placement, permit))
+        kept.append(_Kept(standing.take(placement), tenant, placement, told[alike]))
+    _commit(txn, kept, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     return Applied(tuple(k.placement for k in kept), tuple(stale))
 
 
-def _commit(txn: Txn, standing: Standing, kept: Sequence[_Kept], now_ms: int) -> None:
-    """State, outbox and audit of placements that hold."""
-    countries = {site.id: country_of(site) for site in standing.sites.values()}
-    digests: dict[SiteId, str] = {
-        site: leaves.facts_digest(standing.sites[site])
-        for site in sorted({k.placement.site for k in kept})
-    }
-    txn.attempts.add(
-        [
-            (k.row.tenant, _attempt(k, countries[k.placement.site], now_ms), k.placement)
-            for k in kept
-        ]
+def _grounds(txn: Txn, standing: Standing, placement: Placement, permit: Permit) -> leaves.Grounds:
+    site = standing.sites[placement.site]
+    return leaves.Grounds(
+        site=placement.site,
+        country=country_of(site),
+        gpu_class=placement.gpu_class,
+        facts_digest=txn.fleet.facts_digest(site),
+        relied_on=permit.relied_on,
+        policy_revision=standing.policy.revision,
+        at_ms=standing.now_ms,
     )
-    txn.jobs.save_placed([k.row for k in kept])
-    txn.outbox.run([(k.placement.site, k.placement.key) for k in kept])
+
+
+def _commit(txn: Txn, kept: Sequence[_Kept], now_ms: int) -> None:
+    """State, outbox and audit of placements that hold."""
+    keys = [k.placement.key for k in kept]
+    attempts = [(k.tenant, _attempt(k, now_ms), k.placement) for k in kept]
+    txn.attempts.add(attempts, first_leaf=txn.audit.next_index())
     for k in kept:
-        leaves.placed(
-            txn.audit,
-            k.row,
-            k.placement,
-            country=countries[k.placement.site],
-            facts_digest=digests[k.placement.site],
-            relied_on=k.permit.relied_on,
-            policy_revision=standing.policy.revision,
-            now_ms=now_ms,
-        )
+        leaves.placed(txn.audit, k.leaf, k.placement, k.tenant)
+    txn.jobs.save_placed(keys, Counter(k.tenant for k in kept))
+    txn.outbox.run([(k.placement.site, k.placement.key) for k in kept])
 
 
 def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
@@ -115,17 +116,17 @@ def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
             leaves.reserved(txn.audit, made, row.tenant, now_ms)
 
 
-def _attempt(kept: _Kept, country: str, now_ms: int) -> AttemptRow:
+def _attempt(kept: _Kept, now_ms: int) -> AttemptRow:
     placement = kept.placement
     return AttemptRow(
         key=placement.key,
         site=placement.site,
         state=JobState.PLACED,
         live=True,
-        leased=kept.row.leased,
+        leased=bool(kept.job.leased),
         gpu_class=placement.gpu_class,
         gpu_milli=placement.gpu_milli,
-        country=country,
+        country=kept.leaf.grounds.country,
         placed_at_ms=now_ms,
     )
 

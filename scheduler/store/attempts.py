@@ -2,43 +2,120 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import chunks
 from scheduler.store.link import Link
 from scheduler.store.records import AttemptRow, Footing, LiveUse, Occupant, SiteUse
-from scheduler.store.schema import ATTEMPTS, JOBS, PLACEMENTS, RANKS
+from scheduler.store.schema import (
+    ATTEMPTS,
+    IS_LIVE,
+    JOBS,
+    MASK64,
+    PLACEMENTS,
+    RANKS,
+    of_live,
+    signed_mask,
+)
 from scheduler.store.scratch import ChangeKind, Scratch
 
 LIVE_READ_MAX = 100_000
 """Most live attempts of one site that one question answers."""
 
 
+STATE_OF: tuple[JobState, ...] = tuple(JobState)
+"""States by their number."""
+_NAMES = (
+    "attempts.job, attempts.attempt, site, state, attempts.live, leased, gpu_class, gpu_milli,"
+    " country, placed_at_ms, started_at_ms, ended_at_ms, reason, message,"
+    " checkpoint_at_ms"
+)
+_OF_JOBS = Statement(
+    ATTEMPTS, f"SELECT {_NAMES} FROM attempts WHERE job IN {IDS} ORDER BY job, attempt"
+)
+_NODES_OF = Statement(
+    PLACEMENTS,
+    "SELECT job, attempt, node, gpu_mask, live, boot_id, gone FROM placements"
+    f" WHERE job IN {IDS} ORDER BY job, attempt, ordinal",
+)
+_RANKS_OF = Statement(
+    RANKS, f"SELECT job, attempt, body FROM ranks WHERE job IN {IDS} ORDER BY job, attempt, rank"
+)
+_OCCUPANTS = Statement(
+    PLACEMENTS,
+    "SELECT node, job, attempt, gpu_mask, tenant, class_id FROM placements"
+    f" JOIN jobs ON jobs.id = placements.job WHERE live AND node IN {IDS} ORDER BY job, attempt",
+)
+_LIVE_AT = Statement(
+    PLACEMENTS,
+    f"SELECT {_NAMES} FROM placements JOIN attempts"
+    " ON attempts.job = placements.job AND attempts.attempt = placements.attempt"
+    " WHERE placements.live AND ordinal = 0 AND node > ? AND node < ?"
+    f" ORDER BY attempts.job, attempts.attempt LIMIT {LIVE_READ_MAX}",
+)
+_CHANGING = (
+    "state",
+    "live",
+    "leased",
+    "gpu_class",
+    "gpu_milli",
+    "country",
+    "reason",
+    "message",
+    "placed_at_ms",
+    "started_at_ms",
+    "ended_at_ms",
+    "checkpoint_at_ms",
+)
+_SAVE = Statement(
+    ATTEMPTS,
+    f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in _CHANGING)}"
+    " WHERE job = ? AND attempt = ?",
+    exact=True,
+)
+_ADD = inserting(ATTEMPTS, How.NEW, ("job", "attempt", "site", "leaf_index", *_CHANGING))
+_ADD_NODE = inserting(PLACEMENTS)
+_PUT_RANK = inserting(RANKS, How.REPLACE)
+_END = Statement(
+    PLACEMENTS, "UPDATE placements SET live = ? WHERE job = ? AND attempt = ?", part="live"
+)
+_SET_BOOT = Statement(
+    PLACEMENTS,
+    "UPDATE placements SET boot_id = ? WHERE job = ? AND attempt = ? AND node = ?",
+    part="boot_id",
+)
+_SET_GONE = Statement(
+    PLACEMENTS,
+    "UPDATE placements SET gone = ? WHERE job = ? AND attempt = ? AND node = ?",
+    part="gone",
+)
+
+
 def row_of(row: Any) -> AttemptRow:
     """A table row as the record it is."""
     return AttemptRow(
-        key=AttemptKey(JobId(row.job), row.attempt),
-        site=SiteId(row.site),
-        state=JobState(row.state),
-        live=row.live,
-        leased=row.leased,
-        gpu_class=GpuClass(row.gpu_class),
-        gpu_milli=row.gpu_milli,
-        country=row.country,
-        placed_at_ms=row.placed_at_ms,
-        started_at_ms=row.started_at_ms,
-        ended_at_ms=row.ended_at_ms,
-        reason=None if row.reason is None else Reason(row.reason),
-        message=row.message,
-        checkpoint_at_ms=row.checkpoint_at_ms,
+        key=AttemptKey(row[0], row[1]),
+        site=row[2],
+        state=STATE_OF[int(row[3])],
+        live=bool(row[4]),
+        leased=bool(row[5]),
+        gpu_class=row[6],
+        gpu_milli=row[7],
+        country=row[8],
+        placed_at_ms=row[9],
+        started_at_ms=row[10],
+        ended_at_ms=row[11],
+        reason=None if row[12] is None else Reason(row[12]),
+        message=row[13],
+        checkpoint_at_ms=row[14],
     )
 
 
@@ -50,9 +127,13 @@ class AttemptsReader:
 
     def row(self, key: AttemptKey) -> AttemptRow | None:
         """The narrow row."""
-        query = select(ATTEMPTS).where(ATTEMPTS.c.job == key.job, ATTEMPTS.c.attempt == key.attempt)
-        found = self._link.execute(query).first()
-        return None if found is None else row_of(found)
+        return self.rows((key,)).get(key)
+
+    def rows(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, AttemptRow]:
+        """The narrow rows of those of `keys` that exist."""
+        wanted = set(keys)
+        found = self._link.among(_OF_JOBS, sorted({key.job for key in wanted}))
+        return {row.key: row for row in map(row_of, found) if row.key in wanted}
 
     def any_started(self, job: JobId) -> bool:
         """Whether an attempt of `job` was ever seen running."""
@@ -63,57 +144,49 @@ class AttemptsReader:
 
     def live_at(self, site: SiteId) -> tuple[AttemptRow, ...]:
         """Attempts that hold nodes of `site`, oldest job first."""
-        query = select(ATTEMPTS).where(ATTEMPTS.c.site == site, ATTEMPTS.c.live)
-        query = query.order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt).limit(LIVE_READ_MAX)
-        return tuple(row_of(row) for row in self._link.execute(query))
+        # "0" follows "/": the range holds the nodes of `site` and no others.
+        return tuple(map(row_of, self._link.rows(_LIVE_AT, (f"{site}/", f"{site}0"))))
 
     def live_tenants(self) -> frozenset[TenantPath]:
         """Tenants whose work holds nodes now."""
         query = select(JOBS.c.tenant).distinct()
-        query = query.join(ATTEMPTS, ATTEMPTS.c.job == JOBS.c.id).where(ATTEMPTS.c.live)
+        query = query.join(PLACEMENTS, PLACEMENTS.c.job == JOBS.c.id).where(IS_LIVE)
         return frozenset(TenantPath(row.tenant) for row in self._link.execute(query))
 
     def occupants(self, nodes: Iterable[NodeId]) -> dict[NodeId, tuple[Occupant, ...]]:
         """What holds GPUs of `nodes` now."""
         found: defaultdict[NodeId, list[Occupant]] = defaultdict(list)
-        for chunk in chunks(sorted(set(nodes))):
-            query = (
-                select(PLACEMENTS, JOBS.c.tenant, JOBS.c.class_id)
-                .join(JOBS, JOBS.c.id == PLACEMENTS.c.job)
-                .where(PLACEMENTS.c.node.in_(chunk), PLACEMENTS.c.live)
-                .order_by(PLACEMENTS.c.job, PLACEMENTS.c.attempt)
-            )
-            for row in self._link.execute(query):
-                node = NodeId(row.node)
-                key = AttemptKey(JobId(row.job), row.attempt)
-                placed = NodePlacement(node, row.gpu_mask)
-                found[node].append(Occupant(key, TenantPath(row.tenant), row.class_id, placed))
+        for row in self._link.among(_OCCUPANTS, sorted(set(nodes))):
+            node, job, attempt, gpu_mask, tenant, class_id = row
+            placed = NodePlacement(node, gpu_mask & MASK64)
+            found[node].append(Occupant(AttemptKey(job, attempt), tenant, class_id, placed))
         return {node: tuple(held) for node, held in found.items()}
 
     def footings(self, key: AttemptKey) -> tuple[Footing, ...]:
         """How a live attempt stands on each of its nodes, in rank order."""
-        query = (
-            select(PLACEMENTS)
-            .where(PLACEMENTS.c.job == key.job, PLACEMENTS.c.attempt == key.attempt)
-            .where(PLACEMENTS.c.live)
-            .order_by(PLACEMENTS.c.ordinal)
-        )
-        return tuple(
-            Footing(NodeId(row.node), row.boot_id, Reason(row.gone) if row.gone else None)
-            for row in self._link.execute(query)
-        )
+        return self.footings_of((key,)).get(key, ())
+
+    def footings_of(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, tuple[Footing, ...]]:
+        """How those of `keys` that are live stand on each of their nodes, in rank order."""
+        wanted = set(keys)
+        found: defaultdict[AttemptKey, list[Footing]] = defaultdict(list)
+        for row in self._link.among(_NODES_OF, sorted({key.job for key in wanted})):
+            job, attempt, node, _mask, live, boot_id, gone = row
+            if live and (key := AttemptKey(job, attempt)) in wanted:
+                found[key].append(Footing(node, boot_id, Reason(gone) if gone else None))
+        return {key: tuple(stands) for key, stands in found.items()}
 
     def used_milli_by_site(self) -> dict[SiteId, int]:
         """What live placements are charged, by site."""
-        query = select(ATTEMPTS.c.site, func.sum(ATTEMPTS.c.gpu_milli)).where(ATTEMPTS.c.live)
+        query = of_live(select(ATTEMPTS.c.site, func.sum(ATTEMPTS.c.gpu_milli)))
         rows = self._link.execute(query.group_by(ATTEMPTS.c.site))
         return {SiteId(site): int(milli) for site, milli in rows}
 
     def live_by_site(self) -> tuple[SiteUse, ...]:
         """Live placements in sum, by site, GPU class and state."""
         columns = (ATTEMPTS.c.site, ATTEMPTS.c.gpu_class, ATTEMPTS.c.state)
-        query = select(*columns, func.count(), func.sum(ATTEMPTS.c.gpu_milli))
-        query = query.where(ATTEMPTS.c.live).group_by(*columns).order_by(*columns)
+        query = of_live(select(*columns, func.count(), func.sum(ATTEMPTS.c.gpu_milli)))
+        query = query.group_by(*columns).order_by(*columns)
         return tuple(
             SiteUse(SiteId(site), GpuClass(gpu_class), JobState(state), int(attempts), int(milli))
             for site, gpu_class, state, attempts, milli in self._link.execute(query)
@@ -123,7 +196,7 @@ class AttemptsReader:
         """What every live attempt is charged, of one node of the tree or of all."""
         columns = (ATTEMPTS.c.gpu_class, ATTEMPTS.c.gpu_milli, ATTEMPTS.c.placed_at_ms)
         query = select(JOBS.c.tenant, JOBS.c.class_id, *columns)
-        query = query.join(JOBS, JOBS.c.id == ATTEMPTS.c.job).where(ATTEMPTS.c.live)
+        query = of_live(query.join(JOBS, JOBS.c.id == ATTEMPTS.c.job))
         for row in self._link.execute(query.order_by(ATTEMPTS.c.job)):
             tenant = TenantPath(row.tenant)
             if under is None or tenant == under or tenant.startswith(f"{under}/"):
@@ -133,12 +206,7 @@ class AttemptsReader:
 
     def ranks(self, key: AttemptKey) -> tuple[RankStatus, ...]:
         """What the ranks of an attempt last reported, by rank."""
-        query = (
-            select(RANKS.c.body)
-            .where(RANKS.c.job == key.job, RANKS.c.attempt == key.attempt)
-            .order_by(RANKS.c.rank)
-        )
-        return tuple(decode(RankStatus, row.body) for row in self._link.execute(query))
+        return tuple(self._ranks([key.job]).get(key, ()))
 
     def placement(self, key: AttemptKey) -> Placement | None:
         """Where an attempt was placed."""
@@ -149,30 +217,32 @@ class AttemptsReader:
 
     def of_jobs(self, jobs: Sequence[JobId]) -> dict[JobId, tuple[Attempt, ...]]:
         """All attempts of `jobs`, oldest first."""
-        placed = self._placed(jobs)
-        ranks: defaultdict[AttemptKey, list[RankStatus]] = defaultdict(list)
+        wanted = sorted(set(jobs))
+        rows = [row_of(row) for row in self._link.among(_OF_JOBS, wanted)]
+        placed_once = sorted({row.key.job for row in rows})
+        placed, ranks = self._placed(placed_once), self._ranks(placed_once)
         found: defaultdict[JobId, list[Attempt]] = defaultdict(list)
-        for chunk in chunks(sorted(set(jobs))):
-            query = select(RANKS).where(RANKS.c.job.in_(chunk))
-            query = query.order_by(RANKS.c.job, RANKS.c.attempt, RANKS.c.rank)
-            for row in self._link.execute(query):
-                key = AttemptKey(JobId(row.job), row.attempt)
-                ranks[key].append(decode(RankStatus, row.body))
-            rows = select(ATTEMPTS).where(ATTEMPTS.c.job.in_(chunk))
-            rows = rows.order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt)
-            for attempt in map(row_of, self._link.execute(rows)):
-                whole = _whole(attempt, placed.get(attempt.key, ()), tuple(ranks[attempt.key]))
-                found[attempt.key.job].append(whole)
+        for row in rows:
+            whole = _whole(row, placed.get(row.key, ()), tuple(ranks.get(row.key, ())))
+            found[row.key.job].append(whole)
         return {job: tuple(attempts) for job, attempts in found.items()}
+
+    def leaf_indices(self, job: JobId) -> tuple[int, ...]:
+        """Where in the audit log the placements of a job are told."""
+        query = select(ATTEMPTS.c.leaf_index).where(ATTEMPTS.c.job == job)
+        return tuple(self._link.execute(query.order_by(ATTEMPTS.c.leaf_index)).scalars())
+
+    def _ranks(self, jobs: Sequence[JobId]) -> dict[AttemptKey, list[RankStatus]]:
+        found: defaultdict[AttemptKey, list[RankStatus]] = defaultdict(list)
+        for job, attempt, body in self._link.among(_RANKS_OF, jobs):
+            found[AttemptKey(job, attempt)].append(decode(RankStatus, body))
+        return found
 
     def _placed(self, jobs: Sequence[JobId]) -> dict[AttemptKey, tuple[NodePlacement, ...]]:
         found: defaultdict[AttemptKey, list[NodePlacement]] = defaultdict(list)
-        for chunk in chunks(sorted(set(jobs))):
-            query = select(PLACEMENTS).where(PLACEMENTS.c.job.in_(chunk))
-            query = query.order_by(PLACEMENTS.c.job, PLACEMENTS.c.attempt, PLACEMENTS.c.ordinal)
-            for row in self._link.execute(query):
-                key = AttemptKey(JobId(row.job), row.attempt)
-                found[key].append(NodePlacement(NodeId(row.node), row.gpu_mask))
+        for row in self._link.among(_NODES_OF, jobs):
+            placed = NodePlacement(row[2], row[3] & MASK64)
+            found[AttemptKey(row[0], row[1])].append(placed)
         return {key: tuple(nodes) for key, nodes in found.items()}
 
 
@@ -183,70 +253,74 @@ class AttemptsWriter(AttemptsReader):
         super().__init__(scratch.link)
         self._scratch = scratch
 
-    def add(self, added: Sequence[tuple[TenantPath, AttemptRow, Placement]]) -> None:
-        """New attempts with where they go."""
-        if not added:
-            return
-        self._link.execute(insert(ATTEMPTS), [_columns(row) for _, row, _ in added])
-        nodes = [
-            {
-                "job": row.key.job,
-                "attempt": row.key.attempt,
-                "ordinal": ordinal,
-                "node": placed.node,
-                "gpu_mask": placed.gpu_mask,
-                "live": True,
-                "boot_id": "",
-                "gone": "",
-            }
-            for _, row, placement in added
-            for ordinal, placed in enumerate(placement.nodes)
+    def add(
+        self, added: Sequence[tuple[TenantPath, AttemptRow, Placement]], *, first_leaf: int
+    ) -> None:
+        """New attempts with where they go. Their leaves follow one another from `first_leaf`."""
+        rows = [
+            (row.key.job, row.key.attempt, row.site, first_leaf + n, *_changing(row))
+            for n, (_, row, _) in enumerate(added)
         ]
-        self._link.execute(insert(PLACEMENTS), nodes)
+        nodes = [
+            (
+                row.key.job,
+                row.key.attempt,
+                n,
+                placed.node,
+                signed_mask(placed.gpu_mask),
+                True,
+                "",
+                "",
+            )
+            for _, row, placement in added
+            for n, placed in enumerate(placement.nodes)
+        ]
+        self._link.do(_ADD, *rows)
+        self._link.do(_ADD_NODE, *nodes)
+        charged: Counter[tuple[TenantPath, GpuClass]] = Counter()
         for tenant, row, _ in added:
-            self._shift_usage(tenant, row.gpu_class, row.gpu_milli)
+            charged[tenant, row.gpu_class] += row.gpu_milli
+        for (tenant, gpu_class), milli in charged.items():
+            self._shift_usage(tenant, gpu_class, milli)
 
-    def save(self, tenant: TenantPath, before: AttemptRow, after: AttemptRow) -> None:
-        """`before`, just read in this transaction, becomes `after`."""
-        assert before.key == after.key
+    def save(
+        self,
+        tenant: TenantPath,
+        before: AttemptRow,
+        after: AttemptRow,
+        nodes: Iterable[NodeId] | None = None,
+    ) -> None:
+        """`before`, just read in this transaction, becomes `after`. `nodes`: where it is placed,
+        when the caller knows."""
+        key = after.key
+        assert before.key == key
         assert after.live <= before.live, "an attempt that is over does not come back"
-        mine = (ATTEMPTS.c.job == after.key.job, ATTEMPTS.c.attempt == after.key.attempt)
-        columns = _columns(after)
-        del columns["job"], columns["attempt"]
-        self._link.execute(update(ATTEMPTS).where(*mine).values(columns))
+        self._link.do(_SAVE, (*_changing(after), key.job, key.attempt))
         if before.live and not after.live:
-            placed = (PLACEMENTS.c.job == after.key.job, PLACEMENTS.c.attempt == after.key.attempt)
-            self._link.execute(update(PLACEMENTS).where(*placed).values(live=False))
+            self._leave(key, nodes)
+            self._link.do(_END, (False, key.job, key.attempt))
             self._shift_usage(tenant, after.gpu_class, -after.gpu_milli)
-        self._scratch.changed(ChangeKind.JOB, str(after.key.job))
+        self._scratch.changed(ChangeKind.JOB, str(key.job))
 
     def put_ranks(self, key: AttemptKey, ranks: Sequence[RankStatus]) -> None:
         """What the ranks reported now."""
-        rows = [
-            {"job": key.job, "attempt": key.attempt, "rank": r.rank, "body": encode(r)}
-            for r in ranks
-        ]
-        self._link.upsert(RANKS, rows)
+        self._link.do(_PUT_RANK, *((key.job, key.attempt, r.rank, encode(r)) for r in ranks))
         self._scratch.changed(ChangeKind.JOB, str(key.job))
 
     def set_boot(self, key: AttemptKey, boots: Mapping[NodeId, str]) -> None:
         """Ranks of the attempt were seen running on these nodes, under these boots."""
-        for node, boot_id in sorted(boots.items()):
-            mine = (
-                PLACEMENTS.c.job == key.job,
-                PLACEMENTS.c.attempt == key.attempt,
-                PLACEMENTS.c.node == node,
-            )
-            self._link.execute(update(PLACEMENTS).where(*mine).values(boot_id=boot_id))
+        rows = [(boot, key.job, key.attempt, node) for node, boot in sorted(boots.items())]
+        self._link.do(_SET_BOOT, *rows)
 
     def set_gone(self, key: AttemptKey, node: NodeId, proof: Reason) -> None:
         """It is proved that nothing of the attempt runs on this node any more."""
-        mine = (
-            PLACEMENTS.c.job == key.job,
-            PLACEMENTS.c.attempt == key.attempt,
-            PLACEMENTS.c.node == node,
-        )
-        self._link.execute(update(PLACEMENTS).where(*mine).values(gone=proof))
+        self._link.do(_SET_GONE, (proof.value, key.job, key.attempt, node))
+
+    def _leave(self, key: AttemptKey, nodes: Iterable[NodeId] | None) -> None:
+        """What is remembered of the nodes that an attempt was on holds no longer."""
+        if nodes is None:
+            nodes = [footing.node for footing in self.footings(key)]
+        self._scratch.forget_records(tuple(nodes))
 
     def _shift_usage(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
         ledger = self._scratch.memo.ledger
@@ -254,24 +328,22 @@ class AttemptsWriter(AttemptsReader):
         self._scratch.undo.append(lambda: ledger.add_used(tenant, gpu_class, -milli))
 
 
-def _columns(row: AttemptRow) -> dict[str, object]:
-    return {
-        "job": row.key.job,
-        "attempt": row.key.attempt,
-        "site": row.site,
-        "state": int(row.state),
-        "live": row.live,
-        "leased": row.leased,
-        "gpu_class": row.gpu_class,
-        "gpu_milli": row.gpu_milli,
-        "country": row.country,
-        "reason": row.reason,
-        "message": row.message,
-        "placed_at_ms": row.placed_at_ms,
-        "started_at_ms": row.started_at_ms,
-        "checkpoint_at_ms": row.checkpoint_at_ms,
-        "ended_at_ms": row.ended_at_ms,
-    }
+def _changing(row: AttemptRow) -> list[object]:
+    """The values of `_CHANGING`."""
+    return [
+        int(row.state),
+        row.live,
+        row.leased,
+        row.gpu_class,
+        row.gpu_milli,
+        row.country,
+        None if row.reason is None else row.reason.value,
+        row.message,
+        row.placed_at_ms,
+        row.started_at_ms,
+        row.ended_at_ms,
+        row.checkpoint_at_ms,
+    ]
 
 
 def _placement(row: AttemptRow, nodes: tuple[NodePlacement, ...]) -> Placement:

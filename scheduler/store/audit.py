@@ -7,18 +7,20 @@ the body alone is hashed. Indices are dense: leaf n is the n-th of the log, from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, select
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, TenantPath
+from scheduler.store.bulk import How, Values, inserting
 from scheduler.store.codec import canonical
-from scheduler.store.dialect import upsert
 from scheduler.store.link import Link
 from scheduler.store.merkle import Peaks, leaf_hash
 from scheduler.store.records import AuditLeaf
-from scheduler.store.schema import AUDIT, TREE
+from scheduler.store.schema import ATTEMPTS, AUDIT, FOUND_BY_JOB, TREE
 from scheduler.store.scratch import PendingLeaf, Scratch
 
 LOG_NAME = "log"
@@ -46,12 +48,17 @@ class AuditReader:
     ) -> tuple[AuditLeaf, ...]:
         """At most `limit` leaves from index `first` on; of one tenant or job alone if given."""
         query = select(AUDIT).where(AUDIT.c.leaf_index >= first)
-        if job is not None:
-            query = query.where(AUDIT.c.job == job)
         if tenant is not None:
             query = query.where(AUDIT.c.tenant == tenant)
         query = query.order_by(AUDIT.c.leaf_index).limit(limit)
-        return tuple(self._leaves(query))
+        if job is None:
+            return tuple(self._leaves(query))
+        placed = query.join(ATTEMPTS, ATTEMPTS.c.leaf_index == AUDIT.c.leaf_index)
+        found = (
+            self._leaves(query.where(FOUND_BY_JOB, AUDIT.c.job == job)),
+            self._leaves(placed.where(ATTEMPTS.c.job == job)),
+        )
+        return tuple(islice(merge(*found, key=lambda leaf: leaf.index), limit))
 
     def all(self) -> Iterator[AuditLeaf]:
         """Every leaf, in order."""
@@ -71,6 +78,10 @@ class AuditReader:
             )
 
 
+_ADD = inserting(AUDIT)
+_GROW = inserting(TREE, How.REPLACE)
+
+
 class AuditWriter(AuditReader):
     """Adds to the log, in the transaction that makes true what a leaf says."""
 
@@ -82,6 +93,12 @@ class AuditWriter(AuditReader):
     def name_of(self, job: JobId) -> str:
         """The job as its tenant names it."""
         return self._codec.encode(job)
+
+    def next_index(self) -> int:
+        """The index that the next leaf has, if what is done until then is not undone."""
+        if self._scratch.first_leaf is None:
+            self._scratch.first_leaf = self.peaks().size
+        return self._scratch.first_leaf + len(self._scratch.leaves)
 
     def append(
         self,
@@ -101,7 +118,12 @@ class AuditWriter(AuditReader):
             entry["tenant"] = tenant
         if job is not None:
             entry["job"] = self._codec.encode(job)
-        text = canonical(entry)
+        self.append_text(kind, at_ms, canonical(entry), tenant=tenant, job=job)
+
+    def append_text(
+        self, kind: str, at_ms: int, text: str, *, tenant: TenantPath | None, job: JobId | None
+    ) -> None:
+        """As `append`, of a whole entry in its canonical form."""
         assert len(text) <= LEAF_BYTES_MAX, f"an audit leaf of {len(text)} characters"
         self._scratch.leaves.append(PendingLeaf(kind, tenant or "", job, at_ms, text))
 
@@ -111,23 +133,11 @@ def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: S
     if not leaves:
         return
     peaks = AuditReader(Link(connection)).peaks()
-    rows: list[dict[str, object]] = []
-    for leaf in leaves:
+    rows: list[Values] = []
+    for index, leaf in enumerate(leaves, peaks.size):
         salt = salts()
         hashed = leaf_hash(salt, leaf.body)
-        rows.append(
-            {
-                "leaf_index": peaks.size,
-                "kind": leaf.kind,
-                "tenant": leaf.tenant,
-                "job": leaf.job,
-                "at_ms": leaf.at_ms,
-                "body": leaf.body,
-                "salt": salt,
-                "leaf_hash": hashed,
-            }
-        )
+        rows.append((index, leaf.kind, leaf.tenant, leaf.job, leaf.at_ms, leaf.body, salt, hashed))
         peaks.append(hashed)
-    connection.execute(insert(AUDIT), rows)
-    tree = {"name": LOG_NAME, "size": peaks.size, "peaks": peaks.joined()}
-    upsert(connection, TREE, [tree])
+    _ADD.many(connection, rows)
+    _GROW.many(connection, [(LOG_NAME, peaks.size, peaks.joined())])

@@ -32,7 +32,16 @@ from scheduler.store.fleet import FleetReader
 from scheduler.store.jobs import JobsReader
 from scheduler.store.link import Link
 from scheduler.store.reservations import ReservationsReader
-from scheduler.store.schema import ATTEMPTS, CHANGES, COUNTERS, JOBS, PLACEMENTS, SITE_STATE
+from scheduler.store.schema import (
+    ATTEMPTS,
+    CHANGES,
+    COUNTERS,
+    IS_LIVE,
+    JOBS,
+    PLACEMENTS,
+    QUEUED,
+    SITE_STATE,
+)
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
 from scheduler.store.tenancy import TenancyReader
 from scheduler.store.windows import WindowsReader
@@ -138,7 +147,7 @@ class ChangesReader:
         queued = select(*_QUEUED).where(*_FOR_THE_PLANNER).order_by(JOBS.c.id)
         for row in self._link.execute(queued):
             yield self._queued(row)
-        live = _live_query().where(ATTEMPTS.c.live)
+        live = _live_query().where(IS_LIVE)
         yield from self._live(self._link.execute(live))
 
     def _delta(self, keys: defaultdict[ChangeKind, list[str]]) -> Iterator[Change]:
@@ -237,7 +246,7 @@ _QUEUED = (
     JOBS.c.next_attempt,
     JOBS.c.not_before_ms,
 )
-_FOR_THE_PLANNER = (JOBS.c.state == int(JobState.QUEUED), JOBS.c.held.is_(False))
+_FOR_THE_PLANNER = (QUEUED, JOBS.c.held.is_(False))
 
 
 def _live_query() -> Select[Any]:

@@ -10,12 +10,19 @@ from sqlalchemy import delete, insert, select, update
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of
+from scheduler.store.bulk import How, Statement
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
+from scheduler.store.facts import facts_digest
 from scheduler.store.link import Link
 from scheduler.store.records import NodeEntry, SiteEntry
 from scheduler.store.schema import NODES, SITE_STATE, SITES
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
+
+_SEEN = Statement(NODES, "UPDATE nodes SET reported_at_ms = ? WHERE id = ?", exact=True)
+_REPORT = Statement(
+    NODES, "UPDATE nodes SET report = ?, reported_at_ms = ? WHERE id = ?", exact=True
+)
 
 
 class FleetReader:
@@ -33,6 +40,13 @@ class FleetReader:
                 return None
             self._memo.sites[site] = _site(row)
         return self._memo.sites[site]
+
+    def facts_digest(self, site: Site) -> str:
+        """Names the facts of a declared site as they are now."""
+        known = self._memo.digests.get(site.id)
+        if known is None:
+            known = self._memo.digests[site.id] = facts_digest(site)
+        return known
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All declared sites with their sessions, by id."""
@@ -52,8 +66,15 @@ class FleetReader:
 
     def contact(self, site: SiteId) -> SiteContact:
         """The session side of a site; generation 0 when there never was one."""
-        query = select(SITE_STATE).where(SITE_STATE.c.site == site)
-        return _contact(site, self._link.execute(query).first())
+        return self._contact_and_time(site)[0]
+
+    def _contact_and_time(self, site: SiteId) -> tuple[SiteContact, int]:
+        known = self._memo.contacts.get(site)
+        if known is None:
+            row = self._link.execute(select(SITE_STATE).where(SITE_STATE.c.site == site)).first()
+            known = _contact(site, row), 0 if row is None else row.contact_at_ms
+            self._memo.contacts[site] = known
+        return known
 
     def node(self, node: NodeId) -> NodeEntry | None:
         """A declared node."""
@@ -189,19 +210,33 @@ class FleetWriter(FleetReader):
         """What a declared node says of itself now."""
         entry = self.node(report.node)
         assert entry is not None, f"{report.node} is not declared"
-        change = update(NODES).where(NODES.c.id == report.node)
         if entry.report == report:
-            self._link.execute(change.values(reported_at_ms=now_ms))
-            self._forget_node(report.node)
-            return
-        self._link.execute(change.values(report=encode(report), reported_at_ms=now_ms))
-        self._node_changed(report.node)
+            self._link.do(_SEEN, (now_ms, report.node))
+        else:
+            self._link.do(_REPORT, (encode(report), now_ms, report.node))
+            self._node_changed(report.node)
+        nodes = self._memo.nodes
+        nodes[report.node] = replace(entry, report=report, reported_at_ms=now_ms)
+        self._scratch.undo.append(lambda: nodes.pop(report.node, None))
 
     def put_contact(self, contact: SiteContact, contact_at_ms: int) -> None:
         """The session of a site is now as said."""
         before = self.contact(contact.site)
         assert contact.generation >= before.generation, "generations never go backwards"
-        columns = {
+        self._save_contact(contact, contact_at_ms)
+        if contact.connected != before.connected:
+            self._scratch.changed(ChangeKind.SITE, contact.site)
+
+    def next_generation(self, site: SiteId) -> int:
+        """A generation of `site` that nothing has had yet."""
+        contact, contact_at_ms = self._contact_and_time(site)
+        following = contact.generation + 1
+        self._save_contact(replace(contact, generation=following), contact_at_ms)
+        return following
+
+    def _save_contact(self, contact: SiteContact, contact_at_ms: int) -> None:
+        row = {
+            "site": contact.site,
             "connected": contact.connected,
             "generation": contact.generation,
             "acked_generation": contact.acked_generation,
@@ -210,25 +245,20 @@ class FleetWriter(FleetReader):
             "contact_at_ms": contact_at_ms,
             "metrics_address": contact.metrics_address,
         }
-        known = update(SITE_STATE).where(SITE_STATE.c.site == contact.site).values(columns)
-        if self._link.execute(known).rowcount == 0:
-            self._link.execute(insert(SITE_STATE), columns | {"site": contact.site})
-        if contact.connected != before.connected:
-            self._scratch.changed(ChangeKind.SITE, contact.site)
-
-    def next_generation(self, site: SiteId) -> int:
-        """A generation of `site` that nothing has had yet."""
-        contact = self.contact(site)
-        following = contact.generation + 1
-        known = update(SITE_STATE).where(SITE_STATE.c.site == site).values(generation=following)
-        if self._link.execute(known).rowcount == 0:
-            self.put_contact(replace(contact, generation=following), 0)
-        return following
+        self._link.add(SITE_STATE, row, How.REPLACE)
+        contacts = self._memo.contacts
+        contacts[contact.site] = contact, contact_at_ms
+        self._scratch.undo.append(lambda: contacts.pop(contact.site, None))
 
     def _site_changed(self, site: SiteId) -> None:
         memo = self._memo
-        memo.sites.pop(site, None)
-        self._scratch.undo.append(lambda: memo.sites.clear())
+
+        def forget() -> None:
+            memo.sites.clear()
+            memo.digests.clear()
+
+        forget()
+        self._scratch.undo.append(forget)
         self._scratch.changed(ChangeKind.SITE, site)
 
     def _node_changed(self, node: NodeId) -> None:
@@ -238,6 +268,7 @@ class FleetWriter(FleetReader):
     def _forget_node(self, node: NodeId) -> None:
         memo = self._memo
         memo.nodes.pop(node, None)
+        self._scratch.forget_records((node,))
         self._scratch.undo.append(lambda: memo.nodes.clear())
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, delete, select
 
 from scheduler.model.ids import JobId
+from scheduler.store.bulk import How
 from scheduler.store.dialect import chunks
-from scheduler.store.link import How, Link
+from scheduler.store.link import Link
 from scheduler.store.schema import IDEMPOTENCY
 from scheduler.store.scratch import Scratch
 

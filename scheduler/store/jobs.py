@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy import Select, func, select, update
 
-from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.ids import AttemptKey, JobId, TenantPath
 from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
-from scheduler.model.reasons import Reason
 from scheduler.store.attempts import AttemptsReader
+from scheduler.store.bulk import How
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
-from scheduler.store.link import How, Link
-from scheduler.store.records import JobRow
-from scheduler.store.schema import JOB_CLASSES, JOBS, SPECS
+from scheduler.store.job_rows import (
+    CHANGING,
+    CONSTANT,
+    JOB,
+    PARTICULAR,
+    PLACE,
+    SAVE,
+    STANDINGS,
+    changing,
+    row_of,
+)
+from scheduler.store.link import Link
+from scheduler.store.records import JobRow, JobStanding
+from scheduler.store.schema import JOB_CLASSES, JOBS, PARTICULARS, QUEUED, SPECS
 from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
 from scheduler.store.waits import WaitsReader
 from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
@@ -43,37 +53,6 @@ class Lines(Enum):
     """Tasks are lines of their own, and an array only while it has none, and when it is over."""
 
 
-JOB_COLUMNS = tuple(field.name for field in fields(JobRow))
-
-
-def row_of(row: Any) -> JobRow:
-    """A table row as the record it is."""
-    return JobRow(
-        id=JobId(row.id),
-        class_id=row.class_id,
-        tenant=TenantPath(row.tenant),
-        owner=row.owner,
-        name=row.name,
-        state=JobState(row.state),
-        submitted_at_ms=row.submitted_at_ms,
-        next_attempt=row.next_attempt,
-        spec_digest=row.spec_digest,
-        leased=row.leased,
-        not_before_ms=row.not_before_ms,
-        reason=None if row.reason is None else Reason(row.reason),
-        message=row.message,
-        ended_at_ms=row.ended_at_ms,
-        exit_code=row.exit_code,
-        cancel_requested=row.cancel_requested,
-        held=row.held,
-        array_id=None if row.array_id is None else JobId(row.array_id),
-        task=row.task,
-        tasks=row.tasks,
-        unfolded=row.unfolded,
-        running_max=row.running_max,
-    )
-
-
 class JobsReader:
     """Finds jobs."""
 
@@ -85,16 +64,21 @@ class JobsReader:
 
     def row(self, job: JobId) -> JobRow | None:
         """The narrow row."""
-        found = self._link.execute(select(JOBS).where(JOBS.c.id == job)).first()
+        found = self._link.execute(JOB.where(JOBS.c.id == job)).first()
         return None if found is None else row_of(found)
 
     def rows(self, jobs: Iterable[JobId]) -> dict[JobId, JobRow]:
         """The narrow rows of those of `jobs` that exist."""
         found: dict[JobId, JobRow] = {}
         for chunk in chunks(sorted(set(jobs))):
-            for row in self._link.execute(select(JOBS).where(JOBS.c.id.in_(chunk))):
+            for row in self._link.execute(JOB.where(JOBS.c.id.in_(chunk))):
                 found[JobId(row.id)] = row_of(row)
         return found
+
+    def standings(self, jobs: Iterable[JobId]) -> dict[JobId, JobStanding]:
+        """What decides whether those of `jobs` that exist may be placed."""
+        found = self._link.among(STANDINGS, sorted(set(jobs)))
+        return {row[0]: JobStanding(*row) for row in found}
 
     def get(self, job: JobId, *, with_spec: bool = True) -> Job | None:
         """The whole job with its attempts."""
@@ -139,15 +123,13 @@ class JobsReader:
     def task_row(self, array: JobId, task: int) -> JobRow | None:
         """The row of one task of an array; None when it has none yet."""
         states = [int(state) for state in JobState]
-        query = select(JOBS).where(
-            JOBS.c.array_id == array, JOBS.c.state.in_(states), JOBS.c.task == task
-        )
+        query = JOB.where(JOBS.c.array_id == array, JOBS.c.state.in_(states), JOBS.c.task == task)
         found = self._link.execute(query).first()
         return None if found is None else row_of(found)
 
     def open_tasks(self, array: JobId, limit: int) -> tuple[JobRow, ...]:
         """Tasks of an array that are not over, by state and number; the first `limit`."""
-        query = select(JOBS).where(JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED))
+        query = JOB.where(JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED))
         query = query.order_by(JOBS.c.state, JOBS.c.task).limit(limit)
         return tuple(row_of(row) for row in self._link.execute(query))
 
@@ -199,7 +181,7 @@ class JobsReader:
         Of the tasks of `array` only, when it is given.
         """
         assert 0 < limit <= PAGE_MAX, f"a page has at most {PAGE_MAX} jobs, {limit} asked for"
-        query = select(JOBS).order_by(JOBS.c.id.desc()).limit(limit)
+        query = JOB.order_by(JOBS.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(JOBS.c.id < before)
         if states:
@@ -235,10 +217,10 @@ class JobsReader:
         """Jobs called `name` that are not over yet."""
         found: list[JobRow] = []
         for tenant in self.tenants_with_jobs(under):
-            query = select(JOBS).where(
+            query = JOB.where(
                 JOBS.c.tenant == tenant,
                 JOBS.c.state < int(JobState.SUCCEEDED),
-                JOBS.c.name == name,
+                PARTICULARS.c.name == name,
                 JOBS.c.array_id.is_(None),
             )
             found.extend(row_of(r) for r in self._link.execute(query.limit(limit)))
@@ -246,14 +228,16 @@ class JobsReader:
 
     def open_by_state(self) -> dict[JobState, int]:
         """How many jobs that are not over are in each state."""
-        query = select(JOBS.c.state, func.count()).where(JOBS.c.state < int(JobState.SUCCEEDED))
-        rows = self._link.execute(query.group_by(JOBS.c.state).order_by(JOBS.c.state))
-        return {JobState(state): int(jobs) for state, jobs in rows}
+        waiting = self._link.execute(select(func.count()).select_from(JOBS).where(QUEUED)).scalar()
+        found = Counter({JobState.QUEUED: int(waiting or 0)})
+        for use in self._attempts.live_by_site():
+            found[use.state] += use.attempts
+        return {state: jobs for state, jobs in sorted(found.items()) if jobs}
 
     def queued_by_class(self) -> tuple[tuple[JobClass, int], ...]:
         """How many jobs of each class wait for a place."""
         query = select(JOBS.c.class_id, func.count())
-        query = query.where(JOBS.c.state == int(JobState.QUEUED), JOBS.c.held.is_(False))
+        query = query.where(QUEUED, JOBS.c.held.is_(False))
         query = query.group_by(JOBS.c.class_id).order_by(JOBS.c.class_id)
         rows = self._link.execute(query).all()
         return tuple((self.job_class(class_id), int(jobs)) for class_id, jobs in rows)
@@ -320,7 +304,7 @@ class JobsWriter(JobsReader):
         number = self._link.execute_around(query).scalar()
         if number is None:
             number = self._scratch.take(CLASS_COUNTER)
-            self._link.execute_around(insert(JOB_CLASSES), {"id": number, "body": body})
+            self._link.add(JOB_CLASSES, {"id": number, "body": body})
 
             def forget(number: int = number) -> None:
                 memo.class_ids.pop(job_class, None)
@@ -328,6 +312,7 @@ class JobsWriter(JobsReader):
 
             self._scratch.undo.append(forget)
         if len(memo.class_ids) >= CLASSES_CACHED_MAX:
+            self._link.send()
             memo.class_ids.clear()
         memo.class_ids[job_class] = number
         memo.classes[number] = job_class
@@ -336,7 +321,9 @@ class JobsWriter(JobsReader):
     def add(self, row: JobRow) -> None:
         """A new job, queued."""
         assert row.state is JobState.QUEUED, f"a new job is queued, not {row.state.name}"
-        self._link.add(JOBS, _columns(row))
+        known = {name: getattr(row, name) for name in CONSTANT}
+        self._link.add(JOBS, known | dict(zip(CHANGING, changing(row), strict=True)))
+        self._link.add(PARTICULARS, {name: getattr(row, name) for name in PARTICULAR})
         self._shift_queue(row.tenant, 1)
         self._scratch.changed(ChangeKind.JOB, str(row.id))
 
@@ -344,11 +331,8 @@ class JobsWriter(JobsReader):
         """`before`, just read in this transaction, becomes `after`."""
         assert before.id == after.id
         assert before.tenant == after.tenant
-        columns = _columns(after)
-        del columns["id"]
-        statement = update(JOBS).where(JOBS.c.id == after.id, JOBS.c.state == int(before.state))
-        changed = self._link.execute(statement.values(columns)).rowcount
-        assert changed == 1, f"job {after.id} was not {before.state.name} any more"
+        assert before.class_id == after.class_id
+        self._link.do(SAVE, (*changing(after), after.id, int(before.state)))
         queued = (after.state is JobState.QUEUED) - (before.state is JobState.QUEUED)
         self._shift_queue(after.tenant, queued)
         self._scratch.changed(ChangeKind.JOB, str(after.id))
@@ -357,26 +341,16 @@ class JobsWriter(JobsReader):
         """Something that people see of `job` is another than before, though its row is not."""
         self._scratch.changed(ChangeKind.JOB, str(job))
 
-    def save_placed(self, rows: Sequence[JobRow]) -> None:
-        """Queued jobs whose attempt `next_attempt` was just placed, many at once."""
-        if not rows:
-            return
-        statement = (
-            update(JOBS)
-            .where(JOBS.c.id == bindparam("job"))
-            .values(
-                state=int(JobState.PLACED),
-                next_attempt=bindparam("following"),
-                not_before_ms=0,
-                reason=None,
-                message="",
-            )
-        )
-        values = [{"job": row.id, "following": row.next_attempt + 1} for row in rows]
-        self._link.execute(statement, values)
-        for row in rows:
-            self._shift_queue(row.tenant, -1)
-            self._scratch.changed(ChangeKind.JOB, str(row.id))
+    def save_placed(
+        self, placed: Iterable[AttemptKey], jobs_by_tenant: Mapping[TenantPath, int]
+    ) -> None:
+        """Queued jobs of which these attempts were just placed, many at once."""
+        keys = tuple(placed)
+        self._link.do(PLACE, *((key.attempt + 1, key.job) for key in keys))
+        for key in keys:
+            self._scratch.changed(ChangeKind.JOB, str(key.job))
+        for tenant, jobs in jobs_by_tenant.items():
+            self._shift_queue(tenant, -jobs)
 
     def _shift_queue(self, tenant: TenantPath, jobs: int) -> None:
         if jobs:
@@ -407,9 +381,3 @@ def _counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
         failed=states[JobState.FAILED],
         cancelled=states[JobState.CANCELLED],
     )
-
-
-def _columns(row: JobRow) -> dict[str, object]:
-    columns: dict[str, object] = {name: getattr(row, name) for name in JOB_COLUMNS}
-    columns["state"] = int(row.state)
-    return columns

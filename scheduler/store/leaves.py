@@ -7,18 +7,22 @@ arguments and environments of jobs are only there as the digest of their spec.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
+from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring as _string
 from typing import Any
 
-from scheduler.model.fleet import Site
-from scheduler.model.ids import TenantPath
-from scheduler.model.job import Awaited, NodePlacement, Placement
+from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath
+from scheduler.model.job import Awaited, Placement
 from scheduler.model.plan import Reservation
 from scheduler.model.residency import FactKey
 from scheduler.model.tenancy import SettledUse
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import canonical
 from scheduler.store.records import AttemptRow, JobRow
+
+MASKS_MAX = 4_096
+"""Sets of GPUs of a node whose text is remembered."""
 
 JOB_SUBMITTED = "job_submitted"
 ATTEMPT_PLACED = "attempt_placed"
@@ -63,33 +67,56 @@ def released(audit: AuditWriter, row: JobRow, now_ms: int) -> None:
     audit.append(JOB_RELEASED, now_ms, {}, tenant=row.tenant, job=row.id)
 
 
-def placed(
-    audit: AuditWriter,
-    row: JobRow,
-    placement: Placement,
-    *,
-    country: str,
-    facts_digest: str,
-    relied_on: Iterable[FactKey],
-    policy_revision: int,
-    now_ms: int,
-) -> None:
-    """An attempt was given a place. `facts_digest` names the site's facts as they were then.
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What leaves of placements have in common. `facts_digest` names the site's facts as they were
+    then: the leaf `site_declared` with the same digest, earlier in the log, holds them."""
 
-    The leaf `site_declared` with the same digest, earlier in the log, holds the facts themselves.
+    site: SiteId
+    country: str
+    gpu_class: GpuClass
+    facts_digest: str
+    relied_on: tuple[FactKey, ...]
+    policy_revision: int
+    at_ms: int
+
+
+class PlacedLeaf:
+    """The leaf that an attempt was given a place, for all placements on the same grounds.
+
+    Equivalent to the canonical JSON of the whole; but only the attempt, the job, its tenant, its
+    nodes and their sum differ, and the rest is made once. Keys are in canonical JSON's order.
     """
-    body = {
-        "attempt": placement.key.attempt,
-        "site": placement.site,
-        "country": country,
-        "gpu_class": placement.gpu_class,
-        "gpu_milli": placement.gpu_milli,
-        "nodes": [_node(n) for n in placement.nodes],
-        "policy_revision": policy_revision,
-        "relied_on": [key.value for key in relied_on],
-        "facts_digest": facts_digest,
-    }
-    audit.append(ATTEMPT_PLACED, now_ms, body, tenant=row.tenant, job=row.id)
+
+    def __init__(self, grounds: Grounds) -> None:
+        g = grounds
+        self.grounds = grounds
+        self._head = f'{{"at_ms":{canonical(g.at_ms)},"attempt":'
+        self._classed = (
+            f',"country":{canonical(g.country)},"facts_digest":{canonical(g.facts_digest)}'
+            f',"gpu_class":{canonical(g.gpu_class)},"gpu_milli":'
+        )
+        self._kind = f',"kind":"{ATTEMPT_PLACED}","nodes":['
+        self._tail = (
+            f'],"policy_revision":{canonical(g.policy_revision)}'
+            f',"relied_on":{canonical([key.value for key in g.relied_on])}'
+            f',"site":{canonical(g.site)},"tenant":'
+        )
+
+    def text(self, placement: Placement, tenant: TenantPath, job: str) -> str:
+        """The leaf of `placement`, of the job that its `tenant` calls `job`."""
+        placed = ",".join([_node_text(n.node, n.gpu_mask) for n in placement.nodes])
+        return (
+            f"{self._head}{placement.key.attempt}{self._classed}{placement.gpu_milli}"
+            f',"job":"{job}"{self._kind}{placed}{self._tail}{_string(tenant)}}}'
+        )
+
+
+def placed(audit: AuditWriter, leaf: PlacedLeaf, placement: Placement, tenant: TenantPath) -> None:
+    """An attempt was given a place."""
+    job = placement.key.job
+    text = leaf.text(placement, tenant, audit.name_of(job))
+    audit.append_text(ATTEMPT_PLACED, leaf.grounds.at_ms, text, tenant=tenant, job=job)
 
 
 def moved(
@@ -140,31 +167,10 @@ def moved(
     audit.append(JOB_MOVED, now_ms, body, tenant=after.tenant, job=after.id)
 
 
-def site_facts(site: Site) -> dict[str, object]:
-    """All that is judged about a site, in the form that its digest is of."""
-    facts = [
-        {
-            "key": fact.key.value,
-            "values": list(fact.values),
-            "assurance": fact.assurance.name,
-            "asserted_by": fact.asserted_by,
-            "observed_at_ms": fact.observed_at_ms,
-            "expires_at_ms": fact.expires_at_ms,
-            "evidence_digest": fact.evidence_digest,
-        }
-        for fact in sorted(site.facts, key=lambda fact: (fact.key.value, fact.values))
-    ]
-    parents = [
-        [p.name, p.country, p.stake_milli_percent, *(["at most"] if p.at_most else [])]
-        for p in sorted(site.parents)
-    ]
-    return {"site": site.id, "facts": facts, "parents": parents}
+def _node_text(node: NodeId, gpu_mask: int) -> str:
+    return f'{{"gpus":{_gpus_text(gpu_mask)},"node":{_string(node)}}}'
 
 
-def facts_digest(site: Site) -> str:
-    """Names the facts of a site: SHA-256 of their canonical JSON."""
-    return "sha256:" + sha256(canonical(site_facts(site)).encode()).hexdigest()
-
-
-def _node(placed: NodePlacement) -> dict[str, object]:
-    return {"node": placed.node, "gpus": list(placed.gpu_indices())}
+@lru_cache(maxsize=MASKS_MAX)
+def _gpus_text(gpu_mask: int) -> str:
+    return canonical([n for n in range(gpu_mask.bit_length()) if gpu_mask >> n & 1])

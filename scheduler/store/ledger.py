@@ -7,6 +7,7 @@ every adjustment is undone when the transaction or savepoint that made it is rol
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -14,8 +15,7 @@ from sqlalchemy import Connection, func, select
 
 from scheduler.core.quota import Usage, charge
 from scheduler.model.ids import GpuClass, TenantPath, ancestry
-from scheduler.model.job import JobState
-from scheduler.store.schema import ATTEMPTS, JOBS
+from scheduler.store.schema import ATTEMPTS, JOB_CLASSES, JOBS, QUEUED, of_live
 
 
 def _counts() -> defaultdict[TenantPath, int]:
@@ -54,19 +54,17 @@ class Ledger:
 def derive(connection: Connection) -> Ledger:
     """The ledger of the tables as they are."""
     ledger = Ledger()
-    queued = (
-        select(JOBS.c.tenant, func.count())
-        .where(JOBS.c.state == int(JobState.QUEUED))
-        .group_by(JOBS.c.tenant)
+    # By class: the index over queued jobs has it, and a class has one tenant.
+    counts = select(JOBS.c.class_id, func.count().label("jobs")).where(QUEUED)
+    by_class = counts.group_by(JOBS.c.class_id).subquery()
+    queued = select(JOB_CLASSES.c.body, by_class.c.jobs).join(
+        by_class, by_class.c.class_id == JOB_CLASSES.c.id
     )
-    for tenant, jobs in connection.execute(queued):
-        ledger.add_queued(TenantPath(tenant), int(jobs))
-    used = (
-        select(JOBS.c.tenant, ATTEMPTS.c.gpu_class, func.sum(ATTEMPTS.c.gpu_milli))
-        .join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
-        .where(ATTEMPTS.c.live)
-        .group_by(JOBS.c.tenant, ATTEMPTS.c.gpu_class)
-    )
+    for body, jobs in connection.execute(queued):
+        ledger.add_queued(TenantPath(json.loads(body)["tenant"]), int(jobs))
+    charged = select(JOBS.c.tenant, ATTEMPTS.c.gpu_class, func.sum(ATTEMPTS.c.gpu_milli))
+    charged = charged.join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
+    used = of_live(charged).group_by(JOBS.c.tenant, ATTEMPTS.c.gpu_class)
     for tenant, gpu_class, milli in connection.execute(used):
         ledger.add_used(TenantPath(tenant), GpuClass(gpu_class), int(milli))
     return ledger

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, Table, inspect, select, text
 
+from scheduler.store.bulk import Statement
 from scheduler.store.dialect import upsert
-from scheduler.store.schema import ATTEMPTS, JOBS, META, METADATA, SETTLED, SITE_STATE
+from scheduler.store.schema import (
+    ATTEMPTS,
+    AUDIT,
+    JOBS,
+    META,
+    METADATA,
+    PARTICULARS,
+    SETTLED,
+    SITE_STATE,
+)
 from scheduler.store.schema_time import RESERVATIONS, TABLES
 
 VERSION_KEY = "schema_version"
@@ -47,8 +58,42 @@ def _add_arrays_and_time(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column}"))
     for table in TABLES:
         table.create(connection, checkfirst=True)
-    for index in sorted(JOBS.indexes, key=lambda index: str(index.name)):
-        index.create(connection, checkfirst=True)
+    _create_index(connection, JOBS, "ix_jobs_task")
+
+
+def _part_jobs(connection: Connection) -> None:
+    """What changes of a job lies apart from what does not, and attempts know their leaf."""
+    PARTICULARS.create(connection)
+    for step in (
+        "INSERT INTO job_particulars SELECT id, owner, name, spec_digest FROM jobs",
+        "DROP INDEX ix_jobs_open",
+        "ALTER TABLE jobs DROP COLUMN owner",
+        "ALTER TABLE jobs DROP COLUMN name",
+        "ALTER TABLE jobs DROP COLUMN spec_digest",
+        "DROP INDEX ix_attempts_live_site",
+        "DROP INDEX ix_audit_job",
+        "ALTER TABLE attempts ADD COLUMN leaf_index BIGINT NOT NULL DEFAULT -1",
+    ):
+        connection.execute(text(step))
+    _create_index(connection, JOBS, "ix_jobs_queued")
+    _create_index(connection, AUDIT, "ix_audit_job")
+    _find_leaves(connection)
+
+
+def _create_index(connection: Connection, table: Table, name: str) -> None:
+    next(index for index in table.indexes if index.name == name).create(connection)
+
+
+def _find_leaves(connection: Connection) -> None:
+    """Each attempt learns where in the audit log its placement is told: the n-th of its job."""
+    query = select(AUDIT.c.job, AUDIT.c.leaf_index).where(AUDIT.c.kind == "attempt_placed")
+    seen: Counter[int] = Counter()
+    rows: list[tuple[int, int, int]] = []
+    for job, leaf_index in connection.execute(query.order_by(AUDIT.c.leaf_index)):
+        seen[job] += 1
+        rows.append((leaf_index, job, seen[job]))
+    told = "UPDATE attempts SET leaf_index = ? WHERE job = ? AND attempt = ?"
+    Statement(ATTEMPTS, told).many(connection, rows)
 
 
 def _add_settled_use(connection: Connection) -> None:
@@ -75,6 +120,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, _add_settled_use),
     Migration(5, _add_checkpoints),
     Migration(6, _add_reservations),
+    Migration(7, _part_jobs),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
+from scheduler.store.bulk import How, inserting
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
 from scheduler.store.records import OutboxRow
@@ -22,6 +23,9 @@ from scheduler.store.scratch import Scratch
 
 ROWS_OF_GENERATION_MAX = 64
 """Attempts that share a generation: it is sent whole, and their specs may be large."""
+
+
+_PUT = inserting(OUTBOX, How.REPLACE)
 
 
 class OutboxReader:
@@ -69,18 +73,9 @@ class OutboxWriter(OutboxReader):
         """This is desired of `keys` at `site` from the next generation on."""
         generation = self._fleet.next_generation(site)
         rows = [
-            {
-                "site": site,
-                "job": key.job,
-                "attempt": key.attempt,
-                "generation": generation,
-                "action": int(action),
-                "grace_ms": grace_ms,
-                "reason": reason,
-            }
-            for key in keys
+            (site, key.job, key.attempt, generation, int(action), grace_ms, reason) for key in keys
         ]
-        self._link.upsert(OUTBOX, rows)
+        self._link.do(_PUT, *rows)
 
     def run(self, placed: Sequence[tuple[SiteId, AttemptKey]]) -> None:
         """New attempts to run, of many sites: as few generations each site as may be."""

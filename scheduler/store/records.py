@@ -84,6 +84,20 @@ class JobRow:
     running_max: int = 0
 
 
+@dataclass(slots=True)
+class JobStanding:
+    """What decides whether a job may be placed. Never changed: a frozen one costs 1 µs more."""
+
+    id: JobId
+    class_id: int
+    state: int
+    next_attempt: int
+    not_before_ms: int
+    leased: bool
+    cancel_requested: bool
+    held: bool
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
     """The narrow row of an attempt. `live`: its placement still counts."""

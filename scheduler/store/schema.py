@@ -7,18 +7,23 @@ that is derived from live placements. What was used by attempts that are over is
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     SmallInteger,
     Table,
     Text,
+    literal_column,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -29,6 +34,14 @@ METADATA = MetaData()
 # An INTEGER primary key is SQLite's own row key; a BIGINT one would cost a second index.
 ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 INT64_SIGN = 1 << 63
+MASK64 = (1 << 64) - 1
+
+
+def signed_mask(value: int) -> int:
+    """A mask of 64 bits as a signed column has it."""
+    if not 0 <= value <= MASK64:
+        raise ValueError(f"a GPU mask has 64 bits; found {value:#x}")
+    return value - (1 << 64) if value & INT64_SIGN else value
 
 
 class Mask64(TypeDecorator[int]):
@@ -39,15 +52,11 @@ class Mask64(TypeDecorator[int]):
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
         """Bits 0 to 63 as two's complement."""
-        if value is None:
-            return None
-        if not 0 <= value < 1 << 64:
-            raise ValueError(f"a GPU mask has 64 bits; found {value:#x}")
-        return value - (1 << 64) if value & INT64_SIGN else value
+        return None if value is None else signed_mask(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
         """The mask as a non-negative integer."""
-        return None if value is None else value & ((1 << 64) - 1)
+        return None if value is None else value & MASK64
 
 
 def _table(name: str, *columns: Column[object] | Index) -> Table:
@@ -136,13 +145,10 @@ JOBS = Table(
     Column("id", ROW_ID, primary_key=True, autoincrement=False),
     _int("class_id"),
     _text("tenant"),
-    _text("owner"),
-    _text("name"),
     _small("state"),
     _int("submitted_at_ms"),
     _int("next_attempt"),
     _int("not_before_ms"),
-    _text("spec_digest"),
     Column("leased", Boolean, nullable=False),
     Column("reason", Text, nullable=True),
     _text("message", ""),
@@ -156,20 +162,37 @@ JOBS = Table(
     Column("unfolded", BigInteger, nullable=False, default=0),
     Column("running_max", BigInteger, nullable=False, default=0),
 )
-"""`held` while a queued job is not for the planner: it waits for other jobs, or is an array. A task
-has its array and its number there; an array has how many there are, how many have rows of their
-own, and how many may be under way at once (0: no bound)."""
-# Over the jobs that are not over yet: queued ones for the planner's start, live ones for ledgers.
+"""How a job fares: a narrow row, because whatever changes rewrites a page, and rows share it. What
+never changes is in `job_particulars`. `held` while a queued job is not for the planner: it waits
+for other jobs, or is an array. A task has its array and its number there; an array has how many
+there are, how many have rows of their own, and how many may be under way at once (0: no bound)."""
+QUEUED: ColumnElement[bool] = JOBS.c.state == literal_column(str(int(JobState.QUEUED)))
+"""Written out, not bound: a database finds an index over some rows only by the same words."""
+# The queue, class by class, with all that the planner starts from: it reads no row of the table.
 Index(
-    "ix_jobs_open",
-    JOBS.c.state,
-    JOBS.c.tenant,
-    sqlite_where=JOBS.c.state < int(JobState.SUCCEEDED),
-    postgresql_where=JOBS.c.state < int(JobState.SUCCEEDED),
+    "ix_jobs_queued",
+    JOBS.c.class_id,
+    JOBS.c.id,
+    JOBS.c.submitted_at_ms,
+    JOBS.c.next_attempt,
+    JOBS.c.not_before_ms,
+    JOBS.c.held,
+    sqlite_where=QUEUED,
+    postgresql_where=QUEUED,
 )
 # A tenant's list, newest first.
 Index("ix_jobs_tenant", JOBS.c.tenant, JOBS.c.id)
 
+PARTICULARS = Table(
+    "job_particulars",
+    METADATA,
+    Column("id", ROW_ID, primary_key=True, autoincrement=False),
+    _text("owner"),
+    _text("name"),
+    _text("spec_digest"),
+    Index("ix_job_particulars_name", "name", "id"),
+)
+"""Whose a job is and what it is: written once."""
 # The tasks of an array, by state: how many are where.
 Index(
     "ix_jobs_task",
@@ -194,6 +217,7 @@ ATTEMPTS = _table(
     _text("gpu_class"),
     _int("gpu_milli"),
     _text("country"),
+    _int("leaf_index"),
     Column("reason", Text, nullable=True),
     _text("message", ""),
     _int("placed_at_ms"),
@@ -201,14 +225,9 @@ ATTEMPTS = _table(
     _int("ended_at_ms"),
     Column("checkpoint_at_ms", BigInteger, nullable=False, default=0),
 )
-"""`live` while its placement counts against capacity and quota. `checkpoint_at_ms` is when it was
-last heard that there is a newer checkpoint, by our clock."""
-Index(
-    "ix_attempts_live_site",
-    ATTEMPTS.c.site,
-    sqlite_where=ATTEMPTS.c.live,
-    postgresql_where=ATTEMPTS.c.live,
-)
+"""`live` while its placement counts against capacity and quota; `placements` knows by place which
+are. `leaf_index` is where in the audit log its placement is told.
+`checkpoint_at_ms` is when it was last heard that there is a newer checkpoint, by our clock."""
 
 PLACEMENTS = _table(
     "placements",
@@ -223,12 +242,21 @@ PLACEMENTS = _table(
 )
 """`boot_id` is that under which a rank was first seen running there; `gone` is the proof (a reason)
 that nothing of this attempt runs there any more."""
+IS_LIVE: ColumnElement[bool] = literal_column("placements.live", Boolean)
+"""In the same words on every database, as the index has it; `PLACEMENTS.c.live` is not."""
 Index(
     "ix_placements_live_node",
     PLACEMENTS.c.node,
-    sqlite_where=PLACEMENTS.c.live,
-    postgresql_where=PLACEMENTS.c.live,
+    sqlite_where=literal_column("live"),
+    postgresql_where=literal_column("live"),
 )
+
+
+def of_live(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """`query` of attempts that are live: each has one live placement with ordinal 0."""
+    same = (PLACEMENTS.c.job == ATTEMPTS.c.job) & (PLACEMENTS.c.attempt == ATTEMPTS.c.attempt)
+    return query.join(PLACEMENTS, same).where(IS_LIVE, PLACEMENTS.c.ordinal == 0)
+
 
 RANKS = _table(
     "ranks",
@@ -275,12 +303,14 @@ AUDIT = Table(
     Column("leaf_hash", LargeBinary, nullable=False),
 )
 Index("ix_audit_tenant", AUDIT.c.tenant, AUDIT.c.leaf_index)
+# Placements are the most of all leaves; each is found by its attempt, which has its index.
+FOUND_BY_JOB = AUDIT.c.job.is_not(None) & (AUDIT.c.kind != literal_column("'attempt_placed'"))
 Index(
     "ix_audit_job",
     AUDIT.c.job,
     AUDIT.c.leaf_index,
-    sqlite_where=AUDIT.c.job.is_not(None),
-    postgresql_where=AUDIT.c.job.is_not(None),
+    sqlite_where=FOUND_BY_JOB,
+    postgresql_where=FOUND_BY_JOB,
 )
 
 TREE = _table("audit_tree", _key("name"), _int("size"), Column("peaks", LargeBinary))

@@ -7,19 +7,23 @@ and the audit log has no holes. Everything else that lives in memory registers h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from sqlalchemy import select
 
+from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
+from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import QuotaTree
-from scheduler.model.fleet import Site
-from scheduler.model.ids import NodeId, SiteId
+from scheduler.model.fleet import Site, SiteContact
+from scheduler.model.ids import NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
-from scheduler.model.residency import Policy
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import Policy, Requirement
 from scheduler.model.tenancy import Tenant
+from scheduler.store.bulk import How, inserting
 from scheduler.store.ledger import Ledger
 from scheduler.store.link import Link, LinkMark
 from scheduler.store.records import NodeEntry
@@ -58,6 +62,19 @@ class PendingLeaf:
 
 
 @dataclass(slots=True)
+class Group:
+    """A class of jobs as placements are checked by it."""
+
+    tenant: TenantPath
+    time_limit_bucket_ms: int
+    ask: Ask
+    requirement: Requirement
+    requirement_number: int
+    milli_on: dict[tuple[object, ...], int | Denial] = field(default_factory=lambda: {})
+    """What a node of a kind is charged, or why it does not suit; that never changes."""
+
+
+@dataclass(slots=True)
 class Memo:
     """Decoded rows kept between transactions; the writer's own, so it knows when they age."""
 
@@ -66,6 +83,16 @@ class Memo:
     classes: dict[int, JobClass] = field(default_factory=lambda: {})
     sites: dict[SiteId, Site] = field(default_factory=lambda: {})
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
+    contacts: dict[SiteId, tuple[SiteContact, int]] = field(default_factory=lambda: {})
+    """With the time when a site was last heard of."""
+    records: dict[NodeId, NodeRecord] = field(default_factory=lambda: {})
+    """Who is on a node, for plans to be held against (`mirror.py`)."""
+    groups: dict[int, Group] = field(default_factory=lambda: {})
+    """Classes as placements are checked by them."""
+    requirements: dict[Requirement, int] = field(default_factory=lambda: {})
+    """Numbers of the requirements that classes have: many classes have the same."""
+    digests: dict[SiteId, str] = field(default_factory=lambda: {})
+    """Of the facts of `sites`."""
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None
@@ -83,6 +110,9 @@ class Mark:
     link: LinkMark
 
 
+_COUNT = inserting(COUNTERS, How.REPLACE)
+
+
 @dataclass(slots=True)
 class Scratch:
     """The memory side of one transaction."""
@@ -91,9 +121,11 @@ class Scratch:
     memo: Memo
     leaves: list[PendingLeaf] = field(default_factory=lambda: [])
     changes: list[tuple[ChangeKind, str]] = field(default_factory=lambda: [])
-    undo: list[Callable[[], None]] = field(default_factory=lambda: [])
+    undo: list[Callable[[], object]] = field(default_factory=lambda: [])
     counters: dict[str, int] = field(default_factory=lambda: {})
     declared_changed: bool = False
+    first_leaf: int | None = None
+    """The index of the first of `leaves`, once somebody asked."""
 
     def take(self, counter: str, count: int = 1) -> int:
         """The first of `count` numbers never given out before. A rollback leaves a gap."""
@@ -123,10 +155,20 @@ class Scratch:
         """Tells the followers of the change log."""
         self.changes.append((kind, key))
 
+    def forget_records(self, nodes: Sequence[NodeId]) -> None:
+        """Who is on `nodes` is another now, or will be: also if this is undone, then as before."""
+        records = self.memo.records
+
+        def forget() -> None:
+            for node in nodes:
+                records.pop(node, None)
+
+        forget()
+        self.undo.append(forget)
+
     def save_counters(self) -> None:
         """Writes the numbers that were given out."""
-        rows = [{"name": name, "value": value} for name, value in sorted(self.counters.items())]
-        self.link.upsert(COUNTERS, rows)
+        _COUNT.many(self.link.connection, sorted(self.counters.items()))
 
     def mark(self) -> Mark:
         """Where we are now."""

@@ -26,6 +26,7 @@ from scheduler.store.identity import IdentityReader, IdentityWriter
 from scheduler.store.jobs import JobsReader, JobsWriter
 from scheduler.store.ledger import Ledger, derive
 from scheduler.store.link import Link
+from scheduler.store.mirror import Mirror
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
@@ -151,6 +152,7 @@ class Txn(Snapshot):
         self._audit = AuditWriter(scratch, codec)
         self._identity = IdentityWriter(scratch)
         self._idempotency = IdempotencyWriter(scratch)
+        self.mirror = Mirror(self._jobs, self._attempts, self._fleet, scratch)
 
     @property
     def jobs(self) -> JobsWriter:
@@ -242,14 +244,15 @@ class Txn(Snapshot):
     def savepoint(self) -> Generator[None]:
         """What happens inside is undone, in the database and in memory, when it raises."""
         mark = self._scratch.mark()
-        nested = self.connection.begin_nested()
+        link = self._scratch.link
+        begun = link.begin_savepoint()
         try:
             yield
         except BaseException:
-            nested.rollback()
+            link.end_savepoint(begun, undo=True)
             self._scratch.roll_back(mark)
             raise
-        nested.commit()
+        link.end_savepoint(begun, undo=False)
 
 
 class ReadStore:

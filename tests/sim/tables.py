@@ -91,7 +91,8 @@ class Reader:
                 row[7],
             )
             for row in self._rows(
-                "SELECT id, tenant, state, next_attempt, reason, message, exit_code, name FROM jobs"
+                "SELECT id, tenant, state, next_attempt, reason, message, exit_code, name"
+                " FROM jobs JOIN job_particulars USING (id)"
             )
         }
         attempts = {

@@ -1,10 +1,9 @@
 """What every database behind the store must do."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import Table, text
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -12,7 +11,6 @@ from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState
 from scheduler.model.plan import JobChanged, NodeChanged, SiteChanged
 from scheduler.model.reasons import Reason, Refused
-from scheduler.model.tenancy import SettledUse
 from scheduler.store import migrations
 from scheduler.store.apply import apply_plan
 from scheduler.store.changes import ChangesTrimmed
@@ -104,27 +102,6 @@ def test_migrations_run_once_each_in_order(store: Store) -> None:
     assert ran == list(following)
 
 
-def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store, dialect: str) -> None:
-    with store.transaction() as txn:
-        lay_out(txn)
-    before = store.epoch
-    with store._writer.begin() as connection:  # pyright: ignore[reportPrivateUsage]
-        connection.execute(text("ALTER TABLE site_state DROP COLUMN metrics_address"))
-        connection.execute(text("DROP TABLE settled_use"))
-        connection.execute(text("UPDATE meta SET value = '1' WHERE name = 'schema_version'"))
-    successor = Store(dialect, salts=salts(), codec=CODEC)
-    successor.open()
-    assert successor.epoch > before
-    with successor.transaction() as txn:
-        contact = txn.fleet.sites()[0].contact
-        assert contact.metrics_address == ""
-        txn.fleet.put_contact(replace(contact, metrics_address="h:1"), 5)
-        assert txn.fleet.contact(contact.site).metrics_address == "h:1"
-        txn.usage.add(SettledUse(RADIOLOGY, H100, 20_000, 7, attempts=1), budgeted=False)
-        assert txn.usage.get(RADIOLOGY, H100, 20_000).charged_gpu_ms == 7
-    successor.close()
-
-
 def test_a_snapshot_does_not_see_what_is_committed_after_its_first_question(store: Store) -> None:
     with store.transaction() as txn:
         lay_out(txn)
@@ -137,7 +114,7 @@ def test_a_snapshot_does_not_see_what_is_committed_after_its_first_question(stor
 
 
 def test_a_reader_cannot_write(store: Store) -> None:
-    with store.read() as view, pytest.raises(Exception, match="readonly"):
+    with store.read() as view, pytest.raises(Exception, match=r"readonly|read-only"):
         view.connection.exec_driver_sql("DELETE FROM jobs")
 
 
@@ -221,7 +198,7 @@ def test_gpu_63_survives_the_signed_column(store: Store) -> None:
         row = queue(txn)
         wide = place(row.id, "n01", mask=mask)
         attempt = unchecked_attempt(row.id)
-        txn.attempts.add([(row.tenant, attempt, wide)])
+        txn.attempts.add([(row.tenant, attempt, wide)], first_leaf=0)
     with store.read() as view:
         placement = view.attempts.placement(attempt.key)
         assert placement is not None

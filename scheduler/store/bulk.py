@@ -1,0 +1,110 @@
+"""Statements as plain text with plain tuples, for what is done to a thousand rows at once.
+
+The simple equivalent is SQLAlchemy Core with a dict a row; building and converting those costs
+several times what the database does with them. Text is made from the tables, once; values must be
+what the drivers take as they are: `int`, `str`, `bytes`, `bool` and None, no enums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Table
+
+from scheduler.store.dialect import BIND_CHUNK
+
+Values = tuple[Any, ...]
+INSERTS_MAX = 256
+"""Kinds of inserts whose text is remembered; there are a few for each table."""
+IDS = "(:ids)"
+"""Stands for a list of values in a statement that is read with `among`."""
+
+
+class How(Enum):
+    """What becomes of a row whose key is there already."""
+
+    NEW = "new"
+    """It cannot be."""
+    ABSENT = "absent"
+    """The one that is there stays."""
+    REPLACE = "replace"
+    """The later one stays."""
+
+
+class Statement:
+    """SQL about one table, with `?` for each value whatever the driver calls them.
+
+    `exact`: each row of values must touch exactly one row of the table. `part`: which of its
+    columns it changes, where others that change different ones need not wait for it.
+    """
+
+    __slots__ = ("_ready", "exact", "subject", "table", "text")
+
+    def __init__(self, table: Table, text: str, *, exact: bool = False, part: str = "") -> None:
+        self.table = table.name
+        self.subject = (table.name, part)
+        self.text = text
+        self.exact = exact
+        self._ready: dict[tuple[str, int], str] = {}
+
+    def many(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Executes it with each of `rows`."""
+        if not rows:
+            return
+        done = connection.exec_driver_sql(self._for(connection), list(rows))
+        if self.exact:
+            found, wanted = done.rowcount, len(rows)
+            assert found == wanted, f"{found} rows of {self.table} were as expected, not {wanted}"
+
+    def rows(self, connection: Connection, values: Values = ()) -> Sequence[Any]:
+        """All that it answers, as tuples of what the driver gives."""
+        answered = connection.exec_driver_sql(self._for(connection), values)
+        return _fetched(answered)
+
+    def among(self, connection: Connection, ids: Iterable[object]) -> list[Any]:
+        """The rows that it answers for any of `ids`."""
+        wanted = tuple(ids)
+        found: list[Any] = []
+        for n in range(0, len(wanted), BIND_CHUNK):
+            chunk = wanted[n : n + BIND_CHUNK]
+            found += _fetched(connection.exec_driver_sql(self._for(connection, len(chunk)), chunk))
+        return found
+
+    def _for(self, connection: Connection, ids: int = 0) -> str:
+        dialect = connection.dialect.name
+        known = self._ready.get((dialect, ids))
+        if known is None:
+            known = self.text.replace(IDS, f"({', '.join('?' * ids)})")
+            if dialect != "sqlite":
+                known = known.replace("?", "%s")
+            self._ready[dialect, ids] = known
+        return known
+
+
+def _fetched(answered: Any) -> list[Any]:
+    """The driver's own rows: wrapping each one costs more than reading it."""
+    found: list[Any] = answered.cursor.fetchall()
+    answered.close()
+    return found
+
+
+@lru_cache(maxsize=INSERTS_MAX)
+def inserting(table: Table, how: How = How.NEW, names: Values | None = None) -> Statement:
+    """Inserts rows that have the columns `names`, in their order; all columns, if none is named."""
+    columns = tuple(column.name for column in table.columns) if names is None else names
+    places = ", ".join("?" * len(columns))
+    text = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places})"
+    keys = [column.name for column in table.primary_key]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    match how:
+        case How.NEW:
+            return Statement(table, text)
+        case How.REPLACE if changes:
+            return Statement(
+                table, f"{text} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+            )
+        case How.REPLACE | How.ABSENT:
+            return Statement(table, f"{text} ON CONFLICT ({', '.join(keys)}) DO NOTHING")

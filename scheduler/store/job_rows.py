@@ -1,0 +1,98 @@
+"""How a job lies in two tables, and the statements about it that are run a thousand at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.job import JobState
+from scheduler.model.reasons import Reason
+from scheduler.store.bulk import IDS, Statement
+from scheduler.store.records import JobRow
+from scheduler.store.schema import JOBS, PARTICULARS
+
+JOB = select(JOBS, *(c for c in PARTICULARS.c if c is not PARTICULARS.c.id)).join(
+    PARTICULARS, PARTICULARS.c.id == JOBS.c.id
+)
+"""The rows of jobs with their particulars; `row_of` reads them."""
+CHANGING = (
+    "state",
+    "submitted_at_ms",
+    "next_attempt",
+    "not_before_ms",
+    "leased",
+    "reason",
+    "message",
+    "ended_at_ms",
+    "exit_code",
+    "cancel_requested",
+    "held",
+    "unfolded",
+)
+"""What `save` may change of a job."""
+CONSTANT = ("id", "class_id", "tenant", "array_id", "task", "tasks", "running_max")
+PARTICULAR = tuple(column.name for column in PARTICULARS.c)
+STANDINGS = Statement(
+    JOBS,
+    "SELECT id, class_id, state, next_attempt, not_before_ms, leased, cancel_requested, held"
+    f" FROM jobs WHERE id IN {IDS}",
+)
+SAVE = Statement(
+    JOBS,
+    f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING)} WHERE id = ? AND state = ?",
+    exact=True,
+)
+PLACE = Statement(
+    JOBS,
+    f"UPDATE jobs SET state = {int(JobState.PLACED)}, next_attempt = ?, not_before_ms = 0,"
+    f" reason = NULL, message = '' WHERE id = ? AND state = {int(JobState.QUEUED)}",
+    exact=True,
+)
+
+
+def changing(row: JobRow) -> tuple[object, ...]:
+    """The values of `CHANGING`, as drivers take them."""
+    return (
+        int(row.state),
+        row.submitted_at_ms,
+        row.next_attempt,
+        row.not_before_ms,
+        row.leased,
+        None if row.reason is None else row.reason.value,
+        row.message,
+        row.ended_at_ms,
+        row.exit_code,
+        row.cancel_requested,
+        row.held,
+        row.unfolded,
+    )
+
+
+def row_of(row: Any) -> JobRow:
+    """A row of `JOB` as the record it is."""
+    return JobRow(
+        id=JobId(row.id),
+        class_id=row.class_id,
+        tenant=TenantPath(row.tenant),
+        owner=row.owner,
+        name=row.name,
+        state=JobState(row.state),
+        submitted_at_ms=row.submitted_at_ms,
+        next_attempt=row.next_attempt,
+        spec_digest=row.spec_digest,
+        leased=row.leased,
+        not_before_ms=row.not_before_ms,
+        reason=None if row.reason is None else Reason(row.reason),
+        message=row.message,
+        ended_at_ms=row.ended_at_ms,
+        exit_code=row.exit_code,
+        cancel_requested=row.cancel_requested,
+        held=row.held,
+        array_id=None if row.array_id is None else JobId(row.array_id),
+        task=row.task,
+        tasks=row.tasks,
+        unfolded=row.unfolded,
+        running_max=row.running_max,
+    )

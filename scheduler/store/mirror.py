@@ -1,0 +1,82 @@
+"""Who is on each node, and what each class asks for, remembered by the one writer.
+
+The simple equivalent is to read the occupants of every node of a plan with each plan. Nothing but
+transactions of this writer changes them: what a transaction changes, it forgets or changes here
+too, and what it undoes is forgotten and read again. Tests hold it against the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from scheduler.core.asks import ask_of
+from scheduler.core.occupancy import NodeRecord, Occupant
+from scheduler.model.ids import JobId, NodeId
+from scheduler.model.job import NodePlacement
+from scheduler.store.attempts import AttemptsReader
+from scheduler.store.fleet import FleetReader
+from scheduler.store.jobs import CLASSES_CACHED_MAX, JobsReader
+from scheduler.store.scratch import Group, Scratch
+
+
+class Mirror:
+    """The writer's own picture of who is where, in one transaction."""
+
+    def __init__(
+        self, jobs: JobsReader, attempts: AttemptsReader, fleet: FleetReader, scratch: Scratch
+    ) -> None:
+        self._jobs = jobs
+        self._attempts = attempts
+        self._fleet = fleet
+        self._scratch = scratch
+        self._memo = scratch.memo
+
+    def group(self, class_id: int) -> Group:
+        """A class as placements are checked by it."""
+        groups = self._memo.groups
+        known = groups.get(class_id)
+        if known is None:
+            if len(groups) >= CLASSES_CACHED_MAX:
+                groups.clear()
+            job_class = self._jobs.job_class(class_id)
+            numbers, requirement = self._memo.requirements, job_class.residency
+            number = numbers.setdefault(requirement, len(numbers))
+            limit_ms = job_class.time_limit_bucket_ms
+            known = Group(job_class.tenant, limit_ms, ask_of(job_class), requirement, number)
+            groups[class_id] = known
+        return known
+
+    def records(self, nodes: Iterable[NodeId]) -> Mapping[NodeId, NodeRecord]:
+        """Those of `nodes` that are declared, and perhaps others, with who is on them."""
+        records = self._memo.records
+        missing = sorted({node for node in nodes if node not in records})
+        if missing:
+            held = self._attempts.occupants(missing)
+            for node, entry in self._fleet.nodes_by_id(missing).items():
+                occupants = {
+                    o.key.job: self.occupant(o.key.job, o.class_id, o.placed.gpu_mask)
+                    for o in held.get(node, ())
+                }
+                records[node] = NodeRecord(entry.node, entry.report, occupants)
+        return records
+
+    def occupant(self, job: JobId, class_id: int, gpu_mask: int) -> Occupant:
+        """A job's part of a node."""
+        ask = self.group(class_id).ask
+        return Occupant(job, gpu_mask, ask.shape, ask.sharing, ask.organisation, until_ms=0)
+
+    def take(self, job: JobId, class_id: int, nodes: Iterable[NodePlacement]) -> None:
+        """A job is on these nodes from now on: its attempt is about to be added."""
+        records = self._memo.records
+        for placed in nodes:
+            records[placed.node].add(self.occupant(job, class_id, placed.gpu_mask))
+
+    def undo_with_transaction(self, nodes: Iterable[NodeId]) -> None:
+        """What is about to be taken of `nodes` is forgotten when that is undone."""
+        records, touched = self._memo.records, tuple(nodes)
+
+        def forget() -> None:
+            for node in touched:
+                records.pop(node, None)
+
+        self._scratch.undo.append(forget)
