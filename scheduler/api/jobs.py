@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
@@ -210,7 +210,12 @@ class JobService:
 
         def read(snapshot: Snapshot) -> Job:
             job = desk.control.get(snapshot, principal, name)
-            return with_reasons(snapshot, principal, (job,), self._waiting, desk.codec)[0]
+            job = with_reasons(snapshot, principal, (job,), self._waiting, desk.codec)[0]
+            kept = snapshot.reservations.get(job.id) if job.state is JobState.QUEUED else None
+            if kept is None:
+                return job
+            at_ms = max(kept.starts_at_ms, desk.now_ms())
+            return replace(job, estimated_start_ms=at_ms, estimated_start_p90_ms=at_ms)
 
         return await desk.reader.read(read)
 

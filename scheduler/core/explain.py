@@ -51,8 +51,12 @@ def explain(fleet: FleetState, job: QueuedJob, now_ms: int) -> Explanation:
 
 def forecast(fleet: FleetState, job_class: JobClass, now_ms: int) -> Explanation:
     """What a job of `job_class` would meet were it submitted now."""
-    last = QueuedJob(_LAST_JOB, job_class, now_ms, next_attempt=1)
-    return _explain(fleet, last, now_ms, ())
+    return _explain(fleet, last_in_line(job_class, now_ms), now_ms, ())
+
+
+def last_in_line(job_class: JobClass, now_ms: int) -> QueuedJob:
+    """A job of `job_class` as it would be were it submitted now."""
+    return QueuedJob(_LAST_JOB, job_class, now_ms, next_attempt=1)
 
 
 _LAST_JOB = JobId((1 << 63) - 1)

@@ -13,10 +13,11 @@ import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
-from scheduler.core.explain import explain, forecast
+from scheduler.core.estimates import estimate
+from scheduler.core.explain import explain, forecast, last_in_line
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.model.plan import Blocked, Explanation, JobClass, Plan
+from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, QueuedJob
 from scheduler.model.reasons import Denial, Refused
 from scheduler.model.whatif import WhatIf
 from scheduler.runtime.planner_talk import (
@@ -33,6 +34,7 @@ from scheduler.runtime.planner_talk import (
 )
 from scheduler.runtime.what_if import what_if
 from scheduler.store.changes import ChangesTrimmed
+from scheduler.store.history import used_percent
 from scheduler.store.store import ReadStore
 
 CHANGES_MAX = 50_000
@@ -82,9 +84,21 @@ class Follower:
                 queued = self.state.queued.get(question.job)
                 if queued is None:
                     return NOT_WAITING
-                return explain(self.state, queued, question.now_ms)
+                told = explain(self.state, queued, question.now_ms)
+                return self._timed(told, queued, question.now_ms)
             case Forecast():
-                return forecast(self.state, question.job_class, question.now_ms)
+                told = forecast(self.state, question.job_class, question.now_ms)
+                asked = last_in_line(question.job_class, question.now_ms)
+                return self._timed(told, asked, question.now_ms)
+
+    def _timed(self, told: Explanation, job: QueuedJob, now_ms: int) -> Explanation:
+        """The explanation with an estimate of the start, where any site may hold the job."""
+        if not any(site.permitted for site in told.sites):
+            return told
+        with self._store.read() as snapshot:
+            percent = used_percent(snapshot)
+        found = estimate(self.state, job, now_ms, percent)
+        return replace(told, estimated_start_ms=found.start_ms, estimated_start_p90_ms=found.p90_ms)
 
 
 class Told:

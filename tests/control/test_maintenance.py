@@ -44,9 +44,9 @@ def add(plant: Plant, what: Window, count: int = 0, gpu_class: str = "") -> Wind
         return plant.control.add_window(txn, OLGA, asked, plant.now_ms)
 
 
-def lasting(hours: int, name: str = "job", **more: int) -> JobSpec:
+def lasting(hours: int, name: str = "job", *, nodes: int = 1, gpus: int = 1) -> JobSpec:
     """A job with a time limit."""
-    return replace(spec(name, **more), time_limit_ms=hours * HOUR_MS)
+    return replace(spec(name, nodes=nodes, gpus=gpus), time_limit_ms=hours * HOUR_MS)
 
 
 def nodes_of(plant: Plant, *jobs: JobSpec) -> list[list[NodeId]]:

@@ -61,6 +61,7 @@ async def test_it_plans_what_was_committed_since(
     assert [p.key.job for p in plan.placements] == [job]
     explanation = await process.explain(job, NOW_MS)
     assert explanation.would_run_at == plan.placements[0].site
+    assert explanation.estimated_start_ms == explanation.estimated_start_p90_ms == NOW_MS
     forecast = await process.forecast(job_class(), NOW_MS)
     assert forecast.would_run_at == explanation.would_run_at
     assert (await process.explain(JobId(999), NOW_MS)).sites == ()
