@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.control.declaration_rules import tenant_faults
 from scheduler.core.residency import permits
+from scheduler.core.tree_rules import tree_faults
 from scheduler.model.residency import NodeSharing, Permit, Requirement
 from scheduler.wire.fleet import policy_from_proto, site_from_proto
+from scheduler.wire.tenants import tenant_from_proto
 from sovctl import SpecError, clock
 from sovctl.cli.session import read_file
 from sovctl.faults import check
@@ -256,6 +259,13 @@ def test_every_field_of_the_wire_is_reached_by_a_tenants_file() -> None:
     found = tenant.budgets[0]
     assert (found.amount_gpu_ms, found.days) == (2 * 3_600_000, 30)
     assert found.until_day - found.from_day == 91
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "shared.yaml"])
+def test_the_trees_that_are_shipped_have_no_fault(name: str) -> None:
+    tree = read_file(Tenants, DEPLOY / "tenants" / name).to_proto()
+    tenants = [tenant_from_proto(tenant) for tenant in tree]
+    assert (*tenant_faults(tenants), *tree_faults(tenants)) == ()
 
 
 def test_the_default_policy_is_gb_only() -> None:
