@@ -62,6 +62,7 @@ class PlannerPlacer:
         job, now_ms = JobId(self.jobs), NOW_MS + self.jobs
         queued = QueuedJob(job, self.classes[kind], now_ms, 1)
         self._feed([JobChanged(job, queued, None)])
+        # Nobody waits: no time passes in which a reservation would be made.
         made = plan(self.fleet, now_ms)
         if not made.placements:
             self._feed([JobChanged(job, None, None)])

@@ -1,8 +1,8 @@
 """The production planner in virtual time: its state is fed by the change feed, as in production.
 
 At every event the changes are applied, the planner plans, and what it decided comes back as
-changes: placements start at once, victims of a preemption leave after their grace and wait again.
-Whatever else the planner learns to answer shows up here by itself.
+changes: placements start at once, reservations stand or fall, victims of a preemption leave after
+their grace and wait again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from scheduler.model.plan import (
     PlanBudget,
     Preempt,
     QueuedJob,
+    ReservationChanged,
     TenantsChanged,
 )
 from scheduler.model.residency import NodeSharing, Requirement
@@ -123,7 +124,9 @@ class PlannerReplay:
     def _plan(self) -> None:
         made = plan(self.fleet, NOW_MS + self.now_ms, BUDGET)
         self.plans += 1
-        changes = [self._started(placement) for placement in made.placements]
+        changes: list[Change] = [ReservationChanged(job, None) for job in made.released]
+        changes += [ReservationChanged(kept.job, kept) for kept in made.reservations]
+        changes += [self._started(placement) for placement in made.placements]
         changes += [self._leaves(preempt) for preempt in made.preemptions]
         self._feed(changes)
 
