@@ -16,12 +16,15 @@ after its placement. The writer checks placements against what is reserved once 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, cpu_milli_on, memory_bytes_on
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord, may_join
+from scheduler.core.outlook import is_soon
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import mask_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
@@ -48,6 +51,8 @@ class Backfill:
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
         self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
+        # Of those that stand: those for whom others leave, or who start about now.
+        self._soon: set[JobId] = set()
         self.made: list[Reservation] = []
         self.released: list[JobId] = []
         for job in sorted(fleet.reservations):
@@ -63,10 +68,12 @@ class Backfill:
     def against(self, number: int, ends_by_ms: int, job: JobId) -> int:
         """The nodes of a site that `job`, which ends by `ends_by_ms`, must leave to others."""
         mask = 0
-        for holder, (nodes, starts_at_ms) in self._held.get(number, {}).items():
+        held = self._held.get(number, {})
+        for holder, (nodes, starts_at_ms) in held.items():
             if holder != job and ends_by_ms > starts_at_ms:
                 mask |= nodes
-        return mask
+        # Several for whom others leave a node share what is left there: there is enough for all.
+        return mask & ~held[job][0] if job in held else mask
 
     def placed(self, job: JobId) -> None:
         """`job` has its place: it needs no reservation any more."""
@@ -77,17 +84,34 @@ class Backfill:
         found = self._standing.pop(job, None)
         if found is None:
             return
+        self._soon.discard(job)
         del self._held[self._numbers[found.site]][job]
         if found in self.made:
             self.made.remove(found)
         if job in self._fleet.reservations:
             self.released.append(job)
 
+    def give_up(self, job: JobId) -> None:
+        """`job` waits for something else than room: unless others leave for it, which may well
+        free what it waits for, nothing is kept for it any more."""
+        if job not in self._soon:
+            self.release(job)
+
+    def cleared(self, made: Reservation) -> None:
+        """Others leave for a job: it waits for nothing else."""
+        self.release(made.job)
+        if made.job in self.released:
+            self.released.remove(made.job)
+        index = self._fleet.order[self._numbers[made.site]][1]
+        self._stand(made, _bits_of(index, made, index.layout.all))
+        self._soon.add(made.job)
+        self.made.append(made)
+
     def reserve(self, waiting: Waiting, job: JobId, answer: Answer) -> Reservation | None:
         """What is kept for a job that found no room: what is kept already, or from now on."""
         if job in self._standing:
             return self._standing[job]
-        if len(self._standing) >= RESERVATIONS_MAX:
+        if len(self._standing) - len(self._soon) >= RESERVATIONS_MAX:
             return None
         best: tuple[int, int, GpuClass, int] | None = None
         tried = 0
@@ -99,7 +123,8 @@ class Backfill:
                 index = self._fleet.order[number][1]
                 nodes = where.nodes[number] & index.ready & ~self._others(number)
                 nodes &= ~self._set_aside(number, waiting.job_class.tenant)
-                found = soonest(index, waiting.ask, nodes, self._now_ms)
+                leaving = self._fleet.evictable.leaving
+                found = soonest(index, waiting.ask, nodes, self._now_ms, leaving)
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found[0], number, where.gpu_class, found[1]
         if best is None:
@@ -116,6 +141,8 @@ class Backfill:
 
     def _stand(self, made: Reservation, nodes: int) -> None:
         self._standing[made.job] = made
+        if is_soon(self._fleet, made.nodes, made.starts_at_ms, self._now_ms):
+            self._soon.add(made.job)
         held = self._held.setdefault(self._numbers[made.site], {})
         held[made.job] = nodes, made.starts_at_ms
 
@@ -127,7 +154,11 @@ class Backfill:
 
     def _is_full(self, number: int, gpu_class: GpuClass) -> bool:
         site = self._fleet.order[number][0].id
-        here = (r for r in self._standing.values() if (r.site, r.gpu_class) == (site, gpu_class))
+        here = (
+            r
+            for job, r in self._standing.items()
+            if (r.site, r.gpu_class) == (site, gpu_class) and job not in self._soon
+        )
         return sum(1 for _ in here) >= AT_A_SITE_MAX
 
     def _set_aside(self, number: int, tenant: TenantPath) -> int:
@@ -154,9 +185,11 @@ class Backfill:
         fit = where.nodes[number] & index.ready
         fit &= ~self._set_aside(number, queued.job_class.tenant)
         mask = _bits_of(index, stored, fit)
-        if mask.bit_count() != waiting.ask.nodes or mask & self._others(number):
+        soon = is_soon(self._fleet, stored.nodes, stored.starts_at_ms, self._now_ms)
+        if mask.bit_count() != waiting.ask.nodes or (mask & self._others(number) and not soon):
             return 0
-        found = soonest(index, waiting.ask, mask, self._now_ms)
+        leaving = self._fleet.evictable.leaving
+        found = soonest(index, waiting.ask, mask, self._now_ms, leaving)
         late = found is None or found[0] > max(self._now_ms, stored.starts_at_ms)
         return 0 if late else mask
 
@@ -166,12 +199,15 @@ def _bits_of(index: SiteIndex, stored: Reservation, among: int) -> int:
     return sum(1 << at for at in bits(among) if index.records[at].node.id in wanted)
 
 
-def soonest(index: SiteIndex, ask: Ask, nodes: int, now_ms: int) -> tuple[int, int] | None:
-    """When, and on which of `nodes`, a gang could start at a site if nobody else came."""
+def soonest(
+    index: SiteIndex, ask: Ask, nodes: int, now_ms: int, leaving: Container[JobId] = ()
+) -> tuple[int, int] | None:
+    """When, and on which of `nodes`, a gang could start at a site if nobody else came, and once
+    `leaving`, who leave already, are gone."""
     times = [
         (at_ms, at)
         for at in bits(nodes)
-        if (at_ms := free_at_ms(index.records[at], ask, now_ms)) is not None
+        if (at_ms := free_at_ms(index.records[at], ask, now_ms, leaving)) is not None
     ]
     best: tuple[int, int] | None = None
     for domain in index.layout.required_domains(ask):
@@ -184,13 +220,18 @@ def soonest(index: SiteIndex, ask: Ask, nodes: int, now_ms: int) -> tuple[int, i
     return best
 
 
-def free_at_ms(record: NodeRecord, ask: Ask, now_ms: int) -> int | None:
+def free_at_ms(
+    record: NodeRecord, ask: Ask, now_ms: int, leaving: Container[JobId] = ()
+) -> int | None:
     """When `record` will have room for `ask`, as its occupants reach their time limits.
 
     None: never, as it reports fewer GPUs than it was declared with.
     """
     shape, node = ask.shape, record.node
-    staying = sorted(record.occupants.values(), key=lambda o: (-o.until_ms, o.job))
+    staying = sorted(
+        record.occupants.values(),
+        key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
+    )
     at_ms, free = now_ms, record.free
     cpu = record.cpu_free_milli - cpu_milli_on(shape, node)
     memory = record.memory_free_bytes - memory_bytes_on(shape, node)
@@ -202,9 +243,10 @@ def free_at_ms(record: NodeRecord, ask: Ask, now_ms: int) -> int | None:
     ):
         if not staying:
             return None
-        leaving = staying.pop()
-        at_ms = max(at_ms, leaving.until_ms)
-        free += (leaving.gpu_mask & record.capacity_mask).bit_count()
-        cpu += cpu_milli_on(leaving.shape, node)
-        memory += memory_bytes_on(leaving.shape, node)
+        next_to = staying.pop()
+        if next_to.job not in leaving:
+            at_ms = max(at_ms, next_to.until_ms)
+        free += (next_to.gpu_mask & record.capacity_mask).bit_count()
+        cpu += cpu_milli_on(next_to.shape, node)
+        memory += memory_bytes_on(next_to.shape, node)
     return at_ms

@@ -16,6 +16,7 @@ from typing import assert_never
 
 from scheduler.core.answers import Answer, Verdicts, answer
 from scheduler.core.asks import Ask, ask_of
+from scheduler.core.evictable import Evictable
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord, Occupant
 from scheduler.core.quota import QuotaTree, Usage, charge
@@ -57,6 +58,7 @@ class FleetState:
         self.queued: dict[JobId, QueuedJob] = {}
         self.classes: dict[JobClass, Waiting] = {}
         self.usage: Usage = {}
+        self.evictable = Evictable()
         self.windows = Windows()
         self.reservations: dict[JobId, Reservation] = {}
         # Derived; read only after `settle`.
@@ -256,6 +258,8 @@ class FleetState:
             and before.placement == change.live.placement
             and before.job_class == change.live.job_class
         )
+        if before is not None:
+            self.evictable.remove(before)
         if before is not None and not same_place:
             self.vacate(before.placement)
             placed = before.placement
@@ -269,6 +273,7 @@ class FleetState:
                 del self.classes[queued.job_class]
         if change.live is not None:
             self.live[change.id] = change.live
+            self.evictable.add(change.live)
             if not same_place:
                 self._take(change.live)
         if change.queued is not None:

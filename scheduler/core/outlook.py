@@ -22,9 +22,9 @@ from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId
 from scheduler.model.job import Placement
 from scheduler.model.plan import JobClass, LiveAttempt
 
-SOON_MS = 60 * 60 * 1000
-"""Longer than any grace. A claim that begins later is of a job that waits for others to end by
-themselves: its nodes are left alone, and its job may still be helped to start sooner."""
+SOON_MS = 60 * 1000
+"""A claim that begins later, and for which nobody is leaving, is of a job that waits for others to
+end by themselves: its nodes are left alone, and its job may still be helped to start sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Outlook:
         self.numbers = {site.id: n for n, (site, _, _) in enumerate(fleet.order)}
         self.leaving: set[JobId] = set()
         self.claims: dict[JobId, Claim] = {}
+        self._soon: set[JobId] = set()
         # Nodes, by the site's number: those that are as the index has them are in none of these.
         self._closed: dict[int, int] = {}
         self._shifted: dict[int, int] = {}
@@ -72,30 +73,32 @@ class Outlook:
             self._let_go(evictable.leaving[job])
         for claim in sorted(claims, key=lambda claim: claim.job):
             if claim.job not in placed:
+                if is_soon(fleet, claim.nodes, claim.starts_at_ms, now_ms):
+                    self._soon.add(claim.job)
                 self._keep(claim)
 
     def begin(self, claim: Claim, victims: Iterable[LiveAttempt]) -> None:
         """`victims` are asked to leave, and `claim` is made."""
         for victim in victims:
             self._let_go(victim)
+        self._soon.add(claim.job)
+        self._keep(claim)
+
+    def restore(self, claim: Claim) -> None:
+        """The claim that was withdrawn stands again."""
         self._keep(claim)
 
     def withdraw(self, claim: Claim) -> None:
-        """The claim is given up; `begin` makes it again."""
+        """A claim of later is given up, until it is restored or another is begun."""
         del self.claims[claim.job]
-        if not self.is_soon(claim):
-            self._closed.clear()
-            for other in self.claims.values():
-                self._mark(other)
-            return
-        for node in claim.nodes:
-            del self._promises[node][claim.job]
-            self._touch(node)
-        self.ledger.shift(self._stake(claim), -1)
+        assert claim.job not in self._soon, "whom others leave for waits for that"
+        self._closed.clear()
+        for other in self.claims.values():
+            self._mark(other)
 
     def is_soon(self, claim: Claim) -> bool:
         """Whether the job that `claim` is for starts about now, others willing or not."""
-        return claim.starts_at_ms <= self.now_ms + SOON_MS
+        return claim.job in self._soon
 
     def floor(self, record: NodeRecord) -> Floor:
         """What will be on a node."""
@@ -163,6 +166,15 @@ class Outlook:
         ask = ask_of(claim.job_class)
         milli = sum(ask.milli_on(record.node.gpus) for record in records)
         return Stake(claim.job_class.tenant, claim.job_class.priority, claim.gpu_class, milli)
+
+
+def is_soon(fleet: FleetState, nodes: Iterable[NodeId], starts_at_ms: int, now_ms: int) -> bool:
+    """Whether a job that `nodes` are kept for starts as soon as those who leave them have left."""
+    if starts_at_ms <= now_ms + SOON_MS:
+        return True
+    leaving = fleet.evictable.leaving
+    records = (fleet.nodes[node] for node in nodes if node in fleet.nodes)
+    return any(job in leaving for record in records for job in record.occupants)
 
 
 def stake_of(placement: Placement, job_class: JobClass) -> Stake:

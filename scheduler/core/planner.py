@@ -13,19 +13,22 @@ has room, until no job has one; and say why for the rest. Departures:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
+from scheduler.core.making_room import hopeful_classes, make_room
+from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import charge, fits, lineage, within
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Bars
 from scheduler.model.ids import AttemptKey, GpuClass, JobId
 from scheduler.model.job import Placement
-from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
+from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import NodeSharing
 
@@ -41,13 +44,15 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
     desk = Desk(fleet, now_ms)
     try:
         blocked += desk.deal(order, budget)  # 3. Filter, score, take.
+        desk.make_room()  # 4. Who has to leave for those who found no place.
         placements = tuple(placement for placement, _ in desk.taken)
     finally:
-        desk.undo()  # 4. Leave the state as it was.
+        desk.undo()  # 5. Leave the state as it was.
     return Plan(
         sequence=fleet.sequence,
         policy_revision=fleet.policy.revision,
         placements=placements,
+        preemptions=tuple(desk.preemptions),
         blocked=tuple(blocked),
         reservations=tuple(desk.backfill.made),
         released=tuple(sorted(desk.backfill.released)),
@@ -71,11 +76,16 @@ def whose_turn(fleet: FleetState, now_ms: int) -> tuple[FairOrder, list[Blocked]
             inside.append(waiting)
     # A class's first job orders it; dictionaries keep insertion order, and that is history.
     blocked.sort(key=lambda b: fleet.classes[b.job_class].line[0])
+    return fair_order(fleet, inside, now_ms), blocked
+
+
+def fair_order(fleet: FleetState, classes: Iterable[Waiting], now_ms: int) -> FairOrder:
+    """The fair order of `classes`, as things are."""
+    tenants = fleet.tree.tenants
     guarantees = {path: fleet.tree.guarantees(path) for path in tenants}
-    order = FairOrder(
-        inside, dict(tenants), fleet.usage, fleet.capacity_milli, guarantees, now_ms
+    return FairOrder(
+        classes, dict(tenants), fleet.usage, fleet.capacity_milli, guarantees, now_ms
     )  # fmt: skip
-    return order, blocked
 
 
 class Desk:
@@ -87,6 +97,8 @@ class Desk:
         self.backfill = Backfill(fleet, now_ms)
         self.bars = Bars(fleet.windows, now_ms)
         self.taken: list[tuple[Placement, JobClass]] = []
+        self.unserved: list[Waiting] = []
+        self.preemptions: list[Preempt] = []
 
     def deal(self, order: FairOrder, budget: PlanBudget) -> list[Blocked]:
         """Gives turns until nobody is left or the budget is spent; says who waits and why."""
@@ -105,6 +117,7 @@ class Desk:
             else:
                 order.blocked()
                 self._keep(waiting, at, spot)
+                self.unserved.append(waiting)
                 blocked.append(Blocked(waiting.job_class, spot))
         detail = "the plan's budget was spent first; the next plan goes on"
         denials = (Denial(Reason.PLAN_BUDGET, detail),)
@@ -165,6 +178,21 @@ class Desk:
         self.backfill.placed(queued.id)
         return spot.gpu_class
 
+    def make_room(self) -> None:
+        """Has others leave for jobs that found no place and may ask for that, in fair order."""
+        hopeful = hopeful_classes(self.fleet, self.unserved)
+        if not hopeful:
+            return
+        placed = {placement.key.job: stake_of(placement, of) for placement, of in self.taken}
+        turns = fair_order(self.fleet, hopeful, self.now_ms)
+        cleared = make_room(self.fleet, turns, placed, self._barred_for, self.now_ms)
+        self.preemptions = cleared.preemptions
+        for made in cleared.reservations:
+            self.backfill.cleared(made)
+
+    def _barred_for(self, job_class: JobClass, number: int) -> int:
+        return self.barred(self.fleet.classes[job_class], number) if self.bars else 0
+
     def undo(self) -> None:
         """Takes back everything."""
         self.fleet.vacate_all(placement for placement, _ in self.taken)
@@ -197,7 +225,7 @@ class Desk:
         """Keeps nodes for a job that waits for room and has done so for a while."""
         submitted_at_ms, job = waiting.line[at]
         if not denials or denials[0].reason not in FOR_ROOM:
-            self.backfill.release(job)
+            self.backfill.give_up(job)
         elif self.now_ms - submitted_at_ms >= RESERVE_AFTER_MS:
             answer = self.fleet.answer_for(waiting, self.now_ms)
             self.backfill.reserve(waiting, job, answer)

@@ -16,9 +16,10 @@ come, nobody else is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, merge
+from typing import TypeAlias
 
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.asks import Ask, ask_of
@@ -29,7 +30,7 @@ from scheduler.core.layout import bits
 from scheduler.core.occupancy import joinable_views
 from scheduler.core.outlook import Claim, Outlook, stake_of
 from scheduler.core.stakes import Stake
-from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
+from scheduler.model.ids import AttemptKey, GpuClass, JobId
 from scheduler.model.job import Priority
 from scheduler.model.plan import JobClass, LiveAttempt
 
@@ -38,6 +39,8 @@ CANDIDATES_MAX = 8_192
 new their checkpoint, or else their start, is."""
 OPTIONS_MAX = 64
 """Sets of victims tried for one job, the cheapest first: quota or a guarantee may rule them out."""
+
+Barred: TypeAlias = Callable[[JobClass, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,10 @@ class Option:
 class Preemption:
     """What one plan asks for. Each answer counts for the questions that follow."""
 
-    def __init__(self, outlook: Outlook) -> None:
+    def __init__(self, outlook: Outlook, barred: Barred | None = None) -> None:
+        """`barred`: the nodes of a site that a class may not use although it is let in there."""
         self._outlook = outlook
+        self._barred = barred
         self._searches: dict[JobClass, _Search] = {}
         self.work = 0
         """Attempts that were looked at."""
@@ -79,24 +84,21 @@ class Preemption:
         if claim is None:
             search = self._searches.get(job_class)
             if search is None:
-                search = self._searches[job_class] = _Search(outlook, job_class, answer)
+                search = self._searches[job_class] = _Search(
+                    outlook, job_class, answer, self._barred
+                )
         elif outlook.is_soon(claim):
             return None
         else:
             outlook.withdraw(claim)
-            search = _Search(outlook, job_class, answer)
+            search = _Search(outlook, job_class, answer, self._barred)
         self.work += search.take_work()
         found = search.find() if search.has_candidates() else None
         if found is not None:
             return self._settle(job, job_class, *found)
         if claim is not None:
-            outlook.begin(claim, ())
+            outlook.restore(claim)
         return None
-
-    def ripe_at_ms(self, job_class: JobClass) -> int | None:
-        """When somebody more may be asked, whose least runtime was all that kept them."""
-        search = self._searches.get(job_class)
-        return search.ripe_at_ms if search is not None else None
 
     def _settle(
         self, job: JobId, job_class: JobClass, option: Option, leave: Sequence[JobId]
@@ -125,13 +127,15 @@ class _Search:
     """Whom jobs of one class may ask, and the options that makes. Options are found lazily: each
     node's price has a lower bound that costs nothing, so most are never worked out."""
 
-    def __init__(self, outlook: Outlook, job_class: JobClass, answer: Answer) -> None:
+    def __init__(
+        self, outlook: Outlook, job_class: JobClass, answer: Answer, barred: Barred | None
+    ) -> None:
+        self._barred = barred
         self._outlook = outlook
         self._class = job_class
         self._answer = answer
         self._ask: Ask = ask_of(job_class)
         self._views = joinable_views(self._ask.sharing, self._ask.organisation)
-        self.ripe_at_ms: int | None = None
         self._looked = 1
         self._priced: dict[JobId, Candidate] = {}
         # Who may be asked on each node, by the answer's class, the site and the node there.
@@ -186,10 +190,18 @@ class _Search:
         """The first node that will have room anyway: then quota alone is in the way."""
         for where in self._answer.classes:
             for number in bits(where.sites):
-                nodes = self._outlook.roomy(where, number, self._ask, self._views)
+                nodes = self._roomy_at(where, number)
                 if nodes:
                     return Option(FREE, where, number, nodes & -nodes, ())
         return None
+
+    def _open(self, where: ClassAnswer, number: int) -> int:
+        nodes = self._outlook.open_nodes(where, number)
+        return nodes & ~self._barred(self._class, number) if self._barred else nodes
+
+    def _roomy_at(self, where: ClassAnswer, number: int) -> int:
+        nodes = self._outlook.roomy(where, number, self._ask, self._views)
+        return nodes & self._open(where, number)
 
     def _push(self, place: int, number: int, at: int) -> None:
         """A node whose price is at least that of the cheapest who may be asked there."""
@@ -206,7 +218,7 @@ class _Search:
             current = self._outlook.version(record.node.id)
             if version == current:
                 return Option(cost, where, number, 1 << at, leave)
-            if not self._outlook.open_nodes(where, number) >> at & 1:
+            if not self._open(where, number) >> at & 1:
                 continue
             candidates = [c for c in self._on[place, number, at] if self._stays(c)]
             found = cheapest(self._outlook.floor(record), self._ask, candidates)
@@ -250,10 +262,10 @@ class _Search:
 
     def _gangs_at(self, place: int, where: ClassAnswer, number: int) -> Iterable[Option]:
         outlook, index = self._outlook, self._outlook.fleet.order[number][1]
-        roomy = outlook.roomy(where, number, self._ask, self._views)
+        roomy = self._roomy_at(where, number)
         asked = {
             at: staying
-            for at in bits(outlook.open_nodes(where, number) & ~roomy)
+            for at in bits(self._open(where, number) & ~roomy)
             if (staying := [c for c in self._on.get((place, number, at), ()) if self._stays(c)])
         }
         for mask in index.layout.required_domains(self._ask):
@@ -321,7 +333,7 @@ class _Search:
             number = outlook.numbers.get(live.placement.site)
             if number is None or not where.sites >> number & 1:
                 continue
-            nodes = outlook.open_nodes(where, number)
+            nodes = self._open(where, number)
             for part in live.placement.nodes:
                 record = fleet.nodes.get(part.node)
                 if record is not None and nodes >> record.at & 1:
@@ -339,9 +351,7 @@ class _Search:
                 victim = stake_of(live.placement, live.job_class)
                 if not outlook.ledger.may_ask(stake, victim):
                     continue
-                ripe_ms = ripe_at_ms(live)
-                if ripe_ms > outlook.now_ms:
-                    self.ripe_at_ms = min(ripe_ms, self.ripe_at_ms or ripe_ms)
+                if ripe_at_ms(live) > outlook.now_ms:
                     continue
                 yield live
                 found += 1
@@ -354,13 +364,12 @@ class _Search:
         by_priority: dict[Priority, list[list[tuple[int, JobId]]]] = {}
         for tenant, lines in outlook.evictable.lines.items():
             for (gpu_class, priority), line in lines.items():
-                if gpu_class == stake.gpu_class and self._asks(stake, tenant, priority):
+                if gpu_class != stake.gpu_class:
+                    continue
+                # Whether the rules let it ask the smallest piece of work there is.
+                if outlook.ledger.may_ask(stake, Stake(tenant, priority, gpu_class, 1)):
                     by_priority.setdefault(priority, []).append(line)
         return [merge(*by_priority[priority]) for priority in sorted(by_priority)]
-
-    def _asks(self, stake: Stake, tenant: TenantPath, priority: Priority) -> bool:
-        """Whether the rules let `stake` ask the smallest piece of work there is."""
-        return self._outlook.ledger.may_ask(stake, Stake(tenant, priority, stake.gpu_class, 1))
 
     def _stake(self, option: Option) -> Stake:
         """What the job will count for on the nodes of `option`."""

@@ -236,6 +236,8 @@ def _kept_for_others(s: Standing, p: Placement) -> Denial | None:
         return None
     ends_ms = s.now_ms + s.group(p).time_limit_bucket_ms
     names = {placed.node for placed in p.nodes}
+    # Several for whom others left a node share what they left there.
+    names -= {node for kept in s.reservations if kept.job == p.key.job for node in kept.nodes}
     for kept in s.reservations:
         if kept.job == p.key.job or ends_ms <= kept.starts_at_ms or kept.job in s.placed:
             continue

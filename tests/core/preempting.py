@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from scheduler.core.evictable import Evictable
 from scheduler.core.fleet import FleetState
 from scheduler.core.outlook import Claim, Outlook
 from scheduler.core.preemption import Preemption, Victims
@@ -60,18 +59,10 @@ def _lowest(mask: int, count: int) -> int:
     return chosen
 
 
-def evictable_of(fleet: FleetState) -> Evictable:
-    """Who may be asked to leave, from the facts alone."""
-    made = Evictable()
-    for job in sorted(fleet.live):
-        made.add(fleet.live[job])
-    return made
-
-
 def outlook_of(fleet: FleetState, claims: Iterable[Claim] = (), now_ms: int = NOW_MS) -> Preemption:
     """A plan's questions, before any was asked."""
     fleet.settle()
-    return Preemption(Outlook(fleet, evictable_of(fleet), claims, {}, now_ms))
+    return Preemption(Outlook(fleet, fleet.evictable, claims, {}, now_ms))
 
 
 def ask(

@@ -37,7 +37,7 @@ from tests.core.builders import (
     queued,
     tenant,
 )
-from tests.core.preempting import evictable_of, outlook_of, seat
+from tests.core.preempting import outlook_of, seat
 from tests.core.worlds import PROJECTS, job_classes, plain_classes, starts
 
 THOROUGH = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -212,7 +212,7 @@ def _clears(
 ) -> bool:
     """Whether a job may ask `group` to leave, and starts on the one node when they have left."""
     waiting = Waiting(of)
-    ledger = Ledger(fleet.tree, fleet.usage, evictable_of(fleet).used_at)
+    ledger = Ledger(fleet.tree, fleet.usage, fleet.evictable.used_at)
     for victim in group:
         fleet.apply(JobChanged(victim.placement.key.job, None, None))
     spot = find(fleet, waiting.ask, waiting.views, only, None)
