@@ -13,7 +13,7 @@ steps; past them only a job that nodes are kept for has an estimate, which is wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
 from scheduler.core.fleet import FleetState
@@ -79,10 +79,11 @@ class _Walk:
         self._job = job
         self._at_ms = now_ms
         self._used_percent = used_percent
-        self._ends = [
-            (self._end_ms(live.job_class, live.placed_at_ms), number)
+        self._due = {
+            number: self._end_ms(live.job_class, live.placed_at_ms)
             for number, live in fleet.live.items()
-        ]
+        }
+        self._ends = [(end_ms, number) for number, end_ms in self._due.items()]
         heapify(self._ends)
         # What was true of every job and promise that the walk touched.
         self._jobs: dict[JobId, JobChanged] = {}
@@ -101,7 +102,7 @@ class _Walk:
                     return None
                 self._at_ms = following
                 while self._ends and self._ends[0][0] <= self._at_ms:
-                    self._change(JobChanged(heappop(self._ends)[1], None, None))
+                    self._end(*heappop(self._ends))
             return None
         finally:
             self._put_back()
@@ -113,6 +114,8 @@ class _Walk:
             if placement.key.job == self._job.id:
                 return True
             self._begin(placement)
+        for asked in made.preemptions:
+            self._make_leave(asked.victim.job)
         for number in made.released:
             self._fleet.apply(ReservationChanged(number, None))
         for kept in made.reservations:
@@ -130,7 +133,30 @@ class _Walk:
             placed_at_ms=self._at_ms,
         )
         self._change(JobChanged(number, None, live))
-        heappush(self._ends, (self._end_ms(job_class, self._at_ms), number))
+        self._ends_at(number, self._end_ms(job_class, self._at_ms))
+
+    def _make_leave(self, number: JobId) -> None:
+        """A victim is given its grace, and then waits again."""
+        live = self._fleet.live.get(number)
+        if live is None or live.state is JobState.PREEMPTING:
+            return
+        self._change(JobChanged(number, None, replace(live, state=JobState.PREEMPTING)))
+        self._ends_at(number, self._at_ms + max(1, live.job_class.grace_ms))
+
+    def _end(self, end_ms: int, number: JobId) -> None:
+        if self._due.get(number) != end_ms:
+            return  # It was made to leave before.
+        live = self._fleet.live[number]
+        again = None
+        if live.state is JobState.PREEMPTING:
+            attempt = live.placement.key.attempt + 1
+            again = QueuedJob(number, live.job_class, live.placed_at_ms, attempt)
+        self._change(JobChanged(number, again, None))
+        del self._due[number]
+
+    def _ends_at(self, number: JobId, end_ms: int) -> None:
+        self._due[number] = end_ms
+        heappush(self._ends, (end_ms, number))
 
     def _end_ms(self, job_class: JobClass, placed_at_ms: int) -> int:
         limit_ms = job_class.time_limit_bucket_ms

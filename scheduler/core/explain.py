@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
 from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
-from scheduler.core.fleet import FleetState
+from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
 from scheduler.core.planner import Desk
@@ -84,10 +84,11 @@ def _explain(
     waiting = fleet.classes.get(job_class) or Waiting(job_class)
     ask = waiting.ask
     quota = _quota(fleet, job_class, ask)
+    desk = Desk(fleet, now_ms)
     cases = [
-        _case(fleet, waiting, number, quota, wait, now_ms) for number in range(len(fleet.order))
+        _case(desk, waiting, job.id, number, quota, wait) for number in range(len(fleet.order))
     ]
-    spot = Desk(fleet, now_ms).place(waiting, job.id)
+    spot = desk.place(waiting, job.id)
     site = spot.site if isinstance(spot, Spot) and not wait else None
     accepted = [denials for name, denials in quota.items() if ask.accepts(name)]
     at_every_class = () if not all(accepted) else tuple(sorted({d for ds in accepted for d in ds}))
@@ -118,19 +119,21 @@ def _quota(fleet: FleetState, job_class: JobClass, ask: Ask) -> dict[GpuClass, t
 
 
 def _case(
-    fleet: FleetState,
+    desk: Desk,
     waiting: Waiting,
+    job: JobId,
     number: int,
     quota: dict[GpuClass, tuple[Denial, ...]],
     wait: tuple[Denial, ...],
-    now_ms: int,
 ) -> _SiteCase:
+    fleet = desk.fleet
     site, index, connected = fleet.order[number]
-    verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, now_ms)
+    verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, desk.now_ms)
     lawful = not isinstance(verdict, Deny)
     outer = () if lawful else verdict.denials
     outer += site_denials(site, connected=connected)
-    options = options_at(site.id, index.layout, waiting.ask, _now(fleet, site, index, waiting))
+    checks = _now(fleet, site, index, waiting) + _ahead(desk, waiting, job, number)
+    options = options_at(site.id, index.layout, waiting.ask, checks)
     sets = [(*outer, *_least(site.id, option, options, quota), *wait) for option in options]
     reasons = SiteReasons(
         site.id, permitted=lawful, denials=(*outer, *best(options, waiting.ask).denials)
@@ -147,6 +150,18 @@ def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> l
         (Reason.NODE_SHARING, index.in_views(waiting.views)),
         (Reason.NODES_BUSY, index.with_room(waiting.ask.shape) | too_small),
     ]
+
+
+def _ahead(desk: Desk, waiting: Waiting, job: JobId, number: int) -> list[Check]:
+    """The checks of what is to come: nodes that are set aside, or kept for others."""
+    every = desk.fleet.order[number][1].layout.all
+    checks: list[Check] = []
+    if desk.bars:
+        checks.append((Reason.WINDOW, every & ~desk.barred(waiting, number)))
+    if desk.backfill:
+        ends_ms = ends_by_ms(waiting.job_class, desk.now_ms)
+        checks.append((Reason.BEHIND_OTHERS, every & ~desk.backfill.against(number, ends_ms, job)))
+    return checks
 
 
 def _least(

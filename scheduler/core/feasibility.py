@@ -43,6 +43,8 @@ KEPT_FIRST = (
     Reason.TOPOLOGY,
     Reason.NODES_UNHEALTHY,
     Reason.NODE_SHARING,
+    Reason.WINDOW,
+    Reason.BEHIND_OTHERS,
     Reason.NODES_BUSY,
 )
 """The order of the checks, and the order in which a minimal set tries to keep them in place."""
@@ -168,6 +170,8 @@ class Stand:
             Reason.TOPOLOGY: f"no one {ask.within.name} has {ask.nodes} {name} nodes that pass",
             Reason.NODES_UNHEALTHY: f"{counted} are healthy and open to new work, {needed}",
             Reason.NODE_SHARING: f"{counted} hold nobody whom the job may not meet, {needed}",
+            Reason.WINDOW: f"{counted} are not set aside before it would end, {needed}",
+            Reason.BEHIND_OTHERS: f"{counted} are kept for no other job, {needed}",
             Reason.NODES_BUSY: f"{counted} have room for {_size(ask)}, {needed}",
         }
         return wording[reason]

@@ -14,13 +14,25 @@ from scheduler.core.planner import plan
 from scheduler.core.quota import QuotaTree, fits
 from scheduler.core.residency import permits
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
-from scheduler.model.ids import GpuClass, site_of
+from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath, site_of
 from scheduler.model.job import TopologyLevel
-from scheduler.model.plan import Change, Explanation, JobClass, NodeChanged, SiteChanged
+from scheduler.model.plan import (
+    Change,
+    Explanation,
+    JobClass,
+    NodeChanged,
+    Reservation,
+    ReservationChanged,
+    SiteChanged,
+    WindowChanged,
+)
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, NodeSharing, Party
+from scheduler.model.window import Window, WindowKind
 from tests.core.builders import (
     A100,
+    H100,
+    HOUR_MS,
     NOW_MS,
     POLICY,
     TENANTS,
@@ -247,6 +259,28 @@ def test_a_forecast_says_what_the_planner_would_do(begin: list[Change]) -> None:
         if got.would_run_at:
             (at,) = [each for each in got.sites if each.site == got.would_run_at]
             assert (at.denials, got.quota, got.changes) == ((), (), ())
+
+
+def test_what_is_set_aside_and_what_is_kept_for_others_is_told_by_site() -> None:
+    window = Window(
+        "fans", WindowKind.MAINTENANCE, SiteId("london"), (),
+        NOW_MS + HOUR_MS, NOW_MS + 2 * HOUR_MS, "fans", "o", TenantPath(""),
+    )  # fmt: skip
+    kept = Reservation(JobId(7), SiteId("london"), H100, (N1.id, N2.id), NOW_MS + HOUR_MS)
+    holder = queued(7, job_class(nodes=2, gpus=8))
+    long = queued(8, job_class(limit_ms=9 * HOUR_MS))
+    fleet = fleet_of(holder, long, nodes=[N1, N2])
+    fleet.apply(WindowChanged("fans", window))
+    fleet.apply(ReservationChanged(JobId(7), kept))
+    (site_case,) = explain(fleet, fleet.queued[JobId(8)], NOW_MS).sites
+    assert [denial.reason for denial in site_case.denials] == [Reason.WINDOW]
+    fleet.apply(WindowChanged("fans", None))
+    got = explain(fleet, fleet.queued[JobId(8)], NOW_MS)
+    assert [denial.reason for denial in got.sites[0].denials] == [Reason.BEHIND_OTHERS]
+    assert [[denial.reason for denial in change] for change in got.changes] == [
+        [Reason.BEHIND_OTHERS]
+    ]
+    assert got.would_run_at is None
 
 
 def declared(*nodes: Node, sites: tuple[Site, ...] = (), limit: int | None = None) -> DeclaredFleet:
