@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, fair, jct, launch, pack, plan
+from bench import agent, fair, jct, launch, pack, plan, submit
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
@@ -22,6 +22,7 @@ BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "launch": launch.run,
     "pack": pack.run,
     "plan": plan.run,
+    "submit": submit.run,
 }
 LIMITS = Path(__file__).resolve().parent / "limits.toml"
 
