@@ -1,6 +1,8 @@
 """Random histories: whatever order things happen in, what must hold does, and followers keep up."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,17 +10,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from scheduler.control.admission import Accepted
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_plan, check_world, derived, world_of
 from scheduler.core.planner import plan
 from scheduler.core.recovery import LAPSE_AFTER_MS
-from scheduler.model.ids import AttemptKey, NodeId, SiteId, node_id
-from scheduler.model.job import RankCause
+from scheduler.model.ids import AttemptKey, GpuClass, NodeId, SiteId, TenantPath, node_id
+from scheduler.model.job import Dependency, JobArray, JobState, RankCause
 from scheduler.model.plan import Plan
-from scheduler.model.reasons import Reason
+from scheduler.model.reasons import Reason, Refused
 from scheduler.model.residency import Policy
 from scheduler.model.sitelink import AttemptPhase, AttemptReport
-from tests.control.plant import EVE, OLGA, Plant, spec
+from scheduler.model.window import Window, WindowAsked, WindowKind
+from tests.control.plant import ADA, EVE, HOUR_MS, OLGA, Plant, spec
 from tests.store.builders import LEEDS, LONDON, report
 
 SITES = (LONDON, LEEDS)
@@ -43,6 +47,7 @@ class Histories(RuleBasedStateMachine):
             self.plant.connect(at)
         self.follower = FleetState()
         self.stale: Plan | None = None
+        self.named: list[str] = []
 
     def teardown(self) -> None:
         """Closes what was opened."""
@@ -74,6 +79,50 @@ class Histories(RuleBasedStateMachine):
         for _ in range(count):
             what = spec("job", project, nodes=gang, gpus=gpus, leased=leased)
             self.plant.submit(what, who) if who else self.plant.submit(what)
+
+    @rule(count=st.integers(1, 4), bound=st.integers(0, 2), gpus=st.sampled_from([1, 8]))
+    def submit_array(self, count: int, bound: int, gpus: int) -> None:
+        """An array comes in."""
+        what = replace(spec("sweep", gpus=gpus), array=JobArray(count, bound))
+        self.named.append(self.plant.codec.encode(self.plant.submit(what)))
+
+    @rule(number=pick, state=st.sampled_from([JobState.SUCCEEDED, JobState.CANCELLED]))
+    @precondition(lambda self: bool(self.named))
+    def submit_dependent(self, number: int, state: JobState) -> None:
+        """A job comes in that waits for an earlier one, unless that can never be."""
+        on = Dependency(self.named[number % len(self.named)], state)
+        what = replace(spec("after"), depends_on=(on,))
+        with self.plant.store.transaction() as txn:
+            made = self.plant.control.submit(txn, ADA, what, "", self.plant.now_ms)
+        if isinstance(made, Accepted):
+            self.named.append(self.plant.codec.encode(made.job.id))
+
+    @rule(number=pick)
+    @precondition(lambda self: bool(self.named))
+    def cancel_named(self, number: int) -> None:
+        """An array, or what waits for one, is cancelled."""
+        name = self.named[number % len(self.named)]
+        with self.plant.store.transaction() as txn:
+            self.plant.control.cancel(txn, ADA, name, now=False, now_ms=self.plant.now_ms)
+
+    @rule(node=nodes, ahead=st.integers(0, 2), reserved=st.booleans())
+    def set_aside(self, node: NodeId, ahead: int, reserved: bool) -> None:
+        """A node is set aside for an hour, unless it is already."""
+        starts_at_ms = self.plant.now_ms + ahead * HOUR_MS
+        window = Window(
+            id="",
+            kind=WindowKind.RESERVED if reserved else WindowKind.MAINTENANCE,
+            site=SiteId(node.partition("/")[0]),
+            nodes=(node,),
+            starts_at_ms=starts_at_ms,
+            ends_at_ms=starts_at_ms + HOUR_MS,
+            reason="fans",
+            added_by="",
+            tenant=TenantPath("uni-b" if reserved else ""),
+        )
+        asked = WindowAsked(window, 0, GpuClass(""))
+        with suppress(Refused), self.plant.store.transaction() as txn:
+            self.plant.control.add_window(txn, OLGA, asked, self.plant.now_ms)
 
     @rule()
     def cycle(self) -> None:
@@ -210,6 +259,9 @@ class Histories(RuleBasedStateMachine):
             sequence, changes = view.changes.load_all()
             fresh.apply_all(sequence, changes)
         assert derived(self.follower) == derived(fresh)
+        assert self.follower.reservations == fresh.reservations
+        assert self.follower.windows.by_id == fresh.windows.by_id
+        assert plan(self.follower, self.plant.now_ms) == plan(fresh, self.plant.now_ms)
         world = world_of(fresh)
         faults = check_world(world, fresh.live.values())
         assert faults == ()
