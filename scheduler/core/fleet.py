@@ -19,6 +19,7 @@ from scheduler.core.asks import Ask, ask_of
 from scheduler.core.evictable import Evictable
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord, Occupant
+from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
@@ -59,12 +60,15 @@ class FleetState:
         self.classes: dict[JobClass, Waiting] = {}
         self.usage: Usage = {}
         self.evictable = Evictable()
+        self.draws = Draws()
         self.windows = Windows()
         self.reservations: dict[JobId, Reservation] = {}
         # Derived; read only after `settle`.
         self.order: list[tuple[Site, SiteIndex, bool]] = []
         self.lanes: dict[LaneKey, list[int]] = {}
         self.capacity_milli: dict[GpuClass, int] = {}
+        # By the site's number, where there is one.
+        self.caps: dict[int, Cap] = {}
         self.version = 0
         self.verdicts = Verdicts(self.policy)
         self._indices: dict[SiteId, SiteIndex] = {}
@@ -112,12 +116,14 @@ class FleetState:
             )
         self._stale_sites.clear()
         self._stale_order = False
-        self.order, self.lanes, self.capacity_milli = [], {}, {}
+        self.order, self.lanes, self.capacity_milli, self.caps = [], {}, {}, {}
         for number, name in enumerate(sorted(self.sites)):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))
             index.join_fleet(1 << number, self.lanes)
             self.order.append((site, index, connected))
+            if (cap := cap_of(site, index.layout.nodes)) is not None:
+                self.caps[number] = cap
             if site.status is SiteStatus.ACTIVE:
                 for node in index.layout.nodes:
                     milli = self.capacity_milli.get(node.gpu_class, 0) + node.gpus * 1000
@@ -264,6 +270,7 @@ class FleetState:
             self.vacate(before.placement)
             placed = before.placement
             charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
+            self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
             del self.live[change.id]
         queued = self.queued.pop(change.id, None)
         if queued is not None:
@@ -288,6 +295,7 @@ class FleetState:
         self.occupy(live.placement, ask, ends_by_ms(live.job_class, live.placed_at_ms))
         placed = live.placement
         charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
+        self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
 
 
 def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:

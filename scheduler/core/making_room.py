@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.outlook import Claim, Outlook
+from scheduler.core.power import shed
 from scheduler.core.preemption import Barred, Preemption
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import ALL_CLASSES, lineage, used_milli
@@ -83,6 +84,21 @@ def _claims(fleet: FleetState, placed: Mapping[JobId, Stake]) -> list[Claim]:
             of = queued.job_class
             claims.append(Claim(job, of, kept.site, kept.gpu_class, kept.nodes, kept.starts_at_ms))
     return claims
+
+
+def too_much_power(fleet: FleetState, now_ms: int) -> list[Preempt]:
+    """Whom to end where a site draws more than it may, as its cap was lowered."""
+    asked: list[Preempt] = []
+    for number, cap in sorted(fleet.caps.items()):
+        site = fleet.order[number][0].id
+        if cap.used_w(fleet.draws.at(site)) <= cap.cap_w:
+            continue
+        here = [live for _, live in sorted(fleet.live.items()) if live.placement.site == site]
+        detail = f"{site} may draw {cap.cap_w} W"
+        asked += [
+            Preempt(fleet.live[job].placement.key, None, detail) for job in shed(cap, here, now_ms)
+        ]
+    return asked[:PREEMPTIONS_MAX]
 
 
 def hopeful_classes(fleet: FleetState, unserved: Sequence[Waiting]) -> list[Waiting]:

@@ -17,6 +17,7 @@ from scheduler.core.evictable import Evictable
 from scheduler.core.fleet import FleetState
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord, View
+from scheduler.core.power import Draws
 from scheduler.core.stakes import Ledger, Stake
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId
 from scheduler.model.job import Placement
@@ -65,6 +66,10 @@ class Outlook:
         self._shifted: dict[int, int] = {}
         self._promises: dict[NodeId, dict[JobId, Promise]] = {}
         self._versions: dict[NodeId, int] = {}
+        self._draws = Draws()
+        for site, line in fleet.draws.held.items():
+            for name, milli in line.items():
+                self._draws.charge(site, name, milli)
         used = evictable.used_at
         self.ledger = Ledger(fleet.tree, fleet.usage, used)
         for stake in placed.values():
@@ -109,6 +114,19 @@ class Outlook:
         """Changes with what will be on a node."""
         return self._versions.get(node, 0)
 
+    def powered(self, number: int, stake: Stake, leave: Iterable[JobId]) -> bool:
+        """Whether a site may draw what `stake` draws, once `leave` have left."""
+        cap = self.fleet.caps.get(number)
+        if cap is None:
+            return True
+        site = self.fleet.order[number][0].id
+        held = dict(self._draws.at(site))
+        for job in leave:
+            placed = self.fleet.live[job].placement
+            if placed.site == site:
+                held[placed.gpu_class] -= placed.gpu_milli
+        return cap.fits(held, stake.gpu_class, stake.milli)
+
     def open_nodes(self, where: ClassAnswer, number: int) -> int:
         """The nodes of a site that suit, take work now and are kept for nobody for long."""
         ready = self.fleet.order[number][1].ready
@@ -130,7 +148,9 @@ class Outlook:
 
     def _let_go(self, live: LiveAttempt) -> None:
         self.leaving.add(live.placement.key.job)
-        self.ledger.shift(stake_of(live.placement, live.job_class), -1)
+        placed = live.placement
+        self.ledger.shift(stake_of(placed, live.job_class), -1)
+        self._draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
         for part in live.placement.nodes:
             self._touch(part.node)
 
@@ -144,7 +164,9 @@ class Outlook:
         for node in claim.nodes:
             self._promises.setdefault(node, {})[claim.job] = promise
             self._touch(node)
-        self.ledger.shift(self._stake(claim), 1)
+        stake = self._stake(claim)
+        self.ledger.shift(stake, 1)
+        self._draws.charge(claim.site, claim.gpu_class, stake.milli)
 
     def _mark(self, claim: Claim) -> None:
         if self.is_soon(claim):

@@ -20,7 +20,7 @@ from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
-from scheduler.core.making_room import hopeful_classes, make_room
+from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import charge, fits, lineage, within
@@ -128,6 +128,7 @@ class Desk:
         fleet, ask, tenant = self.fleet, waiting.ask, waiting.job_class.tenant
         answer = fleet.answer_for(waiting, self.now_ms)
         quota: list[Denial] = []
+        power: list[Denial] = []
         for suiting in answer.classes:
             where = suiting
             if ask.sharing is not NodeSharing.NONE:
@@ -137,12 +138,23 @@ class Desk:
                     continue
             while (spot := self.look(waiting, job, where)) is not None:
                 milli = spot.milli(ask)
-                if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                if not self.powered(spot.number, where.gpu_class, milli):
+                    detail = "there is room, but the site may not draw the power"
+                    power.append(Denial(Reason.POWER_CAP, detail, spot.site))
+                elif within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
                     return spot
-                quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                else:
+                    quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
                 # Whole nodes are charged by their size: another site's may be small enough.
                 where = replace(where, sites=where.sites & ~(1 << spot.number))
-        return self._why(waiting, answer, quota)
+        return (*power, *answer.denials) if power else self._why(waiting, answer, quota)
+
+    def powered(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
+        """Whether a site may draw what so many more GPUs draw."""
+        cap = self.fleet.caps.get(number)
+        return cap is None or cap.fits(
+            self.fleet.draws.at(self.fleet.order[number][0].id), gpu_class, milli
+        )
 
     def look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
         """The best place on one GPU class, leaving alone what is kept for others."""
@@ -174,19 +186,24 @@ class Desk:
         )
         self.fleet.occupy(placement, ask, ends_by_ms(job_class, self.now_ms))
         charge(self.fleet.usage, job_class.tenant, spot.gpu_class, placement.gpu_milli)
+        self.fleet.draws.charge(spot.site, spot.gpu_class, placement.gpu_milli)
         self.taken.append((placement, job_class))
         self.backfill.placed(queued.id)
         return spot.gpu_class
 
     def make_room(self) -> None:
         """Has others leave for jobs that found no place and may ask for that, in fair order."""
+        shed = too_much_power(self.fleet, self.now_ms)
+        self.preemptions += shed
+        if shed:
+            return  # Who is ended may well make the room; the next plan sees.
         hopeful = hopeful_classes(self.fleet, self.unserved)
         if not hopeful:
             return
         placed = {placement.key.job: stake_of(placement, of) for placement, of in self.taken}
         turns = fair_order(self.fleet, hopeful, self.now_ms)
         cleared = make_room(self.fleet, turns, placed, self._barred_for, self.now_ms)
-        self.preemptions = cleared.preemptions
+        self.preemptions += cleared.preemptions
         for made in cleared.reservations:
             self.backfill.cleared(made)
 
@@ -198,6 +215,7 @@ class Desk:
         self.fleet.vacate_all(placement for placement, _ in self.taken)
         for placement, job_class in self.taken:
             charge(self.fleet.usage, job_class.tenant, placement.gpu_class, -placement.gpu_milli)
+            self.fleet.draws.charge(placement.site, placement.gpu_class, -placement.gpu_milli)
 
     def _why(self, waiting: Waiting, answer: Answer, quota: list[Denial]) -> tuple[Denial, ...]:
         """The decisive reason first, then everything that rules out sites."""

@@ -77,11 +77,18 @@ def drawn_w(milli: int, watts: int) -> int:
     return -(-milli * watts // 1000)
 
 
+NOTHING_HELD: Mapping[GpuClass, int] = MappingProxyType({})
+
+
 class Draws:
     """Milli-GPUs that are held at each site, by GPU class: what power follows from."""
 
     def __init__(self) -> None:
         self.held: dict[SiteId, dict[GpuClass, int]] = {}
+
+    def at(self, site: SiteId) -> Mapping[GpuClass, int]:
+        """What is held at `site`."""
+        return self.held.get(site, NOTHING_HELD)
 
     def charge(self, site: SiteId, gpu_class: GpuClass, milli: int) -> None:
         """Adds `milli` to what is held; negative gives back."""

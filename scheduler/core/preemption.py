@@ -166,6 +166,8 @@ class _Search:
                 return None
             stake = self._stake(option)
             leave = option.leave
+            if not self._outlook.powered(option.number, stake, leave):
+                continue
             if not leave and self._outlook.ledger.fits(stake):
                 return option, ()
             if self._allows(stake, leave):

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     NODES_UNHEALTHY = "NODES_UNHEALTHY"
     NODES_BUSY = "NODES_BUSY"
     NODE_SHARING = "NODE_SHARING"
+    POWER_CAP = "POWER_CAP"
     TOPOLOGY = "TOPOLOGY"
     # Quota and order.
     QUOTA_LIMIT = "QUOTA_LIMIT"

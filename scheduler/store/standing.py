@@ -16,6 +16,7 @@ from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
 from scheduler.core.occupancy import NodeRecord, may_join
+from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.model.fleet import Isolation, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import JobState, Placement
@@ -53,6 +54,10 @@ class Standing:
     """What budgets have left; None: there are none."""
     reserve: Callable[[TenantPath, GpuClass, int, int], None]
     reservations: tuple[Reservation, ...]
+    caps: dict[SiteId, Cap]
+    """Of the sites that have one."""
+    draws: Draws
+    """What is held at those."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
     verdicts: dict[tuple[int, SiteId], Verdict] = field(default_factory=lambda: {})
 
@@ -71,6 +76,7 @@ class Standing:
         quota.charge(self.usage, group.tenant, placement.gpu_class, placement.gpu_milli)
         cost_gpu_ms = gpu_ms(placement.gpu_milli, group.time_limit_bucket_ms)
         self.reserve(group.tenant, placement.gpu_class, cost_gpu_ms, self.now_ms)
+        self.draws.charge(placement.site, placement.gpu_class, placement.gpu_milli)
         self.mirror.take(row.id, row.class_id, placement.nodes)
         return row
 
@@ -100,7 +106,10 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
     sites = {site: declared for site, declared in named.items() if declared is not None}
     policy = txn.tenancy.policy()
     least = Isolation(policy.min_isolation)
+    caps = {site: cap for site, it in sites.items() if (cap := _cap(txn, it)) is not None}
     return Standing(
+        caps=caps,
+        draws=_draws(txn, caps),
         now_ms=now_ms,
         policy=policy,
         tree=txn.tenancy.tree(),
@@ -117,6 +126,20 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         reservations=_waited_for(txn, txn.reservations.all()),
         windows={site: txn.windows.all(site) for site in sites},
     )
+
+
+def _cap(txn: Txn, site: Site) -> Cap | None:
+    if site.power_cap_w is None:
+        return None
+    return cap_of(site, (entry.node for entry in txn.fleet.nodes(site.id)))
+
+
+def _draws(txn: Txn, caps: Mapping[SiteId, Cap]) -> Draws:
+    draws = Draws()
+    for use in txn.attempts.live_by_site() if caps else ():
+        if use.site in caps:
+            draws.charge(use.site, use.gpu_class, use.gpu_milli)
+    return draws
 
 
 def _door(txn: Txn, site: SiteId, declared: Site | None) -> Denial | None:
@@ -247,6 +270,13 @@ def _kept_for_others(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
+def _powered(s: Standing, p: Placement) -> Denial | None:
+    cap = s.caps.get(p.site)
+    if cap is None or cap.fits(s.draws.at(p.site), p.gpu_class, p.gpu_milli):
+        return None
+    return Denial(Reason.POWER_CAP, f"{p.site} may draw {cap.cap_w} W", p.site)
+
+
 def _waited_for(txn: Txn, kept: tuple[Reservation, ...]) -> tuple[Reservation, ...]:
     """Those whose jobs still wait."""
     rows = txn.jobs.rows(each.job for each in kept)
@@ -301,6 +331,7 @@ CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
     _in_no_window,
     _kept_for_others,
     _room,
+    _powered,
     _quota,
     _budget,
 )
