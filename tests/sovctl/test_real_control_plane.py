@@ -154,6 +154,23 @@ def test_an_array_is_one_line_and_its_tasks_have_names(as_: As) -> None:
     assert [(each["name"], each["reason"]) for each in doomed] == [("after", "DEPENDENCY_FAILED")]
 
 
+def test_of_many_submitted_together_later_ones_may_wait_for_earlier_ones(ada: Context) -> None:
+    def job(name: str, *after: str) -> dict[str, object]:
+        return {"name": name, "command": ["x"], "depends_on": [{"job": each} for each in after]}
+
+    with Client(ada) as client:
+        specs = [job("a"), job("b", "a"), job("c", "b", "d"), job("d")]
+        made = client.submit_many(specs)
+        assert [bool(outcome.job_id) for outcome in made] == [True, True, False, True]
+        assert [denial.subject for denial in made[2].denials] == ["depends_on[1].job"]
+        waits = client.get("b").info.waits_for
+        assert [(each.job, each.state) for each in waits] == [(made[0].job_id, "SUCCEEDED")]
+        client.cancel("a")
+        doomed = {each.name: each.reason for each in client.list(states=["failed"])}
+        assert doomed["b"] == "DEPENDENCY_FAILED"
+        client.cancel("d")
+
+
 def test_maintenance_and_reservations_are_added_listed_and_called_off(as_: As) -> None:
     long = ("--from", "+1h", "--for", "2h", "--reason", "new fans")
     made = as_("op", "maintenance", "add", "hall-slough-1", *long, "--name", "fans", "-o", "json")

@@ -103,6 +103,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
 ) -> None:
     executor.prepare(KEY)
     mine = {"EPOCHS": "3", "RANK": "9", "SOV_JOB_ID": "x", "RAY_ADDRESS": "y", "LANG": "de_DE"}
+    mine["SOV_ARRAY_INDEX"] = "7"  # The control plane's own.
     executor.start(KEY, spec(env=mine))
     site.end(KEY)
     found = dict(line.split("=", 1) for line in site.log(KEY).splitlines())
@@ -114,6 +115,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
         "LANG": "de_DE",
         "PYTHONUNBUFFERED": "1",
         "EPOCHS": "3",
+        "SOV_ARRAY_INDEX": "7",
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "2",
