@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 
@@ -11,6 +13,7 @@ from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import derived, world_of
 from scheduler.core.planner import plan
 from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import Priority
 from scheduler.model.plan import Change, JobClass, QueuedJob, ReservationChanged, WindowChanged
 from scheduler.model.window import Window, WindowKind
 from tests.core.builders import HOUR_MS, NOW_MS, commit, fleet_of, job_class, node, queued
@@ -83,6 +86,18 @@ def test_a_job_that_is_not_there_yet_is_estimated_and_stays_away() -> None:
     asked = QueuedJob(JobId(999), job_class(gpus=8), NOW_MS, 1)
     assert estimate(fleet, asked, NOW_MS, 100).p90_ms == NOW_MS + 4 * HOUR_MS
     assert fleet.queued == {}
+
+
+def test_what_may_ask_others_to_leave_is_estimated_to_start_when_they_have_left() -> None:
+    spot = replace(job_class(gpus=8, priority=Priority.SPOT), grace_ms=HOUR_MS // 2)
+    fleet = fleet_of(queued(100, spot), queued(101, spot), nodes=[N1, N2])
+    commit(fleet, plan(fleet, NOW_MS))
+    fleet.apply(queued(1, job_class(gpus=8, limit_ms=9 * HOUR_MS, priority=Priority.HIGH)))
+    assert [str(each.beneficiary) for each in plan(fleet, NOW_MS).preemptions] == ["1"]
+    before = derived(fleet), world_of(fleet)
+    found = estimate(fleet, fleet.queued[JobId(1)], NOW_MS, 100)
+    assert found.p90_ms == NOW_MS + HOUR_MS // 2
+    assert (derived(fleet), world_of(fleet)) == before
 
 
 def test_past_the_bounds_only_what_nodes_are_kept_for_has_an_estimate(
