@@ -23,6 +23,7 @@ from scheduler.core.asks import Ask, cpu_milli_on, memory_bytes_on
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
+from scheduler.core.layout import mask_of as mask_at
 from scheduler.core.occupancy import NodeRecord, may_join
 from scheduler.core.outlook import is_soon
 from scheduler.core.waiting import Waiting
@@ -102,8 +103,8 @@ class Backfill:
         self.release(made.job)
         if made.job in self.released:
             self.released.remove(made.job)
-        index = self._fleet.order[self._numbers[made.site]][1]
-        self._stand(made, _bits_of(index, made, index.layout.all))
+        position = self._fleet.order[self._numbers[made.site]][1].layout.position
+        self._stand(made, mask_at(position[node] for node in made.nodes))
         self._soon.add(made.job)
         self.made.append(made)
 

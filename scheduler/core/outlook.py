@@ -66,6 +66,8 @@ class Outlook:
         self._shifted: dict[int, int] = {}
         self._promises: dict[NodeId, dict[JobId, Promise]] = {}
         self._versions: dict[NodeId, int] = {}
+        self.touched: dict[int, list[int]] = {}
+        """The nodes of each site, by its number, on which something was begun, in that order."""
         self._draws = Draws()
         for site, line in fleet.draws.held.items():
             for name, milli in line.items():
@@ -182,6 +184,7 @@ class Outlook:
         number = self.numbers.get(SiteId(node.partition("/")[0]))
         if record is not None and number is not None:
             self._shifted[number] = self._shifted.get(number, 0) | 1 << record.at
+            self.touched.setdefault(number, []).append(record.at)
 
     def _stake(self, claim: Claim) -> Stake:
         records = [self.fleet.nodes[node] for node in claim.nodes if node in self.fleet.nodes]

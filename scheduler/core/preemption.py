@@ -18,25 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush, merge
+from heapq import heappop, heappush
 from typing import TypeAlias
 
 from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.asking import whom_to_ask
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.clearing import FREE, Candidate, Price, cheapest, price
-from scheduler.core.evictable import lost_gpu_ms, ripe_at_ms
+from scheduler.core.evictable import lost_gpu_ms
 from scheduler.core.gathering import Domain, clear
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import joinable_views
 from scheduler.core.outlook import Claim, Outlook, stake_of
 from scheduler.core.stakes import Stake
 from scheduler.model.ids import AttemptKey, GpuClass, JobId
-from scheduler.model.job import Priority
-from scheduler.model.plan import JobClass, LiveAttempt
+from scheduler.model.plan import JobClass
 
-CANDIDATES_MAX = 8_192
-"""Attempts looked at for one class of jobs: of the lowest priority first, and those of one by how
-new their checkpoint, or else their start, is."""
 OPTIONS_MAX = 64
 """Sets of victims tried for one job, the cheapest first: quota or a guarantee may rule them out."""
 
@@ -144,6 +141,7 @@ class _Search:
             self._collect(place)
         self._heap: list[tuple[Price, int, int, int, int, tuple[JobId, ...]]] = []
         self._gangs: list[Option] = []
+        self._rooms: dict[tuple[GpuClass, int], tuple[int, int]] = {}
         if self._ask.nodes == 1:
             for place, number, at in sorted(self._on):
                 self._push(place, number, at)
@@ -202,8 +200,20 @@ class _Search:
         return nodes & ~self._barred(self._class, number) if self._barred else nodes
 
     def _roomy_at(self, where: ClassAnswer, number: int) -> int:
-        nodes = self._outlook.roomy(where, number, self._ask, self._views)
-        return nodes & self._open(where, number)
+        """The nodes that will have room anyway; only those that were touched since are judged
+        again."""
+        outlook, index = self._outlook, self._outlook.fleet.order[number][1]
+        touched = outlook.touched.get(number, [])
+        known = self._rooms.get((where.gpu_class, number))
+        if known is None:
+            mask = outlook.roomy(where, number, self._ask, self._views)
+        else:
+            mask, seen = known
+            for at in touched[seen:]:
+                holds = outlook.floor(index.records[at]).holds(self._ask)
+                mask = mask | 1 << at if holds else mask & ~(1 << at)
+        self._rooms[where.gpu_class, number] = mask, len(touched)
+        return mask & self._open(where, number)
 
     def _push(self, place: int, number: int, at: int) -> None:
         """A node whose price is at least that of the cheapest who may be asked there."""
@@ -327,7 +337,9 @@ class _Search:
         """Finds whom jobs of the class may ask on the GPUs of one model."""
         outlook, where = self._outlook, self._answer.classes[place]
         fleet = outlook.fleet
-        for live in self._candidates(where):
+        asked, looked = whom_to_ask(outlook, self._least(where.gpu_class))
+        self._looked += looked
+        for live in asked:
             job = live.placement.key.job
             lost = lost_gpu_ms(live, outlook.now_ms)
             candidate = Candidate(int(live.job_class.priority), lost, job)
@@ -340,38 +352,6 @@ class _Search:
                 record = fleet.nodes.get(part.node)
                 if record is not None and nodes >> record.at & 1:
                     self._on.setdefault((place, number, record.at), []).append(candidate)
-
-    def _candidates(self, where: ClassAnswer) -> Iterable[LiveAttempt]:
-        outlook, stake = self._outlook, self._least(where.gpu_class)
-        found = 0
-        for line in self._lines(stake):
-            for _, job in line:
-                self._looked += 1
-                live = outlook.fleet.live[job]
-                if job in outlook.leaving:
-                    continue
-                victim = stake_of(live.placement, live.job_class)
-                if not outlook.ledger.may_ask(stake, victim):
-                    continue
-                if ripe_at_ms(live) > outlook.now_ms:
-                    continue
-                yield live
-                found += 1
-                if found >= CANDIDATES_MAX:
-                    return
-
-    def _lines(self, stake: Stake) -> Iterable[Iterable[tuple[int, JobId]]]:
-        """The lines of those whom the rules let `stake` ask, lowest priority first."""
-        outlook = self._outlook
-        by_priority: dict[Priority, list[list[tuple[int, JobId]]]] = {}
-        for tenant, lines in outlook.evictable.lines.items():
-            for (gpu_class, priority), line in lines.items():
-                if gpu_class != stake.gpu_class:
-                    continue
-                # Whether the rules let it ask the smallest piece of work there is.
-                if outlook.ledger.may_ask(stake, Stake(tenant, priority, gpu_class, 1)):
-                    by_priority.setdefault(priority, []).append(line)
-        return [merge(*by_priority[priority]) for priority in sorted(by_priority)]
 
     def _stake(self, option: Option) -> Stake:
         """What the job will count for on the nodes of `option`."""

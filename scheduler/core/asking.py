@@ -1,0 +1,51 @@
+"""Whom jobs of one class may ask to leave: those who may be, are willing, and ran long enough.
+
+Those of the lowest priority come first, and of one priority those whose checkpoint, or else whose
+start, is newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import merge
+
+from scheduler.core.evictable import ripe_at_ms
+from scheduler.core.outlook import Outlook, stake_of
+from scheduler.core.stakes import Stake
+from scheduler.model.ids import JobId
+from scheduler.model.job import Priority
+from scheduler.model.plan import LiveAttempt
+
+CANDIDATES_MAX = 8_192
+"""Attempts found for one class of jobs at most: further ones have more to lose."""
+
+
+def whom_to_ask(outlook: Outlook, stake: Stake) -> tuple[list[LiveAttempt], int]:
+    """The attempts that `stake` may ask to leave, wherever they are, and how many were looked at to find them."""
+    found: list[LiveAttempt] = []
+    looked = 0
+    for line in _lines(outlook, stake):
+        for _, job in line:
+            looked += 1
+            live = outlook.fleet.live[job]
+            if job in outlook.leaving or ripe_at_ms(live) > outlook.now_ms:
+                continue
+            if not outlook.ledger.may_ask(stake, stake_of(live.placement, live.job_class)):
+                continue
+            found.append(live)
+            if len(found) >= CANDIDATES_MAX:
+                return found, looked
+    return found, looked
+
+
+def _lines(outlook: Outlook, stake: Stake) -> Iterable[Iterable[tuple[int, JobId]]]:
+    """The lines of those whom the rules let `stake` ask, lowest priority first."""
+    by_priority: dict[Priority, list[list[tuple[int, JobId]]]] = {}
+    for tenant, lines in outlook.evictable.lines.items():
+        for (gpu_class, priority), line in lines.items():
+            if gpu_class != stake.gpu_class:
+                continue
+            # Whether the rules let it ask the smallest piece of work there is.
+            if outlook.ledger.may_ask(stake, Stake(tenant, priority, gpu_class, 1)):
+                by_priority.setdefault(priority, []).append(line)
+    return [merge(*by_priority[priority]) for priority in sorted(by_priority)]
