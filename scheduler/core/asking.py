@@ -21,7 +21,7 @@ CANDIDATES_MAX = 8_192
 
 
 def whom_to_ask(outlook: Outlook, stake: Stake) -> tuple[list[LiveAttempt], int]:
-    """The attempts that `stake` may ask to leave, wherever they are, and how many were looked at to find them."""
+    """The attempts that `stake` may ask to leave, and how many were looked at to find them."""
     found: list[LiveAttempt] = []
     looked = 0
     for line in _lines(outlook, stake):
