@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, fair, jct, launch, pack, plan, submit
+from bench import agent, fair, jct, launch, pack, place, plan, submit
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
@@ -21,6 +21,7 @@ BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "jct": jct.run,
     "launch": launch.run,
     "pack": pack.run,
+    "place": place.run,
     "plan": plan.run,
     "submit": submit.run,
 }
