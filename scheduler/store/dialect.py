@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
@@ -15,6 +18,12 @@ READERS_MAX = 16
 """Snapshots open at the same time in one process; more wait."""
 WAL_AUTOCHECKPOINT_PAGES = 4_000
 WAL_SIZE_LIMIT_BYTES = 256 << 20
+WAL_RESTART_PAGES = 64_000
+"""Past this many pages of log a commit waits for those who still read and starts it anew: what
+checkpoints by themselves, only as far as the oldest reader, lets it grow for ever."""
+WAL_PAGE_BYTES = 4_096
+WAL_RESTART_MS_MAX = 100
+"""How long it waits for them at most; the next commit tries again."""
 SQLITE_CACHE_KIB = 64 << 10
 BIND_CHUNK = 500
 """Most values in one IN list: far below every database's limit on parameters."""
@@ -79,6 +88,31 @@ def _set_up_sqlite(engine: Engine, *, begin: str, read_only: bool) -> None:
 
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)
+
+
+def bound_log(engine: Engine, pages_max: int = WAL_RESTART_PAGES) -> None:
+    """Keeps the log of a SQLite database from growing for ever; call it between transactions."""
+    file = engine.url.database
+    if engine.dialect.name != "sqlite" or not file:
+        return
+    try:
+        size = Path(f"{file}-wal").stat().st_size
+    except FileNotFoundError:
+        return
+    if size <= pages_max * WAL_PAGE_BYTES:
+        return
+    raw = engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={WAL_RESTART_MS_MAX}")
+        # What was committed stands, whatever becomes of this; the next commit tries again.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.close()
+    finally:
+        raw.close()
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:

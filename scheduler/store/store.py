@@ -19,7 +19,7 @@ from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
 from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
 from scheduler.store.changes import ChangesReader, write_changes
-from scheduler.store.dialect import reading_engine, writing_engine
+from scheduler.store.dialect import bound_log, reading_engine, writing_engine
 from scheduler.store.fleet import FleetReader, FleetWriter
 from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
 from scheduler.store.identity import IdentityReader, IdentityWriter
@@ -318,6 +318,8 @@ class Store(ReadStore):
             except BaseException:
                 scratch.roll_back(beginning)
                 raise
+        with self._failures():
+            bound_log(self._writer)
 
     @contextmanager
     def _failures(self) -> Generator[None]:

@@ -59,7 +59,9 @@ class Cluster:
         name = f"s{next(self._numbers)}"
         with self._connect() as connection:
             connection.execute(f"CREATE SCHEMA {name}".encode())
-        return f"postgresql+psycopg://sov@/postgres?host={self._root}&options=-csearch_path%3D{name}"
+        return (
+            f"postgresql+psycopg://sov@/postgres?host={self._root}&options=-csearch_path%3D{name}"
+        )
 
     def close(self) -> None:
         """Ends the server and removes all it had."""

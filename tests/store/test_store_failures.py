@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from scheduler.model.ids import JobId
+from scheduler.store.dialect import WAL_PAGE_BYTES, bound_log
 from scheduler.store.idempotency import Remembered
 from scheduler.store.store import Store, StoreFailed, Txn
 from tests.store.builders import ADA, CODEC, NOW_MS, RADIOLOGY, lay_out, queue, salts
+
+LOG_PAGES = 100
 
 
 class Interrupted(Exception):
@@ -157,3 +160,25 @@ def test_a_class_interned_in_an_undone_savepoint_is_interned_again(store: Store)
         row = queue(txn)
     with store.read() as view:
         assert view.jobs.job_class(row.class_id).tenant == RADIOLOGY
+
+
+def test_the_log_starts_anew_once_nobody_reads_what_is_old_in_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db", salts=salts(), codec=CODEC)
+    store.open()
+    log = tmp_path / "s.db-wal"
+    with store.transaction() as txn:
+        lay_out(txn)
+    with store.read() as view:
+        before = view.changes.sequence()
+        with store.transaction() as txn:
+            queue_many(txn)
+        bound_log(store._writer, LOG_PAGES)  # pyright: ignore[reportPrivateUsage]
+        assert log.stat().st_size > LOG_PAGES * WAL_PAGE_BYTES
+        assert view.changes.sequence() == before
+    bound_log(store._writer, LOG_PAGES)  # pyright: ignore[reportPrivateUsage]
+    assert log.stat().st_size == 0
+    with store.transaction() as txn:
+        queue(txn)
+    with store.read() as view:
+        assert view.changes.sequence() > before
+    store.close()
