@@ -56,6 +56,19 @@ def test_a_victim_is_stopped_with_its_grace_and_queued_again_with_its_place(plan
     plant.check()
 
 
+def test_planner_and_writer_make_room_together_and_nobody_slips_in(plant: Plant) -> None:
+    victim = plant.run(wish("spot", Priority.SPOT))
+    high = plant.submit(wish("high", Priority.HIGH))
+    assert [each.victim for each in plant.cycle().preempted] == [victim]
+    rival = plant.submit(replace(wish("rival", Priority.HIGH), project=RIVALS), EVE)
+    assert plant.cycle().preempted == (), "what was begun is not begun again"
+    plant.report(plant.ended(victim, exit_code=143))
+    assert [placed.key.job for placed in plant.cycle().kept] == [high]
+    assert plant.cycle().kept == ()
+    assert plant.job(rival).state is JobState.QUEUED
+    plant.check()
+
+
 def test_nobody_leaves_for_a_job_that_does_not_wait_any_more(plant: Plant) -> None:
     victim = plant.run(wish("spot", Priority.SPOT))
     high = plant.submit(wish("high", Priority.HIGH))
