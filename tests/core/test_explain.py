@@ -229,12 +229,17 @@ def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
 @given(starts())
 def test_explanations_are_true_minimal_and_agree_with_the_planner(begin: list[Change]) -> None:
     fleet = start(begin)
-    commit(fleet, plan(fleet, NOW_MS))
+    made = plan(fleet, NOW_MS)
+    commit(fleet, made)
+    for kept in made.reservations:
+        fleet.apply(ReservationChanged(kept.job, kept))
     for job in list(fleet.queued.values()):
         got = explain(fleet, job, NOW_MS)
         assert got.would_run_at is None, "the planner left nothing that fits"
         assert got.changes, "what waits can be helped"
         assert all(each.denials for each in got.sites) or got.quota
+        if fleet.reservations:
+            continue  # The oracle does not know what is kept for whom.
         if job.job_class.residency.node_sharing is NodeSharing.NONE:
             continue  # Charged by the node: which one, the oracle does not know.
         for found in got.changes:
