@@ -116,6 +116,11 @@ def die_with_parent() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "parent death signal")
 
 
+def outlive_parent() -> None:
+    """Take `die_with_parent` back."""
+    prctl(PR_SET_PDEATHSIG, 0, "no parent death signal")
+
+
 def within(path: str, folders: list[str]) -> bool:
     """Whether `path` is one of `folders` or lies below one."""
     return any(f"{path}/".startswith(folder.rstrip("/") + "/") for folder in folders)

@@ -112,7 +112,7 @@ class Executor:
     def __init__(self, node: NodeFacts) -> None:
         self.node = node
         self.spool = Spool(Path(node.spool))
-        self.nursery = Nursery()
+        self.nursery = Nursery(node.level)
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -32,21 +32,22 @@ def run_shim(spool: Spool, key: str) -> None:
 
 
 class Nursery:
-    """Starts shims without waiting for an interpreter: `run_shim` again, through a process that
-    forks them.
+    """Starts shims of one level without waiting for them: `run_shim` again, through a process that
+    keeps spare ones.
 
     Thread-safe. That process may be killed at any moment: the shim of the moment is then started
     as `run_shim` does, and the next order starts another nursery.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, level: str) -> None:
+        self._level = level
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process that forks, once there is one."""
+        """The process that keeps spares, once there is one."""
         return self._process.pid if self._process is not None else None
 
     def run_shim(self, spool: Spool, key: str) -> None:
@@ -100,7 +101,7 @@ class Nursery:
         quiet = subprocess.DEVNULL
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
+                [*command, str(theirs.fileno()), self._level],
                 env={},
                 cwd="/",
                 stdin=quiet,

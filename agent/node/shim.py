@@ -1,9 +1,9 @@
 """Keeps one rank: owns its process tree, its log, its limits and the record of its end.
 
-Forked by the nursery, or started through `COMMAND` with `python -I -S`, an empty environment and
-the rank's spool directory as HOME (see `spool.py`, which owns the layout). Beside its neighbours
-it imports only the standard library, so it starts fast. It is single-threaded: PR_SET_PDEATHSIG
-fires when the parent *thread* ends.
+Made ahead by the nursery, or started through `COMMAND` with `python -I -S`, an empty environment
+and the rank's spool directory as HOME (see `spool.py`, which owns the layout). Beside its
+neighbours it imports only the standard library, so it starts fast. It is single-threaded:
+PR_SET_PDEATHSIG fires when the parent *thread* ends.
 
 Three processes: the **shim** (own session, detached from whoever started it), the **init** below it
 (PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**. The tie
@@ -26,10 +26,11 @@ import select
 import signal
 import socket
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from agent.node import confine
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
+from agent.node.cradle import FORWARDED, Cradle
 from agent.node.rank_record import (
     LOG_LIMIT_BYTES,
     Log,
@@ -51,86 +52,6 @@ GPU_LOCK_WAIT_MS = 3000  # A killed predecessor lets go of its GPU a moment afte
 KILL_POLL_S = 0.02
 KILL_AGAIN_MS = 50
 
-FORWARDED = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
-    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
-)
-
-
-def run_rank(spec: dict[str, Any], output: int, report: int, own_session: int) -> NoReturn:
-    """The rank's process up to its exec. A failed set-up is reported; a failed exec is an exit."""
-    try:
-        os.setsid()
-        os.write(own_session, b"s")
-        for number in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.umask(spec.get("umask", 0o077))
-        confine.limit_resources(spec)
-        if spec["isolation"] == "uid":
-            confine.drop_privileges(spec)
-        elif spec["isolation"] == "none":
-            confine.die_with_parent()
-        os.chdir(spec["cwd"])
-    except (OSError, ValueError, KeyError) as error:
-        tell(report, {"failed": f"rank set-up: {error}"})
-        os._exit(125)
-    try:
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (no shell: it is the point)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        os.write(2, f"sov: cannot run {spec['argv'][0]!r}: {why}\n".encode())
-        os._exit(127 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else 126)
-
-
-def tell(report: int, doc: dict[str, Any]) -> None:
-    """A line for the shim. Rank and init both may write; the first line counts."""
-    os.write(report, json.dumps(doc).encode() + b"\n")
-
-
-def reap_until_over(rank: int, report: int) -> NoReturn:
-    """Wait for the rank, reaping strays; end with it. In a namespace the kernel then kills the
-    rest.
-    """
-    while True:
-        pid, status = os.wait()
-        if pid == rank:
-            tell(report, {"status": status})
-            os._exit(0)
-
-
-def run_init(spec: dict[str, Any], go: int, output: int, report: int) -> NoReturn:
-    """The init below the shim: prepares the view of the world, starts the rank, passes signals
-    on.
-    """
-    try:
-        confine.die_with_parent()
-        if os.read(go, 1) != b"g":  # The shim died before it recorded us: nothing may run.
-            os._exit(0)
-        os.setsid()
-        if spec["isolation"] == "none":
-            confine.adopt_orphans()
-        else:
-            confine.own_mounts()
-        if spec["isolation"] == "uid":
-            confine.hide(spec.get("hide", []), [spec["cwd"], *spec.get("keep", [])])
-        session_read, session_write = os.pipe()
-        rank = os.fork()
-    except (OSError, KeyError) as error:
-        tell(report, {"failed": f"isolation {spec['isolation']}: {error}"})
-        os._exit(1)
-    if rank == 0:
-        run_rank(spec, output, report, session_write)
-    os.close(output)
-    os.close(session_write)
-    os.read(session_read, 1)  # Before that the rank's session does not exist, and a signal is lost.
-    for number in FORWARDED:
-        signal.signal(number, lambda got, _: confine.send_session(rank, got))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    reap_until_over(rank, report)
-
 
 class Shim:
     """The loop of one rank, from go to record."""
@@ -148,26 +69,14 @@ class Shim:
         self.reported = b""
         self.started: dict[str, Any] = {}
 
-    def launch(self, ready: int) -> bool:
-        """Fork the init, record it durably, and only then let it run. False: the key was given
-        up.
+    def launch(self, cradle: Cradle) -> bool:
+        """Record what waits in the cradle durably, and only then let it run. False: the key was
+        given up.
         """
-        if self.spec["isolation"] == "none":
-            confine.adopt_orphans()
-        else:
-            confine.own_pids()
-        go_read, go_write = os.pipe()
-        self.output, output_write = os.pipe()
-        self.report, report_write = os.pipe()
-        self.init = os.fork()
-        if self.init == 0:
-            for fd in (go_write, self.output, self.report, ready):
-                os.close(fd)
-            run_init(self.spec, go_read, output_write, report_write)
-        for fd in (go_read, output_write, report_write):
-            os.close(fd)
-        os.set_blocking(self.output, False)
-        self.pidfd = os.pidfd_open(self.init)
+        if cradle.level != self.spec["isolation"]:
+            raise ValueError(f"isolation {self.spec['isolation']}: this shim's is {cradle.level}")
+        self.init, self.pidfd = cradle.init, cradle.pidfd
+        self.output, self.report = cradle.output, cradle.report
         now = boot_ms()
         if self.lease_until is not None and now >= self.lease_until:
             raise TimeoutError("its lease lapsed before it could start")
@@ -180,8 +89,9 @@ class Shim:
         init = {"init_pid": self.init, "init_ticks": start_ticks(self.init)}
         run = claim_start({"boot_id": boot_id(), **shim, **init, **self.started})
         if run:
-            os.write(go_write, b"g")
-        os.close(go_write)
+            cradle.go(os.getcwd())
+        else:
+            cradle.give_up()
         return run
 
     def watch(self) -> None:
@@ -301,7 +211,7 @@ class Shim:
             "ended_wall_ms": wall_ms(),
             "boot_id": boot_id(),
         }
-        if "failed" in answer:
+        if "failed" in answer and self.cause == "exit":  # Else we broke into its set-up ourselves.
             return {
                 "code": None,
                 "signal": None,
@@ -345,9 +255,15 @@ def lock_gpus(spec: dict[str, Any]) -> list[int]:
     return held
 
 
-def keep_rank(ready: int) -> None:
+def read_spec() -> dict[str, Any]:
+    """What is to run here, as the executor put it down."""
+    with open("spec.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def keep_rank(ready: int, cradle: Cradle | None) -> None:
     """Everything from the claim of the key to its record. Only one process ever gets past the
-    bind.
+    bind. Without a cradle one is made.
     """
     ctl = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -359,11 +275,10 @@ def keep_rank(ready: int) -> None:
     shim, locks = None, []
     try:
         reserve_record()
-        with open("spec.json", encoding="utf-8") as file:
-            spec = json.load(file)
+        spec = read_spec()
         locks = lock_gpus(spec)
         shim = Shim(spec, ctl)
-        if not shim.launch(ready):
+        if not shim.launch(cradle or Cradle(spec["isolation"], (ready,))):
             return  # Whoever gave the key up has recorded its end.
         os.close(ready)
         shim.watch()
@@ -391,16 +306,16 @@ def main(home: str) -> None:
         os.read(ready_read, 1)
         return
     os.close(ready_read)
-    detached(home, ready_write)
+    detach()
+    os.chdir(home)
+    keep_rank(ready_write, None)
 
 
-def detached(home: str, ready: int) -> None:
-    """Keep the rank in a session of its own. Closes `ready` when it runs; our end closes it too."""
+def detach() -> None:
+    """Be a session of one's own, as no starter's signals, priority and files shall tell."""
     os.setsid()
     confine.usual_priority()
     os.umask(0o077)
     # Blocked for good in the shim (a host going down tells everybody to stop: the rank decides),
     # and in the init until its handlers stand.
     signal.pthread_sigmask(signal.SIG_SETMASK, FORWARDED)
-    os.chdir(home)
-    keep_rank(ready)

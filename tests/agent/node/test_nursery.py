@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.node.confine import descendants
 from agent.node.launcher import Nursery
+from agent.node.nursery import SPARES
 from agent.node.spool import Cause, Phase
 from tests.agent.node.rig import LEVELS, Site, running, wait_until
 
@@ -19,8 +22,16 @@ KEY = "job-a.1.0"
 
 @pytest.fixture
 def nursery() -> Iterator[Nursery]:
-    made = Nursery()
+    made = Nursery("none")
     yield made
+    made.close()
+
+
+@pytest.fixture(params=LEVELS)
+def isolating(request: pytest.FixtureRequest) -> Iterator[tuple[Nursery, str]]:
+    """A nursery of each level that this machine reaches."""
+    made = Nursery(request.param)
+    yield made, request.param
     made.close()
 
 
@@ -35,8 +46,8 @@ def pid_of(nursery: Nursery) -> int:
     return nursery.pid
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_rank_runs_and_its_end_is_recorded(site: Site, nursery: Nursery, level: str) -> None:
+def test_a_rank_runs_and_its_end_is_recorded(site: Site, isolating: tuple[Nursery, str]) -> None:
+    nursery, level = isolating
     gated(site, KEY, "echo ran; exit 3", level)
     nursery.run_shim(site.spool, KEY)
     end = site.end(KEY)
@@ -50,9 +61,9 @@ def test_an_order_is_back_when_the_rank_runs(site: Site, nursery: Nursery) -> No
     assert site.spool.status(KEY).phase is Phase.RUNNING
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_ranks_outlive_their_nursery(site: Site, nursery: Nursery, level: str) -> None:
-    gated(site, KEY, "echo up; read x < /dev/zero; sleep 1000", level)
+def test_ranks_outlive_their_nursery(site: Site, isolating: tuple[Nursery, str]) -> None:
+    nursery, level = isolating
+    gated(site, KEY, "echo up; sleep 1000", level)
     nursery.run_shim(site.spool, KEY)
     pid = pid_of(nursery)
     os.kill(pid, signal.SIGKILL)
@@ -76,7 +87,7 @@ def test_a_nursery_that_was_killed_is_replaced(site: Site, nursery: Nursery) -> 
 
 
 def test_a_nursery_ends_with_whoever_orders_from_it(site: Site) -> None:
-    made = Nursery()
+    made = Nursery("none")
     made.warm_up()
     gated(site, KEY, "echo ran; sleep 1000")
     made.run_shim(site.spool, KEY)
@@ -86,14 +97,38 @@ def test_a_nursery_ends_with_whoever_orders_from_it(site: Site) -> None:
     assert site.spool.status(KEY).phase is Phase.RUNNING
 
 
+def test_spares_are_made_ahead_and_end_with_their_nursery(nursery: Nursery) -> None:
+    nursery.warm_up()
+    pid = pid_of(nursery)
+    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "shims with an init and a rank each")
+    family = descendants(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(running, family)), "the end of the spares")
+
+
+def test_spares_that_were_killed_are_made_up_for(site: Site, nursery: Nursery) -> None:
+    nursery.warm_up()
+    pid = pid_of(nursery)
+    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "spares")
+    for spare in descendants(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(spare, signal.SIGKILL)
+    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "spares again")
+    gated(site, KEY, "echo ran")
+    nursery.run_shim(site.spool, KEY)
+    assert site.end(KEY).exit_code == 0
+
+
 def test_what_forks_ranks_has_seen_nothing_of_whoever_started_it(nursery: Nursery) -> None:
     nursery.warm_up()
     process = Path(f"/proc/{pid_of(nursery)}")
-    wait_until(lambda: b"nursery" in (process / "cmdline").read_bytes(), "its program")
+    # Until then it has its own modules open, one after the other.
+    wait_until(lambda: len(descendants(pid_of(nursery))) == 3 * SPARES, "its spares")
     assert (process / "environ").read_bytes() == b""
-    # Nothing is open but /dev/null and its channel.
+    # Nothing is open but /dev/null, its channel and pipes of its own.
     opened = {os.readlink(entry) for entry in (process / "fd").iterdir()}
-    assert {name for name in opened if not name.startswith("socket:")} <= {"/dev/null"}
+    own = ("socket:", "pipe:")
+    assert {name for name in opened if not name.startswith(own)} <= {"/dev/null"}
 
 
 def test_many_orders_at_once_start_each_rank_once(site: Site, nursery: Nursery) -> None:
