@@ -29,18 +29,19 @@ def sync_folder() -> None:
 def claim_start(doc: dict[str, Any]) -> bool:
     """Make started.json: whole, durable, and only if nobody gave the key up by making it first.
 
-    With its name every other name in the folder becomes durable: the gate, the reserved record.
+    It may be seen a moment before it is durable: nothing runs before that. With its name every
+    other name in the folder becomes durable: the gate, the reserved record.
     """
     with open("started.tmp", "w", encoding="utf-8") as file:
         json.dump(doc, file)
         file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link("started.tmp", "started.json")
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink("started.tmp")
+        try:
+            os.link("started.tmp", "started.json")
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink("started.tmp")
+        os.fsync(file.fileno())  # After its naming: most file systems then write both at once.
     sync_folder()
     return True
 
