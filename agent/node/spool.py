@@ -241,13 +241,14 @@ class Spool:
         if self.status(key).phase is Phase.OVER:
             return self.status(key)
         home.mkdir(mode=0o711, exist_ok=True)
+        order: Document = {"op": "stop", "grace_ms": grace_ms, "cause": str(cause)}
         if self.open_gate(key, "stop"):
             self._give_up(key)
-        elif not send_order(home, {"op": "stop", "grace_ms": grace_ms, "cause": str(cause)}):
+        elif not send_order(home, order):
             publish_once(home, "started.json", {"given_up": True})
             if read_document(home / "started.json").get("given_up"):
                 self._give_up(key)  # We won: a shim still on its way will find it and stand back.
-            elif self.status(key).orphaned:
+            elif not send_order(home, order) and self.status(key).orphaned:
                 kill_survivors(home)
         return self.status(key)
 
