@@ -47,8 +47,7 @@ BUNDLE_PART_BYTES = 4 * 1024 * 1024
 WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
-Asked: TypeAlias = tuple[Rank, Any]
-"""A rank, and the reference of a call about it."""
+Asked: TypeAlias = tuple[Rank, Any]  # The reference of a call about it.
 
 
 def boot_ms() -> int:
@@ -99,7 +98,7 @@ class Driver:
         key = str(order["key"])
         try:
             ranks = ranks_of(order)
-            asked = self._ask_to_prepare(order, ranks) if self._know(ranks) else []
+            asked = self._ask_to_prepare(order, ranks)
             reserve(order, ranks, self._reserve_ms)
             prepared = self._prepare(order, ranks, asked)
             self._deliver_bundle(order, ranks, prepared)
@@ -110,13 +109,11 @@ class Driver:
             return result(key, port.REASON_NODE, first_line(error), retryable=True)
         return result(key)
 
-    def _know(self, ranks: Sequence[Rank]) -> bool:
-        """Whether every node has an executor already: to ask for one is to make it."""
-        with self._lock:
-            return all(rank.node in self._executors for rank in ranks)
-
     def _ask_to_prepare(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> list[Asked]:
         """Room is made while Ray still reserves: it is no rank's yet, and stopping gives it up."""
+        with self._lock:
+            if any(rank.node not in self._executors for rank in ranks):
+                return []  # To ask for one is to make it.
         digest = order["bundle_digest"]
         return [(r, self.executor(r.node).prepare.remote(r.key, digest)) for r in ranks]
 
