@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, fair, jct, launch, pack, place, plan, submit
+from bench import agent, fair, jct, launch, pack, place, plan, restart, submit
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
@@ -20,9 +20,11 @@ BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "fair": fair.run,
     "jct": jct.run,
     "launch": launch.run,
+    "memory": restart.run_memory,
     "pack": pack.run,
     "place": place.run,
     "plan": plan.run,
+    "restart": restart.run,
     "submit": submit.run,
 }
 LIMITS = Path(__file__).resolve().parent / "limits.toml"

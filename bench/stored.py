@@ -7,21 +7,25 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from bench.worlds import NOW_MS, fleet_changes, queue, shape_from
+from bench.worlds import H200, NOW_MS, fleet_changes, queue, shape_from
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.fleet import SiteContact
-from scheduler.model.job import JobSpec, JobState
+from scheduler.model.ids import AttemptKey, site_of
+from scheduler.model.job import JobSpec, JobState, NodePlacement, Placement, Resources
 from scheduler.model.plan import (
     JobChanged,
     JobClass,
     NodeChanged,
+    Plan,
     PolicyChanged,
     SiteChanged,
     TenantsChanged,
 )
 from scheduler.store import leaves
+from scheduler.store.apply import apply_plan
 from scheduler.store.records import JobRow
 from scheduler.store.store import Store, Txn
 from tests.store.postgres import Cluster, programs
@@ -98,20 +102,24 @@ def _submit(txn: Txn, part: Iterator[object]) -> None:
     for change in part:
         assert isinstance(change, JobChanged)
         assert change.queued is not None
-        job_class = change.queued.job_class
-        row = JobRow(
-            id=txn.jobs.take_id(),
-            class_id=txn.jobs.intern(job_class),
-            tenant=job_class.tenant,
-            owner=f"/tenant/{job_class.tenant}/user/bench",
-            name="train",
-            state=JobState.QUEUED,
-            submitted_at_ms=change.queued.submitted_at_ms,
-            next_attempt=1,
-            spec_digest=txn.jobs.put_spec(_spec(job_class)),
-        )
-        txn.jobs.add(row)
-        leaves.submitted(txn.audit, row)
+        _row(txn, change.queued.job_class, change.queued.submitted_at_ms)
+
+
+def _row(txn: Txn, job_class: JobClass, submitted_at_ms: int) -> JobRow:
+    row = JobRow(
+        id=txn.jobs.take_id(),
+        class_id=txn.jobs.intern(job_class),
+        tenant=job_class.tenant,
+        owner=f"/tenant/{job_class.tenant}/user/bench",
+        name="train",
+        state=JobState.QUEUED,
+        submitted_at_ms=submitted_at_ms,
+        next_attempt=1,
+        spec_digest=txn.jobs.put_spec(_spec(job_class)),
+    )
+    txn.jobs.add(row)
+    leaves.submitted(txn.audit, row)
+    return row
 
 
 def _spec(job_class: JobClass) -> JobSpec:
@@ -124,3 +132,29 @@ def _spec(job_class: JobClass) -> JobSpec:
         residency=job_class.residency,
         priority=job_class.priority,
     )
+
+
+def running(store: Store, jobs: int) -> None:
+    """`jobs` more jobs of one GPU each, placed one beside another from the first node on."""
+    with store.read() as view:
+        nodes = [(entry.node.id, entry.node.gpus) for entry in view.fleet.nodes()]
+    rooms = iter([(node, gpu) for node, gpus in nodes for gpu in range(gpus)])
+    job_class = _one_gpu()
+    for first in range(0, jobs, FILL_BATCH):
+        with store.transaction() as txn:
+            placements: list[Placement] = []
+            for _ in range(min(FILL_BATCH, jobs - first)):
+                row = _row(txn, job_class, NOW_MS)
+                node, gpu = next(rooms)
+                placed = (NodePlacement(node, 1 << gpu),)
+                key = AttemptKey(row.id, 1)
+                placements.append(Placement(key, site_of(node), H200, placed, 1_000))
+            applied = apply_plan(txn, Plan(0, 1, tuple(placements)), NOW_MS)
+            assert not applied.stale, applied.stale[0]
+
+
+def _one_gpu() -> JobClass:
+    first = next(queue(SEED, 1, 1, TENANTS, 0))
+    assert isinstance(first, JobChanged)
+    assert first.queued is not None
+    return replace(first.queued.job_class, resources=Resources(gpus_per_node=1))
