@@ -26,6 +26,12 @@ class Shape:
     memory_bytes: int
     cpu_arch: CpuArch
     interconnect: Interconnect
+    share_milli: int = 1000
+    """Of its one GPU, where that is shared; whole GPUs otherwise."""
+
+    def gpu_milli(self) -> int:
+        """What it takes of a node's GPUs."""
+        return self.gpus * self.share_milli
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,7 @@ class Ask:
 
     def milli_on(self, node_gpus: int) -> int:
         """What one node of `node_gpus` GPUs is charged: all of it where it is not shared."""
-        gpus = node_gpus if self.sharing is NodeSharing.NONE else self.shape.gpus
-        return gpus * 1000
+        return node_gpus * 1000 if self.sharing is NodeSharing.NONE else self.shape.gpu_milli()
 
 
 def ask_of(job_class: JobClass) -> Ask:
@@ -66,6 +71,7 @@ def ask_of(job_class: JobClass) -> Ask:
             memory_bytes=resources.memory_bytes_per_node,
             cpu_arch=resources.cpu_arch,
             interconnect=resources.interconnect,
+            share_milli=resources.gpu_share_milli if resources.gpus_per_node == 1 else 1000,
         ),
         gpu_classes=resources.gpu_classes,
         within=level if required else TopologyLevel.SITE,
@@ -80,7 +86,7 @@ def cpu_milli_on(shape: Shape, node: Node) -> int:
     if shape.cpu_milli:
         return shape.cpu_milli
     if shape.gpus and node.gpus:
-        return node.cpu_milli * shape.gpus // node.gpus
+        return node.cpu_milli * shape.gpu_milli() // (node.gpus * 1000)
     return min(CPU_JOB_MILLI_DEFAULT, node.cpu_milli)
 
 
@@ -89,7 +95,7 @@ def memory_bytes_on(shape: Shape, node: Node) -> int:
     if shape.memory_bytes:
         return shape.memory_bytes
     if shape.gpus and node.gpus:
-        return node.memory_bytes * shape.gpus // node.gpus
+        return node.memory_bytes * shape.gpu_milli() // (node.gpus * 1000)
     return node.memory_bytes * cpu_milli_on(shape, node) // max(1, node.cpu_milli)
 
 

@@ -1,8 +1,8 @@
 """Reservations: keeping a stream of small jobs from starving a large one.
 
-A job that finds no room when its turn comes, and has waited for RESERVE_AFTER_MS, gets a
-reservation: the nodes that will have room for it soonest, going by the time limits of what runs on
-them, and the moment when they will. It is a stored fact and stands until the job starts. Nobody
+A job that finds no room, and has waited for RESERVE_AFTER_MS, gets a reservation, in fair order:
+the nodes that will have room for it soonest, going by the time limits of what runs on them, and the
+moment when they will. It is a stored fact and stands until the job starts. Nobody
 else is placed on those nodes, whatever their turn, unless their own time limit ends them before
 that moment: so no reservation is ever delayed by a backfilled job. No node is in two of them.
 
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from scheduler.core.answers import Answer
-from scheduler.core.asks import Ask, cpu_milli_on, memory_bytes_on
+from scheduler.core.answers import ClassAnswer
+from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
@@ -29,7 +29,7 @@ from scheduler.core.outlook import is_soon
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import mask_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.plan import Reservation
+from scheduler.model.plan import JobClass, Reservation
 
 RESERVE_AFTER_MS = 60_000
 """A job that has waited less gets none: most small waits end by themselves."""
@@ -48,7 +48,8 @@ class Backfill:
     def __init__(self, fleet: FleetState, now_ms: int) -> None:
         self._fleet = fleet
         self._now_ms = now_ms
-        self._numbers = {site.id: n for n, (site, _, _) in enumerate(fleet.order)}
+        self._numbers = fleet.numbers
+        self._waiting: dict[JobId, Waiting] = {}
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
         self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
@@ -57,9 +58,11 @@ class Backfill:
         self.made: list[Reservation] = []
         self.released: list[JobId] = []
         for job in sorted(fleet.reservations):
-            nodes = self._nodes_of(fleet.reservations[job])
-            if nodes:
-                self._stand(fleet.reservations[job], nodes)
+            waiting, nodes = fleet.queued.line_of(job), 0
+            if waiting is not None:
+                nodes = self._nodes_of(fleet.reservations[job], waiting)
+            if waiting is not None and nodes:
+                self._stand(fleet.reservations[job], nodes, waiting)
             else:
                 self.released.append(job)
 
@@ -76,17 +79,15 @@ class Backfill:
         # Several for whom others leave a node share what is left there: there is enough for all.
         return mask & ~held[job][0] if job in held else mask
 
-    def placed(self, job: JobId) -> None:
-        """`job` has its place: it needs no reservation any more."""
-        self.release(job)
-
     def release(self, job: JobId) -> None:
-        """Nothing is kept for `job` any more."""
+        """Nothing is kept for `job` any more: it has its place, or waits for something else.
+
+        For the rest of this plan the nodes stay kept: who was told so before would have had them.
+        """
         found = self._standing.pop(job, None)
         if found is None:
             return
         self._soon.discard(job)
-        del self._held[self._numbers[found.site]][job]
         if found in self.made:
             self.made.remove(found)
         if job in self._fleet.reservations:
@@ -98,25 +99,32 @@ class Backfill:
         if job not in self._soon:
             self.release(job)
 
-    def cleared(self, made: Reservation) -> None:
+    def cleared(self, made: Reservation, job_class: JobClass) -> None:
         """Others leave for a job: it waits for nothing else."""
         self.release(made.job)
         if made.job in self.released:
             self.released.remove(made.job)
         position = self._fleet.order[self._numbers[made.site]][1].layout.position
-        self._stand(made, mask_at(position[node] for node in made.nodes))
+        nodes = mask_at(position[node] for node in made.nodes)
+        self._stand(made, nodes, self._fleet.queued.passing(job_class))
         self._soon.add(made.job)
         self.made.append(made)
 
-    def reserve(self, waiting: Waiting, job: JobId, answer: Answer) -> Reservation | None:
-        """What is kept for a job that found no room: what is kept already, or from now on."""
-        if job in self._standing:
-            return self._standing[job]
-        if len(self._standing) - len(self._soon) >= RESERVATIONS_MAX:
-            return None
+    def holders(self) -> list[tuple[JobId, Waiting]]:
+        """The jobs whose reservations stand, and their classes."""
+        return [(job, self._waiting[job]) for job in sorted(self._standing)]
+
+    def is_full(self) -> bool:
+        """Whether no more reservations may be made."""
+        return len(self._standing) - len(self._soon) >= RESERVATIONS_MAX
+
+    def reserve(self, waiting: Waiting, job: JobId, places: tuple[ClassAnswer, ...]) -> None:
+        """Keeps nodes for a job that found no room in `places`, unless some are kept for it."""
+        if job in self._standing or self.is_full():
+            return
         best: tuple[int, int, GpuClass, int] | None = None
         tried = 0
-        for where in answer.classes:
+        for where in places:
             for number in bits(where.sites):
                 if tried >= SITES_TRIED_MAX or self._is_full(number, where.gpu_class):
                     continue
@@ -129,19 +137,19 @@ class Backfill:
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found[0], number, where.gpu_class, found[1]
         if best is None:
-            return None
+            return
         starts_at_ms, number, gpu_class, nodes = best
         site, index, _ = self._fleet.order[number]
         names = tuple(index.records[at].node.id for at in bits(nodes))
         made = Reservation(job, site.id, gpu_class, names, starts_at_ms)
-        self._stand(made, nodes)
+        self._stand(made, nodes, waiting)
         self.made.append(made)
         if job in self.released:
             self.released.remove(job)
-        return made
 
-    def _stand(self, made: Reservation, nodes: int) -> None:
+    def _stand(self, made: Reservation, nodes: int, waiting: Waiting) -> None:
         self._standing[made.job] = made
+        self._waiting[made.job] = waiting
         if is_soon(self._fleet, made.nodes, made.starts_at_ms, self._now_ms):
             self._soon.add(made.job)
         held = self._held.setdefault(self._numbers[made.site], {})
@@ -171,20 +179,18 @@ class Backfill:
                 mask |= mask_of(window, index)
         return mask
 
-    def _nodes_of(self, stored: Reservation) -> int:
+    def _nodes_of(self, stored: Reservation, waiting: Waiting) -> int:
         """The nodes of a stored reservation as bits; 0 when it does not stand any more."""
-        queued = self._fleet.queued.get(stored.job)
         number = self._numbers.get(stored.site)
-        if queued is None or number is None:
+        if number is None:
             return 0
-        waiting = self._fleet.classes[queued.job_class]
         answer = self._fleet.answer_for(waiting, self._now_ms)
         where = next((w for w in answer.classes if w.gpu_class == stored.gpu_class), None)
         if where is None or not where.sites >> number & 1:
             return 0
         index = self._fleet.order[number][1]
         fit = where.nodes[number] & index.ready
-        fit &= ~self._set_aside(number, queued.job_class.tenant)
+        fit &= ~self._set_aside(number, waiting.job_class.tenant)
         mask = _bits_of(index, stored, fit)
         soon = is_soon(self._fleet, stored.nodes, stored.starts_at_ms, self._now_ms)
         if mask.bit_count() != waiting.ask.nodes or (mask & self._others(number) and not soon):
@@ -234,8 +240,8 @@ def free_at_ms(
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
     )
     at_ms, free = now_ms, record.free
-    cpu = record.cpu_free_milli - cpu_milli_on(shape, node)
-    memory = record.memory_free_bytes - memory_bytes_on(shape, node)
+    needed_cpu, needed_memory = record.kind.cost(shape, node)
+    cpu, memory = record.cpu_free_milli - needed_cpu, record.memory_free_bytes - needed_memory
     while (
         free < shape.gpus
         or cpu < 0
@@ -247,7 +253,11 @@ def free_at_ms(
         next_to = staying.pop()
         if next_to.job not in leaving:
             at_ms = max(at_ms, next_to.until_ms)
-        free += (next_to.gpu_mask & record.capacity_mask).bit_count()
-        cpu += cpu_milli_on(next_to.shape, node)
-        memory += memory_bytes_on(next_to.shape, node)
+        if next_to.shape.share_milli == 1000 or not any(
+            other.gpu_mask == next_to.gpu_mask for other in staying
+        ):
+            free += (next_to.gpu_mask & record.capacity_mask).bit_count()
+        freed_cpu, freed_memory = record.kind.cost(next_to.shape, node)
+        cpu += freed_cpu
+        memory += freed_memory
     return at_ms

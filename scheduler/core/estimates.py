@@ -24,6 +24,7 @@ from scheduler.model.plan import (
     JobChanged,
     JobClass,
     LiveAttempt,
+    Plan,
     PlanBudget,
     QueuedJob,
     ReservationChanged,
@@ -33,7 +34,9 @@ QUEUED_MAX = 1_000
 """Jobs in the queue up to which the walk is made."""
 LIVE_MAX = 5_000
 STEPS_MAX = 48
-"""Plans of one walk."""
+"""Moments of one walk at which plans are made."""
+PLANS_MAX = 8
+"""Plans at one moment: what a plan keeps for a job that it places is free for the next."""
 BUDGET = PlanBudget(placements_max=1_000, attempts_max=10_000)
 WHOLE_PERCENT = 100
 
@@ -108,11 +111,18 @@ class _Walk:
             self._put_back()
 
     def _plan(self) -> bool:
-        """Makes a plan and makes it so; whether the job is in it."""
-        made = plan(self._fleet, self._at_ms, BUDGET)
-        for placement in made.placements:
-            if placement.key.job == self._job.id:
+        """Plans, and makes it so, until nothing more is placed; whether the job was."""
+        for _ in range(PLANS_MAX):
+            made = plan(self._fleet, self._at_ms, BUDGET)
+            if any(placement.key.job == self._job.id for placement in made.placements):
                 return True
+            self._make_so(made)
+            if not made.placements:
+                return False
+        return False
+
+    def _make_so(self, made: Plan) -> None:
+        for placement in made.placements:
             self._begin(placement)
         for asked in made.preemptions:
             self._make_leave(asked.victim.job)
@@ -120,7 +130,6 @@ class _Walk:
             self._fleet.apply(ReservationChanged(number, None))
         for kept in made.reservations:
             self._fleet.apply(ReservationChanged(kept.job, kept))
-        return False
 
     def _begin(self, placement: Placement) -> None:
         number = placement.key.job
@@ -191,3 +200,5 @@ class _Walk:
             self._fleet.apply(ReservationChanged(number, None))
         for number, kept in self._promises.items():
             self._fleet.apply(ReservationChanged(number, kept))
+        # What the walk's plans found blocked was so at other times.
+        self._fleet.alarm.everything = True

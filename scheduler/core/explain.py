@@ -10,7 +10,6 @@ it does not. Each set unblocks one site, and none contains another.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 
 from scheduler.core.answers import least_isolation, site_denials
@@ -70,9 +69,9 @@ def queue_position(fleet: FleetState, job: QueuedJob) -> int:
         if job_class.tenant != mine.tenant:
             continue
         if job_class.priority > mine.priority:
-            ahead += len(waiting.line)
+            ahead += len(waiting)
         elif job_class.priority == mine.priority:
-            ahead += bisect_left(waiting.line, (job.submitted_at_ms, job.id))
+            ahead += waiting.before(job.id)
     return ahead
 
 
@@ -81,10 +80,10 @@ def _explain(
 ) -> Explanation:
     fleet.settle()
     job_class, ahead = job.job_class, queue_position(fleet, job)
-    waiting = fleet.classes.get(job_class) or Waiting(job_class)
+    waiting = fleet.queued.passing(job_class)
     ask = waiting.ask
     quota = _quota(fleet, job_class, ask)
-    desk = Desk(fleet, now_ms)
+    desk = Desk(fleet, now_ms, remembers=False)
     cases = [
         _case(desk, waiting, job.id, number, quota, wait) for number in range(len(fleet.order))
     ]
@@ -94,7 +93,7 @@ def _explain(
     at_every_class = () if not all(accepted) else tuple(sorted({d for ds in accepted for d in ds}))
     if not isinstance(spot, Spot) and not at_every_class:
         # Work that does not share is charged by the node: only the planner knows which were left.
-        at_every_class = tuple(d for d in spot if d.reason is Reason.QUOTA_LIMIT)
+        at_every_class = spot.quota
     sets = [] if site else [found or at_every_class for case in cases for found in case.changes]
     return Explanation(
         summary=_summary(site, cases, at_every_class, wait, ahead),
@@ -147,7 +146,7 @@ def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> l
     return [
         (Reason.ISOLATION, index.isolated(least_isolation(site, fleet.policy))),
         (Reason.NODES_UNHEALTHY, index.ready),
-        (Reason.NODE_SHARING, index.in_views(waiting.views)),
+        (Reason.NODE_SHARING, index.in_views(waiting.signature.views)),
         (Reason.NODES_BUSY, index.with_room(waiting.ask.shape) | too_small),
     ]
 

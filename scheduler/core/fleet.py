@@ -5,7 +5,8 @@ gives the same state; a test rebuilds it from scratch and compares. `settle` bri
 to date before they are read: a change of what is declared rebuilds the index of its site only, a
 report, a placement or an end moves a few bits.
 
-The planner plans on this state with `occupy` and undoes it with `vacate`.
+The planner plans on this state and undoes it: see `planner.Desk`. What it learned of classes that
+are blocked stays (`alarm`), and is forgotten as soon as something happens that could unblock them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
+from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Verdicts, answer
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.evictable import Evictable
-from scheduler.core.index import LaneKey, SiteIndex
+from scheduler.core.index import FleetLanes, SiteIndex
+from scheduler.core.lines import Lines
 from scheduler.core.occupancy import NodeRecord, Occupant
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
+from scheduler.core.rooms import Rooms
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
 from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
@@ -34,6 +38,7 @@ from scheduler.model.plan import (
     NodeChanged,
     PolicyChanged,
     QueuedJob,
+    QueueLoaded,
     Reservation,
     ReservationChanged,
     SiteChanged,
@@ -56,21 +61,24 @@ class FleetState:
         self.sites: dict[SiteId, tuple[Site, bool]] = {}
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.live: dict[JobId, LiveAttempt] = {}
-        self.queued: dict[JobId, QueuedJob] = {}
-        self.classes: dict[JobClass, Waiting] = {}
+        self.reservations: dict[JobId, Reservation] = {}
         self.usage: Usage = {}
         self.evictable = Evictable()
         self.draws = Draws()
         self.windows = Windows()
-        self.reservations: dict[JobId, Reservation] = {}
+        self.alarm = Alarm()
+        self.queued = Lines(self.usage, self.alarm)
+        self.classes = self.queued.classes
         # Derived; read only after `settle`.
         self.order: list[tuple[Site, SiteIndex, bool]] = []
-        self.lanes: dict[LaneKey, list[int]] = {}
+        self.numbers: dict[SiteId, int] = {}
+        self.lanes: FleetLanes = {}
         self.capacity_milli: dict[GpuClass, int] = {}
         # By the site's number, where there is one.
         self.caps: dict[int, Cap] = {}
         self.version = 0
         self.verdicts = Verdicts(self.policy)
+        self.rooms = Rooms()
         self._indices: dict[SiteId, SiteIndex] = {}
         self._nodes_at: dict[SiteId, set[NodeId]] = {}
         self._occupants: dict[NodeId, dict[JobId, Occupant]] = {}
@@ -87,22 +95,27 @@ class FleetState:
     def apply(self, change: Change) -> None:
         """Makes `change` so. Changes are absolute: applying one twice is applying it once."""
         match change:
-            case SiteChanged():
-                self._apply_site(change)
+            case JobChanged():
+                self._apply_job(change)
+            case QueueLoaded():
+                self.queued.line(change.job_class).load(change.ids, change.submitted_at_ms)
             case NodeChanged():
                 self._apply_node(NodeId(change.id), change.node, change.report)
+            case SiteChanged():
+                self._apply_site(change)
+            case WindowChanged():
+                self.windows.put(change.id, change.window)
+                self.alarm.everything = True
+            case ReservationChanged():
+                self._apply_reservation(change)
             case TenantsChanged():
-                self.tree = QuotaTree(change.tenants)
+                self.tree = QuotaTree(change.tenants, self.capacity_milli)
+                self.alarm.everything = True
             case PolicyChanged():
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
                 self.version += 1
-            case ReservationChanged():
-                self._apply_reservation(change)
-            case WindowChanged():
-                self.windows.put(change.id, change.window)
-            case JobChanged():
-                self._apply_job(change)
+                self.alarm.everything = True
             case _:
                 assert_never(change)
 
@@ -116,73 +129,79 @@ class FleetState:
             )
         self._stale_sites.clear()
         self._stale_order = False
-        self.order, self.lanes, self.capacity_milli, self.caps = [], {}, {}, {}
+        self.order, self.numbers, self.lanes = [], {}, {}
+        self.capacity_milli, self.caps = {}, {}
         for number, name in enumerate(sorted(self.sites)):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))
             index.join_fleet(1 << number, self.lanes)
             self.order.append((site, index, connected))
+            self.numbers[name] = number
             if (cap := cap_of(site, index.layout.nodes)) is not None:
                 self.caps[number] = cap
             if site.status is SiteStatus.ACTIVE:
                 for node in index.layout.nodes:
                     milli = self.capacity_milli.get(node.gpu_class, 0) + node.gpus * 1000
                     self.capacity_milli[node.gpu_class] = milli
+        self.tree = self.tree.rated(self.capacity_milli)
         self.version += 1
+        self.alarm.everything = True
 
     def answer_for(self, waiting: Waiting, now_ms: int) -> Answer:
         """Where the class may go by law and shape."""
-        known = waiting.answer
+        signature = waiting.signature
+        known = signature.answer
         if known is None or not known.holds(self.version, now_ms):
-            known = self.answer_to(waiting.job_class, now_ms)
-            waiting.answer = known
+            known = answer(
+                signature.ask, signature.residency, self.order, self.verdicts, now_ms, self.version
+            )
+            signature.answer = known
         return known
 
     def answer_to(self, job_class: JobClass, now_ms: int) -> Answer:
         """The same for a class that may have no queued job."""
-        return answer(
-            self.ask_for(job_class),
-            job_class.residency,
-            self.order,
-            self.verdicts,
-            now_ms,
-            self.version,
-        )
+        return self.answer_for(self.queued.passing(job_class), now_ms)
 
     def ask_for(self, job_class: JobClass) -> Ask:
         """The ask of `job_class`, remembered."""
-        waiting = self.classes.get(job_class)
-        if waiting is not None:
-            return waiting.ask
-        if len(self._asks) > ASKS_MAX:
-            self._asks.clear()
-        if job_class not in self._asks:
-            self._asks[job_class] = ask_of(job_class)
-        return self._asks[job_class]
+        known = self.queued.ask_of(job_class)
+        if known is not None:
+            return known
+        known = self._asks.get(job_class)
+        if known is None:
+            if len(self._asks) > ASKS_MAX:
+                self._asks.clear()
+            known = self._asks[job_class] = ask_of(job_class)
+        return known
 
-    def occupy(self, placement: Placement, ask: Ask, until_ms: int) -> None:
-        """Puts the job of `placement` on its nodes; `vacate` undoes it exactly."""
-        job, shape, sharing = placement.key.job, ask.shape, ask.sharing
+    def occupy(self, live: LiveAttempt) -> None:
+        """Puts the job of `live` on its nodes; `vacate` undoes it exactly."""
+        placement, ask = live.placement, self.ask_for(live.job_class)
+        until_ms = ends_by_ms(live.job_class, live.placed_at_ms)
+        index = self.index_of(placement.site)
         for part in placement.nodes:
             occupant = Occupant(
-                job, part.gpu_mask, shape, sharing, ask.organisation, until_ms
-            )  # fmt: skip
+                placement.key.job,
+                part.gpu_mask,
+                ask.shape,
+                ask.sharing,
+                ask.organisation,
+                until_ms,
+            )
             record = self.nodes.get(part.node)
             if record is None:
                 # Not declared now; should it be again, the job is already there.
-                self._occupants.setdefault(part.node, {})[job] = occupant
+                self._occupants.setdefault(part.node, {})[placement.key.job] = occupant
                 continue
-            index = self._indices.get(placement.site)
-            if index is None or placement.site in self._stale_sites:
-                record.add(occupant)
-                continue
-            index.leave(record)
             record.add(occupant)
-            index.enter(record)
+            if index is not None:
+                index.leave(record)
+                index.enter(record)
 
     def vacate(self, placement: Placement) -> None:
         """Takes the job of `placement` off its nodes."""
         job = placement.key.job
+        index = self.index_of(placement.site)
         for part in placement.nodes:
             record = self.nodes.get(part.node)
             if record is None:
@@ -191,34 +210,15 @@ class FleetState:
                 if not others:
                     del self._occupants[part.node]
                 continue
-            index = self._indices.get(placement.site)
-            if index is None or placement.site in self._stale_sites:
-                record.remove(record.occupants[job])
-                continue
-            index.leave(record)
             record.remove(record.occupants[job])
-            index.enter(record)
+            if index is not None:
+                index.leave(record)
+                index.enter(record)
+                self.alarm.note_room(index, record)
 
-    def vacate_all(self, placements: Iterable[Placement]) -> None:
-        """`vacate` for each of `placements`; a node with several of them moves once."""
-        leaving: dict[NodeId, list[JobId]] = {}
-        for placement in placements:
-            for part in placement.nodes:
-                leaving.setdefault(part.node, []).append(placement.key.job)
-        for node, jobs in leaving.items():
-            record, site = self.nodes[node], site_of(node)
-            index = self._indices[site]
-            index.leave(record)
-            for job in jobs:
-                del record.occupants[job]
-            record.recount()
-            index.enter(record)
-
-    def _apply_reservation(self, change: ReservationChanged) -> None:
-        if change.reservation is None:
-            self.reservations.pop(change.job, None)
-        else:
-            self.reservations[change.job] = change.reservation
+    def index_of(self, site: SiteId) -> SiteIndex | None:
+        """The index of `site`, None while it is to be made anew."""
+        return None if site in self._stale_sites else self._indices.get(site)
 
     def _apply_site(self, change: SiteChanged) -> None:
         if change.site is None:
@@ -240,62 +240,73 @@ class FleetState:
             return
         if record is None or not _same_place(record.node, node):
             occupants = self._occupants.setdefault(name, {})
-            self.nodes[name] = NodeRecord(node, report, occupants)
+            self.nodes[name] = NodeRecord(node, report, occupants, self.rooms)
             self._nodes_at.setdefault(site, set()).add(name)
             self._stale_sites.add(site)
             return
-        index = None if site in self._stale_sites else self._indices.get(site)
+        index = self.index_of(site)
         if index is not None:
             index.leave(record)
             if _isolation(record.report) is not _isolation(report):
                 index.forget_isolation()
                 self.version += 1
+                self.alarm.everything = True
         record.node, record.report = node, report
         record.recount()
         if index is not None:
             index.enter(record)
+            self.alarm.note_room(index, record)
+
+    def _apply_reservation(self, change: ReservationChanged) -> None:
+        before = self.reservations.pop(change.job, None)
+        if change.reservation is not None:
+            self.reservations[change.job] = change.reservation
+        if before != change.reservation:
+            self.alarm.reservations = True
 
     def _apply_job(self, change: JobChanged) -> None:
         assert change.queued is None or change.live is None, "a job is never queued and live"
         before = self.live.get(change.id)
-        same_place = (
-            before is not None
-            and change.live is not None
-            and before.placement == change.live.placement
-            and before.job_class == change.live.job_class
-        )
         if before is not None:
             self.evictable.remove(before)
-        if before is not None and not same_place:
-            self.vacate(before.placement)
-            placed = before.placement
-            charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
-            self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
-            del self.live[change.id]
-        queued = self.queued.pop(change.id, None)
-        if queued is not None:
-            waiting = self.classes[queued.job_class]
-            waiting.remove(queued)
-            if not waiting.jobs:
-                del self.classes[queued.job_class]
+            self._leave(before, change.live)
+        if change.queued is not None:
+            self._wait(change.queued)
+            return
         if change.live is not None:
+            self.queued.remove(change.id, change.live.job_class)
+            if change.id not in self.live:
+                self.occupy(change.live)
+                placed = change.live.placement
+                charge(self.usage, change.live.tenant, placed.gpu_class, placed.gpu_milli)
+                self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
             self.live[change.id] = change.live
             self.evictable.add(change.live)
-            if not same_place:
-                self._take(change.live)
-        if change.queued is not None:
-            job_class = change.queued.job_class
-            if job_class not in self.classes:
-                self.classes[job_class] = Waiting(job_class)
-            self.classes[job_class].add(change.queued)
-            self.queued[change.id] = change.queued
+        elif before is None:
+            self.queued.remove(change.id, change.job_class)
 
-    def _take(self, live: LiveAttempt) -> None:
-        ask = self.ask_for(live.job_class)
-        self.occupy(live.placement, ask, ends_by_ms(live.job_class, live.placed_at_ms))
-        placed = live.placement
-        charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
-        self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
+    def _leave(self, before: LiveAttempt, now: LiveAttempt | None) -> None:
+        """A live attempt is over, unless `now` is the same one in another state."""
+        if (
+            now is not None
+            and before.placement == now.placement
+            and before.job_class == now.job_class
+        ):
+            return
+        placed = before.placement
+        del self.live[placed.key.job]
+        self.vacate(placed)
+        charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
+        self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
+        if self.caps:
+            self.alarm.reservations = True  # There may be power for those who lacked it.
+        self.alarm.note_relief(before.tenant)
+
+    def _wait(self, job: QueuedJob) -> None:
+        waiting = self.queued.line(job.job_class)
+        waiting.add(job)
+        if waiting in self.alarm.by_clock:
+            self.alarm.wake(waiting)
 
 
 def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:

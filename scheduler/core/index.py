@@ -1,21 +1,24 @@
 """One site's capacity as bit sets: choosing a node is an AND and the lowest bit, never a scan.
 
 Simple equivalent: look at every node record. Departure: each ready node is kept in the lanes of
-its GPU class and view (`occupancy`), by how many GPUs are free; a change of one node is a bit
-moved. Nodes that take no work now are in lanes of their own, which only explanations read.
+its GPU class and view (`occupancy`), by the room that it is in (`rooms`); a change of one node is a
+bit moved. Nodes that take no work now are in lanes of their own, which only explanations read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scheduler.core.asks import CPU_MILLI_MIN, Shape
+from scheduler.core.asks import Shape
 from scheduler.core.layout import Layout, bits
 from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View
+from scheduler.core.rooms import Ranking
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import GpuClass
 
 LaneKey = tuple[GpuClass, View]
+FleetLanes = dict[LaneKey, dict[int, int]]
+"""The sites, as bits, that have a node in a room, by the lane."""
 
 
 class SiteIndex:
@@ -28,14 +31,9 @@ class SiteIndex:
         self.ready = 0
         self.up: dict[LaneKey, Lane] = {}
         self.down: dict[LaneKey, Lane] = {}
-        self.full: dict[LaneKey, Lane] = {}
         self.site_bit = 0
-        self.fleet_lanes: dict[LaneKey, list[int]] = {}
-        self._gpus_max: dict[GpuClass, int] = {}
+        self.fleet_lanes: FleetLanes = {}
         self._isolated: dict[Isolation, int] = {}
-        for record in self.records:
-            name = record.node.gpu_class
-            self._gpus_max[name] = max(self._gpus_max.get(name, 0), record.node.gpus)
         for at, record in enumerate(self.records):
             record.at = at
             record.lanes = []
@@ -44,32 +42,48 @@ class SiteIndex:
     def enter(self, record: NodeRecord) -> None:
         """Puts `record` where its present state belongs."""
         bit = 1 << record.at
-        ready = record.ready()
-        if ready:
+        if record.ready():
             self.ready |= bit
+            lanes = self.up
         else:
             self.ready &= ~bit
-        lanes = self.up if ready else self.down
-        free = record.free
-        # With no GPU free and no CPU to speak of, nothing fits: keep it out of every search.
-        if not free and record.cpu_free_milli < CPU_MILLI_MIN:
-            lanes = self.full
-        record.lane_free = free
-        for view in record.views:
-            lane = lanes.get((record.node.gpu_class, view))
-            if lane is None:
-                lane = self._new_lane(lanes, (record.node.gpu_class, view))
-            lane.put(free, bit)
-            record.lanes.append(lane)
+            lanes = self.down
+        self._enter(record, bit, lanes)
 
     def leave(self, record: NodeRecord) -> None:
         """Takes `record` out of every lane, before its state changes."""
         bit = 1 << record.at
         for lane in record.lanes:
-            lane.drop(record.lane_free, bit)
+            lane.drop(record.room, bit)
         record.lanes.clear()
 
-    def join_fleet(self, site_bit: int, fleet_lanes: dict[LaneKey, list[int]]) -> None:
+    def move(self, record: NodeRecord) -> None:
+        """The same as leaving and entering, for a ready node on which only the occupants changed.
+        Call it after the change."""
+        bit, lanes = 1 << record.at, record.lanes
+        if record.laned == record.views:
+            before, room = record.room, record.room_now().number
+            record.room = room
+            for lane in lanes:
+                lane.shift(before, room, bit)
+            return
+        for lane in lanes:
+            lane.drop(record.room, bit)
+        lanes.clear()
+        self._enter(record, bit, self.up)
+
+    def _enter(self, record: NodeRecord, bit: int, lanes: dict[LaneKey, Lane]) -> None:
+        room = record.room = record.room_now().number
+        gpu_class = record.kind.gpu_class
+        record.laned = record.views
+        for view in record.views:
+            lane = lanes.get((gpu_class, view))
+            if lane is None:
+                lane = self._new_lane(lanes, (gpu_class, view))
+            lane.put(room, bit)
+            record.lanes.append(lane)
+
+    def join_fleet(self, site_bit: int, fleet_lanes: FleetLanes) -> None:
         """From here on marks this site in `fleet_lanes`, which all sites share."""
         self.site_bit = site_bit
         self.fleet_lanes = fleet_lanes
@@ -90,33 +104,39 @@ class SiteIndex:
         """A report changed some node's isolation: judge it anew."""
         self._isolated.clear()
 
-    def candidates(self, gpu_class: GpuClass, views: Iterable[View], gpus: int) -> int:
-        """The ready nodes of `gpu_class` in one of `views` with `gpus` or more free."""
+    def candidates(self, gpu_class: GpuClass, views: Iterable[View], ranking: Ranking) -> int:
+        """The ready nodes of `gpu_class` in one of `views` and in one of the rooms of `ranking`."""
         mask = 0
+        place = ranking.place
         for view in views:
             lane = self.up.get((gpu_class, view))
             if lane is not None:
-                mask |= lane.at_least(gpus)
+                for room, nodes in lane.masks.items():
+                    if nodes and room in place:
+                        mask |= nodes
         return mask
 
     def in_views(self, views: tuple[View, ...]) -> int:
         """The nodes, ready or not, full or not, in one of `views`. For explanations."""
         mask = 0
-        for lanes in (self.up, self.down, self.full):
+        for lanes in (self.up, self.down):
             for (_, view), lane in lanes.items():
                 if view in views:
-                    mask |= lane.at_least(0)
+                    mask |= lane.all()
         return mask
 
     def with_room(self, shape: Shape) -> int:
         """The nodes, ready or not, with room for `shape`, whoever is on them. For explanations."""
         empty = used = 0
         for lanes in (self.up, self.down):
-            for (_, view), lane in lanes.items():
+            for (gpu_class, view), lane in lanes.items():
                 if view == EMPTY:
-                    empty |= lane.at_least(shape.gpus)
-                else:
-                    used |= lane.at_least(shape.gpus)
+                    empty |= lane.all()
+                    continue
+                place = self._rankings(gpu_class, shape)
+                for room, nodes in lane.masks.items():
+                    if nodes and room in place:
+                        used |= nodes
         # An empty node has room for whatever its size suits; only the others are looked at.
         mask = empty & self.layout.suits(shape)[2]
         for at in bits(used):
@@ -124,17 +144,18 @@ class SiteIndex:
                 mask |= 1 << at
         return mask
 
+    def _rankings(self, gpu_class: GpuClass, shape: Shape) -> dict[int, int]:
+        return self.records[0].rooms.ranking(gpu_class, shape).place if self.records else {}
+
     def _new_lane(self, lanes: dict[LaneKey, Lane], key: LaneKey) -> Lane:
-        lane = lanes[key] = Lane(self._gpus_max[key[0]])
+        lane = lanes[key] = Lane()
         if lanes is self.up:
             self._link(key, lane)
         return lane
 
     def _link(self, key: LaneKey, lane: Lane) -> None:
-        shared = self.fleet_lanes.setdefault(key, [])
-        shared.extend([0] * (len(lane.masks) - len(shared)))
-        lane.sites = shared
+        lane.sites = self.fleet_lanes.setdefault(key, {})
         lane.site_bit = self.site_bit
-        for free, nodes in enumerate(lane.masks):
+        for room, nodes in lane.masks.items():
             if nodes:
-                shared[free] |= self.site_bit
+                lane.sites[room] = lane.sites.get(room, 0) | self.site_bit

@@ -59,9 +59,10 @@ def check_plan(fleet: FleetState, plan: Plan, now_ms: int) -> tuple[str, ...]:
     world, faults = world_of(fleet), list[str]()
     new: list[LiveAttempt] = []
     seen = dict(fleet.live)
+    waiting = {queued.id: queued for queued in fleet.queued.in_line()}
     for placement in plan.placements:
         job = placement.key.job
-        queued = fleet.queued.get(job)
+        queued = waiting.get(job)
         if queued is None or job in seen:
             faults.append(f"job {job} is placed but does not wait")
             continue
@@ -261,26 +262,25 @@ def derived(fleet: FleetState) -> dict[str, object]:
         },
         "capacity": fleet.capacity_milli,
         "lanes": {
-            (key, free): sites
+            (key, fleet.rooms.all[room].key()): sites
             for key, lane in fleet.lanes.items()
-            for free, sites in enumerate(lane)
+            for room, sites in lane.items()
             if sites
         },
         "nodes": {
-            (site.id, kind, key, free): nodes
+            (site.id, kind, key, fleet.rooms.all[room].key()): nodes
             for site, index, _ in fleet.order
-            for kind, lanes in (("up", index.up), ("down", index.down), ("full", index.full))
+            for kind, lanes in (("up", index.up), ("down", index.down))
             for key, lane in lanes.items()
-            for free, nodes in enumerate(lane.masks)
+            for room, nodes in lane.masks.items()
             if nodes
         },
         "ready": {site.id: index.ready for site, index, _ in fleet.order},
         "order": {site.id: [r.node.id for r in index.records] for site, index, _ in fleet.order},
-        "left": {
-            name: (record.free_mask, record.cpu_free_milli, record.memory_free_bytes)
-            for name, record in fleet.nodes.items()
-        },
-        "lines": {job_class: tuple(w.line) for job_class, w in fleet.classes.items()},
+        "left": {name: record.left() for name, record in fleet.nodes.items()},
+        "lines": {job_class: tuple(w.in_line()) for job_class, w in fleet.classes.items()},
+        "wanted": {path: counts for path, counts in fleet.queued.wanted.items() if counts},
+        "reservations": fleet.reservations,
     }
 
 

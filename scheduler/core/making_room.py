@@ -22,7 +22,7 @@ from scheduler.core.quota import ALL_CLASSES, lineage, used_milli
 from scheduler.core.stakes import Stake
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.plan import Preempt, Reservation
+from scheduler.model.plan import JobClass, Preempt, Reservation
 
 PREEMPTIONS_MAX = 1_000
 """Attempts that one plan asks to leave."""
@@ -35,7 +35,7 @@ class Cleared:
     """Who is asked to leave, and what is kept for those they leave for."""
 
     preemptions: list[Preempt] = field(default_factory=lambda: [])
-    reservations: list[Reservation] = field(default_factory=lambda: [])
+    reservations: list[tuple[Reservation, JobClass]] = field(default_factory=lambda: [])
 
 
 def make_room(
@@ -52,7 +52,7 @@ def make_room(
     preemption = Preemption(outlook, barred)
     while (turn := turns.next()) is not None:
         waiting, at = turn
-        job = waiting.line[at][1]
+        job = JobId(waiting.ids[at])
         if job in placed:
             turns.placed(ALL_CLASSES)
             continue
@@ -65,9 +65,8 @@ def make_room(
             continue
         if found.keys:
             claim = found.claim
-            cleared.reservations.append(
-                Reservation(job, claim.site, claim.gpu_class, claim.nodes, claim.starts_at_ms)
-            )
+            made = Reservation(job, claim.site, claim.gpu_class, claim.nodes, claim.starts_at_ms)
+            cleared.reservations.append((made, waiting.job_class))
             cleared.preemptions += [Preempt(key, job, found.detail) for key in found.keys]
         for path in lineage(waiting.job_class.tenant):
             fleet.usage.setdefault(path, {}).setdefault(found.claim.gpu_class, 0)

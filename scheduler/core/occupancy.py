@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NewType
+from typing import NewType, TypeAlias
 
-from scheduler.core.asks import Shape, cpu_milli_on, memory_bytes_on
+from scheduler.core.asks import Shape
+from scheduler.core.rooms import NodeKind, Room, Rooms
+from scheduler.core.scoring import CHOICES_MAX, choose_gpus
 from scheduler.model.fleet import Isolation, Node, NodeReport
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.residency import NodeSharing
@@ -104,41 +106,60 @@ _NOBODY = (EMPTY,)
 
 
 class Lane:
-    """The ready nodes of one GPU class and view at one site, by how many GPUs are free.
+    """The nodes of one GPU class and view at one site, by the room they are in.
 
-    `masks[n]` is the set of nodes with n free. `sites[n]` has this site's bit while that set is
-    not empty: the same list serves the lanes of all sites, so that one AND finds the sites.
+    `sites[room]` has this site's bit while `masks[room]` is not empty: the same dictionary serves
+    the lanes of all sites, so that one AND finds the sites.
     """
 
     __slots__ = ("masks", "site_bit", "sites")
 
-    def __init__(self, gpus_max: int) -> None:
-        self.masks = [0] * (gpus_max + 1)
-        self.sites = [0] * (gpus_max + 1)
+    def __init__(self) -> None:
+        self.masks: dict[int, int] = {}
+        self.sites: dict[int, int] = {}
         self.site_bit = 0
 
-    def put(self, free: int, bit: int) -> None:
-        """Adds the node `bit` with `free` GPUs free."""
-        if not self.masks[free]:
-            self.sites[free] |= self.site_bit
-        self.masks[free] |= bit
+    def put(self, room: int, bit: int) -> None:
+        """Adds the node `bit`, which is in `room`."""
+        nodes = self.masks.get(room, 0)
+        if not nodes:
+            self.sites[room] = self.sites.get(room, 0) | self.site_bit
+        self.masks[room] = nodes | bit
 
-    def drop(self, free: int, bit: int) -> None:
-        """Takes the node `bit` away from those with `free` GPUs free."""
-        self.masks[free] &= ~bit
-        if not self.masks[free]:
-            self.sites[free] &= ~self.site_bit
+    def drop(self, room: int, bit: int) -> None:
+        """Takes the node `bit` away from those in `room`."""
+        nodes = self.masks[room] & ~bit
+        self.masks[room] = nodes
+        if not nodes:
+            self.sites[room] &= ~self.site_bit
 
-    def at_least(self, free: int) -> int:
-        """The nodes with `free` GPUs free or more."""
+    def shift(self, before: int, after: int, bit: int) -> None:
+        """The node `bit` went from one room to another."""
+        masks, sites = self.masks, self.sites
+        nodes = masks[before] & ~bit
+        masks[before] = nodes
+        if not nodes:
+            sites[before] &= ~self.site_bit
+        nodes = masks.get(after, 0)
+        if not nodes:
+            sites[after] = sites.get(after, 0) | self.site_bit
+        masks[after] = nodes | bit
+
+    def all(self) -> int:
+        """Every node here."""
         mask = 0
-        for nodes in self.masks[free:]:
+        for nodes in self.masks.values():
             mask |= nodes
         return mask
 
 
+Left: TypeAlias = tuple[int, int, tuple[tuple[int, int], ...], int, int, tuple[View, ...]]
+"""What is left of a node, to be put back: see `NodeRecord.left`."""
+
+
 class NodeRecord:
-    """A declared node, its last report, and what is left of it. Changed by `fleet` alone."""
+    """A declared node, its last report, and what is left of it. Changed by `fleet` and by the plan
+    that is being made alone."""
 
     __slots__ = (
         "at",
@@ -146,29 +167,42 @@ class NodeRecord:
         "cpu_free_milli",
         "free",
         "free_mask",
-        "lane_free",
+        "kind",
+        "laned",
         "lanes",
         "memory_free_bytes",
         "node",
         "occupants",
+        "partial",
         "report",
+        "room",
+        "rooms",
         "views",
     )  # fmt: skip
 
     def __init__(
-        self, node: Node, report: NodeReport | None, occupants: dict[JobId, Occupant]
+        self,
+        node: Node,
+        report: NodeReport | None,
+        occupants: dict[JobId, Occupant],
+        rooms: Rooms | None = None,
     ) -> None:
         self.node = node
         self.report = report
         self.occupants = occupants
-        # Where the index has this node: its position, its lanes and its place in them.
+        self.rooms = rooms or Rooms()
+        self.kind: NodeKind = self.rooms.kind_of(node)
+        # Where the index has this node: its position, its lanes and its room in them.
         self.at = 0
         self.lanes: list[Lane] = []
-        self.lane_free = 0
+        self.laned: tuple[View, ...] = ()
+        self.room = 0
         self.views = _NOBODY
         self.capacity_mask = 0
         self.free_mask = 0
         self.free = 0
+        # GPUs that are shared and have something left: how much, in milli-GPU, and which.
+        self.partial: tuple[tuple[int, int], ...] = ()
         self.cpu_free_milli = 0
         self.memory_free_bytes = 0
         self.recount()
@@ -183,37 +217,115 @@ class NodeRecord:
         gpus = min(self.node.gpus, self.report.gpus) if self.report else self.node.gpus
         self.capacity_mask = (1 << gpus) - 1
         used = 0
+        shared: dict[int, int] = {}
         self.cpu_free_milli = self.node.cpu_milli
         self.memory_free_bytes = self.node.memory_bytes
         for occupant in self.occupants.values():
             used |= occupant.gpu_mask
-            self.cpu_free_milli -= cpu_milli_on(occupant.shape, self.node)
-            self.memory_free_bytes -= memory_bytes_on(occupant.shape, self.node)
+            share_milli = occupant.shape.share_milli
+            if share_milli < 1000 and occupant.gpu_mask:
+                gpu = occupant.gpu_mask.bit_length() - 1
+                shared[gpu] = shared.get(gpu, 1000) - share_milli
+            cpu_milli, memory_bytes = self.kind.cost(occupant.shape, self.node)
+            self.cpu_free_milli -= cpu_milli
+            self.memory_free_bytes -= memory_bytes
         self.free_mask = self.capacity_mask & ~used
         self.free = self.free_mask.bit_count()
+        self.partial = tuple(
+            sorted((m, gpu) for gpu, m in shared.items() if m > 0 and self.capacity_mask >> gpu & 1)
+        )
         self.views = views_of(self.occupants.values())
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
+        self.occupants[occupant.job] = occupant
         alone = alone_views(occupant.sharing, occupant.organisation)
-        others, self.occupants[occupant.job] = bool(self.occupants), occupant
-        if not others:
+        self.take(occupant.shape, occupant.gpu_mask, alone)
+
+    def take(
+        self,
+        shape: Shape,
+        gpu_mask: int,
+        alone: tuple[View, ...],
+        cost: tuple[int, int] | None = None,
+    ) -> None:
+        """Takes what a job of `shape` needs: `cost`, where that is known. `alone` are the views of
+        a node that only it is on."""
+        if self.views is _NOBODY:
             self.views = alone
-        elif self.views != alone:
-            self.views = views_of(self.occupants.values())
-        self.free_mask &= ~occupant.gpu_mask
+        elif self.views is not alone and self.views != alone:
+            self.views = tuple(view for view in self.views if view in alone) or (CLOSED,)
+        if shape.share_milli < 1000 and gpu_mask:
+            self._share(gpu_mask.bit_length() - 1, shape.share_milli)
+        self.free_mask &= ~gpu_mask
         self.free = self.free_mask.bit_count()
-        self.cpu_free_milli -= cpu_milli_on(occupant.shape, self.node)
-        self.memory_free_bytes -= memory_bytes_on(occupant.shape, self.node)
+        cpu_milli, memory_bytes = cost or self.kind.cost(shape, self.node)
+        self.cpu_free_milli -= cpu_milli
+        self.memory_free_bytes -= memory_bytes
+
+    def _share(self, gpu: int, milli: int) -> None:
+        left = 1000 if self.free_mask >> gpu & 1 else 0
+        others: list[tuple[int, int]] = []
+        for entry in self.partial:
+            if entry[1] == gpu:
+                left = entry[0]
+            else:
+                others.append(entry)
+        if left > milli:
+            others.append((left - milli, gpu))
+        self.partial = tuple(sorted(others))
 
     def remove(self, occupant: Occupant) -> None:
-        """Takes `occupant` away; equal to a recount without it, as GPU masks are disjoint."""
+        """Takes `occupant` away."""
         del self.occupants[occupant.job]
-        self.views = views_of(self.occupants.values())
-        self.free_mask |= occupant.gpu_mask & self.capacity_mask
-        self.free = self.free_mask.bit_count()
-        self.cpu_free_milli += cpu_milli_on(occupant.shape, self.node)
-        self.memory_free_bytes += memory_bytes_on(occupant.shape, self.node)
+        self.recount()
+
+    def left(self) -> Left:
+        """What is left now, for `restore`."""
+        return (
+            self.free_mask,
+            self.free,
+            self.partial,
+            self.cpu_free_milli,
+            self.memory_free_bytes,
+            self.views,
+        )
+
+    def restore(self, left: Left) -> None:
+        """What was left is left again."""
+        (
+            self.free_mask,
+            self.free,
+            self.partial,
+            self.cpu_free_milli,
+            self.memory_free_bytes,
+            self.views,
+        ) = left
+
+    def room_now(self) -> Room:
+        """The room that what is left makes."""
+        kind = self.kind
+        known = kind.exact.get(
+            (self.free, self.partial, self.cpu_free_milli, self.memory_free_bytes)
+        )
+        if known is not None:
+            return known
+        return self.rooms.room(
+            kind, self.free, self.partial, self.cpu_free_milli, self.memory_free_bytes
+        )
+
+    def choose(self, shape: Shape) -> int:
+        """The GPUs that a job of `shape` would get here, as a mask; the node has the room."""
+        if shape.share_milli < 1000 and shape.gpus:
+            for milli, gpu in self.partial:
+                if milli >= shape.share_milli:
+                    return 1 << gpu
+        chosen = self.kind.choices.get((self.free_mask, shape.gpus))
+        if chosen is None:
+            chosen = choose_gpus(self.free_mask, shape.gpus)
+            if len(self.kind.choices) < CHOICES_MAX:
+                self.kind.choices[self.free_mask, shape.gpus] = chosen
+        return chosen
 
     def ready(self) -> bool:
         """Whether new work may start here at all."""
@@ -226,8 +338,13 @@ class NodeRecord:
 
     def has_room(self, shape: Shape) -> bool:
         """Whether enough GPUs, CPU and memory are free for one rank group of `shape`."""
+        cpu_milli, memory_bytes = self.kind.cost(shape, self.node)
+        if cpu_milli > self.cpu_free_milli or memory_bytes > self.memory_free_bytes:
+            return False
+        if shape.gpus <= self.free:
+            return True
         return (
-            shape.gpus <= self.free
-            and cpu_milli_on(shape, self.node) <= self.cpu_free_milli
-            and memory_bytes_on(shape, self.node) <= self.memory_free_bytes
+            shape.share_milli < 1000
+            and bool(self.partial)
+            and self.partial[-1][0] >= shape.share_milli
         )

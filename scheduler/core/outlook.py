@@ -142,7 +142,8 @@ class Outlook:
         for at in bits(nodes & shifted):
             if self.floor(index.records[at]).holds(ask):
                 mask |= 1 << at
-        with_gpus = index.candidates(where.gpu_class, views, ask.shape.gpus)
+        ranking = self.fleet.rooms.ranking(where.gpu_class, ask.shape)
+        with_gpus = index.candidates(where.gpu_class, views, ranking)
         for at in bits(nodes & ~shifted & with_gpus):
             if index.records[at].has_room(ask.shape):
                 mask |= 1 << at

@@ -4,150 +4,164 @@ Simple equivalent: again and again give the next job in fair order the best perm
 has room, until no job has one; and say why for the rest. Departures:
 
 * Jobs of one class are alike. When the first of a class does not fit, the class is done for this
-  plan: a plan only takes, so nothing that could help it happens before the next one.
+  plan: a plan only takes, so nothing that could help it happens before the next one. It sleeps
+  until something does (`alarm`), so a plan's cost follows what changed.
 * The state itself is planned on, so that each placement sees the ones before it, and every
   placement is undone at the end: only committed changes may move the state for good.
-* Jobs that find no room keep nodes for themselves, so that smaller ones cannot starve them
+* Nodes are reserved for the oldest jobs that find no room, so that smaller ones cannot starve them
   (`backfill`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 
-from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.alarm import Pending
+from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
+from scheduler.core.no_place import NoPlace
+from scheduler.core.occupancy import Left, NodeRecord, Occupant
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
-from scheduler.core.quota import charge, fits, lineage, within
+from scheduler.core.quota import ALL_CLASSES, ROOT, fits, lineage, within
 from scheduler.core.waiting import Waiting
+from scheduler.core.waking import wake
 from scheduler.core.windows import Bars
-from scheduler.model.ids import AttemptKey, GpuClass, JobId
-from scheduler.model.job import Placement
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
+from scheduler.model.job import NodePlacement, Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
-from scheduler.model.residency import NodeSharing
 
 DEFAULT_BUDGET = PlanBudget()
-FOR_ROOM = frozenset({Reason.NODES_BUSY, Reason.BEHIND_OTHERS, Reason.WINDOW})
-"""What a job waits for when there is no room: nodes are kept for it."""
 
 
 def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
     """The placements to commit next, in order, and why the rest waits."""
     fleet.settle()  # 1. What is free, and who uses what.
-    order, blocked = whose_turn(fleet, now_ms)  # 2. In which order.
     desk = Desk(fleet, now_ms)
+    fleet.alarm.reservations |= bool(desk.backfill.released)
+    anew = wake(fleet, now_ms)  # 2. Who could find a place that found none before.
     try:
-        blocked += desk.deal(order, budget)  # 3. Filter, score, take.
-        desk.make_room()  # 4. Who has to leave for those who found no place.
-        placements = tuple(placement for placement, _ in desk.taken)
+        desk.deal(budget)  # 3. In fair order: filter, score, take.
+        placements = desk.placements()
+        desk.keep_room()  # 4. Reserve for those who found none,
+        desk.make_room(placements)  # 5. or have others leave for them.
     finally:
-        desk.undo()  # 5. Leave the state as it was.
+        desk.undo()  # 6. Leave the state as it was.
     return Plan(
         sequence=fleet.sequence,
         policy_revision=fleet.policy.revision,
         placements=placements,
         preemptions=tuple(desk.preemptions),
-        blocked=tuple(blocked),
         reservations=tuple(desk.backfill.made),
         released=tuple(sorted(desk.backfill.released)),
+        blocked=tuple(desk.blocked),
+        emptied=fleet.alarm.take_emptied(),
+        anew=anew,
     )
 
 
-def whose_turn(fleet: FleetState, now_ms: int) -> tuple[FairOrder, list[Blocked]]:
-    """The fair order, and the classes that are outside it."""
-    tenants = fleet.tree.tenants
-    inside: list[Waiting] = []
-    blocked: list[Blocked] = []
-    for job_class, waiting in fleet.classes.items():
-        if any(path not in tenants for path in lineage(job_class.tenant)):
-            detail = f"tenant {job_class.tenant!r} is not in the tree"
-            denial = Denial(Reason.QUOTA_LIMIT, detail, job_class.tenant)
-            blocked.append(Blocked(job_class, (denial,)))
-        elif waiting.next_ready(0, now_ms) == len(waiting.line):
-            denial = Denial(Reason.BACKING_OFF, "every job waits for its back-off to end")
-            blocked.append(Blocked(job_class, (denial,)))
-        else:
-            inside.append(waiting)
-    # A class's first job orders it; dictionaries keep insertion order, and that is history.
-    blocked.sort(key=lambda b: fleet.classes[b.job_class].line[0])
-    return fair_order(fleet, inside, now_ms), blocked
+class Taken:
+    """A placement of the plan that is being made."""
 
+    __slots__ = ("at", "masks", "milli", "spot", "waiting")
 
-def fair_order(fleet: FleetState, classes: Iterable[Waiting], now_ms: int) -> FairOrder:
-    """The fair order of `classes`, as things are."""
-    tenants = fleet.tree.tenants
-    guarantees = {path: fleet.tree.guarantees(path) for path in tenants}
-    return FairOrder(
-        classes, dict(tenants), fleet.usage, fleet.capacity_milli, guarantees, now_ms
-    )  # fmt: skip
+    def __init__(self, waiting: Waiting, at: int, spot: Spot, masks: list[int], milli: int) -> None:
+        self.waiting = waiting
+        self.at = at
+        self.spot = spot
+        self.masks = masks
+        self.milli = milli
 
 
 class Desk:
     """Where one plan is made: what was taken so far, and how to undo it."""
 
-    def __init__(self, fleet: FleetState, now_ms: int) -> None:
+    def __init__(self, fleet: FleetState, now_ms: int, *, remembers: bool = True) -> None:
+        """`remembers`: what earlier plans found full is still full, as `wake` was called."""
         self.fleet = fleet
         self.now_ms = now_ms
+        self._remembers = remembers
         self.backfill = Backfill(fleet, now_ms)
         self.bars = Bars(fleet.windows, now_ms)
-        self.taken: list[tuple[Placement, JobClass]] = []
-        self.unserved: list[Waiting] = []
+        self.taken: list[Taken] = []
+        self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
+        self._left: dict[NodeRecord, tuple[int, Left]] = {}
+        self._shown: list[tuple[NodeRecord, JobId]] = []
 
-    def deal(self, order: FairOrder, budget: PlanBudget) -> list[Blocked]:
+    def deal(self, budget: PlanBudget) -> None:
         """Gives turns until nobody is left or the budget is spent; says who waits and why."""
-        blocked: list[Blocked] = []
-        attempts = 0
+        order, attempts = self._order(self._in_turn()), 0
         while len(self.taken) < budget.placements_max and attempts < budget.attempts_max:
             turn = order.next()
             if turn is None:
-                return blocked
+                return
             attempts += 1
             waiting, at = turn
-            job = waiting.line[at][1]
-            spot = self.place(waiting, job)
+            spot = self.place(waiting, JobId(waiting.ids[at]))
             if isinstance(spot, Spot):
-                order.placed(self.take(waiting, at, spot))
+                self.take(waiting, at, spot)
+                order.placed(spot.gpu_class)
             else:
                 order.blocked()
-                self._keep(waiting, at, spot)
-                self.unserved.append(waiting)
-                blocked.append(Blocked(waiting.job_class, spot))
+                self._block(waiting, spot)
         detail = "the plan's budget was spent first; the next plan goes on"
         denials = (Denial(Reason.PLAN_BUDGET, detail),)
-        return blocked + [Blocked(waiting.job_class, denials) for waiting in order.rest()]
+        for waiting in order.rest():
+            self._say(waiting, denials)
 
-    def place(self, waiting: Waiting, job: JobId) -> Spot | tuple[Denial, ...]:
+    def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
-        fleet, ask, tenant = self.fleet, waiting.ask, waiting.job_class.tenant
+        fleet, signature, tenant = self.fleet, waiting.signature, waiting.job_class.tenant
         answer = fleet.answer_for(waiting, self.now_ms)
-        quota: list[Denial] = []
-        power: list[Denial] = []
-        for suiting in answer.classes:
-            where = suiting
-            if ask.sharing is not NodeSharing.NONE:
-                milli = ask.nodes * ask.shape.gpus * 1000
-                if not within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
-                    quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
-                    continue
+        against = NoPlace(answer)
+        busy = signature.busy and self._remembers
+        for where in answer.classes:
+            milli = signature.milli
+            if milli is not None and not within(
+                fleet.tree, fleet.usage, tenant, where.gpu_class, milli
+            ):
+                against.quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                continue
+            if busy:
+                against.searched = True
+                continue
             while (spot := self.look(waiting, job, where)) is not None:
-                milli = spot.milli(ask)
-                if not self.powered(spot.number, where.gpu_class, milli):
+                milli = signature.milli
+                if milli is None:
+                    milli = spot.milli(waiting.ask)
+                if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
                     detail = "there is room, but the site may not draw the power"
-                    power.append(Denial(Reason.POWER_CAP, detail, spot.site))
-                elif within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                    against.power += (Denial(Reason.POWER_CAP, detail, spot.site),)
+                elif signature.milli is not None or within(
+                    fleet.tree, fleet.usage, tenant, where.gpu_class, milli
+                ):
                     return spot
                 else:
-                    quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                    against.quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
                 # Whole nodes are charged by their size: another site's may be small enough.
                 where = replace(where, sites=where.sites & ~(1 << spot.number))
-        return (*power, *answer.denials) if power else self._why(waiting, answer, quota)
+            against.searched = True
+        if against.searched and not busy and not against.power and (self.backfill or self.bars):
+            self._who_keeps(waiting, against)
+        return against
+
+    def _who_keeps(self, waiting: Waiting, against: NoPlace) -> None:
+        """Whether there would be room, were it not for reservations, or for windows of time."""
+        fleet, signature, places = self.fleet, waiting.signature, against.answer.classes
+
+        def barred(number: int, _: GpuClass) -> int:
+            return self.barred(waiting, number)
+
+        if self.backfill and any(find(fleet, signature, where, barred) for where in places):
+            against.held = Reason.BEHIND_OTHERS
+        elif self.bars and any(find(fleet, signature, where, None) for where in places):
+            against.held = Reason.WINDOW
 
     def powered(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
         """Whether a site may draw what so many more GPUs draw."""
@@ -157,15 +171,16 @@ class Desk:
         )
 
     def look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
-        """The best place on one GPU class, leaving alone what is kept for others."""
-        if not self.backfill and not self.bars:
-            return find(self.fleet, waiting.ask, waiting.views, where, None)
+        """The best place on one GPU class, leaving alone what is reserved for others."""
+        backfill = self.backfill
+        if not backfill and not self.bars:
+            return find(self.fleet, waiting.signature, where, None)
         ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
 
-        def kept(number: int, _: GpuClass) -> int:
-            return self.barred(waiting, number) | self.backfill.against(number, ends_ms, job)
+        def held(number: int, _: GpuClass) -> int:
+            return self.barred(waiting, number) | backfill.against(number, ends_ms, job)
 
-        return find(self.fleet, waiting.ask, waiting.views, where, kept)
+        return find(self.fleet, waiting.signature, where, held)
 
     def barred(self, waiting: Waiting, number: int) -> int:
         """The nodes of a site that windows of time keep from a class."""
@@ -173,77 +188,190 @@ class Desk:
         site, index, _ = self.fleet.order[number]
         return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
 
-    def take(self, waiting: Waiting, at: int, spot: Spot) -> GpuClass:
+    def take(self, waiting: Waiting, at: int, spot: Spot) -> None:
         """Puts the job on its nodes for the rest of this plan."""
-        ask, job_class = waiting.ask, waiting.job_class
-        queued = waiting.jobs[waiting.line[at][1]]
-        placement = Placement(
-            AttemptKey(queued.id, queued.next_attempt),
-            spot.site,
-            spot.gpu_class,
-            spot.parts(ask),
-            spot.milli(ask),
-        )
-        self.fleet.occupy(placement, ask, ends_by_ms(job_class, self.now_ms))
-        charge(self.fleet.usage, job_class.tenant, spot.gpu_class, placement.gpu_milli)
-        self.fleet.draws.charge(spot.site, spot.gpu_class, placement.gpu_milli)
-        self.taken.append((placement, job_class))
-        self.backfill.placed(queued.id)
-        return spot.gpu_class
+        signature, left = waiting.signature, self._left
+        shape, alone = signature.ask.shape, signature.alone
+        index = self.fleet.order[spot.number][1]
+        masks: list[int] = []
+        for record in spot.records:
+            if record not in left:
+                left[record] = spot.number, record.left()
+            mask = record.choose(shape)
+            record.take(shape, mask, alone, signature.cost(record))
+            index.move(record)
+            masks.append(mask)
+        milli, gpu_class = signature.milli, spot.gpu_class
+        if milli is None:
+            milli = spot.milli(signature.ask)
+        for line in waiting.used:
+            line[gpu_class] = line.get(gpu_class, 0) + milli
+            line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
+        self.fleet.draws.charge(spot.site, gpu_class, milli)
+        self.taken.append(Taken(waiting, at, spot, masks, milli))
 
-    def make_room(self) -> None:
+    def keep_room(self) -> None:
+        """Keeps nodes for jobs that wait for room and have done so for a while, in fair order."""
+        backfill = self.backfill
+        for taken in self.taken if backfill else ():
+            backfill.release(JobId(taken.waiting.ids[taken.at]))
+        for job, waiting in backfill.holders():
+            if not self._within_quota(waiting):
+                backfill.give_up(job)
+        if backfill.is_full():
+            return
+        for waiting, at, places in self._without_room():
+            backfill.reserve(waiting, JobId(waiting.ids[at]), places)
+            if backfill.is_full():
+                return
+
+    def make_room(self, placements: tuple[Placement, ...]) -> None:
         """Has others leave for jobs that found no place and may ask for that, in fair order."""
-        shed = too_much_power(self.fleet, self.now_ms)
-        self.preemptions += shed
-        if shed:
+        fleet, tenants = self.fleet, self.fleet.tree.tenants
+        self.preemptions = too_much_power(fleet, self.now_ms)
+        if self.preemptions:
             return  # Who is ended may well make the room; the next plan sees.
-        hopeful = hopeful_classes(self.fleet, self.unserved)
+        hopeful = hopeful_classes(
+            fleet, [each for each in fleet.alarm.asleep if each.job_class.tenant in tenants]
+        )
         if not hopeful:
             return
-        placed = {placement.key.job: stake_of(placement, of) for placement, of in self.taken}
-        turns = fair_order(self.fleet, hopeful, self.now_ms)
-        cleared = make_room(self.fleet, turns, placed, self._barred_for, self.now_ms)
-        self.preemptions += cleared.preemptions
-        for made in cleared.reservations:
-            self.backfill.cleared(made)
+        self._show()
+        placed = {
+            placement.key.job: stake_of(placement, taken.waiting.job_class)
+            for placement, taken in zip(placements, self.taken, strict=True)
+        }
+        cleared = make_room(fleet, self._order(hopeful), placed, self._barred_for, self.now_ms)
+        self.preemptions = cleared.preemptions
+        for made, job_class in cleared.reservations:
+            self.backfill.cleared(made, job_class)
 
     def _barred_for(self, job_class: JobClass, number: int) -> int:
         return self.barred(self.fleet.classes[job_class], number) if self.bars else 0
 
+    def placements(self) -> tuple[Placement, ...]:
+        """What was taken, as it is to be committed; noted as pending until it is."""
+        made = tuple(
+            Placement(
+                AttemptKey(JobId(taken.waiting.ids[taken.at]), taken.waiting.attempt(taken.at)),
+                taken.spot.site,
+                taken.spot.gpu_class,
+                tuple(
+                    [
+                        NodePlacement(record.node.id, mask)
+                        for record, mask in zip(taken.spot.records, taken.masks, strict=True)
+                    ]
+                ),
+                taken.milli,
+            )
+            for taken in self.taken
+        )
+        self.fleet.alarm.pending = tuple(
+            Pending(placement, taken.waiting.job_class.tenant)
+            for placement, taken in zip(made, self.taken, strict=True)
+        )
+        return made
+
     def undo(self) -> None:
         """Takes back everything."""
-        self.fleet.vacate_all(placement for placement, _ in self.taken)
-        for placement, job_class in self.taken:
-            charge(self.fleet.usage, job_class.tenant, placement.gpu_class, -placement.gpu_milli)
-            self.fleet.draws.charge(placement.site, placement.gpu_class, -placement.gpu_milli)
+        for record, job in self._shown:
+            del record.occupants[job]
+        for record, (number, left) in self._left.items():
+            record.restore(left)
+            self.fleet.order[number][1].move(record)
+        for taken in self.taken:
+            gpu_class, milli = taken.spot.gpu_class, taken.milli
+            for line in taken.waiting.used:
+                line[gpu_class] -= milli
+                line[ALL_CLASSES] -= milli
+            self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
 
-    def _why(self, waiting: Waiting, answer: Answer, quota: list[Denial]) -> tuple[Denial, ...]:
-        """The decisive reason first, then everything that rules out sites."""
-        if not answer.classes:
-            return answer.denials
-        if quota:
-            return (*quota, *answer.denials)
-        ask = waiting.ask
-        if self.backfill and any(
-            find(self.fleet, ask, waiting.views, where, lambda n, _: self.barred(waiting, n))
-            for where in answer.classes
-        ):
-            detail = "there is room, but it is kept for a job that waited longer for it"
-            return (Denial(Reason.BEHIND_OTHERS, detail), *answer.denials)
-        if self.bars and any(
-            find(self.fleet, ask, waiting.views, where, None) for where in answer.classes
-        ):
-            detail = "there is room, but maintenance or a reservation begins there too soon"
-            return (Denial(Reason.WINDOW, detail), *answer.denials)
-        room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
-        detail = f"{room} are not free together at any site that may hold the work"
-        return (Denial(Reason.NODES_BUSY, detail), *answer.denials)
+    def _in_turn(self) -> list[Waiting]:
+        """The classes that are awake and have their turn; the others are told why not."""
+        fleet, tenants, inside = self.fleet, self.fleet.tree.tenants, list[Waiting]()
+        for waiting in list(fleet.alarm.awake):
+            tenant = waiting.job_class.tenant
+            if any(path not in tenants for path in lineage(tenant)):
+                detail = f"tenant {tenant!r} is not in the tree"
+                self._say(waiting, (Denial(Reason.QUOTA_LIMIT, detail, tenant),))
+                fleet.alarm.sleep(waiting)
+            elif waiting.next_ready(waiting.spent, self.now_ms) == len(waiting.ids):
+                detail = "every job waits for its back-off to end"
+                self._say(waiting, (Denial(Reason.BACKING_OFF, detail),))
+                fleet.alarm.sleep(waiting, clock_ms=waiting.wakes_at_ms())
+            else:
+                inside.append(waiting)
+        return inside
 
-    def _keep(self, waiting: Waiting, at: int, denials: tuple[Denial, ...]) -> None:
-        """Keeps nodes for a job that waits for room and has done so for a while."""
-        submitted_at_ms, job = waiting.line[at]
-        if not denials or denials[0].reason not in FOR_ROOM:
-            self.backfill.give_up(job)
-        elif self.now_ms - submitted_at_ms >= RESERVE_AFTER_MS:
-            answer = self.fleet.answer_for(waiting, self.now_ms)
-            self.backfill.reserve(waiting, job, answer)
+    def _order(self, classes: list[Waiting]) -> FairOrder:
+        """The fair order of `classes`."""
+        fleet = self.fleet
+        return FairOrder(
+            classes,
+            fleet.tree.tenants,
+            fleet.usage,
+            fleet.capacity_milli,
+            {path: fleet.tree.guarantees(path) for path in fleet.tree.tenants},
+            fleet.queued.wanted,
+            self.now_ms,
+            {taken.waiting: taken.at + 1 for taken in self.taken},
+        )
+
+    def _block(self, waiting: Waiting, against: NoPlace) -> None:
+        """The class waits: it says why, and sleeps until that may have changed."""
+        answer = against.answer
+        kept = against.held is not None or bool(against.power)
+        if against.searched and not against.quota and not kept:
+            waiting.signature.busy = True
+        self._say(waiting, against.denials(waiting))
+        tenants: set[TenantPath] = set()
+        for denial in against.quota:
+            tenants.add(ROOT if denial.reason is Reason.QUOTA_KEPT else TenantPath(denial.subject))
+        self.fleet.alarm.sleep(
+            waiting,
+            room=against.searched,
+            hold=kept,
+            tenants=sorted(tenants),
+            until_ms=answer.until_ms,
+        )
+
+    def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
+        waiting.denials = denials
+        self.blocked.append(Blocked(waiting.job_class, denials))
+
+    def _without_room(self) -> Iterator[tuple[Waiting, int, tuple[ClassAnswer, ...]]]:
+        """The first ready job of each class that lacks room and no quota and has waited, in fair
+        order, with where it may go."""
+        roomless = self.fleet.alarm.by_room.values()
+        order = self._order([each for asleep in roomless for each in asleep])
+        while (turn := order.next()) is not None:
+            waiting, at = turn
+            waited_ms = self.now_ms - waiting.submitted_at_ms[at]
+            if waited_ms >= RESERVE_AFTER_MS and (places := self._within_quota(waiting)):
+                self._show()
+                yield waiting, at, places
+            order.blocked()
+
+    def _within_quota(self, waiting: Waiting) -> tuple[ClassAnswer, ...]:
+        """Where a class may go by law, shape and quota."""
+        fleet, tenant = self.fleet, waiting.job_class.tenant
+        milli = waiting.signature.milli or 0
+        return tuple(
+            where
+            for where in fleet.answer_for(waiting, self.now_ms).classes
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+        )
+
+    def _show(self) -> None:
+        """Writes what was taken into the nodes' lists of occupants, for those who read these."""
+        if self._shown:
+            return
+        for taken in self.taken:
+            waiting, ask = taken.waiting, taken.waiting.ask
+            job = JobId(waiting.ids[taken.at])
+            until_ms = ends_by_ms(waiting.job_class, self.now_ms)
+            for record, mask in zip(taken.spot.records, taken.masks, strict=True):
+                record.occupants[job] = Occupant(
+                    job, mask, ask.shape, ask.sharing, ask.organisation, until_ms
+                )
+                self._shown.append((record, job))

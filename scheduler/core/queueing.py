@@ -3,9 +3,9 @@
 Simple equivalent: before each placement, look at the whole tenant tree. From the root down choose
 the child that is below its guarantee before one that is not, then the one with the smallest
 weighted dominant share (the largest part of the fleet's GPUs of any class that it uses, over its
-weight), then by name. Inside a project: higher priority first; then the oldest job, or, where the
-project says `shortest`, the least declared GPU time, except that a job that has waited
-SHORTEST_WAIT_MAX_MS goes by age before those that have not.
+weight), then by name. Inside a project: higher priority first; then the oldest job (ids are given
+in the order of commits), or, where the project says `shortest`, the least declared GPU time, except
+that a job that has waited SHORTEST_WAIT_MAX_MS goes by age before those that have not.
 
 Departure: a placement changes the share of one tenant and its ancestors only, so each level keeps
 its children in a heap and only those on the path are put back.
@@ -17,7 +17,7 @@ before others for H100s that nothing of its own wants.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from scheduler.core.quota import ALL_CLASSES, Usage, lineage
 from scheduler.core.waiting import Waiting
@@ -30,7 +30,7 @@ SHARE_SCALE = 1_000_000_000_000
 SHORTEST_WAIT_MAX_MS = 7 * 24 * 3600 * 1000
 """In a `shortest` project, a job that has waited this long goes by age."""
 
-ClassKey = tuple[int, int, int, int, int]
+ClassKey = tuple[int, int, int, int]
 TurnKey = tuple[int, int, TenantPath]
 
 
@@ -79,30 +79,32 @@ class FairOrder:
     def __init__(
         self,
         classes: Iterable[Waiting],
-        tenants: dict[TenantPath, Tenant],
+        tenants: Mapping[TenantPath, Tenant],
         usage: Usage,
         capacity_milli: dict[GpuClass, int],
-        guarantees: dict[TenantPath, tuple[GpuQuota, ...]],
+        guarantees: Mapping[TenantPath, tuple[GpuQuota, ...]],
+        wanted: Mapping[TenantPath, Mapping[GpuClass, int]],
         now_ms: int,
+        begin: Mapping[Waiting, int],
     ) -> None:
+        """`wanted`: how many classes below a tenant can use a GPU class; "*": any of them.
+        `begin`: the first place of a line that counts, where that is not its first."""
         self._now_ms = now_ms
         self._turns: dict[TenantPath, Turn] = {}
         self._path: list[Turn] = []
         self.root = Turn(Tenant(TenantPath("")), {}, {})
-        wanted: dict[TenantPath, set[GpuClass] | None] = {}
         for waiting in classes:
-            at = waiting.next_ready(0, now_ms)
-            if at == len(waiting.line):
+            at = waiting.next_ready(begin.get(waiting, waiting.spent), now_ms)
+            if at == len(waiting.ids):
                 continue
             for path in lineage(waiting.job_class.tenant):
                 if path not in self._turns:
                     line = usage.setdefault(path, {})
                     self._turns[path] = Turn(tenants[path], line, capacity_milli)
-                _want(wanted, path, waiting)
             turn = self._turns[waiting.job_class.tenant]
             turn.classes.append((_class_key(waiting, at, turn.order, now_ms), waiting, at))
         for path, turn in sorted(self._turns.items()):
-            turn.guarantees = _relevant(guarantees.get(path, ()), wanted[path])
+            turn.guarantees = _relevant(guarantees.get(path, ()), wanted.get(path, {}))
             heapq.heapify(turn.classes)
             above = path.rpartition("/")[0]
             parent = self._turns[TenantPath(above)] if above else self.root
@@ -118,9 +120,8 @@ class FairOrder:
         while not turn.classes:
             if not turn.children:
                 return None
-            _, child = heapq.heappop(turn.children)
-            self._path.append(child)
-            turn = child
+            turn = turn.children[0][1]
+            self._path.append(turn)
         _, waiting, at = turn.classes[0]
         return waiting, at
 
@@ -129,7 +130,7 @@ class FairOrder:
         turn = self._path[-1]
         _, waiting, at = turn.classes[0]
         following = waiting.next_ready(at + 1, self._now_ms)
-        if following == len(waiting.line):
+        if following == len(waiting.ids):
             heapq.heappop(turn.classes)
         else:
             key = _class_key(waiting, following, turn.order, self._now_ms)
@@ -149,11 +150,16 @@ class FairOrder:
         return [waiting for _, waiting, _ in sorted(left, key=_by_class_key)]
 
     def _close(self) -> None:
-        while self._path:
-            turn = self._path.pop()
-            parent = self._path[-1] if self._path else self.root
+        """Puts the tenants on the path back in their order: each is still its parent's first."""
+        path = self._path
+        for depth in range(len(path) - 1, -1, -1):
+            turn = path[depth]
+            siblings = (path[depth - 1] if depth else self.root).children
             if turn.classes or turn.children:
-                heapq.heappush(parent.children, (turn.key(), turn))
+                heapq.heapreplace(siblings, (turn.key(), turn))
+            else:
+                heapq.heappop(siblings)
+        path.clear()
 
 
 def _by_key(entry: tuple[TurnKey, Turn]) -> TurnKey:
@@ -165,32 +171,20 @@ def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
 
 
 def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
-    submitted_at_ms, job = waiting.line[at]
+    job = waiting.ids[at]
     priority = -int(waiting.job_class.priority)
     if order is not QueueOrder.SHORTEST:
-        return priority, 0, 0, submitted_at_ms, job
-    if now_ms - submitted_at_ms >= SHORTEST_WAIT_MAX_MS:
-        return priority, 0, 0, submitted_at_ms, job
+        return priority, 0, 0, job
+    if now_ms - waiting.submitted_at_ms[at] >= SHORTEST_WAIT_MAX_MS:
+        return priority, 0, 0, job
     ask = waiting.ask
     gpu_time = ask.nodes * max(1, ask.shape.gpus) * waiting.job_class.time_limit_bucket_ms
-    return priority, 1, gpu_time, submitted_at_ms, job
+    return priority, 1, gpu_time, job
 
 
-def _want(
-    wanted: dict[TenantPath, set[GpuClass] | None], path: TenantPath, waiting: Waiting
-) -> None:
-    """Notes which GPU classes the queue below `path` can use; None: any."""
-    if not waiting.ask.gpu_classes:
-        wanted[path] = None
-        return
-    known = wanted.setdefault(path, set())
-    if known is not None:
-        known.update(waiting.ask.gpu_classes)
-
-
-def _relevant(quotas: tuple[GpuQuota, ...], wanted: set[GpuClass] | None) -> tuple[GpuQuota, ...]:
+def _relevant(quotas: tuple[GpuQuota, ...], wanted: Mapping[GpuClass, int]) -> tuple[GpuQuota, ...]:
     return tuple(
         quota
         for quota in quotas
-        if wanted is None or quota.gpu_class == ALL_CLASSES or quota.gpu_class in wanted
+        if quota.gpu_class == ALL_CLASSES or ALL_CLASSES in wanted or quota.gpu_class in wanted
     )

@@ -1,57 +1,191 @@
-"""Queued jobs in classes: jobs that are alike wait in one line, and what blocks one blocks all."""
+"""Queued jobs in classes: jobs that are alike wait in one line, and what blocks one blocks all.
+
+A line holds ids, and when each was submitted, as plain 64-bit numbers: a million queued jobs are 16
+MB. Ids are given in the order of commits, so the order of ids is the order of age.
+
+Classes that ask the same of the fleet, by whatever tenant and priority, share a *signature*: where
+it may go is asked once, and when one finds no room none does.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, ask_of
-from scheduler.core.occupancy import View, joinable_views
-from scheduler.model.ids import JobId
+from scheduler.core.occupancy import NodeRecord, View, alone_views, joinable_views
+from scheduler.core.rooms import NodeKind, Ranking, Rooms
+from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, QueuedJob
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import NodeSharing, Requirement
+
+SPENT_MAX = 4_096
+"""Places at the front of a line that may be empty before it is moved up."""
+
+
+_FIRST = (1, 0)
+"""The attempt and the back-off of a job that was never placed."""
+
+
+class Signature:
+    """What classes ask of the fleet, tenant and turn aside."""
+
+    __slots__ = (
+        "alone", "answer", "ask", "busy", "costs", "milli", "rankings", "residency", "users",
+        "views",
+    )  # fmt: skip
+
+    def __init__(self, ask: Ask, residency: Requirement) -> None:
+        self.ask = ask
+        self.residency = residency
+        self.views: tuple[View, ...] = joinable_views(ask.sharing, ask.organisation)
+        self.alone: tuple[View, ...] = alone_views(ask.sharing, ask.organisation)
+        # What sites answered, until the fleet's facts change; see `answers`.
+        self.answer: Answer | None = None
+        # No room was found, whatever is held for others, and none has come since.
+        self.busy = False
+        self.users = 0
+        self.rankings: dict[GpuClass, Ranking] = {}
+        # CPU and memory of one node's part, by the kind of node.
+        self.costs: dict[NodeKind, tuple[int, int]] = {}
+        # What a job is charged, unless that depends on the nodes it gets: None.
+        alone = ask.sharing is NodeSharing.NONE
+        self.milli = None if alone else ask.nodes * ask.shape.gpu_milli()
+
+    def cost(self, record: NodeRecord) -> tuple[int, int]:
+        """CPU (milli-cores) and memory (bytes) that it takes of a node."""
+        known = self.costs.get(record.kind)
+        if known is None:
+            known = self.costs[record.kind] = record.kind.cost(self.ask.shape, record.node)
+        return known
+
+    def ranking(self, rooms: Rooms, gpu_class: GpuClass) -> Ranking:
+        """The rooms of `gpu_class` that can hold a part of it, the best first."""
+        known = self.rankings.get(gpu_class)
+        if known is None or known.seen != rooms.count(gpu_class):
+            known = self.rankings[gpu_class] = rooms.ranking(gpu_class, self.ask.shape)
+        return known
 
 
 class Waiting:
     """One class and its queued jobs, oldest first."""
 
-    __slots__ = ("answer", "ask", "job_class", "jobs", "line", "views")
+    __slots__ = (
+        "ask",
+        "denials",
+        "ids",
+        "job_class",
+        "odd",
+        "signature",
+        "spent",
+        "submitted_at_ms",
+        "tenants",
+        "used",
+    )  # fmt: skip
 
-    def __init__(self, job_class: JobClass) -> None:
+    def __init__(self, job_class: JobClass, signature: Signature | None = None) -> None:
         self.job_class = job_class
-        self.ask: Ask = ask_of(job_class)
-        self.views: tuple[View, ...] = joinable_views(self.ask.sharing, self.ask.organisation)
-        self.jobs: dict[JobId, QueuedJob] = {}
-        self.line: list[tuple[int, JobId]] = []
-        # What sites answered, until the fleet's facts change; see `answers`.
-        self.answer: Answer | None = None
+        self.signature = signature or Signature(ask_of(job_class), job_class.residency)
+        self.ask: Ask = self.signature.ask
+        self.ids = array("q")
+        self.submitted_at_ms = array("q")
+        # The line begins here: what was before has left.
+        self.spent = 0
+        # Jobs with more than an age: a later attempt, or a back-off.
+        self.odd: dict[JobId, tuple[int, int]] = {}
+        # Why the last plan that looked at it found no place, and whose limits it met.
+        self.denials: tuple[Denial, ...] = ()
+        self.tenants: tuple[TenantPath, ...] = ()
+        # What its tenant and everything above it use, as the state holds it; see `fleet`.
+        self.used: tuple[dict[GpuClass, int], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids) - self.spent
 
     def add(self, job: QueuedJob) -> None:
-        """Puts `job` in its place in the line."""
-        self.jobs[job.id] = job
-        place = (job.submitted_at_ms, job.id)
-        if not self.line or self.line[-1] < place:
-            self.line.append(place)
+        """Puts `job` in its place in the line; one that is there already is as told now."""
+        at = self.find(job.id)
+        if at is None:
+            at = bisect_left(self.ids, job.id, self.spent)
+            self.ids.insert(at, job.id)
+            self.submitted_at_ms.insert(at, job.submitted_at_ms)
         else:
-            insort(self.line, place)
+            self.submitted_at_ms[at] = job.submitted_at_ms
+            self.odd.pop(job.id, None)
+        if job.next_attempt != 1 or job.not_before_ms:
+            self.odd[job.id] = job.next_attempt, job.not_before_ms
 
-    def remove(self, job: QueuedJob) -> None:
-        """Takes `job` out of the line."""
-        del self.jobs[job.id]
-        at = bisect_left(self.line, (job.submitted_at_ms, job.id))
-        assert self.line[at][1] == job.id, "a queued job is in its class's line"
-        del self.line[at]
+    def load(self, ids: array[int], submitted_at_ms: array[int]) -> None:
+        """Puts many fresh jobs in line at once, ascending."""
+        if self.ids and ids and ids[0] <= self.ids[-1]:
+            for job, at_ms in zip(ids, submitted_at_ms, strict=True):
+                self.add(QueuedJob(JobId(job), self.job_class, at_ms, next_attempt=1))
+            return
+        self.ids.extend(ids)
+        self.submitted_at_ms.extend(submitted_at_ms)
+
+    def remove(self, job: JobId) -> bool:
+        """Takes `job` out of the line; whether it was there."""
+        at = self.find(job)
+        if at is None:
+            return False
+        self.odd.pop(job, None)
+        if at == self.spent:
+            self.spent += 1
+            if self.spent >= SPENT_MAX and self.spent * 2 > len(self.ids):
+                del self.ids[: self.spent], self.submitted_at_ms[: self.spent]
+                self.spent = 0
+        else:
+            del self.ids[at], self.submitted_at_ms[at]
+        return True
+
+    def find(self, job: JobId) -> int | None:
+        """The place of `job` in the line, None when it is not there."""
+        at = bisect_left(self.ids, job, self.spent)
+        return at if at < len(self.ids) and self.ids[at] == job else None
+
+    def before(self, job: JobId) -> int:
+        """How many of the line are older than `job`."""
+        return bisect_left(self.ids, job, self.spent) - self.spent
+
+    def job(self, at: int) -> QueuedJob:
+        """The job at a place of the line."""
+        job = JobId(self.ids[at])
+        attempt, not_before_ms = self.odd.get(job, _FIRST)
+        return QueuedJob(job, self.job_class, self.submitted_at_ms[at], attempt, not_before_ms)
+
+    def attempt(self, at: int) -> int:
+        """Which attempt is the next of the job at a place of the line."""
+        return self.odd.get(JobId(self.ids[at]), _FIRST)[0] if self.odd else 1
 
     def next_ready(self, start: int, now_ms: int) -> int:
-        """The place in the line of the first job from `start` on that is not backing off.
+        """The place of the first job from place `start` on that is not backing off.
 
-        The length of the line when there is none.
+        The end of the line, `len(ids)`, when there is none.
         """
+        if not self.odd:
+            return start
         at = start
-        while at < len(self.line) and self.jobs[self.line[at][1]].not_before_ms > now_ms:
+        while at < len(self.ids) and self.odd.get(JobId(self.ids[at]), _FIRST)[1] > now_ms:
             at += 1
         return at
 
+    def wakes_at_ms(self) -> int:
+        """When the first of those that back off may go."""
+        return min(not_before_ms for _, not_before_ms in self.odd.values())
+
     def in_line(self) -> Iterator[QueuedJob]:
         """The jobs, oldest first."""
-        return (self.jobs[job] for _, job in self.line)
+        return (self.job(at) for at in range(self.spent, len(self.ids)))
+
+
+def loaded(pairs: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]]:
+    """Ids and submission times as `Waiting.load` takes them."""
+    ids, times = array("q"), array("q")
+    for job, at_ms in pairs:
+        ids.append(job)
+        times.append(at_ms)
+    return ids, times

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from scheduler.model.fleet import Node, NodeReport, Site
@@ -100,11 +101,27 @@ class PolicyChanged:
 
 @dataclass(frozen=True, slots=True)
 class JobChanged:
-    """A job is now queued, live, or (both None) neither. Never both."""
+    """A job is now queued, live, or (both None) neither. Never both.
+
+    `job_class` spares a search for one that is neither.
+    """
 
     id: JobId
     queued: QueuedJob | None
     live: LiveAttempt | None
+    job_class: JobClass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLoaded:
+    """Jobs of one class that wait for their first attempt, ids ascending, with submission times.
+
+    Equal to a `JobChanged` for each. Arrays are of 64-bit numbers ("q").
+    """
+
+    job_class: JobClass
+    ids: array[int]
+    submitted_at_ms: array[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,7 @@ Change: TypeAlias = (
     | PolicyChanged
     | WindowChanged
     | ReservationChanged
+    | QueueLoaded
     | JobChanged
 )
 
@@ -175,13 +193,20 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Placements to commit, in order. `sequence` is the change sequence it was planned on."""
+    """Placements to commit, in order. `sequence` is the change sequence it was planned on.
+
+    `blocked` names the classes that were judged anew: the others wait for what they waited for.
+    `anew`: all were, so nothing older counts.
+    """
 
     sequence: int
     policy_revision: int
     placements: tuple[Placement, ...]
     preemptions: tuple[Preempt, ...] = ()
-    blocked: tuple[Blocked, ...] = ()
+    blocked: tuple[Blocked, ...] = field(default=(), compare=False)
+    emptied: tuple[JobClass, ...] = field(default=(), compare=False)
+    """Classes in which nobody waited any more at some time since the plan before."""
+    anew: bool = field(default=False, compare=False)
     reservations: tuple[Reservation, ...] = ()
     """New ones."""
     released: tuple[JobId, ...] = ()

@@ -17,8 +17,8 @@ from scheduler.core.estimates import estimate
 from scheduler.core.explain import explain, forecast, last_in_line
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, QueuedJob
-from scheduler.model.reasons import Denial, Refused
+from scheduler.model.plan import Blocked, Explanation, Plan, QueuedJob
+from scheduler.model.reasons import Refused
 from scheduler.model.whatif import WhatIf
 from scheduler.runtime.planner_talk import (
     Answered,
@@ -81,15 +81,15 @@ class Follower:
             case MakePlan():
                 return plan(self.state, question.now_ms, question.budget)
             case ExplainJob():
-                queued = self.state.queued.get(question.job)
+                queued = self.state.queued.find(question.job, question.job_class)
                 if queued is None:
                     return NOT_WAITING
-                told = explain(self.state, queued, question.now_ms)
-                return self._timed(told, queued, question.now_ms)
+                answer = explain(self.state, queued, question.now_ms)
+                return self._timed(answer, queued, question.now_ms)
             case Forecast():
-                told = forecast(self.state, question.job_class, question.now_ms)
+                answer = forecast(self.state, question.job_class, question.now_ms)
                 asked = last_in_line(question.job_class, question.now_ms)
-                return self._timed(told, asked, question.now_ms)
+                return self._timed(answer, asked, question.now_ms)
 
     def _timed(self, told: Explanation, job: QueuedJob, now_ms: int) -> Explanation:
         """The explanation with an estimate of the start, where any site may hold the job."""
@@ -101,33 +101,18 @@ class Follower:
         return replace(told, estimated_start_ms=found.start_ms, estimated_start_p90_ms=found.p90_ms)
 
 
-class Told:
-    """What the other end knows of blocked classes."""
-
-    def __init__(self) -> None:
-        self._known: dict[JobClass, tuple[Denial, ...]] | None = None
-
-    def news(self, plan: Plan) -> Planned:
-        """`plan`, as told to somebody who was told the one before."""
-        before = self._known or {}
-        after = {blocked.job_class: blocked.denials[:1] for blocked in plan.blocked}
-        planned = Planned(
-            plan=replace(plan, blocked=()),
-            blocked=tuple(
-                Blocked(job_class, denials)
-                for job_class, denials in after.items()
-                if before.get(job_class) != denials
-            ),
-            freed=tuple(job_class for job_class in before if job_class not in after),
-            anew=self._known is None,
-        )
-        self._known = after
-        return planned
+def told(plan: Plan) -> Planned:
+    """`plan` as it travels: of a class that waits, its decisive reason is enough."""
+    return Planned(
+        plan=replace(plan, blocked=(), emptied=()),
+        blocked=tuple(Blocked(each.job_class, each.denials[:1]) for each in plan.blocked),
+        freed=plan.emptied,
+        anew=plan.anew,
+    )
 
 
 def serve(follower: Follower, pipe: Connection) -> None:
     """Answers until the other end is closed."""
-    told = Told()
     while True:
         try:
             asked: Asked = pipe.recv()
@@ -135,7 +120,7 @@ def serve(follower: Follower, pipe: Connection) -> None:
             return
         try:
             found = follower.answer(asked.question)
-            answer = told.news(found) if isinstance(found, Plan) else found
+            answer = told(found) if isinstance(found, Plan) else found
         except Refused as refused:
             parts = (refused.code, refused.reason, refused.message, refused.denials)
             answer = RefusedAnswer(parts, refused.retry_after_ms)

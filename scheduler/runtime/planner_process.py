@@ -77,9 +77,11 @@ class PlannerProcess:
         """What to place now, from the newest committed state. Raises PlannerLost."""
         return cast("Planned", await self._ask(MakePlan(now_ms, budget), PLAN_S_MAX))
 
-    async def explain(self, job: JobId, now_ms: int) -> Explanation:
-        """Why a job waits."""
-        return await self._explain(ExplainJob(now_ms, job))
+    async def explain(
+        self, job: JobId, now_ms: int, job_class: JobClass | None = None
+    ) -> Explanation:
+        """Why a job waits; its class spares a search."""
+        return await self._explain(ExplainJob(now_ms, job, job_class))
 
     async def forecast(self, job_class: JobClass, now_ms: int) -> Explanation:
         """What would become of a job of this class, were it queued now."""

@@ -25,6 +25,8 @@ class ExplainJob:
 
     now_ms: int
     job: JobId
+    job_class: JobClass | None = None
+    """Spares a search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,12 @@ def test_what_is_kept_for_a_job_is_in_the_store_until_it_starts(plant: Plant) ->
 def test_a_placement_on_kept_nodes_is_dropped_by_the_writer(plant: Plant) -> None:
     plant.run(replace(spec(gpus=8), time_limit_ms=HOUR_MS))
     plant.submit(replace(spec("gang", nodes=2, gpus=8), time_limit_ms=HOUR_MS))
+    plant.now_ms += HOUR_MS // 2
+    ahead = plant.plan()
+    assert ahead.reservations
     plant.submit(replace(spec("long"), time_limit_ms=9 * HOUR_MS))
     with_neither = plant.plan()
     assert len(with_neither.placements) == 1
-    plant.now_ms += HOUR_MS // 2
-    ahead = replace(plant.plan(), placements=())
-    assert ahead.reservations
     with plant.store.transaction() as txn:
         plant.control.apply_plan(txn, ahead, plant.now_ms)
         applied = plant.control.apply_plan(txn, with_neither, plant.now_ms)

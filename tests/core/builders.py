@@ -36,6 +36,7 @@ from scheduler.model.plan import (
     Plan,
     PolicyChanged,
     QueuedJob,
+    ReservationChanged,
     SiteChanged,
     TenantsChanged,
 )
@@ -242,8 +243,12 @@ def fleet_of(
 def commit(fleet: FleetState, plan: Plan, *, now_ms: int = NOW_MS) -> None:
     """Applies `plan` as the store would."""
     for placement in plan.placements:
-        of = fleet.queued[placement.key.job].job_class
+        of = waiting_class(fleet, placement.key.job)
         fleet.apply(live(placement, of, placed_at_ms=now_ms))
+    for job in plan.released:
+        fleet.apply(ReservationChanged(job, None))
+    for made in plan.reservations:
+        fleet.apply(ReservationChanged(made.job, made))
 
 
 def spec(name: str = "train", **changes: object) -> JobSpec:
@@ -255,3 +260,18 @@ def spec(name: str = "train", **changes: object) -> JobSpec:
         residency=GB_ONLY,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def in_order(fleet: FleetState) -> list[QueuedJob]:
+    """Every job that waits, the oldest first."""
+    return sorted(fleet.queued.in_line(), key=lambda job: job.id)
+
+
+def oldest(fleet: FleetState) -> QueuedJob:
+    """The job that has waited longest."""
+    return in_order(fleet)[0]
+
+
+def waiting_class(fleet: FleetState, job: JobId) -> JobClass:
+    """The class of a job that waits."""
+    return next(queued.job_class for queued in fleet.queued.in_line() if queued.id == job)

@@ -14,7 +14,7 @@ from scheduler.core.planner import plan
 from scheduler.core.quota import QuotaTree, fits
 from scheduler.core.residency import permits
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
-from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath, site_of
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import TopologyLevel
 from scheduler.model.plan import (
     Change,
@@ -38,12 +38,15 @@ from tests.core.builders import (
     TENANTS,
     commit,
     fleet_of,
+    in_order,
     job_class,
     node,
+    oldest,
     queued,
     report,
     site,
     tenant,
+    waiting_class,
 )
 from tests.core.test_properties import THOROUGH, start
 from tests.core.worlds import starts
@@ -70,7 +73,7 @@ def test_the_story_of_a_job_that_bears_no_foreign_law() -> None:
     fleet = fleet_of(queued(1, job_class(gpus=8)), nodes=[N1, node("leeds", "n1")], sites=sites)
     commit(fleet, plan(fleet, NOW_MS))
     fleet.apply(queued(2, job_class(gpus=8)))
-    got = explain(fleet, fleet.queued[min(fleet.queued)], NOW_MS)
+    got = explain(fleet, oldest(fleet), NOW_MS)
     assert told(got) == {
         "leeds": [Reason.FOREIGN_COMPULSION],
         "london": [Reason.NODES_BUSY],
@@ -89,7 +92,7 @@ def test_quota_and_back_off_are_told_beside_the_sites() -> None:
     fleet = fleet_of(
         queued(1, job_class(gpus=5), not_before_ms=NOW_MS + 7), nodes=[N1], tenants=tenants
     )
-    got = explain(fleet, fleet.queued[min(fleet.queued)], NOW_MS)
+    got = explain(fleet, oldest(fleet), NOW_MS)
     assert [denial.reason for denial in got.quota] == [Reason.BACKING_OFF, Reason.QUOTA_LIMIT]
     assert ways_out(got) == [[(Reason.QUOTA_LIMIT, "trust-a"), (Reason.BACKING_OFF, "")]]
     assert "another 7 ms" in got.summary
@@ -133,22 +136,24 @@ def test_each_check_of_nodes_is_named(change: Change, want: list[Reason]) -> Non
 
 def test_position_counts_who_goes_before() -> None:
     fleet = fleet_of(*(queued(n, job_class(gpus=n)) for n in range(1, 6)), nodes=[N1])
-    assert [queue_position(fleet, job) for job in fleet.queued.values()] == [0, 1, 2, 3, 4]
+    assert [queue_position(fleet, job) for job in in_order(fleet)] == [0, 1, 2, 3, 4]
     assert forecast(fleet, job_class(), NOW_MS).queue_position == 5
 
 
 Lifted = frozenset[Denial]
+_NOBODY = JobId(0)
 
 
-def oracle(fleet: FleetState, of: JobClass, lifted: Lifted) -> bool:
+def oracle(fleet: FleetState, of: JobClass, lifted: Lifted, job: JobId = _NOBODY) -> bool:
     """Whether the class would fit somewhere were `lifted` not there: one node after another."""
     return any(
-        _site_fits(fleet, of, site, connected, lifted) for site, connected in fleet.sites.values()
+        _site_fits(fleet, of, site, connected, lifted, job)
+        for site, connected in fleet.sites.values()
     )
 
 
 def _site_fits(
-    fleet: FleetState, of: JobClass, site: Site, connected: bool, lifted: Lifted
+    fleet: FleetState, of: JobClass, site: Site, connected: bool, lifted: Lifted, job: JobId
 ) -> bool:
     keys = {(denial.reason, denial.subject) for denial in lifted}
     verdict = permits(of.residency, site, fleet.policy, NOW_MS)
@@ -167,7 +172,7 @@ def _site_fits(
         return Reason.NODES_TOO_FEW in here
     return any(
         set(fits(fleet.tree, fleet.usage, of.tenant, name, _milli(fleet, of, name))) <= lifted
-        and _class_fits(fleet, of, [n for n in nodes if n.gpu_class == name], here)
+        and _class_fits(fleet, of, [n for n in nodes if n.gpu_class == name], here, job)
         for name in {each.gpu_class for each in nodes}
     )
 
@@ -177,9 +182,16 @@ def _milli(fleet: FleetState, of: JobClass, name: GpuClass) -> int:
     return of.resources.nodes * of.resources.gpus_per_node * 1000
 
 
-def _class_fits(fleet: FleetState, of: JobClass, nodes: list[Node], here: set[Reason]) -> bool:
+def _class_fits(
+    fleet: FleetState, of: JobClass, nodes: list[Node], here: set[Reason], job: JobId
+) -> bool:
     ask = ask_of(of)
-    passing = [each for each in nodes if _faults(fleet, ask, each) <= here]
+    passing = [
+        each
+        for each in nodes
+        if _faults(fleet, ask, each) <= here
+        and (Reason.BEHIND_OTHERS in here or not _reserved(fleet, of, job, each.id))
+    ]
     if Reason.NODES_TOO_FEW in here and len(nodes) < ask.nodes:
         return bool(passing)
     level = TopologyLevel.SITE if Reason.TOPOLOGY in here or ask.nodes == 1 else ask.within
@@ -225,34 +237,42 @@ def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
     return {reason for reason, found in failed.items() if found}
 
 
+def _reserved(fleet: FleetState, of: JobClass, job: JobId, name: NodeId) -> bool:
+    """Whether a node is kept for another job, and this one would be in its way."""
+    ends_ms = NOW_MS + of.time_limit_bucket_ms
+    own = fleet.reservations.get(job)
+    if own is not None and name in own.nodes:
+        return False
+    return any(
+        name in kept.nodes and holder != job and ends_ms > kept.starts_at_ms
+        for holder, kept in fleet.reservations.items()
+    )
+
+
 @THOROUGH
 @given(starts())
 def test_explanations_are_true_minimal_and_agree_with_the_planner(begin: list[Change]) -> None:
     fleet = start(begin)
-    made = plan(fleet, NOW_MS)
-    commit(fleet, made)
-    for kept in made.reservations:
-        fleet.apply(ReservationChanged(kept.job, kept))
-    for job in list(fleet.queued.values()):
+    commit(fleet, plan(fleet, NOW_MS))
+    for job in in_order(fleet):
         got = explain(fleet, job, NOW_MS)
         assert got.would_run_at is None, "the planner left nothing that fits"
         assert got.changes, "what waits can be helped"
         assert all(each.denials for each in got.sites) or got.quota
-        if fleet.reservations:
-            continue  # The oracle does not know what is kept for whom.
         if job.job_class.residency.node_sharing is NodeSharing.NONE:
             continue  # Charged by the node: which one, the oracle does not know.
         for found in got.changes:
-            assert oracle(fleet, job.job_class, frozenset(found))
+            assert oracle(fleet, job.job_class, frozenset(found), job.id)
             for denial in found:
-                assert not oracle(fleet, job.job_class, frozenset(found) - {denial})
+                fewer = frozenset(found) - {denial}
+                assert not oracle(fleet, job.job_class, fewer, job.id)
 
 
 @THOROUGH
 @given(starts())
 def test_a_forecast_says_what_the_planner_would_do(begin: list[Change]) -> None:
     fleet = start(begin)
-    for job in sorted(fleet.queued.values(), key=lambda job: job.id):
+    for job in in_order(fleet):
         alone = start([change for change in begin if not hasattr(change, "queued")])
         got = forecast(alone, job.job_class, NOW_MS)
         if job.job_class.residency.node_sharing is not NodeSharing.NONE:
@@ -346,5 +366,5 @@ def test_what_runs_now_could_ever_run(begin: list[Change]) -> None:
     nodes = [record.node for record in fleet.nodes.values()]
     asked = DeclaredFleet(sites, nodes, fleet.policy, fleet.tree)
     for placement in plan(fleet, NOW_MS).placements:
-        of = fleet.queued[placement.key.job].job_class
+        of = waiting_class(fleet, placement.key.job)
         assert could_ever_run(asked, of, NOW_MS).possible()

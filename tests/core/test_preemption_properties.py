@@ -96,7 +96,8 @@ def crowded(draw: st.DrawFn) -> FleetState:
 def waiting_in(fleet: FleetState) -> list[tuple[JobId, JobClass]]:
     """The first job of each class that waits, in a fixed order."""
     return sorted(
-        ((waiting.line[0][1], of) for of, waiting in fleet.classes.items()), key=lambda e: e[0]
+        ((next(waiting.in_line()).id, of) for of, waiting in fleet.classes.items()),
+        key=lambda e: e[0],
     )
 
 
@@ -129,7 +130,7 @@ def starts_without(fleet: FleetState, found: Victims, leaving: list[JobId]) -> b
     try:
         waiting = Waiting(found.claim.job_class)
         for where in narrowed(fleet, found):
-            spot = find(fleet, waiting.ask, waiting.views, where, None)
+            spot = find(fleet, waiting.signature, where, None)
             if spot is not None:
                 of = found.claim.job_class
                 stake = Stake(of.tenant, of.priority, where.gpu_class, spot.milli(waiting.ask))
@@ -215,7 +216,7 @@ def _clears(
     ledger = Ledger(fleet.tree, fleet.usage, fleet.evictable.used_at)
     for victim in group:
         fleet.apply(JobChanged(victim.placement.key.job, None, None))
-    spot = find(fleet, waiting.ask, waiting.views, only, None)
+    spot = find(fleet, waiting.signature, only, None)
     for victim in group:
         fleet.apply(JobChanged(victim.placement.key.job, None, victim))
     if spot is None:
@@ -232,7 +233,7 @@ def test_one_node_is_cleared_at_the_least_price_there_is(fleet: FleetState) -> N
             continue
         waiting = Waiting(of)
         answer = fleet.answer_to(of, NOW_MS)
-        if any(find(fleet, waiting.ask, waiting.views, w, None) for w in answer.classes):
+        if any(find(fleet, waiting.signature, w, None) for w in answer.classes):
             continue  # Quota alone is in the way.
         best = cheapest_by_trying(fleet, of)
         found = asked_for(fleet, job, of)

@@ -20,10 +20,12 @@ from scheduler.model.plan import (
     NodeChanged,
     PlanBudget,
     PolicyChanged,
+    QueuedJob,
+    ReservationChanged,
     SiteChanged,
     TenantsChanged,
 )
-from tests.core.builders import NOW_MS, commit
+from tests.core.builders import NOW_MS, commit, in_order
 from tests.core.worlds import Ended, Placed, Step, end_of, lost, starts, steps
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,10 @@ def walk(fleet: FleetState, step: Step) -> None:
             pass  # Control refuses to forget a node that holds work.
         case NodeChanged(node=Node() as new) if _another_kind(fleet, new):
             pass  # Nor does it let one become something that the work was not placed for.
+        case JobChanged(queued=QueuedJob() as job):
+            # A job never changes its class: another one comes with that number.
+            fleet.apply(JobChanged(job.id, None, None))
+            fleet.apply(step)
         case _:
             fleet.apply(step)
 
@@ -70,7 +76,7 @@ def rebuilt(fleet: FleetState) -> FleetState:
     """A fleet that was told the same facts once, in another order."""
     fresh = FleetState()
     changes: list[Change] = []
-    changes += [JobChanged(job, queued, None) for job, queued in fleet.queued.items()]
+    changes += [JobChanged(job.id, job, None) for job in in_order(fleet)]
     changes += [JobChanged(job, None, live) for job, live in fleet.live.items()]
     changes += [
         NodeChanged(name, record.node, record.report)
@@ -80,6 +86,7 @@ def rebuilt(fleet: FleetState) -> FleetState:
         SiteChanged(name, site, connected)
         for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
     ]
+    changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
     changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
     fresh.apply_all(fleet.sequence, changes)
     return fresh
@@ -149,7 +156,6 @@ def test_the_checks_of_a_plan_see_a_node_taken_twice(begin: list[Change]) -> Non
     made = plan(fleet, NOW_MS)
     if made.placements:
         commit(fleet, made)
-        fleet.queued.clear()
         assert check_plan(fleet, made, NOW_MS), "a plan that was committed is not valid again"
 
 
@@ -165,7 +171,7 @@ for n in range(1, 60):
     of = job_class(tenant_path, gpus=n % 9, nodes=1 + n % 2, sharing=sharing)
     fleet.apply(queued(n, of))
 print(plan(fleet, NOW_MS))
-print([explain(fleet, job, NOW_MS) for job in fleet.queued.values()])
+print([explain(fleet, job, NOW_MS) for job in in_order(fleet)])
 """
 
 

@@ -12,7 +12,7 @@ from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.plan import Blocked, Plan, PlanBudget
 from scheduler.model.reasons import Denial, Reason
 from scheduler.runtime.loop import Waiting
-from scheduler.runtime.planner_child import CHANGES_MAX, Follower, Told
+from scheduler.runtime.planner_child import CHANGES_MAX, Follower, told
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.planner_talk import MakePlan
 from scheduler.store.store import ReadStore, Store
@@ -92,25 +92,25 @@ def blocked(name: str, *denials: Denial) -> Blocked:
 BUSY, FULL = Denial(Reason.NODES_BUSY, "busy", "x"), Denial(Reason.QUOTA_LIMIT, "full", "y")
 
 
-def test_what_is_told_adds_up_to_what_the_newest_plan_blocks() -> None:
-    told, waiting = Told(), Waiting()
-    for blocks in (
-        (),
-        (blocked("a", BUSY, FULL), blocked("b", FULL)),
-        (blocked("a", BUSY), blocked("c", FULL)),
-        (blocked("a", FULL), blocked("b", BUSY)),
-        (),
-        (blocked("a", FULL),),
-    ):
-        planned = told.news(Plan(1, 1, (), blocked=blocks))
+def test_what_plans_tell_adds_up_to_what_every_class_waits_for() -> None:
+    waiting = Waiting()
+    a, b, c = blocked("a", BUSY, FULL), blocked("b", FULL), blocked("c", FULL)
+    steps: list[tuple[Plan, dict[str, Denial]]] = [
+        (Plan(1, 1, (), blocked=(a, b), anew=True), {"a": BUSY, "b": FULL}),
+        (Plan(1, 1, (), blocked=(c,)), {"a": BUSY, "b": FULL, "c": FULL}),
+        (Plan(1, 1, (), blocked=(blocked("a", FULL),)), {"a": FULL, "b": FULL, "c": FULL}),
+        (Plan(1, 1, (), emptied=(a.job_class,)), {"b": FULL, "c": FULL}),
+        # It was empty for a while, and somebody came.
+        (Plan(1, 1, (), emptied=(b.job_class,), blocked=(b,)), {"b": FULL, "c": FULL}),
+        (Plan(1, 1, (), blocked=(c,), anew=True), {"c": FULL}),
+    ]
+    for plan, expected in steps:
+        planned = told(plan)
         assert planned.plan.blocked == ()
         waiting.learn(planned)
-        decisive = {b.job_class: replace(b, denials=b.denials[:1]) for b in blocks}
-        assert waiting.blocked == decisive
-    again = told.news(Plan(1, 1, (), blocked=(blocked("a", FULL),)))
-    assert (again.blocked, again.freed, again.anew) == ((), (), False)
-    waiting.learn(Told().news(Plan(1, 1, (), blocked=(blocked("b", BUSY),))))
-    assert [b.job_class.tenant for b in waiting.blocked.values()] == ["b"]
+        assert {
+            str(job_class.tenant): each.denials for job_class, each in waiting.blocked.items()
+        } == {name: (denial,) for name, denial in expected.items()}
 
 
 async def test_a_terminals_interrupt_does_not_end_it(

@@ -1,0 +1,133 @@
+"""Which classes sleep, and what happened since: a plan looks only at what could have changed.
+
+A class that found no place sleeps. Between two plans it can find one only if something happened
+that is noted here: a node got room where it may go, somebody whose limit it met uses less, what is
+reserved changed, facts changed, or a moment came. Everything else takes room, and a class that does
+not fit fits no better for that. `waking` wakes whom the notes concern.
+
+A plan's own placements are undone when it is made. Until they are committed, what they had taken
+counts as room that may come back (`pending`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scheduler.core.index import LaneKey, SiteIndex
+from scheduler.core.occupancy import NodeRecord
+from scheduler.core.quota import ROOT, lineage
+from scheduler.core.waiting import Signature, Waiting
+from scheduler.model.ids import TenantPath
+from scheduler.model.job import Placement
+from scheduler.model.plan import JobClass
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A placement that was planned and may yet be committed, and for whom."""
+
+    placement: Placement
+    tenant: TenantPath
+
+
+class Alarm:
+    """Who is awake, who sleeps and for what; and what happened since the last plan."""
+
+    def __init__(self) -> None:
+        self.awake: dict[Waiting, None] = {}
+        self.asleep: dict[Waiting, None] = {}
+        self.by_room: dict[Signature, dict[Waiting, None]] = {}
+        self.by_tenant: dict[TenantPath, dict[Waiting, None]] = {}
+        self.by_hold: dict[Waiting, None] = {}
+        self.by_clock: dict[Waiting, int] = {}
+        # What happened.
+        self.everything = True
+        self.reservations = False
+        self.grown: dict[LaneKey, dict[int, int]] = {}
+        self.relieved: set[TenantPath] = set()
+        self.until_ms: int | None = None
+        self.pending: tuple[Pending, ...] = ()
+        self.emptied: list[JobClass] = []
+
+    def note_room(self, index: SiteIndex, record: NodeRecord) -> None:
+        """A node may have more room than before, or room for others than before."""
+        if not index.ready >> record.at & 1:
+            return
+        gpu_class = record.kind.gpu_class
+        for view in record.views:
+            rooms = self.grown.get((gpu_class, view))
+            if rooms is None:
+                rooms = self.grown[gpu_class, view] = {}
+            rooms[record.room] = rooms.get(record.room, 0) | index.site_bit
+
+    def note_relief(self, tenant: TenantPath) -> None:
+        """Something of `tenant` ended: it and everything above it use less, and so does ROOT."""
+        self.relieved.update(lineage(tenant))
+        self.relieved.add(ROOT)
+
+    def sleep(
+        self,
+        waiting: Waiting,
+        *,
+        room: bool = False,
+        hold: bool = False,
+        tenants: Iterable[TenantPath] = (),
+        until_ms: int | None = None,
+        clock_ms: int | None = None,
+    ) -> None:
+        """`waiting` was blocked: it sleeps until one of these things happens, or facts change.
+
+        `until_ms`: its answer holds no longer. `clock_ms`: the first of its jobs may go.
+        """
+        self.awake.pop(waiting, None)
+        self.asleep[waiting] = None
+        waiting.tenants = tuple(tenants)
+        if room:
+            self.by_room.setdefault(waiting.signature, {})[waiting] = None
+        if hold:
+            self.by_hold[waiting] = None
+        for path in waiting.tenants:
+            self.by_tenant.setdefault(path, {})[waiting] = None
+        if until_ms is not None and (self.until_ms is None or until_ms < self.until_ms):
+            self.until_ms = until_ms
+        if clock_ms is not None:
+            self.by_clock[waiting] = clock_ms
+
+    def wake(self, waiting: Waiting) -> None:
+        """`waiting` takes part in the next plan."""
+        self._forget_sleep(waiting)
+        self.awake[waiting] = None
+
+    def forget(self, waiting: Waiting) -> None:
+        """Nobody waits in it any more."""
+        self.emptied.append(waiting.job_class)
+        self.awake.pop(waiting, None)
+        self._forget_sleep(waiting)
+
+    def take_emptied(self) -> tuple[JobClass, ...]:
+        """The classes that `forget` was told of since the last time."""
+        emptied = tuple(self.emptied)
+        self.emptied.clear()
+        return emptied
+
+    def _forget_sleep(self, waiting: Waiting) -> None:
+        if waiting not in self.asleep:
+            return
+        del self.asleep[waiting]
+        self.by_hold.pop(waiting, None)
+        self.by_clock.pop(waiting, None)
+        sleepers = self.by_room.get(waiting.signature)
+        if sleepers is not None:
+            sleepers.pop(waiting, None)
+            if not sleepers:
+                # Nobody is left to be told of room: the next to come looks for itself.
+                del self.by_room[waiting.signature]
+                waiting.signature.busy = False
+        for path in waiting.tenants:
+            others = self.by_tenant.get(path)
+            if others is not None:
+                others.pop(waiting, None)
+                if not others:
+                    del self.by_tenant[path]
+        waiting.tenants = ()

@@ -1,0 +1,144 @@
+"""The queue: every class that has jobs, its line, and the signature that it shares with others.
+
+As a mapping it holds the jobs that wait, by id. That is for those who compare and explain: a line
+knows its jobs, but a job's line is searched for, unless its class is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from scheduler.core.alarm import Alarm
+from scheduler.core.asks import Ask, ask_of
+from scheduler.core.quota import ALL_CLASSES, Usage, lineage
+from scheduler.core.waiting import Signature, Waiting
+from scheduler.model.ids import GpuClass, JobId, TenantPath
+from scheduler.model.plan import JobClass, QueuedJob
+from scheduler.model.residency import Requirement
+
+HOLDERS_MAX = 1_000
+"""Jobs with a reservation whose lines are remembered."""
+
+
+class Lines(Mapping[JobId, QueuedJob]):
+    """The lines of all classes. `alarm` is told of classes that come and go."""
+
+    def __init__(self, usage: Usage, alarm: Alarm) -> None:
+        self.classes: dict[JobClass, Waiting] = {}
+        # How many classes at a tenant or below it can use a GPU class; "*": any of them.
+        self.wanted: dict[TenantPath, dict[GpuClass, int]] = {}
+        self._usage = usage
+        self._alarm = alarm
+        self._signatures: dict[tuple[Ask, Requirement], Signature] = {}
+        self._by_object: dict[int, Waiting] = {}
+        self._holders: dict[JobId, Waiting] = {}
+
+    def __getitem__(self, job: JobId) -> QueuedJob:
+        found = self.find(job)
+        if found is None:
+            raise KeyError(job)
+        return found
+
+    def __iter__(self) -> Iterator[JobId]:
+        return (job.id for job in self.in_line())
+
+    def __len__(self) -> int:
+        return sum(len(line) for line in self.classes.values())
+
+    def in_line(self) -> Iterator[QueuedJob]:
+        """Every job that waits, class by class, each class oldest first."""
+        return (job for waiting in self.classes.values() for job in waiting.in_line())
+
+    def find(self, job: JobId, job_class: JobClass | None = None) -> QueuedJob | None:
+        """A job that waits, None when it does not; its class spares a search."""
+        known = self.classes.get(job_class) if job_class is not None else None
+        if known is None or known.find(job) is None:
+            known = self.line_of(job)
+        at = known.find(job) if known is not None else None
+        return known.job(at) if known is not None and at is not None else None
+
+    def line_of(self, job: JobId) -> Waiting | None:
+        """The class in which `job` waits, None when it does not. Remembered."""
+        known = self._holders.get(job)
+        if known is not None and known.find(job) is not None:
+            return known
+        if len(self._holders) > HOLDERS_MAX:
+            self._holders.clear()
+        found = next(iter(self._with(job, None)), None)
+        if found is not None:
+            self._holders[job] = found
+        return found
+
+    def ask_of(self, job_class: JobClass) -> Ask | None:
+        """What a class asks for, if its very object is known here."""
+        known = self._by_object.get(id(job_class))
+        return known.ask if known is not None and known.job_class is job_class else None
+
+    def line(self, job_class: JobClass) -> Waiting:
+        """The line of `job_class`; an empty one if nobody waits. A new class is awake."""
+        waiting = self._by_object.get(id(job_class))
+        if waiting is not None and waiting.job_class is job_class:
+            return waiting
+        waiting = self.classes.get(job_class)
+        if waiting is None:
+            waiting = Waiting(job_class, self._signature(job_class))
+            waiting.signature.users += 1
+            waiting.used = tuple(
+                self._usage.setdefault(path, {}) for path in lineage(job_class.tenant)
+            )
+            self._want(waiting, 1)
+            self.classes[job_class] = waiting
+            self._by_object[id(job_class)] = waiting
+            self._alarm.awake[waiting] = None
+        return waiting
+
+    def passing(self, job_class: JobClass) -> Waiting:
+        """The line of `job_class`, or one that leaves no trace when nobody waits in it."""
+        known = self.classes.get(job_class)
+        if known is not None:
+            return known
+        ask = ask_of(job_class)
+        signature = self._signatures.get((ask, job_class.residency))
+        return Waiting(job_class, signature or Signature(ask, job_class.residency))
+
+    def remove(self, job: JobId, job_class: JobClass | None) -> None:
+        """`job` does not wait any more, if it did; its class spares a search."""
+        for waiting in self._with(job, job_class):
+            waiting.remove(job)
+            if not len(waiting):
+                self._forget(waiting)
+
+    def _with(self, job: JobId, job_class: JobClass | None) -> list[Waiting]:
+        """The lines that `job` is in: one where its class is told, else all are looked at."""
+        if job_class is None:
+            return [line for line in self.classes.values() if line.find(job) is not None]
+        known = self._by_object.get(id(job_class))
+        if known is None or known.job_class is not job_class:
+            known = self.classes.get(job_class)
+        return [known] if known is not None and known.find(job) is not None else []
+
+    def _signature(self, job_class: JobClass) -> Signature:
+        ask = ask_of(job_class)
+        key = (ask, job_class.residency)
+        signature = self._signatures.get(key)
+        if signature is None:
+            signature = self._signatures[key] = Signature(ask, job_class.residency)
+        return signature
+
+    def _want(self, waiting: Waiting, change: int) -> None:
+        for path in lineage(waiting.job_class.tenant):
+            counts = self.wanted.setdefault(path, {})
+            for name in waiting.ask.gpu_classes or (ALL_CLASSES,):
+                counts[name] = counts.get(name, 0) + change
+                if not counts[name]:
+                    del counts[name]
+
+    def _forget(self, waiting: Waiting) -> None:
+        signature = waiting.signature
+        del self.classes[waiting.job_class]
+        self._by_object.pop(id(waiting.job_class), None)
+        self._alarm.forget(waiting)
+        self._want(waiting, -1)
+        signature.users -= 1
+        if not signature.users:
+            self._signatures.pop((signature.ask, signature.residency), None)

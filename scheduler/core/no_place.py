@@ -1,0 +1,43 @@
+"""What stands against a class that found no place, as the planner met it."""
+
+from __future__ import annotations
+
+from scheduler.core.answers import Answer
+from scheduler.core.waiting import Waiting
+from scheduler.model.reasons import Denial, Reason
+
+KEPT = {
+    Reason.BEHIND_OTHERS: "there is room, but it is kept for a job that waited longer for it",
+    Reason.WINDOW: "there is room, but maintenance or a reservation begins there too soon",
+}
+
+
+class NoPlace:
+    """What stands against a class that found no place."""
+
+    __slots__ = ("answer", "held", "power", "quota", "searched")
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.quota: tuple[Denial, ...] = ()
+        self.power: tuple[Denial, ...] = ()
+        # A GPU class was searched that its quota would have let it use; or is known to be full.
+        self.searched = False
+        # There would be room, were nothing kept for others: how it is kept.
+        self.held: Reason | None = None
+
+    def denials(self, waiting: Waiting) -> tuple[Denial, ...]:
+        """The decisive reason first, then everything that rules out sites."""
+        others = self.answer.denials
+        if not self.answer.classes:
+            return others
+        if self.power:
+            return (*self.power, *others)
+        if self.quota:
+            return (*self.quota, *others)
+        if self.held is not None:
+            return (Denial(self.held, KEPT[self.held]), *others)
+        ask = waiting.ask
+        room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
+        detail = f"{room} are not free together at any site that may hold the work"
+        return (Denial(Reason.NODES_BUSY, detail), *others)

@@ -1,0 +1,89 @@
+"""Before a plan: who of those that sleep could find a place now."""
+
+from __future__ import annotations
+
+from scheduler.core.fleet import FleetState
+from scheduler.core.waiting import Signature
+from scheduler.model.ids import site_of
+
+PENDING_MAX = 1_000
+"""Placements that came to nothing, up to which their nodes are looked at one by one."""
+
+
+def wake(fleet: FleetState, now_ms: int) -> bool:
+    """Wakes every class that something happened for since the last plan, and forgets what did.
+
+    Returns whether that was all of them.
+    """
+    alarm = fleet.alarm
+    _return_pending(fleet)
+    anew = alarm.everything or (alarm.until_ms is not None and alarm.until_ms <= now_ms)
+    if anew:
+        for signature in list(alarm.by_room):
+            signature.busy = False
+        for waiting in list(alarm.asleep):
+            alarm.wake(waiting)
+        alarm.everything, alarm.until_ms = False, None
+    else:
+        _wake_some(fleet, now_ms)
+    edge_ms = fleet.windows.next_edge_ms(now_ms)
+    if edge_ms is not None and (alarm.until_ms is None or edge_ms < alarm.until_ms):
+        alarm.until_ms = edge_ms
+    alarm.grown.clear()
+    alarm.relieved.clear()
+    alarm.reservations = False
+    return anew
+
+
+def _wake_some(fleet: FleetState, now_ms: int) -> None:
+    alarm = fleet.alarm
+    if alarm.grown:
+        for signature in [each for each in alarm.by_room if _has_grown(fleet, each)]:
+            signature.busy = False
+            for waiting in list(alarm.by_room.get(signature, ())):
+                alarm.wake(waiting)
+    for path in sorted(alarm.relieved & alarm.by_tenant.keys()):
+        # Whoever two relieved tenants blocked is awake by the second.
+        for waiting in list(alarm.by_tenant.get(path, ())):
+            alarm.wake(waiting)
+    if alarm.reservations:
+        for waiting in list(alarm.by_hold):
+            alarm.wake(waiting)
+    for waiting in [each for each, at_ms in alarm.by_clock.items() if at_ms <= now_ms]:
+        alarm.wake(waiting)
+
+
+def _has_grown(fleet: FleetState, signature: Signature) -> bool:
+    """Whether a node that the signature may use is now in a room that can hold its shape."""
+    answer = signature.answer
+    if answer is None:
+        return True
+    grown = fleet.alarm.grown
+    for where in answer.classes:
+        place = signature.ranking(fleet.rooms, where.gpu_class).place
+        for view in signature.views:
+            for room, sites in grown.get((where.gpu_class, view), {}).items():
+                if sites & where.sites and room in place:
+                    return True
+    return False
+
+
+def _return_pending(fleet: FleetState) -> None:
+    """What the last plan took and nobody committed is free again."""
+    alarm = fleet.alarm
+    pending, alarm.pending = alarm.pending, ()
+    if len(pending) > PENDING_MAX and pending[0].placement.key.job not in fleet.live:
+        # The whole plan came to nothing, it seems: looking at everything again costs less.
+        alarm.everything = True
+        return
+    for each in pending:
+        placement = each.placement
+        live = fleet.live.get(placement.key.job)
+        if live is not None and live.placement.key == placement.key:
+            continue
+        alarm.note_relief(each.tenant)
+        alarm.reservations |= bool(fleet.caps)
+        for part in placement.nodes:
+            record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))
+            if record is not None and index is not None:
+                alarm.note_room(index, record)
