@@ -19,7 +19,16 @@ is encoded in base64."""
 DETAIL_CHARS_MAX = 500
 MESSAGE_CHARS_MAX = 1000
 
-_QUOTA_REASONS = frozenset({Reason.QUOTA_LIMIT, Reason.QUOTA_GUARANTEE_LENT, Reason.QUEUE_FULL})
+_QUOTA_REASONS = frozenset(
+    {
+        Reason.QUOTA_LIMIT,
+        Reason.QUOTA_GUARANTEE_LENT,
+        Reason.QUOTA_BORROW,
+        Reason.QUOTA_KEPT,
+        Reason.BUDGET_EXHAUSTED,
+        Reason.QUEUE_FULL,
+    }
+)
 
 
 def status_of(refused: Refused) -> status_pb2.Status:

@@ -123,6 +123,18 @@ def never_affordable(
     )
 
 
+class _Line:
+    """One budget of one node, and what is spent of it in the period last asked about."""
+
+    __slots__ = ("budget", "end", "first", "path", "spent_gpu_ms")
+
+    def __init__(self, path: TenantPath, budget: Budget) -> None:
+        self.path = path
+        self.budget = budget
+        self.first = self.end = 0
+        self.spent_gpu_ms = 0
+
+
 class Book:
     """What is reserved and settled, by tenant, GPU class and day, and the sums that budgets ask.
 
@@ -134,16 +146,14 @@ class Book:
         self.tree = tree
         self._spent: dict[tuple[TenantPath, GpuClass], dict[int, int]] = {}
         self._settled: dict[tuple[TenantPath, GpuClass, int], int] = {}
-        self._sums: dict[tuple[TenantPath, Budget], tuple[Window, int]] = {}
+        self._lines = {
+            (path, budget): _Line(path, budget)
+            for path, tenant in tree.tenants.items()
+            for budget in tenant.budgets
+        }
+        self._over: dict[tuple[TenantPath, GpuClass], tuple[_Line, ...]] = {}
         for entry in entries:
             self.settle(entry)
-
-    def over(self, tree: QuotaTree) -> Book:
-        """The same spending under another tree."""
-        other = Book(tree)
-        other._spent = {key: dict(days) for key, days in self._spent.items()}
-        other._settled = dict(self._settled)
-        return other
 
     def settle(self, entry: SettledUse) -> None:
         """What is settled of one tenant, class and day is now this: absolute."""
@@ -169,45 +179,34 @@ class Book:
 
     def spent(self, path: TenantPath, budget: Budget, day: int) -> int:
         """What is reserved and settled of a budget in the period of `day`."""
-        period = window(budget, day)
-        if period is None:
-            return 0
-        known = self._sums.get((path, budget))
-        if known is None or known[0] != period:
-            known = (period, self._count(path, budget.gpu_class, period))
-            self._sums[path, budget] = known
-        return known[1]
+        return self._sum(self._lines[path, budget], day) or 0
 
     def affords(
         self, tenant: TenantPath, gpu_class: GpuClass, cost_gpu_ms: int, now_ms: int
     ) -> bool:
         """Whether every budget over the tenant bears `cost_gpu_ms` more."""
-        if not self.tree.has_budgets:
-            return True
         day = day_of(now_ms)
-        return all(
-            window(budget, day) is None
-            or self.spent(path, budget, day) + cost_gpu_ms <= budget.amount_gpu_ms
-            for path, budget in budgets_over(self.tree, tenant, gpu_class)
-        )
+        for line in self._lines_over(tenant, gpu_class):
+            spent = line.spent_gpu_ms if line.first <= day < line.end else self._sum(line, day)
+            if spent is not None and spent + cost_gpu_ms > line.budget.amount_gpu_ms:
+                return False
+        return True
 
     def lacking(
         self, tenant: TenantPath, gpu_class: GpuClass, cost_gpu_ms: int, now_ms: int
     ) -> tuple[Denial, ...]:
         """Every budget that does not bear `cost_gpu_ms` more."""
-        if not self.tree.has_budgets:
-            return ()
         day = day_of(now_ms)
         denials: list[Denial] = []
-        for path, budget in budgets_over(self.tree, tenant, gpu_class):
-            period = window(budget, day)
-            if period is None:
+        for line in self._lines_over(tenant, gpu_class):
+            path, budget, spent = line.path, line.budget, self._sum(line, day)
+            if spent is None:
                 continue
-            left = budget.amount_gpu_ms - self.spent(path, budget, day)
+            left = budget.amount_gpu_ms - spent
             if cost_gpu_ms > left:
                 detail = (
                     f"{_named(budget)}: {hours(max(0, left))} of {hours(budget.amount_gpu_ms)}"
-                    f" GPU-hours are left until {day_named(period.end)}, it would reserve"
+                    f" GPU-hours are left until {day_named(line.end)}, it would reserve"
                     f" {hours(cost_gpu_ms)}"
                 )
                 denials.append(Denial(Reason.BUDGET_EXHAUSTED, detail, path))
@@ -234,10 +233,30 @@ class Book:
             del days[day]
             if not days:
                 del self._spent[tenant, gpu_class]
-        for path, budget in budgets_over(self.tree, tenant, gpu_class):
-            known = self._sums.get((path, budget))
-            if known is not None and known[0].has(day):
-                self._sums[path, budget] = (known[0], known[1] + amount_gpu_ms)
+        for line in self._lines_over(tenant, gpu_class):
+            if line.first <= day < line.end:
+                line.spent_gpu_ms += amount_gpu_ms
+
+    def _lines_over(self, tenant: TenantPath, gpu_class: GpuClass) -> tuple[_Line, ...]:
+        """The budgets that bear work of `tenant` on `gpu_class`."""
+        key = (tenant, gpu_class)
+        known = self._over.get(key)
+        if known is None:
+            known = self._over[key] = tuple(
+                self._lines[path, budget]
+                for path, budget in budgets_over(self.tree, tenant, gpu_class)
+            )
+        return known
+
+    def _sum(self, line: _Line, day: int) -> int | None:
+        """What is spent of a line in the period of `day`; None: it is not in force then."""
+        if not line.first <= day < line.end:
+            period = window(line.budget, day)
+            if period is None:
+                return None
+            line.first, line.end = period.first, period.end
+            line.spent_gpu_ms = self._count(line.path, line.budget.gpu_class, period)
+        return line.spent_gpu_ms
 
     def _count(self, path: TenantPath, name: GpuClass, period: Window) -> int:
         return sum(
@@ -247,6 +266,13 @@ class Book:
             and (tenant == path or tenant.startswith(f"{path}/"))
             for day, amount in days.items()
             if period.has(day)
+        )
+
+    def settlements(self) -> tuple[SettledUse, ...]:
+        """What is settled, as it was told."""
+        return tuple(
+            SettledUse(tenant, gpu_class, day, self._settled[tenant, gpu_class, day])
+            for tenant, gpu_class, day in sorted(self._settled)
         )
 
     def facts(self) -> Mapping[tuple[TenantPath, GpuClass], Mapping[int, int]]:

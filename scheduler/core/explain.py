@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler.core.allowance import denials
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
 from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
@@ -19,13 +20,18 @@ from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
 from scheduler.core.planner import Desk
-from scheduler.core.quota import fits
+from scheduler.core.queueing import rank_of, submitted_by_ms
 from scheduler.core.waiting import Waiting
 from scheduler.model.fleet import Site
 from scheduler.model.ids import GpuClass, JobId, SiteId
 from scheduler.model.plan import Explanation, JobClass, QueuedJob, SiteReasons
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny
+
+OF_TENANT = frozenset(
+    {Reason.QUOTA_LIMIT, Reason.QUOTA_BORROW, Reason.QUOTA_KEPT, Reason.BUDGET_EXHAUSTED}
+)
+"""Reasons that are about a tenant, and about no nodes."""
 
 CHANGES_MAX = 16
 """Sets of changes that are told: the smallest first."""
@@ -61,17 +67,18 @@ def last_in_line(job_class: JobClass, now_ms: int) -> QueuedJob:
 _LAST_JOB = JobId((1 << 63) - 1)
 
 
-def queue_position(fleet: FleetState, job: QueuedJob) -> int:
+def queue_position(fleet: FleetState, job: QueuedJob, now_ms: int) -> int:
     """How many jobs of the same project go before `job` by priority and age."""
     mine = job.job_class
+    rank = rank_of(mine.priority, now_ms - job.submitted_at_ms)
     ahead = 0
     for job_class, waiting in fleet.classes.items():
         if job_class.tenant != mine.tenant:
             continue
-        if job_class.priority > mine.priority:
-            ahead += len(waiting)
-        elif job_class.priority == mine.priority:
-            ahead += waiting.before(job.id)
+        # Ids are in the order of age: in each line, the first are those that rank above `job`.
+        above = waiting.submitted_by(submitted_by_ms(job_class.priority, rank + 1, now_ms))
+        equal = waiting.submitted_by(submitted_by_ms(job_class.priority, rank, now_ms))
+        ahead += max(above, min(equal, waiting.before(job.id)))
     return ahead
 
 
@@ -79,10 +86,10 @@ def _explain(
     fleet: FleetState, job: QueuedJob, now_ms: int, wait: tuple[Denial, ...]
 ) -> Explanation:
     fleet.settle()
-    job_class, ahead = job.job_class, queue_position(fleet, job)
+    job_class, ahead = job.job_class, queue_position(fleet, job, now_ms)
     waiting = fleet.queued.passing(job_class)
     ask = waiting.ask
-    quota = _quota(fleet, job_class, ask)
+    quota = _quota(fleet, job_class, ask, now_ms)
     desk = Desk(fleet, now_ms, remembers=False)
     cases = [
         _case(desk, waiting, job.id, number, quota, wait) for number in range(len(fleet.order))
@@ -105,15 +112,17 @@ def _explain(
     )
 
 
-def _quota(fleet: FleetState, job_class: JobClass, ask: Ask) -> dict[GpuClass, tuple[Denial, ...]]:
-    """What the tenant's limits say of each GPU class in the fleet."""
+def _quota(
+    fleet: FleetState, job_class: JobClass, ask: Ask, now_ms: int
+) -> dict[GpuClass, tuple[Denial, ...]]:
+    """What the tenant's limits and budgets say of each GPU class in the fleet."""
     found: dict[GpuClass, tuple[Denial, ...]] = {}
     for _, index, _ in fleet.order:
         for name in index.layout.classes:
             milli = least_milli(index.layout, ask, name)
-            denials = fits(fleet.tree, fleet.usage, job_class.tenant, name, milli)
-            if name not in found or len(denials) < len(found[name]):
-                found[name] = denials
+            against = denials(fleet, job_class, name, milli, now_ms)
+            if name not in found or len(against) < len(found[name]):
+                found[name] = against
     return dict(sorted(found.items()))
 
 
@@ -203,7 +212,7 @@ def _worded(
     """The set in the words of the GPU class that it opens."""
     if option.stand is None:
         return (*option.minimal, *quota.get(option.gpu_class, ()))
-    named = sorted(reasons - {Reason.QUOTA_LIMIT}, key=KEPT_FIRST.index)
+    named = sorted(reasons - OF_TENANT, key=KEPT_FIRST.index)
     checks = (Denial(reason, option.stand.detail(reason), site) for reason in named)
     return (*checks, *quota.get(option.gpu_class, ()))
 

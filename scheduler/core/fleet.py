@@ -18,6 +18,7 @@ from typing import assert_never
 from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Verdicts, answer
 from scheduler.core.asks import Ask, ask_of
+from scheduler.core.budgets import Book
 from scheduler.core.evictable import Evictable
 from scheduler.core.index import FleetLanes, SiteIndex
 from scheduler.core.lines import Lines
@@ -31,6 +32,7 @@ from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, site_of
 from scheduler.model.job import Placement
 from scheduler.model.plan import (
+    BudgetChanged,
     Change,
     JobChanged,
     JobClass,
@@ -65,6 +67,7 @@ class FleetState:
         self.usage: Usage = {}
         self.evictable = Evictable()
         self.draws = Draws()
+        self.book = Book(self.tree)
         self.windows = Windows()
         self.alarm = Alarm()
         self.queued = Lines(self.usage, self.alarm)
@@ -110,7 +113,10 @@ class FleetState:
                 self._apply_reservation(change)
             case TenantsChanged():
                 self.tree = QuotaTree(change.tenants, self.capacity_milli)
+                self._open_book()
                 self.alarm.everything = True
+            case BudgetChanged():
+                self.book.settle(change.use)
             case PolicyChanged():
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
@@ -280,6 +286,8 @@ class FleetState:
                 placed = change.live.placement
                 charge(self.usage, change.live.tenant, placed.gpu_class, placed.gpu_milli)
                 self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
+                if self.tree.has_budgets:
+                    self.book.reserve(change.live)
             self.live[change.id] = change.live
             self.evictable.add(change.live)
         elif before is None:
@@ -300,7 +308,16 @@ class FleetState:
         self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
         if self.caps:
             self.alarm.reservations = True  # There may be power for those who lacked it.
+        if self.tree.has_budgets:
+            self.book.release(before)
         self.alarm.note_relief(before.tenant)
+
+    def _open_book(self) -> None:
+        """What live attempts have reserved, for another tree; what is settled is told anew."""
+        self.book = Book(self.tree)
+        if self.tree.has_budgets:
+            for live in self.live.values():
+                self.book.reserve(live)
 
     def _wait(self, job: QueuedJob) -> None:
         waiting = self.queued.line(job.job_class)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from scheduler.core.budgets import day_of, window
 from scheduler.core.fleet import FleetState
 from scheduler.core.residency import permits
 from scheduler.model.fleet import (
@@ -81,6 +82,7 @@ def check_plan(fleet: FleetState, plan: Plan, now_ms: int) -> tuple[str, ...]:
     before = quota_faults(world, [fleet.live[job] for job in sorted(fleet.live)])
     # What was over its limit before, as limits may be lowered, is not this plan's doing.
     faults += [fault for fault in quota_faults(world, everything) if fault not in before]
+    faults += budget_faults(fleet, new, now_ms)
     return tuple(faults) + check_world(world, everything)
 
 
@@ -249,6 +251,31 @@ def quota_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
     return faults
 
 
+def budget_faults(fleet: FleetState, new: Iterable[LiveAttempt], now_ms: int) -> list[str]:
+    """No budget bears new attempts whose whole time limits, with all that is spent, pass it."""
+    day, faults, attempts = day_of(now_ms), list[str](), list(new)
+    for path, tenant in fleet.tree.tenants.items():
+        for budget in tenant.budgets:
+            period = window(budget, day)
+            of = budget.gpu_class
+            added = sum(
+                attempt.placement.gpu_milli * attempt.job_class.time_limit_bucket_ms // 1000
+                for attempt in attempts
+                if (attempt.tenant == path or attempt.tenant.startswith(f"{path}/"))
+                and of in ("*", attempt.placement.gpu_class)
+            )
+            spent = sum(
+                amount
+                for (whose, gpu_class), days in fleet.book.facts().items()
+                if (whose == path or whose.startswith(f"{path}/")) and of in ("*", gpu_class)
+                for on, amount in days.items()
+                if period is not None and period.has(on)
+            )
+            if period is not None and added and spent + added > budget.amount_gpu_ms:
+                faults.append(f"{path}: {spent} and {added} of {budget.amount_gpu_ms} GPU-ms")
+    return faults
+
+
 def derived(fleet: FleetState) -> dict[str, object]:
     """All that a planner's state derives from its facts, comparable: an incremental state must
     equal one that was built from scratch."""
@@ -260,6 +287,8 @@ def derived(fleet: FleetState) -> dict[str, object]:
             for name, milli in line.items()
             if milli
         },
+        "spent": {key: dict(days) for key, days in fleet.book.facts().items()},
+        "settled": fleet.book.settlements(),
         "capacity": fleet.capacity_milli,
         "lanes": {
             (key, fleet.rooms.all[room].key()): sites

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduler.core.alarm import Pending
+from scheduler.core.allowance import allows, denials
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
+from scheduler.core.budgets import gpu_ms
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
@@ -27,7 +29,7 @@ from scheduler.core.no_place import NoPlace
 from scheduler.core.occupancy import Left, NodeRecord, Occupant
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
-from scheduler.core.quota import ALL_CLASSES, ROOT, fits, lineage, within
+from scheduler.core.quota import ALL_CLASSES, ROOT, lineage, within
 from scheduler.core.waiting import Waiting
 from scheduler.core.waking import wake
 from scheduler.core.windows import Bars
@@ -111,22 +113,23 @@ class Desk:
                 order.blocked()
                 self._block(waiting, spot)
         detail = "the plan's budget was spent first; the next plan goes on"
-        denials = (Denial(Reason.PLAN_BUDGET, detail),)
+        spent = (Denial(Reason.PLAN_BUDGET, detail),)
         for waiting in order.rest():
-            self._say(waiting, denials)
+            self._say(waiting, spent)
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
-        fleet, signature, tenant = self.fleet, waiting.signature, waiting.job_class.tenant
+        fleet, signature, job_class = self.fleet, waiting.signature, waiting.job_class
         answer = fleet.answer_for(waiting, self.now_ms)
-        against = NoPlace(answer)
+        against, budgets = NoPlace(answer), fleet.tree.has_budgets
         busy = signature.busy and self._remembers
         for where in answer.classes:
             milli = signature.milli
-            if milli is not None and not within(
-                fleet.tree, fleet.usage, tenant, where.gpu_class, milli
+            if milli is not None and not (
+                within(fleet.tree, fleet.usage, job_class.tenant, where.gpu_class, milli)
+                and (not budgets or allows(fleet, job_class, where.gpu_class, milli, self.now_ms))
             ):
-                against.quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
                 continue
             if busy:
                 against.searched = True
@@ -138,12 +141,12 @@ class Desk:
                 if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
                     detail = "there is room, but the site may not draw the power"
                     against.power += (Denial(Reason.POWER_CAP, detail, spot.site),)
-                elif signature.milli is not None or within(
-                    fleet.tree, fleet.usage, tenant, where.gpu_class, milli
+                elif signature.milli is not None or allows(
+                    fleet, job_class, where.gpu_class, milli, self.now_ms
                 ):
                     return spot
                 else:
-                    against.quota += fits(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+                    against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
                 # Whole nodes are charged by their size: another site's may be small enough.
                 where = replace(where, sites=where.sites & ~(1 << spot.number))
             against.searched = True
@@ -208,6 +211,8 @@ class Desk:
             line[gpu_class] = line.get(gpu_class, 0) + milli
             line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
         self.fleet.draws.charge(spot.site, gpu_class, milli)
+        if self.fleet.tree.has_budgets:
+            self._spend(waiting, gpu_class, milli)
         self.taken.append(Taken(waiting, at, spot, masks, milli))
 
     def keep_room(self) -> None:
@@ -285,6 +290,15 @@ class Desk:
                 line[gpu_class] -= milli
                 line[ALL_CLASSES] -= milli
             self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
+            if self.fleet.tree.has_budgets:
+                self._spend(taken.waiting, gpu_class, -milli)
+
+    def _spend(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> None:
+        """What a placement reserves of budgets; negative gives it back."""
+        job_class = waiting.job_class
+        cost_gpu_ms = gpu_ms(abs(milli), job_class.time_limit_bucket_ms)
+        cost_gpu_ms = cost_gpu_ms if milli >= 0 else -cost_gpu_ms
+        self.fleet.book.hold(job_class.tenant, gpu_class, cost_gpu_ms, self.now_ms)
 
     def _in_turn(self) -> list[Waiting]:
         """The classes that are awake and have their turn; the others are told why not."""
@@ -319,7 +333,6 @@ class Desk:
 
     def _block(self, waiting: Waiting, against: NoPlace) -> None:
         """The class waits: it says why, and sleeps until that may have changed."""
-        answer = against.answer
         kept = against.held is not None or bool(against.power)
         if against.searched and not against.quota and not kept:
             waiting.signature.busy = True
@@ -332,8 +345,15 @@ class Desk:
             room=against.searched,
             hold=kept,
             tenants=sorted(tenants),
-            until_ms=answer.until_ms,
+            until_ms=self._until_ms(waiting, against),
         )
+
+    def _until_ms(self, waiting: Waiting, against: NoPlace) -> int | None:
+        """When time alone may change what was found."""
+        moments = [against.answer.until_ms]
+        if any(denial.reason is Reason.BUDGET_EXHAUSTED for denial in against.quota):
+            moments.append(self.fleet.book.next_period_ms(waiting.job_class.tenant, self.now_ms))
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
         waiting.denials = denials
@@ -354,12 +374,11 @@ class Desk:
 
     def _within_quota(self, waiting: Waiting) -> tuple[ClassAnswer, ...]:
         """Where a class may go by law, shape and quota."""
-        fleet, tenant = self.fleet, waiting.job_class.tenant
-        milli = waiting.signature.milli or 0
+        fleet, milli = self.fleet, waiting.signature.milli or 0
         return tuple(
             where
             for where in fleet.answer_for(waiting, self.now_ms).classes
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+            if allows(fleet, waiting.job_class, where.gpu_class, milli, self.now_ms)
         )
 
     def _show(self) -> None:

@@ -3,9 +3,14 @@
 Simple equivalent: before each placement, look at the whole tenant tree. From the root down choose
 the child that is below its guarantee before one that is not, then the one with the smallest
 weighted dominant share (the largest part of the fleet's GPUs of any class that it uses, over its
-weight), then by name. Inside a project: higher priority first; then the oldest job (ids are given
-in the order of commits), or, where the project says `shortest`, the least declared GPU time, except
-that a job that has waited SHORTEST_WAIT_MAX_MS goes by age before those that have not.
+weight of that class), then by name. Inside a project: higher priority first; then the oldest job
+(ids are given in the order of commits), or, where the project says `shortest`, the least declared
+GPU time, except that a job that has waited SHORTEST_WAIT_MAX_MS goes by age before those that have
+not.
+
+Ageing: for every AGEING_MAX_MS that a job has waited it counts as one priority class higher. So
+after STARVATION_BOUND_MS it stands before everything in its project that is younger, and nothing
+that was submitted more than the bound after it ever goes before it.
 
 Departure: a placement changes the share of one tenant and its ancestors only, so each level keeps
 its children in a heap and only those on the path are put back.
@@ -19,16 +24,23 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from scheduler.core.quota import ALL_CLASSES, Usage, lineage
+from scheduler.core.quota import ALL_CLASSES, SHARE_SCALE, Usage, lineage, weight_of
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.model.job import Priority
 from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
-
-SHARE_SCALE = 1_000_000_000_000
-"""Shares are integers: this many parts make the fleet."""
 
 SHORTEST_WAIT_MAX_MS = 7 * 24 * 3600 * 1000
 """In a `shortest` project, a job that has waited this long goes by age."""
+
+AGEING_MAX_MS = SHORTEST_WAIT_MAX_MS // 2
+"""A job waits this long in one priority class, and then counts as of the next higher one."""
+
+STARVATION_BOUND_MS = max(SHORTEST_WAIT_MAX_MS, AGEING_MAX_MS * (Priority.HIGH - Priority.SPOT))
+"""No job of a project is overtaken by one that was submitted more than this after it."""
+
+NEVER_MS = (1 << 63) - 1
+"""Later than any moment."""
 
 ClassKey = tuple[int, int, int, int]
 TurnKey = tuple[int, int, TenantPath]
@@ -39,14 +51,15 @@ class Turn:
 
     __slots__ = (
         "capacity_milli", "children", "classes", "guarantees", "line", "order", "path", "share",
-        "weight",
+        "tenant", "weights",
     )  # fmt: skip
 
     def __init__(
         self, tenant: Tenant, line: dict[GpuClass, int], capacity_milli: dict[GpuClass, int]
     ) -> None:
         self.path = tenant.path
-        self.weight = max(1, tenant.weight)
+        self.tenant = tenant
+        self.weights: dict[GpuClass, int] = {}
         self.order = tenant.queue_order
         # The tenant's usage as the state holds it: it moves as the planner places.
         self.line = line
@@ -62,7 +75,10 @@ class Turn:
         """The tenant uses more of `gpu_class` than before."""
         capacity = self.capacity_milli.get(gpu_class, 0)
         if capacity:
-            share = self.line[gpu_class] * SHARE_SCALE // (capacity * self.weight)
+            weight = self.weights.get(gpu_class)
+            if weight is None:
+                weight = self.weights[gpu_class] = weight_of(self.tenant, gpu_class)
+            share = self.line[gpu_class] * SHARE_SCALE // (capacity * weight)
             self.share = max(self.share, share)
 
     def key(self) -> TurnKey:
@@ -170,12 +186,26 @@ def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
     return entry[0]
 
 
+def rank_of(priority: Priority, waited_ms: int) -> int:
+    """The priority class that a job counts as by now."""
+    return min(Priority.HIGH, priority + max(0, waited_ms) // AGEING_MAX_MS)
+
+
+def submitted_by_ms(priority: Priority, rank: int, now_ms: int) -> int:
+    """When a job of `priority` that ranks so or higher now was submitted at the latest."""
+    if rank <= priority:
+        return NEVER_MS
+    return -NEVER_MS if rank > Priority.HIGH else now_ms - (rank - priority) * AGEING_MAX_MS
+
+
 def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
-    job = waiting.ids[at]
+    job, waited_ms = waiting.ids[at], now_ms - waiting.submitted_at_ms[at]
     priority = -int(waiting.job_class.priority)
+    if waited_ms >= AGEING_MAX_MS:
+        priority = -rank_of(waiting.job_class.priority, waited_ms)
     if order is not QueueOrder.SHORTEST:
         return priority, 0, 0, job
-    if now_ms - waiting.submitted_at_ms[at] >= SHORTEST_WAIT_MAX_MS:
+    if waited_ms >= SHORTEST_WAIT_MAX_MS:
         return priority, 0, 0, job
     ask = waiting.ask
     gpu_time = ask.nodes * max(1, ask.shape.gpus) * waiting.job_class.time_limit_bucket_ms

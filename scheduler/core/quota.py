@@ -61,6 +61,7 @@ class QuotaTree:
             tuple[TenantPath, GpuClass], tuple[tuple[TenantPath, GpuClass, int], ...]
         ] = {}
         self._keepers = _keepers(self.tenants) if capacity_milli is not None else {}
+        self.keeps = bool(self._keepers)
         self._quotas = {
             (path, quota.gpu_class): quota
             for path, tenant in self.tenants.items()
@@ -103,10 +104,6 @@ class QuotaTree:
     def keepers(self, gpu_class: GpuClass) -> tuple[Keeper, ...]:
         """Who keeps some of a class free, and everything above them; children before parents."""
         return self._keepers.get(gpu_class, ())
-
-    def keeps(self) -> bool:
-        """Whether anybody keeps anything."""
-        return bool(self._keepers)
 
     def capacity_of(self, gpu_class: GpuClass) -> int:
         """What the fleet has of a class."""
@@ -165,7 +162,7 @@ def within(
         line = usage.get(path)
         if (line.get(name, 0) if line else 0) + milli > limit:
             return False
-    return not tree.keeps() or not _kept_from(tree, usage, tenant, gpu_class, milli)
+    return not tree.keeps or not _kept_from(tree, usage, tenant, gpu_class, milli)
 
 
 def fits(
@@ -179,7 +176,7 @@ def fits(
         used = used_milli(usage, path, name)
         if used + milli > ceiling:
             denials.append(_over(tree, path, name, used, milli))
-    if tree.keeps():
+    if tree.keeps:
         denials += [
             Denial(
                 Reason.QUOTA_KEPT,

@@ -10,7 +10,7 @@ it may go is asked once, and when one finds no room none does.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from scheduler.core.answers import Answer
@@ -150,6 +150,10 @@ class Waiting:
     def before(self, job: JobId) -> int:
         """How many of the line are older than `job`."""
         return bisect_left(self.ids, job, self.spent) - self.spent
+
+    def submitted_by(self, at_ms: int) -> int:
+        """How many of the line were submitted at `at_ms` or before."""
+        return bisect_right(self.submitted_at_ms, at_ms, self.spent) - self.spent
 
     def job(self, at: int) -> QueuedJob:
         """The job at a place of the line."""

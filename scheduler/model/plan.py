@@ -17,7 +17,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
-from scheduler.model.tenancy import Tenant
+from scheduler.model.tenancy import SettledUse, Tenant
 from scheduler.model.window import Window
 
 
@@ -93,6 +93,14 @@ class TenantsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """What is settled of one tenant, GPU class and day is now this. After a `TenantsChanged`, all
+    that its budgets may ask about is told again."""
+
+    use: SettledUse
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChanged:
     """The policy in force is now this."""
 
@@ -158,6 +166,7 @@ Change: TypeAlias = (
     SiteChanged
     | NodeChanged
     | TenantsChanged
+    | BudgetChanged
     | PolicyChanged
     | WindowChanged
     | ReservationChanged

@@ -12,8 +12,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
+from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import JobId
-from scheduler.model.plan import Change, JobChanged, JobClass, Plan, PlanBudget, TenantsChanged
+from scheduler.model.plan import (
+    BudgetChanged,
+    Change,
+    JobChanged,
+    JobClass,
+    Plan,
+    PlanBudget,
+    QueueLoaded,
+    TenantsChanged,
+)
 from scheduler.model.tenancy import Tenant
 from scheduler.model.whatif import JobsWaiting, JobThere, Outcome, WhatIf
 from scheduler.store.store import Snapshot
@@ -36,7 +46,7 @@ def _outcome(snapshot: Snapshot, tenants: tuple[Tenant, ...] | None, now_ms: int
     waiting: Counter[JobClass] = Counter()
     state = FleetState()
     sequence, changes = snapshot.changes.load_all()
-    state.apply_all(sequence, _under(tenants, _counted(waiting, changes)))
+    state.apply_all(sequence, _under(snapshot, tenants, _counted(waiting, changes)))
     made = plan(state, now_ms, BUDGET)
     return _told(snapshot, made, waiting)
 
@@ -46,15 +56,23 @@ def _counted(waiting: Counter[JobClass], changes: Iterable[Change]) -> Iterator[
     for change in changes:
         if isinstance(change, JobChanged) and change.queued is not None:
             waiting[change.queued.job_class] += 1
+        elif isinstance(change, QueueLoaded):
+            waiting[change.job_class] += len(change.ids)
         yield change
 
 
-def _under(tenants: tuple[Tenant, ...] | None, changes: Iterable[Change]) -> Iterator[Change]:
-    """The changes, with `tenants` in place of the tree in force."""
+def _under(
+    snapshot: Snapshot, tenants: tuple[Tenant, ...] | None, changes: Iterable[Change]
+) -> Iterator[Change]:
+    """The changes, with `tenants` in place of the tree in force, and what their budgets spent."""
     for change in changes:
-        if isinstance(change, TenantsChanged) and tenants is not None:
+        if tenants is None:
+            yield change
+        elif isinstance(change, TenantsChanged):
             yield TenantsChanged(tenants)
-        else:
+            for use in snapshot.usage.for_budgets(QuotaTree(tenants)):
+                yield BudgetChanged(use)
+        elif not isinstance(change, BudgetChanged):
             yield change
 
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from sqlalchemy import Select, delete, func, insert, select
 
+from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.plan import (
+    BudgetChanged,
     Change,
     JobChanged,
     LiveAttempt,
@@ -44,6 +46,7 @@ from scheduler.store.schema import (
 )
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
 from scheduler.store.tenancy import TenancyReader
+from scheduler.store.usage import UsageReader
 from scheduler.store.windows import WindowsReader
 
 CHANGES_KEPT = 200_000
@@ -76,6 +79,7 @@ class ChangesReader:
         self._jobs = jobs
         self._windows = WindowsReader(link)
         self._reservations = ReservationsReader(link)
+        self._usage = UsageReader(link)
 
     def sequence(self) -> int:
         """The newest change's number, 0 when there was none."""
@@ -136,6 +140,7 @@ class ChangesReader:
     def _everything(self) -> Iterator[Change]:
         yield PolicyChanged(self._tenancy.policy())
         yield TenantsChanged(self._tenancy.tenants())
+        yield from self._settled()
         for entry in self._fleet.sites():
             yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
         for node in self._fleet.nodes():
@@ -161,6 +166,10 @@ class ChangesReader:
             yield PolicyChanged(self._tenancy.policy())
         if keys[ChangeKind.TENANTS]:
             yield TenantsChanged(self._tenancy.tenants())
+            yield from self._settled()
+        else:
+            for key in sorted(keys[ChangeKind.BUDGET]):
+                yield BudgetChanged(self._usage.changed(key))
         connected = self._connected(keys[ChangeKind.SITE])
         for site in sorted(map(SiteId, keys[ChangeKind.SITE])):
             yield SiteChanged(site, self._fleet.site(site), site in connected)
@@ -178,6 +187,11 @@ class ChangesReader:
             yield ReservationChanged(job, self._reservations.get(job))
         yield from queued
         yield from live
+
+    def _settled(self) -> Iterator[BudgetChanged]:
+        """All that the budgets in force may ask about."""
+        tree = QuotaTree(self._tenancy.tenants())
+        return (BudgetChanged(use) for use in self._usage.for_budgets(tree))
 
     def _split_jobs(
         self, jobs: list[JobId]

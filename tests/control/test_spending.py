@@ -7,6 +7,8 @@ import pytest
 
 from scheduler.control.spending import UsageLine
 from scheduler.core.budgets import GPU_HOUR_MS, Book, day_of, gpu_ms
+from scheduler.core.fleet import FleetState
+from scheduler.core.invariants import derived
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, TenantPath
 from scheduler.model.job import JobState, RankCause
@@ -194,6 +196,36 @@ def test_work_that_no_period_bears_is_refused_at_the_door(plant: Plant) -> None:
     assert found.refusal.reason is Reason.BUDGET_EXHAUSTED
     assert "it would reserve 4 GPU-hours, a whole period has 3" in found.refusal.denials[0].detail
     plant.submit(replace(spec(gpus=3), time_limit_ms=HOUR_MS))
+
+
+def test_whoever_follows_the_changes_knows_what_is_spent(plant: Plant) -> None:
+    follower = FleetState()
+    with plant.store.read() as view:
+        follower.apply_all(*view.changes.load_all())
+    first = plant.run(replace(spec(), time_limit_ms=HOUR_MS))
+    with_budget(plant, 10)
+    second = plant.run(replace(spec("second"), time_limit_ms=2 * HOUR_MS))
+    steps = (
+        lambda: None,
+        lambda: plant.report(plant.ended(first)),
+        lambda: with_budget(plant, 7, RADIOLOGY),
+        lambda: plant.report(plant.ended(second)),
+        lambda: declare(plant, *tenants()),
+    )
+    for step in steps:
+        plant.now_ms += 10 * MINUTE_MS
+        step()
+        with plant.store.read() as view:
+            feed = view.changes.since(follower.sequence, 1000)
+            follower.apply_all(feed.sequence, feed.changes)
+            fresh = FleetState()
+            fresh.apply_all(*view.changes.load_all())
+        assert derived(follower) == derived(fresh)
+    with_budget(plant, 7)
+    with plant.store.read() as view:
+        fresh = FleetState()
+        fresh.apply_all(*view.changes.load_all())
+    assert sum(use.charged_gpu_ms for use in fresh.book.settlements()) == 60 * MINUTE_MS
 
 
 def test_a_project_is_not_told_the_budget_above_it(plant: Plant) -> None:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
+from scheduler.core.allowance import denials
 from scheduler.core.asks import Ask, ask_of, cpu_milli_on, memory_bytes_on
 from scheduler.core.explain import explain, forecast, queue_position
 from scheduler.core.feasibility import DeclaredFleet, could_ever_run
 from scheduler.core.fleet import FleetState
 from scheduler.core.layout import domain_of
 from scheduler.core.planner import plan
-from scheduler.core.quota import QuotaTree, fits
+from scheduler.core.quota import QuotaTree
 from scheduler.core.residency import permits
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
@@ -136,7 +137,7 @@ def test_each_check_of_nodes_is_named(change: Change, want: list[Reason]) -> Non
 
 def test_position_counts_who_goes_before() -> None:
     fleet = fleet_of(*(queued(n, job_class(gpus=n)) for n in range(1, 6)), nodes=[N1])
-    assert [queue_position(fleet, job) for job in in_order(fleet)] == [0, 1, 2, 3, 4]
+    assert [queue_position(fleet, job, NOW_MS) for job in in_order(fleet)] == [0, 1, 2, 3, 4]
     assert forecast(fleet, job_class(), NOW_MS).queue_position == 5
 
 
@@ -171,7 +172,7 @@ def _site_fits(
     if not nodes:
         return Reason.NODES_TOO_FEW in here
     return any(
-        set(fits(fleet.tree, fleet.usage, of.tenant, name, _milli(fleet, of, name))) <= lifted
+        set(denials(fleet, of, name, _milli(fleet, of, name), NOW_MS)) <= lifted
         and _class_fits(fleet, of, [n for n in nodes if n.gpu_class == name], here, job)
         for name in {each.gpu_class for each in nodes}
     )
@@ -364,7 +365,8 @@ def test_what_runs_now_could_ever_run(begin: list[Change]) -> None:
     fleet = start(begin)
     sites = [change.site for change in begin if isinstance(change, SiteChanged) and change.site]
     nodes = [record.node for record in fleet.nodes.values()]
-    asked = DeclaredFleet(sites, nodes, fleet.policy, fleet.tree)
+    tree = QuotaTree(fleet.tree.tenants.values())
+    asked = DeclaredFleet(sites, nodes, fleet.policy, tree)
     for placement in plan(fleet, NOW_MS).placements:
         of = waiting_class(fleet, placement.key.job)
         assert could_ever_run(asked, of, NOW_MS).possible()

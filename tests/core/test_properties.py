@@ -15,6 +15,7 @@ from scheduler.core.invariants import check_plan, check_world, derived, world_of
 from scheduler.core.planner import plan
 from scheduler.model.fleet import Node
 from scheduler.model.plan import (
+    BudgetChanged,
     Change,
     JobChanged,
     NodeChanged,
@@ -47,6 +48,8 @@ def walk(fleet: FleetState, step: Step) -> None:
             change = end_of(fleet, step)
             if change is not None:
                 fleet.apply(change)
+        case BudgetChanged() | TenantsChanged():
+            _spend(fleet, step)
         case JobChanged() if step.id in fleet.live:
             fleet.apply(lost(fleet, step.id))
         case NodeChanged(node=None) if _in_use(fleet, step.id):
@@ -59,6 +62,18 @@ def walk(fleet: FleetState, step: Step) -> None:
             fleet.apply(step)
         case _:
             fleet.apply(step)
+
+
+def _spend(fleet: FleetState, step: BudgetChanged | TenantsChanged) -> None:
+    """What is spent is told where a budget bears it, and all of it anew after another tree."""
+    if isinstance(step, BudgetChanged):
+        if fleet.tree.has_budgets:
+            fleet.apply(step)
+        return
+    settled = fleet.book.settlements()
+    fleet.apply(step)
+    for use in settled if fleet.tree.has_budgets else ():
+        fleet.apply(BudgetChanged(use))
 
 
 def _in_use(fleet: FleetState, name: str) -> bool:
@@ -88,6 +103,7 @@ def rebuilt(fleet: FleetState) -> FleetState:
     ]
     changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
     changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
+    changes += [BudgetChanged(use) for use in fleet.book.settlements()]
     fresh.apply_all(fleet.sequence, changes)
     return fresh
 

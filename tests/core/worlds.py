@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
+from scheduler.core.budgets import day_of
 from scheduler.core.fleet import FleetState
 from scheduler.model.fleet import CpuArch, Health, Interconnect, Isolation, Node, SiteStatus
-from scheduler.model.ids import JobId
+from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Priority, TopologyLevel, TopologyMode
 from scheduler.model.plan import (
+    BudgetChanged,
     Change,
     JobChanged,
     JobClass,
@@ -21,7 +23,7 @@ from scheduler.model.plan import (
     TenantsChanged,
 )
 from scheduler.model.residency import NodeSharing, Party, Requirement
-from scheduler.model.tenancy import QueueOrder, Tenant
+from scheduler.model.tenancy import Budget, BudgetPeriod, QueueOrder, SettledUse, Tenant
 from tests.core.builders import (
     A100,
     GIB,
@@ -157,17 +159,47 @@ def tenant_trees(draw: st.DrawFn) -> tuple[Tenant, ...]:
     made: list[Tenant] = []
     for path in sorted(paths):
         guarantee = draw(st.sampled_from([0, 0, 2]))
-        made.append(
-            tenant(
-                path,
-                weight=draw(st.integers(1, 3)),
-                guarantee=guarantee,
-                limit=draw(st.sampled_from([None, 4, 12])),
-                gpu_class=draw(st.sampled_from(["*", "H100"])),
-                order=draw(st.sampled_from([QueueOrder.AGE, QueueOrder.SHORTEST])),
-            )
+        plain = tenant(
+            path,
+            weight=draw(st.integers(1, 3)),
+            guarantee=guarantee,
+            limit=draw(st.sampled_from([None, 4, 12])),
+            gpu_class=draw(st.sampled_from(["*", "H100"])),
+            order=draw(st.sampled_from([QueueOrder.AGE, QueueOrder.SHORTEST])),
         )
+        quotas = tuple(
+            replace(
+                quota,
+                weight=draw(st.sampled_from([0, 0, 5])),
+                borrow_limit_milli=draw(st.sampled_from([None, None, None, 2000])),
+                lend_limit_milli=draw(st.sampled_from([None, None, None, 0])),
+            )
+            for quota in plain.quotas
+        )
+        made.append(replace(plain, quotas=quotas, budgets=draw(_budgets())))
     return tuple(made)
+
+
+@st.composite
+def _budgets(draw: st.DrawFn) -> tuple[Budget, ...]:
+    if draw(st.integers(0, 3)):
+        return ()
+    gpu_class = draw(st.sampled_from([GpuClass("*"), H100]))
+    amount = draw(st.sampled_from([0, 4, 20, 100])) * HOUR_MS
+    return (Budget(gpu_class, amount, BudgetPeriod.MONTH),)
+
+
+@st.composite
+def settlements(draw: st.DrawFn) -> BudgetChanged:
+    """What some project has spent on some day of this month or the one before."""
+    return BudgetChanged(
+        SettledUse(
+            TenantPath(draw(st.sampled_from(PROJECTS))),
+            draw(st.sampled_from([H100, A100])),
+            day_of(NOW_MS) - draw(st.sampled_from([0, 1, 31])),
+            draw(st.integers(0, 6)) * HOUR_MS,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +219,9 @@ Step = Change | Placed | Ended
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    kind = draw(st.integers(0, 15))
+    kind = draw(st.integers(0, 16))
+    if kind == 16:
+        return draw(settlements())
     if kind == 0:
         return draw(site_changes())
     if kind <= 3:

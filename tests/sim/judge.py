@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from scheduler.core.tree_rules import DAY_MAX
 from scheduler.model.ids import JobId
 from scheduler.model.job import TopologyLevel, TopologyMode
 from scheduler.store.rebuild import as_told, rebuild
+from scheduler.store.rebuild_usage import rebuild_usage
 from tests.sim import checks_ends, checks_runs, checks_tables
 from tests.sim.checks_runs import Disturbed
 from tests.sim.clock import WALL_AT_START_MS
@@ -132,12 +134,15 @@ def left_over(world: World) -> Iterator[str]:
 
 
 def audit_tells_all(world: World) -> Iterator[str]:
-    """The jobs and attempts, rebuilt from the audit log alone, equal the tables."""
+    """Jobs, attempts and what was used, rebuilt from the audit log alone, equal the tables."""
     assert world.plane is not None
     with world.plane.store.read() as read:
         told = rebuild(read.audit.all(), world.codec)
         rows = tuple(read.jobs.rows(told).values())
         held = {job.id: as_told(job) for job in read.jobs.whole(rows, with_spec=False)}
+        used = tuple(read.usage.of_days(0, DAY_MAX))
+        if (settled := rebuild_usage(read.audit.all())) != used:
+            yield f"the log tells {settled} of what was used, the tables hold {used}"
     for job in sorted(told.keys() | held.keys() | {JobId(n) for n in world.watch.tables().jobs}):
         if told.get(job) != held.get(job):
             yield f"job {job}: the log tells {told.get(job)}, the tables hold {held.get(job)}"
