@@ -11,8 +11,8 @@ counts as room that may come back (`pending`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord
@@ -22,13 +22,8 @@ from scheduler.model.ids import TenantPath
 from scheduler.model.job import Placement
 from scheduler.model.plan import JobClass
 
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A placement that was planned and may yet be committed, and for whom."""
-
-    placement: Placement
-    tenant: TenantPath
+Pending: TypeAlias = tuple[Placement, TenantPath]
+"""A placement that was planned and may yet be committed, and for whom."""
 
 
 class Alarm:
@@ -47,7 +42,7 @@ class Alarm:
         self.grown: dict[LaneKey, dict[int, int]] = {}
         self.relieved: set[TenantPath] = set()
         self.until_ms: int | None = None
-        self.pending: tuple[Pending, ...] = ()
+        self.pending: Sequence[Pending] = ()
         self.emptied: list[JobClass] = []
 
     def note_room(self, index: SiteIndex, record: NodeRecord) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from scheduler.model.fleet import CpuArch, Interconnect, Node
 from scheduler.model.ids import GpuClass, TenantPath, organisation_of
-from scheduler.model.job import TopologyLevel, TopologyMode
+from scheduler.model.job import Resources, TopologyLevel, TopologyMode
 from scheduler.model.plan import JobClass
 from scheduler.model.residency import NodeSharing
 
@@ -17,9 +18,16 @@ CPU_JOB_MILLI_DEFAULT = 1000
 """CPU of a job without GPUs that names no amount."""
 
 
+SHAPES_MAX = 65_536
+"""Shapes of which there is one object only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a node must be, whoever is on it. Zero CPU or memory: in proportion to the GPUs."""
+    """What a node must be, whoever is on it. Zero CPU or memory: in proportion to the GPUs.
+
+    Its hash is worked out once: the planner looks things up by shape all the time.
+    """
 
     gpus: int
     cpu_milli: int
@@ -28,6 +36,14 @@ class Shape:
     interconnect: Interconnect
     share_milli: int = 1000
     """Of its one GPU, where that is shared; whole GPUs otherwise."""
+    hashed: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        parts = (self.gpus, self.cpu_milli, self.memory_bytes, self.share_milli)
+        object.__setattr__(self, "hashed", hash((parts, self.cpu_arch, self.interconnect)))
+
+    def __hash__(self) -> int:
+        return self.hashed
 
     def gpu_milli(self) -> int:
         """What it takes of a node's GPUs."""
@@ -65,19 +81,24 @@ def ask_of(job_class: JobClass) -> Ask:
     required = topology.mode is not TopologyMode.PREFERRED
     return Ask(
         nodes=max(1, resources.nodes),
-        shape=Shape(
-            gpus=max(0, resources.gpus_per_node),
-            cpu_milli=resources.cpu_milli_per_node,
-            memory_bytes=resources.memory_bytes_per_node,
-            cpu_arch=resources.cpu_arch,
-            interconnect=resources.interconnect,
-            share_milli=resources.gpu_share_milli if resources.gpus_per_node == 1 else 1000,
-        ),
+        shape=_shape_of(resources),
         gpu_classes=resources.gpu_classes,
         within=level if required else TopologyLevel.SITE,
         prefer=level,
         sharing=job_class.residency.node_sharing,
         organisation=organisation_of(job_class.tenant),
+    )
+
+
+@lru_cache(maxsize=SHAPES_MAX)
+def _shape_of(resources: Resources) -> Shape:
+    return Shape(
+        gpus=max(0, resources.gpus_per_node),
+        cpu_milli=resources.cpu_milli_per_node,
+        memory_bytes=resources.memory_bytes_per_node,
+        cpu_arch=resources.cpu_arch,
+        interconnect=resources.interconnect,
+        share_milli=resources.gpu_share_milli if resources.gpus_per_node == 1 else 1000,
     )
 
 

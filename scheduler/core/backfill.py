@@ -235,6 +235,10 @@ def free_at_ms(
     None: never, as it reports fewer GPUs than it was declared with.
     """
     shape, node = ask.shape, record.node
+    if record.kind.cost(shape, node) == (node.cpu_milli, node.memory_bytes):
+        return _empty_at_ms(record, ask, now_ms, leaving)
+    if not record.occupants and shape.gpus > record.free:
+        return None
     staying = sorted(
         record.occupants.values(),
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
@@ -261,3 +265,13 @@ def free_at_ms(
         cpu += freed_cpu
         memory += freed_memory
     return at_ms
+
+
+def _empty_at_ms(
+    record: NodeRecord, ask: Ask, now_ms: int, leaving: Container[JobId]
+) -> int | None:
+    """The same for a job that needs all of a node: when the last of those on it has left."""
+    if ask.shape.gpus > record.capacity_mask.bit_count():
+        return None
+    untils = [o.until_ms for o in record.occupants.values() if o.job not in leaving]
+    return max(now_ms, *untils) if untils else now_ms

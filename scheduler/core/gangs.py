@@ -17,7 +17,7 @@ from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.topology import compact, tightest
-from scheduler.core.waiting import Signature
+from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import GpuClass, SiteId
 from scheduler.model.job import TopologyLevel
 
@@ -37,6 +37,19 @@ class Spot:
     def milli(self, ask: Ask) -> int:
         """What the job would be charged here."""
         return sum([ask.milli_on(record.node.gpus) for record in self.records])
+
+
+class Taken:
+    """A placement of the plan that is being made."""
+
+    __slots__ = ("at", "masks", "milli", "spot", "waiting")
+
+    def __init__(self, waiting: Waiting, at: int, spot: Spot, masks: list[int], milli: int) -> None:
+        self.waiting = waiting
+        self.at = at
+        self.spot = spot
+        self.masks = masks
+        self.milli = milli
 
 
 def find(

@@ -19,11 +19,11 @@ from dataclasses import replace
 
 from scheduler.core.alarm import Pending
 from scheduler.core.allowance import allows, denials
-from scheduler.core.answers import ClassAnswer
+from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
 from scheduler.core.fleet import FleetState, ends_by_ms
-from scheduler.core.gangs import Spot, find
+from scheduler.core.gangs import Spot, Taken, find
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.no_place import NoPlace
 from scheduler.core.occupancy import Left, NodeRecord, Occupant
@@ -67,19 +67,6 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
     )
 
 
-class Taken:
-    """A placement of the plan that is being made."""
-
-    __slots__ = ("at", "masks", "milli", "spot", "waiting")
-
-    def __init__(self, waiting: Waiting, at: int, spot: Spot, masks: list[int], milli: int) -> None:
-        self.waiting = waiting
-        self.at = at
-        self.spot = spot
-        self.masks = masks
-        self.milli = milli
-
-
 class Desk:
     """Where one plan is made: what was taken so far, and how to undo it."""
 
@@ -90,6 +77,7 @@ class Desk:
         self._remembers = remembers
         self.backfill = Backfill(fleet, now_ms)
         self.bars = Bars(fleet.windows, now_ms)
+        self._is_plain = not (self.backfill or self.bars or fleet.caps or fleet.tree.has_budgets)
         self.taken: list[Taken] = []
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
@@ -120,8 +108,10 @@ class Desk:
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
         fleet, signature, job_class = self.fleet, waiting.signature, waiting.job_class
-        answer = fleet.answer_for(waiting, self.now_ms)
-        against, budgets = NoPlace(answer), fleet.tree.has_budgets
+        answer, budgets = fleet.answer_for(waiting, self.now_ms), fleet.tree.has_budgets
+        if (spot := self._find_plain(waiting, answer)) is not None:
+            return spot
+        against = NoPlace(answer)
         busy = signature.busy and self._remembers
         for where in answer.classes:
             milli = signature.milli
@@ -153,6 +143,19 @@ class Desk:
         if against.searched and not busy and not against.power and (self.backfill or self.bars):
             self._who_keeps(waiting, against)
         return against
+
+    def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
+        """What `place` would find, for most decisions: where there is nothing else to look at."""
+        fleet, signature = self.fleet, waiting.signature
+        tenant, milli = waiting.job_class.tenant, signature.milli
+        if milli is None or signature.busy or not self._is_plain:
+            return None
+        for where in answer.classes:
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                spot = find(fleet, signature, where, None)
+                if spot is not None:
+                    return spot
+        return None
 
     def _who_keeps(self, waiting: Waiting, against: NoPlace) -> None:
         """Whether there would be room, were it not for reservations, or for windows of time."""
@@ -256,26 +259,20 @@ class Desk:
 
     def placements(self) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""
-        made = tuple(
-            Placement(
-                AttemptKey(JobId(taken.waiting.ids[taken.at]), taken.waiting.attempt(taken.at)),
-                taken.spot.site,
-                taken.spot.gpu_class,
-                tuple(
-                    [
-                        NodePlacement(record.node.id, mask)
-                        for record, mask in zip(taken.spot.records, taken.masks, strict=True)
-                    ]
-                ),
-                taken.milli,
-            )
-            for taken in self.taken
-        )
-        self.fleet.alarm.pending = tuple(
-            Pending(placement, taken.waiting.job_class.tenant)
-            for placement, taken in zip(made, self.taken, strict=True)
-        )
-        return made
+        made: list[Placement] = []
+        pending: list[Pending] = []
+        for taken in self.taken:
+            waiting, at, spot = taken.waiting, taken.at, taken.spot
+            parts = [
+                NodePlacement(record.node.id, mask)
+                for record, mask in zip(spot.records, taken.masks, strict=True)
+            ]
+            key = AttemptKey(JobId(waiting.ids[at]), waiting.attempt(at))
+            placement = Placement(key, spot.site, spot.gpu_class, tuple(parts), taken.milli)
+            made.append(placement)
+            pending.append((placement, waiting.job_class.tenant))
+        self.fleet.alarm.pending = pending
+        return tuple(made)
 
     def undo(self) -> None:
         """Takes back everything."""

@@ -57,7 +57,8 @@ class QuotaTree:
         self.capacity_milli = capacity_milli
         self.organisations = tuple(path for path in self.tenants if "/" not in path)
         self.has_budgets = any(tenant.budgets for tenant in self.tenants.values())
-        self._limits: dict[
+        # Of tenants that are in the tree, as `limits` was asked for them.
+        self.limits_known: dict[
             tuple[TenantPath, GpuClass], tuple[tuple[TenantPath, GpuClass, int], ...]
         ] = {}
         self._keepers = _keepers(self.tenants) if capacity_milli is not None else {}
@@ -80,16 +81,18 @@ class QuotaTree:
         self, tenant: TenantPath, gpu_class: GpuClass
     ) -> tuple[tuple[TenantPath, GpuClass, int], ...]:
         """Every ceiling over a placement of `tenant` on `gpu_class`: whose, of what, how much."""
-        key = (tenant, gpu_class)
-        if key not in self._limits:
-            self._limits[key] = tuple(
+        known = self.limits_known.get((tenant, gpu_class))
+        if known is None:
+            known = tuple(
                 (path, name, ceiling)
                 for path in lineage(tenant)
                 for name in sorted({gpu_class, ALL_CLASSES})
                 if (quota := self.quota(path, name)) is not None
                 and (ceiling := quota.ceiling_milli()) is not None
             )
-        return self._limits[key]
+            if tenant in self.tenants:
+                self.limits_known[tenant, gpu_class] = known
+        return known
 
     def guarantees(self, tenant: TenantPath) -> tuple[GpuQuota, ...]:
         """The quotas of `tenant` that guarantee something."""
@@ -156,9 +159,12 @@ def within(
     tree: QuotaTree, usage: Usage, tenant: TenantPath, gpu_class: GpuClass, milli: int
 ) -> bool:
     """Whether `fits` has nothing to say; for the planner's inner loop."""
-    if tenant not in tree.tenants:
-        return False
-    for path, name, limit in tree.limits(tenant, gpu_class):
+    limits = tree.limits_known.get((tenant, gpu_class))
+    if limits is None:
+        if tenant not in tree.tenants:
+            return False
+        limits = tree.limits(tenant, gpu_class)
+    for path, name, limit in limits:
         line = usage.get(path)
         if (line.get(name, 0) if line else 0) + milli > limit:
             return False

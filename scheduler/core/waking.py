@@ -72,16 +72,15 @@ def _return_pending(fleet: FleetState) -> None:
     """What the last plan took and nobody committed is free again."""
     alarm = fleet.alarm
     pending, alarm.pending = alarm.pending, ()
-    if len(pending) > PENDING_MAX and pending[0].placement.key.job not in fleet.live:
+    if len(pending) > PENDING_MAX and pending[0][0].key.job not in fleet.live:
         # The whole plan came to nothing, it seems: looking at everything again costs less.
         alarm.everything = True
         return
-    for each in pending:
-        placement = each.placement
+    for placement, tenant in pending:
         live = fleet.live.get(placement.key.job)
         if live is not None and live.placement.key == placement.key:
             continue
-        alarm.note_relief(each.tenant)
+        alarm.note_relief(tenant)
         alarm.reservations |= bool(fleet.caps)
         for part in placement.nodes:
             record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))
