@@ -9,7 +9,7 @@ from scheduler.core.invariants import check_plan, derived
 from scheduler.core.planner import plan
 from scheduler.core.queueing import SHORTEST_WAIT_MAX_MS
 from scheduler.model.fleet import CpuArch, Health, Interconnect, Isolation, SiteStatus
-from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.ids import JobId
 from scheduler.model.job import Priority, TopologyLevel, TopologyMode
 from scheduler.model.plan import (
     Change,
@@ -306,17 +306,16 @@ def test_inside_a_project_priority_goes_before_age() -> None:
 
 
 def test_shortest_first_where_the_project_says_so_but_not_for_ever() -> None:
-    path = TenantPath("trust-a/radiology")
-    shortest = [t if t.path != path else replace(t, queue_order=QueueOrder.SHORTEST)
-                for t in TENANTS]  # fmt: skip
+    shortest = [tenant(t.path, order=QueueOrder.SHORTEST) for t in TENANTS]
     fleet = fleet_of(
         queued(1, job_class(limit_ms=8 * HOUR_MS)),
         queued(2, job_class(limit_ms=HOUR_MS)),
-        queued(3, job_class(limit_ms=9 * HOUR_MS), at_ms=NOW_MS - SHORTEST_WAIT_MAX_MS),
+        queued(3, job_class(limit_ms=9 * HOUR_MS), at_ms=NOW_MS - 30 * 9 * HOUR_MS),
+        queued(4, job_class(limit_ms=20 * HOUR_MS), at_ms=NOW_MS - SHORTEST_WAIT_MAX_MS),
         nodes=[N1],
         tenants=shortest,
     )
-    assert list(where(plan(fleet, NOW_MS))) == [3, 2, 1]
+    assert list(where(plan(fleet, NOW_MS))) == [3, 2, 1, 4]
 
 
 def test_a_spent_budget_says_so() -> None:

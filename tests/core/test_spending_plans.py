@@ -11,7 +11,12 @@ from scheduler.core.budgets import DAY_MS, day_of, window
 from scheduler.core.explain import explain, queue_position
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.core.queueing import AGEING_MAX_MS, STARVATION_BOUND_MS, rank_of
+from scheduler.core.queueing import (
+    AGEING_MAX_MS,
+    SHORTEST_PATIENCE,
+    STARVATION_BOUND_MS,
+    rank_of,
+)
 from scheduler.model.ids import TenantPath
 from scheduler.model.job import Priority
 from scheduler.model.plan import BudgetChanged, TenantsChanged
@@ -192,8 +197,11 @@ def test_nothing_overtakes_a_job_that_came_more_than_the_bound_before(
         waiting = in_order(fleet)
         (start,) = plan(fleet, now_ms).placements
         chosen = next(job for job in waiting if job.id == start.key.job)
-        oldest = min(job.submitted_at_ms for job in waiting)
-        assert chosen.submitted_at_ms <= oldest + STARVATION_BOUND_MS
+        for job in waiting:
+            patience_ms = SHORTEST_PATIENCE * job.job_class.time_limit_bucket_ms
+            longer = order is QueueOrder.SHORTEST and patience_ms > STARVATION_BOUND_MS
+            bound_ms = patience_ms if longer else STARVATION_BOUND_MS
+            assert chosen.submitted_at_ms <= job.submitted_at_ms + bound_ms
         commit(fleet, plan(fleet, now_ms), now_ms=now_ms)
         now_ms += HOUR_MS
         fleet.apply(gone(int(start.key.job)))
