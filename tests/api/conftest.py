@@ -9,7 +9,9 @@ import pytest
 from scheduler.model.identity import Role
 from sovshared import spiffe
 from tests.api import control_plane as control_plane_module
+from tests.api import world
 from tests.api.control_plane import ControlPlane
+from tests.api.world import ADA, OLGA, FakeSite
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,22 @@ async def connections(control_plane: ControlPlane) -> AsyncIterator[dict[Role, g
     yield made
     for connection in made.values():
         await connection.close()
+
+
+@pytest.fixture
+async def ada(control_plane: ControlPlane) -> AsyncIterator[grpc.aio.Channel]:
+    """Ada's connection, in a world that is declared."""
+    async with control_plane.channel_as(OLGA) as olga:
+        await world.declare(olga)
+    async with control_plane.channel_as(ADA) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def london(control_plane: ControlPlane, ada: grpc.aio.Channel) -> AsyncIterator[FakeSite]:
+    """London's agent, connected, with two healthy nodes."""
+    site = FakeSite(control_plane)
+    await site.connect()
+    site.report(nodes=2)
+    yield site
+    await site.close()

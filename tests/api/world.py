@@ -129,10 +129,16 @@ def spec(name: str = "train", *, project: str = RADIOLOGY, **resources: int) -> 
     )
 
 
+def stub(connection: grpc.aio.Channel) -> "jobs_pb2_grpc.JobServiceAsyncStub":
+    """The service of jobs, over a connection."""
+    return jobs_pb2_grpc.JobServiceStub(connection)
+
+
 async def submit(connection: grpc.aio.Channel, what: jobs_pb2.JobSpec, **more: Any) -> jobs_pb2.Job:
     """Submits and answers the job."""
-    stub = jobs_pb2_grpc.JobServiceStub(connection)
-    answer = await stub.Submit(jobs_pb2.SubmitRequest(spec=what, **more), timeout=WAIT_S)
+    answer = await stub(connection).Submit(
+        jobs_pb2.SubmitRequest(spec=what, **more), timeout=WAIT_S
+    )
     return answer.job
 
 
@@ -140,8 +146,7 @@ async def until(
     connection: grpc.aio.Channel, job_id: str, state: "jobs_pb2.JobState"
 ) -> jobs_pb2.Job:
     """Watches a job until it is in `state`."""
-    stub = jobs_pb2_grpc.JobServiceStub(connection)
-    watch = stub.Watch(jobs_pb2.WatchJobsRequest(ids=[job_id]), timeout=WAIT_S)
+    watch = stub(connection).Watch(jobs_pb2.WatchJobsRequest(ids=[job_id]), timeout=WAIT_S)
     async for told in watch:
         if told.job.state == state:
             watch.cancel()
