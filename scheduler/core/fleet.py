@@ -117,6 +117,7 @@ class FleetState:
                 self.alarm.everything = True
             case BudgetChanged():
                 self.book.settle(change.use)
+                self.alarm.note_relief(change.use.tenant)
             case PolicyChanged():
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
