@@ -7,7 +7,7 @@ what the drivers take as they are: `int`, `str`, `bytes`, `bool` and None, no en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,8 @@ from scheduler.store.dialect import BIND_CHUNK
 Values = tuple[Any, ...]
 INSERTS_MAX = 256
 """Kinds of inserts whose text is remembered; there are a few for each table."""
+PAGE_ROWS = 1_000
+"""Rows of a long answer that are tuples at a time: few enough to stay in a processor's cache."""
 IDS = "(:ids)"
 """Stands for a list of values in a statement that is read with `among`."""
 
@@ -63,6 +65,16 @@ class Statement:
         """All that it answers, as tuples of what the driver gives."""
         answered = connection.exec_driver_sql(self._for(connection), values)
         return _fetched(answered)
+
+    def pages(self, connection: Connection, values: Values = ()) -> Iterator[Sequence[Any]]:
+        """All that it answers, a page at a time: the rest stays with the driver."""
+        answered = connection.exec_driver_sql(self._for(connection), values)
+        cursor: Any = answered.cursor
+        try:
+            while rows := cursor.fetchmany(PAGE_ROWS):
+                yield rows
+        finally:
+            answered.close()
 
     def among(self, connection: Connection, ids: Iterable[object]) -> list[Any]:
         """The rows that it answers for any of `ids`."""

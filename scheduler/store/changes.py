@@ -7,41 +7,33 @@ changes it gets are absolute, coalesced, and consistent with one another at the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from scheduler.core.quota import QuotaTree
-from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
-from scheduler.model.job import JobState, NodePlacement, Placement
+from scheduler.model.ids import JobId, NodeId, SiteId
 from scheduler.model.plan import (
     BudgetChanged,
     Change,
     JobChanged,
-    LiveAttempt,
     NodeChanged,
     PolicyChanged,
-    QueuedJob,
     ReservationChanged,
     SiteChanged,
     TenantsChanged,
     WindowChanged,
 )
-from scheduler.store.dialect import chunks
+from scheduler.store.bulk import Statement
 from scheduler.store.fleet import FleetReader
+from scheduler.store.job_changes import JobChangesReader
 from scheduler.store.jobs import JobsReader
 from scheduler.store.link import Link
 from scheduler.store.reservations import ReservationsReader
 from scheduler.store.schema import (
-    ATTEMPTS,
     CHANGES,
     COUNTERS,
-    IS_LIVE,
-    JOBS,
-    PLACEMENTS,
-    QUEUED,
     SITE_STATE,
 )
 from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
@@ -53,6 +45,8 @@ CHANGES_KEPT = 200_000
 """Rows kept at least: a follower further behind starts anew."""
 TRIM_EVERY = 10_000
 """Old rows are deleted when this many new ones have come."""
+
+_SINCE = Statement(CHANGES, "SELECT DISTINCT kind, key FROM changes WHERE seq > ?")
 
 
 class ChangesTrimmed(LookupError):
@@ -76,7 +70,7 @@ class ChangesReader:
         self._link = link
         self._fleet = fleet
         self._tenancy = tenancy
-        self._jobs = jobs
+        self._followed = JobChangesReader(link, jobs)
         self._windows = WindowsReader(link)
         self._reservations = ReservationsReader(link)
         self._usage = UsageReader(link)
@@ -97,10 +91,9 @@ class ChangesReader:
             raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
         if sequence == newest:
             return Feed(newest, ())
-        rows = select(CHANGES.c.kind, CHANGES.c.key).where(CHANGES.c.seq > sequence).distinct()
-        keys: defaultdict[ChangeKind, list[str]] = defaultdict(list)
-        for kind, key in self._link.execute(rows):
-            keys[ChangeKind(kind)].append(key)
+        keys: defaultdict[int, list[str]] = defaultdict(list)
+        for kind, key in self._link.rows(_SINCE, (sequence,)):
+            keys[kind].append(key)
         return Feed(newest, tuple(self._delta(keys)))
 
     def nodes_since(self, sequence: int, limit: int) -> tuple[NodeId, ...]:
@@ -149,19 +142,17 @@ class ChangesReader:
             yield WindowChanged(window.id, window)
         for kept in self._reservations.all():
             yield ReservationChanged(kept.job, kept)
-        queued = select(*_QUEUED).where(*_FOR_THE_PLANNER).order_by(JOBS.c.id)
-        for row in self._link.execute(queued):
-            yield self._queued(row)
-        live = _live_query().where(IS_LIVE)
-        yield from self._live(self._link.execute(live))
+        yield from self._followed.fresh()
+        yield from self._followed.odd()
+        yield from self._followed.live()
 
-    def _delta(self, keys: defaultdict[ChangeKind, list[str]]) -> Iterator[Change]:
+    def _delta(self, keys: defaultdict[int, list[str]]) -> Iterator[Change]:
         """What frees something comes before what takes it, whatever happened in between."""
-        jobs = sorted(JobId(int(key)) for key in keys[ChangeKind.JOB])
-        queued, live, over = self._split_jobs(jobs)
-        yield from (JobChanged(job, None, None) for job in over)
+        jobs = sorted(map(JobId, map(int, keys[ChangeKind.JOB])))
+        found = self._followed.of(jobs)
+        yield from found.over
         # A second attempt may stand where another's first one stood: clear before placing any.
-        yield from (JobChanged(c.id, None, None) for c in live if _is_retry(c))
+        yield from (JobChanged(c.id, None, None, c.job_class) for c in found.live if _is_retry(c))
         if keys[ChangeKind.POLICY]:
             yield PolicyChanged(self._tenancy.policy())
         if keys[ChangeKind.TENANTS]:
@@ -185,94 +176,18 @@ class ChangesReader:
             yield WindowChanged(name, self._windows.get(name))
         for job in sorted(JobId(int(key)) for key in keys[ChangeKind.RESERVATION]):
             yield ReservationChanged(job, self._reservations.get(job))
-        yield from queued
-        yield from live
+        yield from found.queued
+        yield from found.live
 
     def _settled(self) -> Iterator[BudgetChanged]:
         """All that the budgets in force may ask about."""
         tree = QuotaTree(self._tenancy.tenants())
         return (BudgetChanged(use) for use in self._usage.for_budgets(tree))
 
-    def _split_jobs(
-        self, jobs: list[JobId]
-    ) -> tuple[list[JobChanged], list[JobChanged], list[JobId]]:
-        queued: list[JobChanged] = []
-        live: list[JobChanged] = []
-        for chunk in chunks(jobs):
-            waiting = select(*_QUEUED).where(JOBS.c.id.in_(chunk), *_FOR_THE_PLANNER)
-            queued += [self._queued(row) for row in self._link.execute(waiting)]
-            holding = _live_query().where(ATTEMPTS.c.job.in_(chunk), ATTEMPTS.c.live)
-            live += self._live(self._link.execute(holding))
-        known = {change.id for change in queued} | {change.id for change in live}
-        queued.sort(key=lambda change: change.id)
-        live.sort(key=lambda change: change.id)
-        return queued, live, [job for job in jobs if job not in known]
-
     def _connected(self, sites: list[str]) -> set[SiteId]:
         query = select(SITE_STATE.c.site).where(SITE_STATE.c.connected)
         connected = {SiteId(row.site) for row in self._link.execute(query)}
         return connected & set(map(SiteId, sites))
-
-    def _queued(self, row: Any) -> JobChanged:
-        job = JobId(row.id)
-        waiting = QueuedJob(
-            id=job,
-            job_class=self._jobs.job_class(row.class_id),
-            submitted_at_ms=row.submitted_at_ms,
-            next_attempt=row.next_attempt,
-            not_before_ms=row.not_before_ms,
-        )
-        return JobChanged(job, waiting, None)
-
-    def _live(self, rows: Iterable[Any]) -> Iterator[JobChanged]:
-        """One change per attempt; its nodes lie in neighbouring rows."""
-        first: Any = None
-        nodes: list[NodePlacement] = []
-        for row in rows:
-            if first is not None and (row.job, row.attempt) != (first.job, first.attempt):
-                yield self._live_change(first, tuple(nodes))
-                nodes = []
-            first = row
-            nodes.append(NodePlacement(NodeId(row.node), row.gpu_mask))
-        if first is not None:
-            yield self._live_change(first, tuple(nodes))
-
-    def _live_change(self, row: Any, nodes: tuple[NodePlacement, ...]) -> JobChanged:
-        key = AttemptKey(JobId(row.job), row.attempt)
-        live = LiveAttempt(
-            placement=Placement(
-                key, SiteId(row.site), GpuClass(row.gpu_class), nodes, row.gpu_milli
-            ),
-            tenant=TenantPath(row.tenant),
-            job_class=self._jobs.job_class(row.class_id),
-            state=JobState(row.state),
-            placed_at_ms=row.placed_at_ms,
-            started_at_ms=row.started_at_ms,
-            checkpoint_at_ms=row.checkpoint_at_ms,
-        )
-        return JobChanged(key.job, None, live)
-
-
-_QUEUED = (
-    JOBS.c.id,
-    JOBS.c.class_id,
-    JOBS.c.submitted_at_ms,
-    JOBS.c.next_attempt,
-    JOBS.c.not_before_ms,
-)
-_FOR_THE_PLANNER = (QUEUED, JOBS.c.held.is_(False))
-
-
-def _live_query() -> Select[Any]:
-    return (
-        select(ATTEMPTS, PLACEMENTS.c.node, PLACEMENTS.c.gpu_mask, JOBS.c.tenant, JOBS.c.class_id)
-        .join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
-        .join(
-            PLACEMENTS,
-            (PLACEMENTS.c.job == ATTEMPTS.c.job) & (PLACEMENTS.c.attempt == ATTEMPTS.c.attempt),
-        )
-        .order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt, PLACEMENTS.c.ordinal)
-    )
 
 
 def _is_retry(change: JobChanged) -> bool:

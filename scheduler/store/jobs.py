@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Select, func, select, update
 
@@ -15,7 +15,7 @@ from scheduler.model.ids import AttemptKey, JobId, TenantPath
 from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
-from scheduler.store.bulk import How
+from scheduler.store.bulk import IDS, How, Statement
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
 from scheduler.store.job_rows import (
@@ -40,6 +40,9 @@ PAGE_MAX = 1_000
 """Most jobs that one page of a list holds."""
 CLASSES_CACHED_MAX = 50_000
 """Decoded classes kept in memory; past it they are all dropped and read again."""
+
+
+_CLASSES = Statement(JOB_CLASSES, f"SELECT id, body FROM job_classes WHERE id IN {IDS}")
 
 
 class Lines(Enum):
@@ -258,13 +261,18 @@ class JobsReader:
     def job_class(self, class_id: int) -> JobClass:
         """An interned class."""
         known = self._memo.classes.get(class_id)
-        if known is not None:
-            return known
-        query = select(JOB_CLASSES.c.body).where(JOB_CLASSES.c.id == class_id)
-        body = self._link.execute(query).scalar_one()
-        if len(self._memo.classes) >= CLASSES_CACHED_MAX:
-            self._memo.classes.clear()
-        return self._memo.classes.setdefault(class_id, decode(JobClass, body))
+        return known if known is not None else self.job_classes((class_id,))[class_id]
+
+    def job_classes(self, class_ids: Iterable[int]) -> dict[int, JobClass]:
+        """The interned classes of these numbers."""
+        memo = self._memo.classes
+        found = {class_id: memo.get(class_id) for class_id in dict.fromkeys(class_ids)}
+        missing = sorted(class_id for class_id, known in found.items() if known is None)
+        if len(memo) + len(missing) > CLASSES_CACHED_MAX:
+            memo.clear()
+        for class_id, body in self._link.among(_CLASSES, missing):
+            found[class_id] = memo.setdefault(class_id, decode(JobClass, body))
+        return cast(dict[int, JobClass], found)
 
 
 class JobsWriter(JobsReader):

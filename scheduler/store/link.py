@@ -8,7 +8,7 @@ own. Savepoints wait too: one inside which nothing reached the database never do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,11 @@ class Link:
         """All that a question answers."""
         self.send()
         return question.rows(self.connection, values)
+
+    def pages(self, question: Statement, values: Values = ()) -> Iterator[Sequence[Any]]:
+        """All that a question answers, where that may be very much."""
+        self.send()
+        return question.pages(self.connection, values)
 
     def among(self, question: Statement, ids: Iterable[object]) -> list[Any]:
         """All that a question answers for any of `ids`."""

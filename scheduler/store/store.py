@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.model.plan import JobClass
 from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
 from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
@@ -261,6 +262,8 @@ class ReadStore:
     def __init__(self, url: str | Path) -> None:
         self.url = url_of(url)
         self._readers: Engine = reading_engine(self.url)
+        # A class never changes: whoever follows the store gets the same object every time.
+        self._classes: dict[int, JobClass] = {}
 
     def open(self) -> None:
         """Checks that the database is one that this program reads."""
@@ -271,7 +274,7 @@ class ReadStore:
     def read(self) -> Generator[Snapshot]:
         """A snapshot; close it soon, because the log of writes cannot shrink past it."""
         with self._readers.connect() as connection, connection.begin():
-            yield Snapshot(Link(connection), Memo())
+            yield Snapshot(Link(connection), Memo(classes=self._classes))
 
     def close(self) -> None:
         """Closes every connection."""

@@ -1,5 +1,7 @@
 """What every database behind the store must do."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -8,10 +10,17 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from scheduler.model.ids import AttemptKey, JobId, node_id
-from scheduler.model.job import JobState
-from scheduler.model.plan import JobChanged, NodeChanged, SiteChanged
+from scheduler.model.job import JobState, Resources
+from scheduler.model.plan import (
+    Change,
+    JobChanged,
+    NodeChanged,
+    QueuedJob,
+    QueueLoaded,
+    SiteChanged,
+)
 from scheduler.model.reasons import Reason, Refused
-from scheduler.store import migrations
+from scheduler.store import bulk, migrations
 from scheduler.store.apply import apply_plan
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.idempotency import RETENTION_MS, Remembered
@@ -33,6 +42,8 @@ from tests.store.builders import (
     LONDON,
     NOW_MS,
     RADIOLOGY,
+    RIVALS,
+    job_class,
     lay_out,
     place,
     plan,
@@ -154,16 +165,83 @@ def test_an_unchanged_report_wakes_nobody(store: Store) -> None:
         assert entry.reported_at_ms == NOW_MS + 5000
 
 
+def _spread(changes: Iterable[Change]) -> list[Change]:
+    """The changes, with one for each job where many were told at once."""
+    told: list[Change] = []
+    for change in changes:
+        if not isinstance(change, QueueLoaded):
+            told.append(change)
+            continue
+        assert list(change.ids) == sorted(set(change.ids))
+        for job, at_ms in zip(change.ids, change.submitted_at_ms, strict=True):
+            waiting = QueuedJob(JobId(job), change.job_class, at_ms, next_attempt=1)
+            told.append(JobChanged(waiting.id, waiting, None))
+    return told
+
+
 def test_loading_all_equals_following_from_the_start(store: Store) -> None:
+    other = job_class(RIVALS, Resources(nodes=2))
     with store.transaction() as txn:
         lay_out(txn)
     with store.transaction() as txn:
-        rows = [queue(txn) for _ in range(3)]
-        apply_plan(txn, plan(place(rows[1].id, "n02")), NOW_MS)
+        rows = [queue(txn, of) for of in (None, other, None, other, None, None)]
+        apply_plan(txn, plan(place(rows[1].id, "n01", "n02")), NOW_MS)
+        txn.jobs.save(rows[2], replace(rows[2], next_attempt=3))
+        txn.jobs.save(rows[3], replace(rows[3], not_before_ms=NOW_MS + 1))
+        txn.jobs.save(rows[4], replace(rows[4], held=True))
     with store.read() as view:
         sequence, changes = view.changes.load_all()
-        assert set(changes) == set(view.changes.since(0, limit=1000).changes)
+        loaded = list(changes)
+        followed = view.changes.since(0, limit=1000).changes
         assert sequence == view.changes.sequence()
+    held = JobChanged(rows[4].id, None, None, job_class())
+    assert held in followed
+    spread = _spread(loaded)
+    assert len(spread) == len(set(spread))
+    assert set(spread) == set(followed) - {held}
+    lines = [change for change in loaded if isinstance(change, QueueLoaded)]
+    assert [list(line.ids) for line in lines] == [[rows[0].id, rows[5].id]]
+
+
+def test_a_long_queue_is_told_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "PAGE_ROWS", 2)
+    other = job_class(RIVALS)
+    with store.transaction() as txn:
+        lay_out(txn)
+        rows = [queue(txn, of) for of in (None, other, None, other, None)]
+    with store.read() as view:
+        _, changes = view.changes.load_all()
+        lines = [change for change in changes if isinstance(change, QueueLoaded)]
+    found = [(line.job_class.tenant, *line.ids) for line in lines]
+    first, second, third, fourth, fifth = (row.id for row in rows)
+    assert found == [
+        (RADIOLOGY, first, third),
+        (RADIOLOGY, fifth),
+        (RIVALS, second),
+        (RIVALS, fourth),
+    ]
+
+
+def test_a_job_that_waits_no_more_is_told_with_its_class(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        over, live = queue(txn), queue(txn)
+    with store.read() as view:
+        start = view.changes.sequence()
+    with store.transaction() as txn:
+        txn.jobs.save(over, replace(over, state=JobState.CANCELLED, ended_at_ms=NOW_MS))
+        apply_plan(txn, plan(place(live.id, "n01")), NOW_MS)
+    with store.read() as view:
+        changes = view.changes.since(start, limit=1000).changes
+    with store.read() as view:
+        again = view.changes.since(start, limit=1000).changes
+    assert [c for c in changes if isinstance(c, JobChanged) and c.live is None] == [
+        JobChanged(over.id, None, None, job_class())
+    ]
+    classes = [c.job_class for c in changes if isinstance(c, JobChanged)]
+    assert classes == [job_class()] * 2
+    same = [c.job_class for c in again if isinstance(c, JobChanged)]
+    assert all(one is other for one, other in zip(classes, same, strict=True))
 
 
 def test_a_follower_too_far_behind_is_told_to_start_anew(store: Store) -> None:
