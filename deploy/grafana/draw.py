@@ -22,6 +22,7 @@ ROW_PX = 38
 GAP_PX = 8
 HEAD_PX = 30
 LEGEND_PX = 64
+TIME_HALF_PX = 20  # Half of what a moment's label takes.
 AXIS_LEFT_PX, AXIS_BELOW_PX, EDGE_PX = 88, 20, 18
 LEGEND_LINES, LEGEND_EDGE_PX, LEGEND_GAP_PX, CHARACTER_PX, MORE_PX = 3, 10, 42, 8, 110
 ROWS_SHOWN = 60
@@ -234,7 +235,9 @@ def _chart(
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{label}</text>')
     for at in _times(span, (right - left) // TICK_WIDTH_PX):
         text = _moment(at)[11:16]
-        parts.append(f'<text x="{at_x(at)}" y="{height - 5}" text-anchor="middle">{text}</text>')
+        # Beside the left edge it would run into the lowest value's label.
+        anchor = "start" if at_x(at) < left + TIME_HALF_PX else "middle"
+        parts.append(f'<text x="{at_x(at)}" y="{height - 5}" text-anchor="{anchor}">{text}</text>')
     for curve, (line, under) in zip(curves, drawn, strict=True):
         for run in _runs([at for at, _ in line], span.step_s):
             path = " ".join(f"{at_x(at)},{at_y(value)}" for at, value in line[run])

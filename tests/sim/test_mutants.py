@@ -13,7 +13,7 @@ from agent.site.state import Memory, Observed, Rank, Release
 from agent.site.view import RankView, Standing, look
 from scheduler.control import outbox
 from scheduler.control.control import Control
-from scheduler.core import answers, gangs, planner, quota, residency
+from scheduler.core import allowance, answers, occupancy, planner, quota, residency
 from scheduler.model.residency import FactKey, Permit
 from scheduler.model.sitelink import Launch
 from scheduler.store import leaves, standing
@@ -118,13 +118,13 @@ def test_a_guard_that_permits_everything(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "within", is_within)
-    monkeypatch.setattr(quota, "fits", objects_to_nothing)
+    for judge in (planner, allowance, quota):
+        monkeypatch.setattr(judge, "within", is_within)
     assert_caught(("quota",), CALM)
 
 
 def test_a_planner_and_a_writer_that_give_gpus_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gangs, "choose_gpus", always_the_first)
+    monkeypatch.setattr(occupancy, "choose_gpus", always_the_first)
     unchecked = tuple(check for check in standing.CHECKS if check.__name__ != "_room")
     assert len(unchecked) == len(standing.CHECKS) - 1
     monkeypatch.setattr(standing, "CHECKS", unchecked)
