@@ -3,6 +3,7 @@
 ca/            the root key and certificate of the embedded CA
 server/        the control plane's own identity, renewed by itself
 job-ids.key    the key of the permutation that makes public job ids
+keys/          keys that sign statements, one for each purpose, made when first asked for
 store.db       the store; bundles.db, the bundles
 incoming/      bundles being received, as files without a name
 """
@@ -16,10 +17,12 @@ from pathlib import Path
 from scheduler.api import ca as ca_module
 from scheduler.api.ca import AltNames, Ca, check_alt_names
 from scheduler.core.job_ids import JobIdCodec
-from sovshared import pki, spiffe
+from sovshared import pki, signing, spiffe
+from sovshared.signing import Signer
 
 SERVER_DIRECTORY = "server"
 INCOMING_DIRECTORY = "incoming"
+KEYS_DIRECTORY = "keys"
 JOB_ID_KEY_FILE = "job-ids.key"
 JOB_ID_KEY_BYTES = 32
 STORE_FILE = "store.db"
@@ -43,6 +46,10 @@ class State:
     def incoming(self) -> Path:
         """Where bundles are received."""
         return self.directory / INCOMING_DIRECTORY
+
+    def signer(self, purpose: str) -> Signer:
+        """Who signs for `purpose`: nobody else's key is that of `keys/PURPOSE.pem`."""
+        return signing.kept_in(self.directory / KEYS_DIRECTORY / f"{purpose}.pem")
 
 
 def found(directory: Path, trust_domain: str, now_ms: int) -> State:
