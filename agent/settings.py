@@ -137,6 +137,11 @@ def scraped_at(config: SiteSettings | NodeSettings) -> str:
     return "" if config.metrics_listen is None or anywhere or not int(port or 0) else told
 
 
+def plain(config: NodeSettings) -> Mapping[str, object]:
+    """A node agent's settings as JSON has them, `metrics_address` as monitors are told it."""
+    return config.model_dump(mode="json") | {"metrics_address": scraped_at(config)}
+
+
 def load(kind: type[T], file: Path | None, flags: Mapping[str, object]) -> T:
     """Settings of `kind`, or SettingsInvalid with every fault."""
     values: dict[str, Any] = {}

@@ -128,6 +128,11 @@ def test_a_foreign_import_is_caught() -> None:
     [
         pytest.param("sovctl.__main__", ["ray", "sqlalchemy"], id="the client is light"),
         pytest.param("agent.__main__", ["ray", "sqlalchemy"], id="the agents live without ray"),
+        pytest.param(
+            "agent.node_program",
+            ["ray", "sqlalchemy", "pydantic", "yaml", "agent.site"],
+            id="a node's agent holds only what it uses",
+        ),
         pytest.param("scheduler.__main__", ["ray"], id="the control plane never meets ray"),
     ],
 )
