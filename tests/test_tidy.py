@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT_SETS = ("client", "scheduler", "agent", "dev")
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 # Files over the soft limit, each with the reason why it reads better whole.
-LONG_FILES: Mapping[str, str] = {}
+LONG_FILES: Mapping[str, str] = {
+    "sovctl/verify.py": "it stands alone, so that a stranger can read and run one file",
+}
 
 
 def tracked() -> Sequence[str]:

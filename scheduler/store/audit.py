@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, select
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, TenantPath
+from scheduler.store import tree
 from scheduler.store.bulk import How, Values, inserting
 from scheduler.store.codec import canonical
 from scheduler.store.link import Link
@@ -22,6 +23,7 @@ from scheduler.store.merkle import Peaks, leaf_hash
 from scheduler.store.records import AuditLeaf
 from scheduler.store.schema import ATTEMPTS, AUDIT, FOUND_BY_JOB, TREE
 from scheduler.store.scratch import PendingLeaf, Scratch
+from scheduler.store.tree import TreeReader
 
 LOG_NAME = "log"
 LEAF_BYTES_MAX = 1 << 20
@@ -42,6 +44,14 @@ class AuditReader:
         query = select(TREE.c.size, TREE.c.peaks).where(TREE.c.name == LOG_NAME)
         row = self._link.execute(query).first()
         return Peaks(0, []) if row is None else Peaks.of(row.size, row.peaks)
+
+    def tree(self) -> TreeReader:
+        """Proofs about the committed leaves."""
+        return TreeReader(self._link)
+
+    def leaf(self, index: int) -> AuditLeaf | None:
+        """The leaf with this index."""
+        return next(self._leaves(select(AUDIT).where(AUDIT.c.leaf_index == index)), None)
 
     def page(
         self, *, first: int, limit: int, tenant: TenantPath | None = None, job: JobId | None = None
@@ -140,4 +150,5 @@ def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: S
         rows.append((index, leaf.kind, leaf.tenant, leaf.job, leaf.at_ms, leaf.body, salt, hashed))
         peaks.append(hashed)
     _ADD.many(connection, rows)
+    tree.keep(connection, peaks.kept)
     _GROW.many(connection, [(LOG_NAME, peaks.size, peaks.joined())])

@@ -1,5 +1,9 @@
 """Hashes of the audit log: RFC 6962 leaf and node hashes, and the root from a few peaks.
 
+Roots of perfect subtrees of 256 leaves, 65,536 leaves and so on are kept in rows as the log grows
+(`Kept`): a row's neighbours are those that C2SP's tlog-tiles has in one tile, and a proof about ten
+million leaves reads a few of them. A hash once kept never changes.
+
 A log entry is `salt (16 bytes) || canonical JSON (UTF-8)`. Its leaf hash is
 `SHA-256(0x00 || entry)`, an inner node `SHA-256(0x01 || left || right)`. The salt has a fixed
 length, so an entry splits in one way only; without it, nothing can be guessed from a hash.
@@ -7,12 +11,15 @@ length, so an entry splits in one way only; without it, nothing can be guessed f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 SALT_BYTES = 16
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+"""Hashes in a tile: tlog-tiles fixes the height at 8."""
 
 
 def leaf_hash(salt: bytes, canonical_json: str) -> bytes:
@@ -26,12 +33,26 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The root of the `n`-th perfect subtree of 256^level leaves, level 1 or higher."""
+
+    level: int
+    n: int
+    hash: bytes
+
+
 @dataclass(slots=True)
 class Peaks:
-    """Roots of the perfect subtrees that make up the log, largest first."""
+    """Roots of the perfect subtrees that make up the log, largest first.
+
+    `kept`: roots to be kept in rows, of subtrees that were completed since; whoever stores them
+    clears the list.
+    """
 
     size: int
     hashes: list[bytes]
+    kept: list[Kept] = field(default_factory=lambda: [], compare=False)
 
     @staticmethod
     def of(size: int, joined: bytes) -> Peaks:
@@ -49,11 +70,15 @@ class Peaks:
         self.size += 1
         self.hashes.append(leaf)
         # As many merges as the new size has trailing zeros: each doubles the last subtree.
-        remaining = self.size
+        remaining, height = self.size, 0
         while remaining % 2 == 0:
             right = self.hashes.pop()
             self.hashes.append(node_hash(self.hashes.pop(), right))
             remaining //= 2
+            height += 1
+            if height % TILE_HEIGHT == 0:
+                done = Kept(height // TILE_HEIGHT, remaining - 1, self.hashes[-1])
+                self.kept.append(done)
 
     def root(self) -> bytes:
         """The RFC 6962 root of the whole log."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, inspect, select, text
 
+from scheduler.store import tree
 from scheduler.store.bulk import Statement
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import (
@@ -20,6 +21,7 @@ from scheduler.store.schema import (
     SETTLED,
     SITE_STATE,
 )
+from scheduler.store.schema_evidence import AUDIT_NODES, CHECKPOINTS, COSIGNATURES
 from scheduler.store.schema_time import RESERVATIONS, TABLES
 
 VERSION_KEY = "schema_version"
@@ -114,6 +116,13 @@ def _add_reservations(connection: Connection) -> None:
     RESERVATIONS.create(connection, checkfirst=True)
 
 
+def _add_proofs(connection: Connection) -> None:
+    """Inner hashes of the log, from its leaves; of checkpoints there was none yet."""
+    for table in (AUDIT_NODES, CHECKPOINTS, COSIGNATURES):
+        table.create(connection, checkfirst=True)
+    tree.rebuild(connection)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -121,6 +130,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(5, _add_checkpoints),
     Migration(6, _add_reservations),
     Migration(7, _part_jobs),
+    Migration(8, _add_proofs),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
