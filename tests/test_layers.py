@@ -58,6 +58,16 @@ VIOLATIONS = [
         id="the core sees the wire",
     ),
     pytest.param(
+        "only-solver-z3",
+        {"scheduler/core/sample.py": "import z3"},
+        id="the core loads the solver",
+    ),
+    pytest.param(
+        "proof-apart",
+        {"scheduler/runtime/sample.py": "import scheduler.proof.prove"},
+        id="the control plane loads what proves",
+    ),
+    pytest.param(
         "only-driver-ray",
         {"agent/node/sample.py": "import ray.util"},
         id="the node agent imports ray",

@@ -43,6 +43,11 @@ class Reason(StrEnum):
     FACT_TOO_OLD = "FACT_TOO_OLD"
     FACT_TOO_WEAK = "FACT_TOO_WEAK"
     REQUIREMENT_EMPTY = "REQUIREMENT_EMPTY"
+    POLICY_RULE = "POLICY_RULE"
+    # A change of policy.
+    POLICY_LOOSER = "POLICY_LOOSER"
+    POLICY_INVARIANT = "POLICY_INVARIANT"
+    POLICY_NOT_PROVED = "POLICY_NOT_PROVED"
     # Capacity at a site, now or ever.
     SITE_NOT_ACTIVE = "SITE_NOT_ACTIVE"
     SITE_DISCONNECTED = "SITE_DISCONNECTED"
@@ -106,11 +111,16 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Denial:
-    """One reason against something. `subject` is a site, a tenant or a field; it may be empty."""
+    """One reason against something. `subject` is a site, a tenant or a field; it may be empty.
+
+    `rule` is the id of the rule that says so, where one does: `sovctl policy show` has its text
+    and where it comes from.
+    """
 
     reason: Reason
     detail: str
     subject: str = ""
+    rule: str = ""
 
 
 class Refused(Exception):

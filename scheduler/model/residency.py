@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from scheduler.model.reasons import Denial
+from scheduler.model.rules import FactRule, Invariant, Rule
 
 
 class Assurance(IntEnum):
@@ -99,6 +100,9 @@ class Requirement:
     agreements: tuple[str, ...] = ()
     node_sharing: NodeSharing = NodeSharing.TENANT
     min_assurance: Assurance = Assurance.DECLARED
+    data_kinds: tuple[str, ...] = ()
+    """Kinds of data that the work touches, such as personal or health: what rules and agreements
+    may speak of beside tier and markings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,16 @@ class Policy:
     fact_max_age_ms: int | None = None
     min_isolation: int = 0
     """Least `fleet.Isolation` of a node; the sites' own minimum applies as well."""
+    facts: tuple[FactRule, ...] = ()
+    """Facts that must be known better than the two fields above ask."""
+    rules: tuple[Rule, ...] = ()
+    """What must hold besides: every rule only narrows what the fields above allow."""
+    invariants: tuple[Invariant, ...] = ()
+    """What is proved of this policy before it comes into force."""
+    digest: str = ""
+    """SHA-256 of the pack this came from, in hex; empty where it came from none."""
+    signed_by: str = ""
+    """Id of the key that signed the pack; empty: nobody did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,12 @@ def _tuple_reader(args: tuple[Any, ...]) -> Callable[[Any], object]:
 
 
 def _dataclass_reader(kind: Any) -> Callable[[Any], object]:
-    hints = get_type_hints(kind)
-    readers = {f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)}
+    readers: dict[str, Callable[[Any], object]] = {}
 
     def read(data: Mapping[str, Any]) -> object:
+        if not readers:  # At the first value: a tree's type is within itself.
+            hints = get_type_hints(kind)
+            readers.update({f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)})
         return kind(**{name: readers[name](data[name]) for name in readers if name in data})
 
     return read

@@ -1,0 +1,336 @@
+"""A policy made into a function: from what is known of a site to a verdict.
+
+The simple equivalent walks the policy's rules for every question. Here a policy becomes a judge
+once, a judge makes a case of each requirement once (its rules, as closures over ready sets), and a
+site is one pass over the closures. What a denial says is found only where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from scheduler.core.policy import words
+from scheduler.core.policy.base import MAY_BE_EMPTY, REACHES_THE_WORK, is_base, rules_of
+from scheduler.core.policy.quality import Need, fact_faults, sound
+from scheduler.model.fleet import Site
+from scheduler.model.reasons import Denial, Reason
+from scheduler.model.residency import (
+    Assurance,
+    Deny,
+    Fact,
+    FactKey,
+    Permit,
+    Policy,
+    Requirement,
+    Tier,
+    Verdict,
+)
+from scheduler.model.rules import JOINTS, Condition, NamedSet, Op, Rule
+
+CASES_MAX = 4_096
+"""Requirements that a judge remembers the rules for; beyond it they are all forgotten."""
+JUDGES_MAX = 8
+"""Policies whose judges are kept: the one in force, and those it is compared with."""
+
+Facts = Mapping[FactKey, Fact]
+Holds = Callable[[Site, Facts, int], bool]
+"""Whether a condition holds at a site, of facts that may be relied on, at a moment."""
+
+_WHO = dict(REACHES_THE_WORK)
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A rule that is about this work."""
+
+    rule: Rule
+    holds: Holds
+
+
+class Judge:
+    """What one policy says of any work at any site."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.rules = rules_of(policy)
+        self._cases: dict[Requirement, Case] = {}
+
+    def case(self, requirement: Requirement) -> Case:
+        """The rules that are about this work, ready to be asked of sites."""
+        known = self._cases.get(requirement)
+        if known is None:
+            if len(self._cases) >= CASES_MAX:
+                self._cases.clear()
+            known = self._cases[requirement] = Case(self.policy, self.rules, requirement)
+        return known
+
+
+class Case:
+    """One requirement under one policy."""
+
+    def __init__(self, policy: Policy, rules: tuple[Rule, ...], work: Requirement) -> None:
+        about = [rule for rule in rules if applies(rule.when, work)]
+        self.policy = policy
+        self.work = work
+        self.needed = needed_by(about)
+        self._needs = tuple(need(key, policy, work) for key in self.needed)
+        self._sets = named_sets(policy, work)
+        self._rules = tuple(_Applied(r, _compiled(r.require, work, self._sets)) for r in about)
+        self._holds = tuple(applied.holds for applied in self._rules)
+        self._permit = Permit(self.needed)
+        self._own = requirement_denials(work)
+
+    def verdict(self, site: Site, now_ms: int) -> Verdict:
+        """Permit, or Deny with every reason, in the order of the rules."""
+        stated = {fact.key: fact for fact in site.facts}
+        if not self._own and len(stated) == len(site.facts) and sound(stated, self._needs, now_ms):
+            for holds in self._holds:
+                if not holds(site, stated, now_ms):
+                    break
+            else:
+                return self._permit
+        return self._deny(site, now_ms)
+
+    def _deny(self, site: Site, now_ms: int) -> Deny:
+        denials = [*self._own]
+        usable: dict[FactKey, Fact] = {}
+        for asked in self._needs:
+            fact, faults = fact_faults(asked, site, now_ms)
+            denials += faults
+            if fact is not None:
+                usable[asked.key] = fact
+        for applied in self._rules:
+            if _facts_of(applied.rule.require) <= usable.keys() and not applied.holds(
+                site, usable, now_ms
+            ):
+                denials += self._told(applied.rule, site, usable)
+        assert denials, "what is not permitted has a reason"
+        return Deny(tuple(denials))
+
+    def _told(self, rule: Rule, site: Site, usable: Facts) -> Iterator[Denial]:
+        said = self._base_said if is_base(rule) else self._pack_said
+        for detail in said(rule, site, usable):
+            yield Denial(rule.reason, detail, site.id, rule.id)
+
+    def _pack_said(self, rule: Rule, site: Site, usable: Facts) -> Iterator[str]:
+        keys = sorted(_facts_of(rule.require))
+        found = [f"{key} {words.listed(_shown(key, site, usable))}" for key in keys]
+        about = "; ".join(found) or f"the work is {self.work.tier.name}"
+        yield f"{rule.text}: needed {words.condition(rule.require)}, found {about} ({rule.cites})"
+
+    def _base_said(self, rule: Rule, site: Site, usable: Facts) -> Iterator[str]:
+        it = rule.require
+        if it.op is Op.TIER_AT_MOST:
+            yield f"{self.work.tier.name}, control plane {words.tier(it.number)}"
+            return
+        key = FactKey(it.fact)
+        fact = usable[key]
+        allowed = _members(it, self._sets)
+        bearable = words.listed(sorted(allowed))
+        if it.op is Op.ACCREDITED:
+            listed = words.listed(fact.values)
+            yield f"accredited for {listed}, needed {self.work.tier.name}"
+        elif it.op is Op.COVERS:
+            for marking in sorted(allowed - frozenset(fact.values)):
+                yield f"may not handle {marking}, may: {words.listed(fact.values)}"
+        elif it.op is Op.PARENTS_IN:
+            for party in sorted(site.parents):
+                if party.stake_milli_percent > it.number and party.country not in allowed:
+                    country = party.country or "a country that is not stated"
+                    yield (
+                        f"ultimate parent {party.name!r} ({words.stake(party)}) is under the law"
+                        f" of {country}, needed {bearable}"
+                    )
+        else:
+            for country in fact.values:
+                if country not in allowed:
+                    yield self._country_said(rule, key, country, bearable)
+
+    def _country_said(self, rule: Rule, key: FactKey, country: str, bearable: str) -> str:
+        if rule.reason is Reason.JURISDICTION:
+            return f"the site is in {country}, needed {words.listed(self.work.jurisdictions)}"
+        if rule.reason is Reason.JURISDICTION_NOT_ALLOWED:
+            return f"the site is in {country}, policy {self.policy.name!r} allows {bearable}"
+        where = country or "a country that is not stated"
+        return f"{_WHO[key]} is under the law of {where}, needed {bearable}"
+
+
+def requirement_denials(work: Requirement) -> tuple[Denial, ...]:
+    """What makes a requirement one that no site can meet. An empty one permits nothing."""
+    denials: list[Denial] = []
+    if not work.jurisdictions:
+        denials.append(
+            Denial(
+                Reason.REQUIREMENT_EMPTY,
+                "no jurisdiction is named, and none is not all: name at least one",
+                "residency.jurisdictions",
+            )
+        )
+    if work.tier is Tier.UNSPECIFIED:
+        denials.append(Denial(Reason.REQUIREMENT_EMPTY, "no tier is named", "residency.tier"))
+    for name in sorted(frozenset(work.agreements)):
+        denials.append(
+            Denial(
+                Reason.AGREEMENT_UNKNOWN,
+                f"agreement {name!r} is not in force here",
+                "residency.agreements",
+            )
+        )
+    return tuple(denials)
+
+
+def applies(when: Condition, work: Requirement) -> bool:
+    """Whether a rule is about this work: decided by the work alone."""
+    match when.op:
+        case Op.ALL:
+            return all(applies(part, work) for part in when.parts)
+        case Op.ANY:
+            return any(applies(part, work) for part in when.parts)
+        case Op.TIER_AT_LEAST:
+            return work.tier >= when.number
+        case Op.TIER_AT_MOST:
+            return work.tier <= when.number
+        case Op.MARKED:
+            return _touches(when.values, work.markings)
+        case Op.OF_KIND:
+            return _touches(when.values, work.data_kinds)
+        case _:
+            raise AssertionError(f"{when.op} is said of a site, and not of work alone")
+
+
+def _touches(named: tuple[str, ...], has: tuple[str, ...]) -> bool:
+    return bool(frozenset(named) & frozenset(has)) if named else bool(has)
+
+
+def needed_by(rules: Iterable[Rule]) -> tuple[FactKey, ...]:
+    """The facts that these rules speak of, in the order in which they first do."""
+    found: dict[FactKey, None] = {}
+    for rule in rules:
+        for node in rule.require.nodes():
+            found.update(dict.fromkeys(_own_facts(node)))
+    return tuple(found)
+
+
+def _own_facts(node: Condition) -> tuple[FactKey, ...]:
+    if node.op is Op.AGREED:
+        return (FactKey.COUNTRY,)
+    return (FactKey(node.fact),) if node.fact else ()
+
+
+def _facts_of(condition: Condition) -> frozenset[FactKey]:
+    return frozenset(key for node in condition.nodes() for key in _own_facts(node))
+
+
+def need(key: FactKey, policy: Policy, work: Requirement) -> Need:
+    """How well `key` must be known: the strictest of what requirement, policy and pack ask."""
+    own = [rule for rule in policy.facts if rule.fact == key]
+    least = max(
+        work.min_assurance,
+        policy.min_assurance,
+        Assurance.DECLARED,
+        *(rule.min_assurance for rule in own),
+    )
+    ages = [policy.fact_max_age_ms, *(rule.max_age_ms for rule in own)]
+    known = [age for age in ages if age is not None]
+    return Need(key, int(least), min(known) if known else None, key in MAY_BE_EMPTY)
+
+
+def named_sets(policy: Policy, work: Requirement) -> dict[NamedSet, frozenset[str]]:
+    """What the sets of a tree mean for this work."""
+    asked, allowed = frozenset(work.jurisdictions), frozenset(policy.allowed_jurisdictions)
+    return {
+        NamedSet.WORK: asked,
+        NamedSet.ALLOWED: allowed,
+        NamedSet.HOME: asked & allowed,
+        NamedSet.TOLERATED: frozenset(work.tolerate_foreign_compulsion),
+        NamedSet.MARKINGS: frozenset(work.markings),
+    }
+
+
+def _members(it: Condition, sets: Mapping[NamedSet, frozenset[str]]) -> frozenset[str]:
+    return frozenset(it.values).union(*(sets[name] for name in it.sets))
+
+
+def _shown(key: FactKey, site: Site, usable: Facts) -> tuple[str, ...]:
+    if key is FactKey.ULTIMATE_PARENTS:
+        return tuple(f"{p.name} ({p.country}, {words.stake(p)})" for p in sorted(site.parents))
+    return usable[key].values
+
+
+def _compiled(it: Condition, work: Requirement, sets: Mapping[NamedSet, frozenset[str]]) -> Holds:
+    """`it` as a function. It is asked only of facts that may be relied on."""
+    if it.op in JOINTS:
+        parts = tuple(_compiled(part, work, sets) for part in it.parts)
+        if it.op is Op.ALL:
+            return lambda site, facts, now_ms: all(p(site, facts, now_ms) for p in parts)
+        return lambda site, facts, now_ms: any(p(site, facts, now_ms) for p in parts)
+    if it.is_of_work():
+        holds = applies(it, work)
+        return lambda site, facts, now_ms: holds
+    if it.op is Op.AGREED:
+        return lambda site, facts, now_ms: False
+    return _of_fact(it, FactKey(it.fact), work, _members(it, sets))
+
+
+def _of_fact(it: Condition, key: FactKey, work: Requirement, among: frozenset[str]) -> Holds:
+    match it.op:
+        case Op.EACH_IN:
+            return lambda site, facts, now_ms: among.issuperset(facts[key].values)
+        case Op.COVERS:
+            return lambda site, facts, now_ms: among.issubset(facts[key].values)
+        case Op.ACCREDITED:
+            # Work of no stated tier is accredited nowhere.
+            least = it.number or max(work.tier, Tier.OFFICIAL)
+            return lambda site, facts, now_ms: _least_tier(facts[key]) >= least
+        case Op.PARENTS_IN:
+            stake = it.number
+            return lambda site, facts, now_ms: all(
+                party.country in among
+                for party in site.parents
+                if party.stake_milli_percent > stake
+            )
+        case _:
+            assert it.op is Op.KNOWN, f"{it.op} is of no fact"
+            sure, age_ms = it.number, it.age_ms
+            return lambda site, facts, now_ms: (
+                facts[key].assurance >= sure
+                and (age_ms is None or now_ms - facts[key].observed_at_ms <= age_ms)
+            )
+
+
+def _least_tier(fact: Fact) -> int:
+    """A site with several accreditations counts by the least; one that nobody knows counts none."""
+    return min(
+        (int(Tier.__members__.get(value, Tier.UNSPECIFIED)) for value in fact.values), default=0
+    )
+
+
+def max_age_ms(policy: Policy, fact: FactKey) -> tuple[int, ...]:
+    """The ages at which `fact` changes its worth under any rule of `policy`."""
+    ages = [policy.fact_max_age_ms] if policy.fact_max_age_ms is not None else []
+    ages += [r.max_age_ms for r in policy.facts if r.fact == fact and r.max_age_ms is not None]
+    for rule in policy.rules:
+        ages += [
+            node.age_ms
+            for node in rule.require.nodes()
+            if node.op is Op.KNOWN and node.fact == fact and node.age_ms is not None
+        ]
+    return tuple(sorted({*ages}))
+
+
+class Judges:
+    """The judges of a few policies, by identity: a policy is one frozen object while it is in
+    force, and to hash it whole for every question would cost more than the question."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Judge] = {}
+
+    def of(self, policy: Policy) -> Judge:
+        """The judge of `policy`. It is kept, and keeps `policy`, so that no other has its id."""
+        judge = self._kept.get(id(policy))
+        if judge is None:
+            if len(self._kept) >= JUDGES_MAX:
+                self._kept.clear()
+            judge = self._kept[id(policy)] = Judge(policy)
+        return judge

@@ -1,0 +1,151 @@
+"""The rule tree as a formula: true exactly where `core.residency.permits` answers Permit."""
+
+from __future__ import annotations
+
+from scheduler.core.policy.base import rules_of
+from scheduler.model.residency import Assurance, FactKey, Policy, Tier
+from scheduler.model.rules import JOINTS, Condition, Invariant, NamedSet, Op
+from scheduler.proof.solver import (
+    Formula,
+    either,
+    equal,
+    every,
+    greater,
+    implies,
+    never,
+    true_if,
+)
+from scheduler.proof.symbols import NOWHERE, Symbols
+
+
+def permits(policy: Policy, at: Symbols) -> Formula:
+    """That `policy` lets the work be at the site, on a node isolated as it is."""
+    parts: list[Formula] = [
+        either(*at.asked.values()),
+        never(equal(at.tier, int(Tier.UNSPECIFIED))),
+        never(at.unknown_agreement),
+        at.isolation >= int(policy.min_isolation),
+    ]
+    for rule in rules_of(policy):
+        needed = [_usable(key, policy, at) for key in facts_of(rule.require)]
+        must = every(*needed, holds(rule.require, policy, at))
+        parts.append(implies(holds(rule.when, policy, at), must))
+    return every(*parts)
+
+
+def keeps(invariant: Invariant, policy: Policy, at: Symbols) -> Formula:
+    """That a permitted world keeps to `invariant`, by facts that may be relied on."""
+    needed = [_usable(key, policy, at) for key in facts_of(invariant.require)]
+    must = every(*needed, holds(invariant.require, policy, at))
+    return implies(holds(invariant.when, policy, at), must)
+
+
+def facts_of(condition: Condition) -> tuple[FactKey, ...]:
+    """The facts that a condition speaks of."""
+    found: dict[FactKey, None] = {}
+    for node in condition.nodes():
+        if node.op is Op.AGREED:
+            found[FactKey.COUNTRY] = None
+        elif node.fact:
+            found[FactKey(node.fact)] = None
+    return tuple(found)
+
+
+def _usable(key: FactKey, policy: Policy, at: Symbols) -> Formula:
+    own = [rule for rule in policy.facts if rule.fact == key]
+    least = max(
+        int(policy.min_assurance), int(Assurance.DECLARED), *(rule.min_assurance for rule in own)
+    )
+    ages = [policy.fact_max_age_ms, *(rule.max_age_ms for rule in own)]
+    known = [age for age in ages if age is not None]
+    return at.facts[key].usable(greater(at.min_assurance, least), min(known) if known else None)
+
+
+def holds(it: Condition, policy: Policy, at: Symbols) -> Formula:
+    """That a condition holds, of facts that may be relied on."""
+    if it.op in JOINTS:
+        parts = [holds(part, policy, at) for part in it.parts]
+        return every(*parts) if it.op is Op.ALL else either(*parts)
+    match it.op:
+        case Op.TIER_AT_LEAST:
+            return at.tier >= it.number
+        case Op.TIER_AT_MOST:
+            return at.tier <= it.number
+        case Op.MARKED:
+            return _touches(it, at.marked)
+        case Op.OF_KIND:
+            return _touches(it, at.kinds)
+        case Op.PARENTS_IN:
+            return every(
+                *(
+                    either(stake <= it.number, _among(country, it, policy, at))
+                    for country, stake in at.stakes.items()
+                )
+            )
+        case Op.AGREED:
+            return true_if(False)
+        case _:
+            return _of_fact(it, policy, at)
+
+
+def _of_fact(it: Condition, policy: Policy, at: Symbols) -> Formula:
+    fact = at.facts[FactKey(it.fact)]
+    match it.op:
+        case Op.EACH_IN:
+            return every(
+                *(
+                    implies(said, _among(value, it, policy, at))
+                    for value, said in fact.values.items()
+                )
+            )
+        case Op.COVERS:
+            return every(
+                *(
+                    implies(_among(value, it, policy, at), said)
+                    for value, said in fact.values.items()
+                )
+            )
+        case Op.ACCREDITED:
+            return _accredited(it, at)
+        case _:
+            assert it.op is Op.KNOWN, f"{it.op} is of no fact"
+            sure = fact.assurance >= it.number
+            return sure if it.age_ms is None else every(sure, fact.age_ms <= it.age_ms)
+
+
+def _accredited(it: Condition, at: Symbols) -> Formula:
+    """The least of what is stated counts; what nobody knows counts as nothing."""
+    parts: list[Formula] = []
+    for value, said in at.facts[FactKey.ACCREDITATION].values.items():
+        tier = int(Tier.__members__.get(value, Tier.UNSPECIFIED))
+        enough = true_if(tier >= it.number) if it.number else at.tier <= tier
+        parts.append(implies(said, every(enough, true_if(tier != 0))))
+    return every(either(*at.facts[FactKey.ACCREDITATION].values.values()), *parts)
+
+
+def _touches(it: Condition, has: dict[str, Formula]) -> Formula:
+    return either(*(has[value] for value in (it.values or has)))
+
+
+def _among(value: str, it: Condition, policy: Policy, at: Symbols) -> Formula:
+    """That `value` is among the values and sets of a condition."""
+    if value in it.values:
+        return true_if(True)
+    return either(*(_in_set(value, name, policy, at) for name in it.sets))
+
+
+def _in_set(value: str, name: NamedSet, policy: Policy, at: Symbols) -> Formula:
+    if value == NOWHERE:
+        return true_if(False)
+    allowed = true_if(value in policy.allowed_jurisdictions)
+    match name:
+        case NamedSet.WORK:
+            return at.asked[value]
+        case NamedSet.ALLOWED:
+            return allowed
+        case NamedSet.HOME:
+            return every(at.asked[value], allowed)
+        case NamedSet.TOLERATED:
+            return at.tolerated[value]
+        case NamedSet.MARKINGS:
+            return at.marked[value]

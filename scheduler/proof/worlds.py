@@ -1,0 +1,138 @@
+"""One work and one site, concrete: out of a solver's answer, and into a formula's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from scheduler.core.policy.words import listed, stake
+from scheduler.core.residency import permits
+from scheduler.model.fleet import Isolation, Site, SiteStatus
+from scheduler.model.ids import SiteId
+from scheduler.model.residency import (
+    Assurance,
+    Fact,
+    FactKey,
+    Party,
+    Permit,
+    Policy,
+    Requirement,
+    Tier,
+)
+from scheduler.proof.solver import Formula, Model, Value, Variable
+from scheduler.proof.symbols import AGE_MS_MAX, FactSymbols, Symbols
+
+NOW_MS = AGE_MS_MAX + 1
+"""The moment at which every world is judged: no fact of one is older."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Work that asks for a site, and a node there."""
+
+    work: Requirement
+    site: Site
+    isolation: Isolation = Isolation.UNSPECIFIED
+
+    def permitted(self, policy: Policy) -> bool:
+        """What the control plane itself would answer."""
+        if self.isolation < policy.min_isolation:
+            return False
+        return isinstance(permits(self.work, self.site, policy, NOW_MS), Permit)
+
+    def lines(self) -> Iterator[str]:
+        """The world in words, a line for each thing."""
+        work, site = self.work, self.site
+        yield f"work: {work.tier.name}, may be in {listed(work.jurisdictions)}"
+        for name, values in (
+            ("markings", work.markings),
+            ("data of kind", work.data_kinds),
+            ("tolerates the law of", work.tolerate_foreign_compulsion),
+            ("relies on agreements", work.agreements),
+        ):
+            if values:
+                yield f"work: {name} {listed(values)}"
+        for fact in site.facts:
+            parents = fact.key is FactKey.ULTIMATE_PARENTS
+            said = [f"{p.country or 'not stated'} {stake(p)}" for p in site.parents]
+            yield f"site: {fact.key} {listed(said if parents else fact.values)} ({_grade(fact)})"
+        yield f"node: isolation {self.isolation.name.lower()}"
+
+
+def _grade(fact: Fact) -> str:
+    age_ms = NOW_MS - fact.observed_at_ms
+    expired = ", expired" if fact.expires_at_ms is not None else ""
+    return f"{fact.assurance.name}, {age_ms} ms old{expired}"
+
+
+def world_of(model: Model, at: Symbols) -> World:
+    """The world that a solver found."""
+
+    def chosen(flags: Mapping[str, Formula]) -> tuple[str, ...]:
+        return tuple(value for value, each in flags.items() if model.true(each))
+
+    facts = tuple(
+        Fact(
+            key,
+            chosen(of.values),
+            Assurance(model.value(of.assurance)),
+            "somebody",
+            observed_at_ms=NOW_MS - model.value(of.age_ms),
+            expires_at_ms=NOW_MS if model.true(of.expired) else None,
+        )
+        for key, of in at.facts.items()
+        if model.true(of.once)
+    )
+    work = Requirement(
+        jurisdictions=chosen(at.asked),
+        tier=Tier(model.value(at.tier)),
+        markings=chosen(at.marked),
+        tolerate_foreign_compulsion=chosen(at.tolerated),
+        min_assurance=Assurance(model.value(at.min_assurance)),
+        data_kinds=chosen(at.kinds),
+        agreements=("not in force",) if model.true(at.unknown_agreement) else (),
+    )
+    parents = tuple(
+        Party(f"parent in {country or 'no stated country'}", country, held)
+        for country, variable in at.stakes.items()
+        if (held := model.value(variable)) > 0
+    )
+    site = Site(SiteId("site"), SiteStatus.ACTIVE, facts, parents)
+    return World(work, site, Isolation(model.value(at.isolation)))
+
+
+def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
+    """Every variable with what it is in `world`: what a formula is to be evaluated under."""
+    work, site = world.work, world.site
+    pairs: list[tuple[Variable, Value]] = [
+        (at.tier, int(work.tier)),
+        (at.min_assurance, int(work.min_assurance)),
+        (at.isolation, int(world.isolation)),
+        (at.unknown_agreement, bool(work.agreements)),
+    ]
+    for flags, values in (
+        (at.asked, work.jurisdictions),
+        (at.tolerated, work.tolerate_foreign_compulsion),
+        (at.marked, work.markings),
+        (at.kinds, work.data_kinds),
+    ):
+        pairs += [(flag, value in values) for value, flag in flags.items()]
+    for key, of in at.facts.items():
+        pairs += _fact_values([fact for fact in site.facts if fact.key is key], of)
+    for country, variable in at.stakes.items():
+        held = [p.stake_milli_percent for p in site.parents if p.country == country]
+        pairs.append((variable, max(held, default=0)))
+    return pairs
+
+
+def _fact_values(stated: list[Fact], of: FactSymbols) -> list[tuple[Variable, Value]]:
+    once = len(stated) == 1
+    fact = stated[0] if once else Fact(of.key, (), Assurance.UNSPECIFIED, "", NOW_MS)
+    expired = fact.expires_at_ms is not None and fact.expires_at_ms <= NOW_MS
+    return [
+        (of.once, once),
+        (of.expired, expired),
+        (of.assurance, int(fact.assurance)),
+        (of.age_ms, NOW_MS - fact.observed_at_ms),
+        *((flag, value in fact.values) for value, flag in of.values.items()),
+    ]
