@@ -11,12 +11,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, fair, jct, launch, pack, place, plan, restart, submit
+from bench import agent, cycle, explain, fair, jct, launch, pack, place, plan, restart, submit
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
 BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
+    "cycle": cycle.run,
+    "explain": explain.run,
     "fair": fair.run,
     "jct": jct.run,
     "launch": launch.run,

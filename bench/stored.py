@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from scheduler.model.fleet import SiteContact
 from scheduler.model.ids import AttemptKey, site_of
 from scheduler.model.job import JobSpec, JobState, NodePlacement, Placement, Resources
 from scheduler.model.plan import (
+    Change,
     JobChanged,
     JobClass,
     NodeChanged,
@@ -73,7 +74,15 @@ def _salts() -> Callable[[], bytes]:
 
 def fill(store: Store, data: Path | None, jobs: int) -> None:
     """The whole fleet, reported and connected, and `jobs` queued jobs."""
-    changes = list(fleet_changes(shape_from(data), TENANTS))
+    declare(store, list(fleet_changes(shape_from(data), TENANTS)))
+    waiting = queue(SEED, jobs, CLASSES, TENANTS, GANG_PERCENT)
+    while part := list(itertools.islice(waiting, FILL_BATCH)):
+        with store.transaction() as txn:
+            _submit(txn, iter(part))
+
+
+def declare(store: Store, changes: Sequence[Change]) -> None:
+    """Everything that a fleet is made of, its sites connected and its nodes reported."""
     with store.transaction() as txn:
         for change in changes:
             match change:
@@ -92,20 +101,19 @@ def fill(store: Store, data: Path | None, jobs: int) -> None:
         for change in changes:
             if isinstance(change, NodeChanged) and change.report is not None:
                 txn.fleet.put_report(change.report, NOW_MS)
-    waiting = queue(SEED, jobs, CLASSES, TENANTS, GANG_PERCENT)
-    while part := list(itertools.islice(waiting, FILL_BATCH)):
-        with store.transaction() as txn:
-            _submit(txn, iter(part))
 
 
 def _submit(txn: Txn, part: Iterator[object]) -> None:
     for change in part:
         assert isinstance(change, JobChanged)
         assert change.queued is not None
-        _row(txn, change.queued.job_class, change.queued.submitted_at_ms)
+        job_class = change.queued.job_class
+        digest = txn.jobs.put_spec(_spec(job_class))
+        queued_row(txn, job_class, digest, change.queued.submitted_at_ms)
 
 
-def _row(txn: Txn, job_class: JobClass, submitted_at_ms: int) -> JobRow:
+def queued_row(txn: Txn, job_class: JobClass, digest: str, submitted_at_ms: int) -> JobRow:
+    """A job that waits, with the specification that `digest` names."""
     row = JobRow(
         id=txn.jobs.take_id(),
         class_id=txn.jobs.intern(job_class),
@@ -115,7 +123,7 @@ def _row(txn: Txn, job_class: JobClass, submitted_at_ms: int) -> JobRow:
         state=JobState.QUEUED,
         submitted_at_ms=submitted_at_ms,
         next_attempt=1,
-        spec_digest=txn.jobs.put_spec(_spec(job_class)),
+        spec_digest=digest,
     )
     txn.jobs.add(row)
     leaves.submitted(txn.audit, row)
@@ -142,9 +150,10 @@ def running(store: Store, jobs: int) -> None:
     job_class = _one_gpu()
     for first in range(0, jobs, FILL_BATCH):
         with store.transaction() as txn:
+            digest = txn.jobs.put_spec(_spec(job_class))
             placements: list[Placement] = []
             for _ in range(min(FILL_BATCH, jobs - first)):
-                row = _row(txn, job_class, NOW_MS)
+                row = queued_row(txn, job_class, digest, NOW_MS)
                 node, gpu = next(rooms)
                 placed = (NodePlacement(node, 1 << gpu),)
                 key = AttemptKey(row.id, 1)

@@ -40,6 +40,9 @@ from scheduler.store.store import ReadStore
 CHANGES_MAX = 50_000
 """Further behind than this, starting anew is cheaper than following."""
 
+RESTS_MAX = 10_000
+"""Questions after which garbage is looked for among everything, and not in what is new alone."""
+
 NOT_WAITING = Explanation("the job does not wait for a place", (), (), (), queue_position=-1)
 """Positions count who goes before: this job has none."""
 
@@ -51,6 +54,7 @@ class Follower:
         self._store = store
         self.state = FleetState()
         self._loaded = False
+        self._rested = 0
 
     def catch_up(self) -> None:
         """Applies what was committed since the last time."""
@@ -63,11 +67,24 @@ class Follower:
                 else:
                     self.state.apply_all(feed.sequence, feed.changes)
                     return
+            gc.unfreeze()
             self.state = FleetState()
             sequence, changes = snapshot.changes.load_all()
             self.state.apply_all(sequence, changes)
             self._loaded = True
-        # What was just loaded lives long; the collector need not look at it again and again.
+        self._rested = 0
+        self.rest()
+
+    def rest(self) -> None:
+        """Between two questions: collects what the last one left, once; see `main`.
+
+        What lives now lives long, so the collector need not look at it again and again. The rare
+        cycle of objects that becomes garbage later is found when everything is looked at anew.
+        """
+        self._rested += 1
+        if self._rested > RESTS_MAX:
+            self._rested = 0
+            gc.unfreeze()
         gc.collect()
         gc.freeze()
 
@@ -130,6 +147,7 @@ def serve(follower: Follower, pipe: Connection) -> None:
             pipe.send(Answered(asked.number, answer))
         except BrokenPipeError:
             return
+        follower.rest()
 
 
 def main() -> None:
@@ -140,6 +158,8 @@ def main() -> None:
     url, handle = sys.argv[1], int(sys.argv[2])
     store = ReadStore(url)
     store.open()
+    # In the middle of a plan the collector would find nothing, and look at everything for it.
+    gc.disable()
     with Connection(handle) as pipe:
         serve(Follower(store), pipe)
 
