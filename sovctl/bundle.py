@@ -200,7 +200,11 @@ def survey(top: Path) -> list[Entry]:
 def _rules(top: Path) -> tuple[Rule, ...]:
     path = top / IGNORE_FILE
     try:
-        with path.open("rb") as file:
+        # Without waiting: where a pipe of this name stands, nobody may ever write to it.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise BundleError(f"{path}: found no plain file, allowed one with patterns")
             content = file.read(IGNORE_BYTES_MAX + 1)
         if len(content) > IGNORE_BYTES_MAX:
             raise BundleError(f"{path}: longer than {IGNORE_BYTES_MAX} bytes")

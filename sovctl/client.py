@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from sovctl.results import JobInfo
 from sovctl.spec import Residency
 
 CLOSE_TIMEOUT_S = 10
+TURN_S = 1.0
 
 ValueT = TypeVar("ValueT")
 
@@ -67,6 +68,9 @@ class _Loop:
         """The coroutine's result. Ctrl-C in the caller cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
+            while not future.done():
+                # In turns: a thread that is just falling asleep would miss Ctrl-C until it wakes.
+                wait([future], TURN_S)
             return future.result()
         except KeyboardInterrupt:
             future.cancel()

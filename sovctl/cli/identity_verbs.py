@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import Annotated
@@ -15,7 +14,7 @@ from sovctl.async_client import join as exchange_token
 from sovctl.cli.documents import message_document
 from sovctl.cli.job_verbs import moment
 from sovctl.cli.output import Column, Listing
-from sovctl.cli.session import session_of
+from sovctl.cli.session import finished, session_of
 from sovctl.errors import InvalidArgumentError
 from sovctl.faults import check
 from sovctl.link import load_trust
@@ -88,7 +87,7 @@ def join(
         },
         "join",
     )
-    joined = asyncio.run(exchange_token(context, load_trust(ca), name, token))
+    joined = finished(exchange_token(context, load_trust(ca), name, token))
     pki.save(directory, joined.identity)
     config.add(found, label, context)
     document = {

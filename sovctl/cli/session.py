@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -19,6 +21,9 @@ from sovctl.faults import ModelT, check
 from sovshared import yamlio
 
 ResultT = TypeVar("ResultT")
+
+_abandoned: list[asyncio.Runner] = []
+"""Kept, for a loop that is collected complains of every task it had."""
 
 
 class Interrupted(Exception):
@@ -48,7 +53,56 @@ class Session:
                     await client.renew_if_due(clock.now_ms())
                 return await work(client)
 
-        return asyncio.run(connected())
+        return finished(connected())
+
+
+def finished(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What `work` comes to, on an event loop of its own; KeyboardInterrupt after Ctrl-C.
+
+    Ctrl-C cancels it, and nothing else is waited for then: the program is about to end, and what is
+    still under way in a thread, such as reading a directory, may take for ever.
+    """
+    runner = asyncio.Runner()
+    try:
+        result = runner.run(_interruptible(work))
+    except KeyboardInterrupt:
+        _abandoned.append(runner)
+        raise
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result
+
+
+async def _interruptible(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """`work`, cancelled by the first Ctrl-C and abandoned at the second.
+
+    asyncio's own way does not wake a loop that is just falling asleep, or whose process took the
+    signal on one of gRPC's threads: that one would sleep on. A handler of the loop's does.
+    """
+    loop, task, told = asyncio.get_running_loop(), asyncio.current_task(), False
+    assert task is not None
+
+    def interrupt() -> None:
+        nonlocal told
+        if told:
+            raise KeyboardInterrupt
+        told = True
+        task.cancel()
+
+    own = threading.current_thread() is threading.main_thread()
+    if own:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if told:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if own:
+            loop.remove_signal_handler(signal.SIGINT)
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -118,6 +118,12 @@ def test_an_ignore_file_leaves_things_behind(tmp_path: Path) -> None:
     assert names(tmp_path) == [".sovignore", "run.sh", "src", "train.py"]
 
 
+def test_an_ignore_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".sovignore")
+    with pytest.raises(BundleError, match=r"\.sovignore: found no plain file"):
+        bundle.build(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("rules", "path", "ignored"),
     [

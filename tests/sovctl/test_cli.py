@@ -306,6 +306,58 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(waiting: subprocess.Popen[str
     )
 
 
+INTERRUPTED = """
+import asyncio, signal, threading, time
+from sovctl.__main__ import leave
+from sovctl.cli.session import finished
+from sovctl.client import _Loop
+
+def on_another_thread():
+    # As the system may, and as it looks to a thread that is about to fall asleep: nobody is woken.
+    print("waiting")
+    time.sleep(0.2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Event().wait()
+
+async def forever():
+    threading.Thread(target=on_another_thread, daemon=True).start()
+    await asyncio.Event().wait()
+
+async def reading():
+    asyncio.get_running_loop().call_later(0.1, print, "waiting")
+    asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
+    await asyncio.to_thread(threading.Event().wait)
+
+try:
+    %s
+except KeyboardInterrupt:
+    leave(130)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param("finished(reading())", id="a thread that never ends is not waited for"),
+        pytest.param("finished(forever())", id="a loop that sleeps is woken"),
+        pytest.param("_Loop.shared().run(forever())", id="a blocking client looks up in turns"),
+    ],
+)
+def test_ctrl_c_always_ends_the_program(call: str) -> None:
+    command = [sys.executable, "-u", "-c", INTERRUPTED % call]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
+    assert (ended.stdout, ended.returncode) == ("waiting\n", 130)
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "sovctl", "schema", "job"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_reader_that_went_away_is_no_error(sovctl: Sovctl) -> None:
     process = subprocess.run(
         f"{sys.executable} -m sovctl schema job | head -1",
