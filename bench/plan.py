@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.record import Result, median
 from bench.worlds import NOW_MS, fleet_changes, loaded, queue, shape_from
+from scheduler.core.mix import learned
 from scheduler.core.planner import plan
 from scheduler.model.plan import PlanBudget
 
@@ -25,6 +26,9 @@ def run(data: Path | None) -> Result:
     """The bench. `data`: a directory with a topology of the reference fleet's form."""
     fleet = loaded(fleet_changes(shape_from(data), TENANTS))
     fleet.apply_all(2, list(queue(SEED, JOBS, CLASSES, TENANTS, GANG_PERCENT)))
+    usual = learned(fleet, NOW_MS)
+    assert usual is not None, "enough jobs to learn from"
+    fleet.apply_all(3, [usual])
     gc.collect()
     gc.freeze()
     budget = PlanBudget(placements_max=JOBS, attempts_max=2 * JOBS)

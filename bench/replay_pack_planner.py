@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from bench.policies.phi import mix_of
 from bench.traces import GPU_MILLI, PackNode, PackRequest, PackTrace
 from bench.worlds import NOW_MS, Shape, fleet_changes, node_of
 from scheduler.core.classes import class_of
@@ -21,6 +22,7 @@ from scheduler.model.plan import (
     JobChanged,
     JobClass,
     LiveAttempt,
+    MixChanged,
     QueuedJob,
     TenantsChanged,
 )
@@ -50,6 +52,7 @@ class PlannerPlacer:
         self.jobs = 0
         self.classes = [class_of(_spec(kind), TENANT) for kind in trace.kinds]
         self._feed(_fleet(trace.nodes))
+        self._feed([MixChanged(tuple(mix_of(trace)), NOW_MS)])
         # What is left of every GPU, and of every node's CPU and memory.
         self.free = {NodeId(_name(node)): [GPU_MILLI] * node.gpus for node in trace.nodes}
         self.rest = {

@@ -8,8 +8,9 @@ import numpy as np
 
 from bench.replay_pack import Fleet, Floats
 from bench.traces import GPU_MILLI, Ints, PackTrace
-from scheduler.core.packing import MixEntry, NodeState, Packing
+from scheduler.core.packing import Capacity, NodeState, Packing
 from scheduler.model.ids import GpuClass
+from scheduler.model.plan import MixEntry
 
 CHOICES_MAX = 2_000_000
 """Choices by state and kind that are remembered."""
@@ -22,7 +23,7 @@ class Phi:
         fleet = Fleet(trace)
         self.trace = trace
         self.classes = [GpuClass(model) for model in fleet.models]
-        self.packing = Packing(mix_of(trace), capacity_of(trace))
+        self.packing = Packing(mix_of(trace), Capacity(capacity_of(trace)))
         self.known: dict[tuple[NodeState, int], tuple[int, int]] = {}
 
     def costs(self, fleet: Fleet, kind: int, nodes: Ints) -> tuple[Floats, Ints]:
@@ -74,8 +75,9 @@ def mix_of(trace: PackTrace) -> list[MixEntry]:
     counted = Counter(trace.pods)
     return [
         MixEntry(
-            cpu_milli=kind.cpu_milli,
-            memory_bytes=kind.memory_bytes,
+            # None at all would mean: in proportion to the GPUs.
+            cpu_milli=max(1, kind.cpu_milli),
+            memory_bytes=max(1, kind.memory_bytes),
             gpus=kind.gpus,
             gpu_milli=kind.gpu_milli,
             gpu_classes=tuple(GpuClass(model) for model in kind.models),

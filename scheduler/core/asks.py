@@ -57,7 +57,7 @@ class Ask:
     nodes: int
     shape: Shape
     gpu_classes: tuple[GpuClass, ...]
-    """Acceptable models, the preferred first; empty: any."""
+    """Acceptable models; empty: any. The first named is taken where the score finds them alike."""
     within: TopologyLevel
     """The level that must hold; SITE always does."""
     prefer: TopologyLevel

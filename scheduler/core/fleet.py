@@ -23,9 +23,10 @@ from scheduler.core.evictable import Evictable
 from scheduler.core.index import FleetLanes, SiteIndex
 from scheduler.core.lines import Lines
 from scheduler.core.occupancy import NodeRecord, Occupant
+from scheduler.core.packing import Capacity, Packing, capacity_of
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
-from scheduler.core.rooms import Rooms
+from scheduler.core.ranking import Rooms
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
 from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
@@ -37,6 +38,8 @@ from scheduler.model.plan import (
     JobChanged,
     JobClass,
     LiveAttempt,
+    MixChanged,
+    MixEntry,
     NodeChanged,
     PolicyChanged,
     QueuedJob,
@@ -81,7 +84,9 @@ class FleetState:
         self.caps: dict[int, Cap] = {}
         self.version = 0
         self.verdicts = Verdicts(self.policy)
+        self.usual = MixChanged()
         self.rooms = Rooms()
+        self._scored: tuple[tuple[MixEntry, ...], Capacity] | None = None
         self._indices: dict[SiteId, SiteIndex] = {}
         self._nodes_at: dict[SiteId, set[NodeId]] = {}
         self._occupants: dict[NodeId, dict[JobId, Occupant]] = {}
@@ -111,20 +116,27 @@ class FleetState:
                 self.alarm.everything = True
             case ReservationChanged():
                 self._apply_reservation(change)
-            case TenantsChanged():
-                self.tree = QuotaTree(change.tenants, self.capacity_milli)
-                self._open_book()
-                self.alarm.everything = True
             case BudgetChanged():
                 self.book.settle(change.use)
                 self.alarm.note_relief(change.use.tenant)
+            case TenantsChanged() | PolicyChanged() | MixChanged():
+                self._apply_everywhere(change)
+            case _:
+                assert_never(change)
+
+    def _apply_everywhere(self, change: TenantsChanged | PolicyChanged | MixChanged) -> None:
+        match change:
+            case TenantsChanged():
+                self.tree = QuotaTree(change.tenants, self.capacity_milli)
+                self._open_book()
             case PolicyChanged():
                 self.policy = change.policy
                 self.verdicts = Verdicts(change.policy)
                 self.version += 1
-                self.alarm.everything = True
-            case _:
-                assert_never(change)
+            case MixChanged():
+                self.usual = change
+                self._stale_order = True
+        self.alarm.everything = True
 
     def settle(self) -> None:
         """Brings the indices up to date; cheap when nothing was declared anew."""
@@ -151,8 +163,27 @@ class FleetState:
                     milli = self.capacity_milli.get(node.gpu_class, 0) + node.gpus * 1000
                     self.capacity_milli[node.gpu_class] = milli
         self.tree = self.tree.rated(self.capacity_milli)
+        self._score_by_mix()
         self.version += 1
         self.alarm.everything = True
+
+    def forget_rooms(self) -> None:
+        """Forgets the rooms that no node is in, everywhere."""
+        self.rooms.keep_only({record.room for record in self.nodes.values()})
+        for _, index, _ in self.order:
+            index.forget_rooms()
+        for sites in self.lanes.values():
+            for room in [room for room, bits in sites.items() if not bits]:
+                del sites[room]
+
+    def _score_by_mix(self) -> None:
+        """Has rooms ranked by what free capacity is worth to what is usually asked for."""
+        sites = [index for site, index, _ in self.order if site.status is SiteStatus.ACTIVE]
+        capacity = capacity_of(node for index in sites for node in index.layout.nodes)
+        mix = self.usual.mix
+        if self._scored != (mix, capacity) and (mix or self._scored):
+            self.rooms.score_by(Packing(mix, capacity) if mix else None)
+            self._scored = mix, capacity
 
     def answer_for(self, waiting: Waiting, now_ms: int) -> Answer:
         """Where the class may go by law and shape."""

@@ -18,8 +18,8 @@ from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.topology import compact, tightest
 from scheduler.core.waiting import Signature, Waiting
-from scheduler.model.ids import GpuClass, SiteId
-from scheduler.model.job import TopologyLevel
+from scheduler.model.ids import AttemptKey, GpuClass, JobId, SiteId
+from scheduler.model.job import NodePlacement, Placement, TopologyLevel
 
 Held = Callable[[int, GpuClass], int]
 """The nodes of a site (by number) that are kept for others."""
@@ -33,6 +33,8 @@ class Spot:
     number: int
     gpu_class: GpuClass
     records: list[NodeRecord]
+    growth: int
+    """Of the placement score, over all nodes: less is better."""
 
     def milli(self, ask: Ask) -> int:
         """What the job would be charged here."""
@@ -51,6 +53,15 @@ class Taken:
         self.masks = masks
         self.milli = milli
 
+    def placement(self) -> Placement:
+        """It, as it is to be committed."""
+        parts = [
+            NodePlacement(record.node.id, mask)
+            for record, mask in zip(self.spot.records, self.masks, strict=True)
+        ]
+        key = AttemptKey(JobId(self.waiting.ids[self.at]), self.waiting.attempt(self.at))
+        return Placement(key, self.spot.site, self.spot.gpu_class, tuple(parts), self.milli)
+
 
 def find(
     fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
@@ -65,7 +76,8 @@ def _find_node(
     fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
 ) -> Spot | None:
     gpu_class, allowed = where.gpu_class, where.sites
-    rooms = signature.ranking(fleet.rooms, gpu_class).numbers
+    ranking = signature.ranking(fleet.rooms, gpu_class)
+    rooms = ranking.numbers
     best: Spot | None = None
     stop = len(rooms)
     for view in signature.views:
@@ -79,6 +91,7 @@ def _find_node(
             if sites:
                 spot = _node_of(fleet, signature, where, (gpu_class, view), room, sites, held)
                 if spot is not None:
+                    spot.growth = ranking.growth[room]
                     best, stop = spot, place
                     break
     return best
@@ -101,7 +114,7 @@ def _node_of(
         sites ^= low
         number = low.bit_length() - 1
         site, index, _ = records_of[number]
-        nodes = index.up[lane].masks[room] & where.nodes[number]
+        nodes = index.up[lane].masks.get(room, 0) & where.nodes[number]
         if held is not None:
             nodes &= ~held(number, where.gpu_class)
         while nodes:
@@ -111,7 +124,7 @@ def _node_of(
             # The room promises GPUs, and CPU and memory up to a step.
             cpu_milli, memory_bytes = cost(record)
             if cpu_milli <= record.cpu_free_milli and memory_bytes <= record.memory_free_bytes:
-                return Spot(site.id, number, where.gpu_class, [record])
+                return Spot(site.id, number, where.gpu_class, [record], 0)
     return None
 
 
@@ -141,7 +154,8 @@ def _find_gang(
     _, number, chosen = best
     index = fleet.order[number][1]
     records = [index.records[at] for at in bits(chosen)]
-    return Spot(fleet.order[number][0].id, number, gpu_class, records)
+    growth = sum(ranking.growth[record.room] for record in records)
+    return Spot(fleet.order[number][0].id, number, gpu_class, records, growth)
 
 
 def _gang_at(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from scheduler.core.asks import Shape
 from scheduler.core.layout import Layout, bits
 from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View
-from scheduler.core.rooms import Ranking
+from scheduler.core.ranking import Ranking
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import GpuClass
 
@@ -100,6 +100,13 @@ class SiteIndex:
             self._isolated[least] = mask
         return self._isolated[least]
 
+    def forget_rooms(self) -> None:
+        """Forgets the rooms that no node here is in."""
+        for lanes in (self.up, self.down):
+            for lane in lanes.values():
+                for room in [room for room, nodes in lane.masks.items() if not nodes]:
+                    del lane.masks[room]
+
     def forget_isolation(self) -> None:
         """A report changed some node's isolation: judge it anew."""
         self._isolated.clear()
@@ -107,12 +114,12 @@ class SiteIndex:
     def candidates(self, gpu_class: GpuClass, views: Iterable[View], ranking: Ranking) -> int:
         """The ready nodes of `gpu_class` in one of `views` and in one of the rooms of `ranking`."""
         mask = 0
-        place = ranking.place
+        fitting = ranking.growth
         for view in views:
             lane = self.up.get((gpu_class, view))
             if lane is not None:
                 for room, nodes in lane.masks.items():
-                    if nodes and room in place:
+                    if nodes and room in fitting:
                         mask |= nodes
         return mask
 
@@ -133,9 +140,9 @@ class SiteIndex:
                 if view == EMPTY:
                     empty |= lane.all()
                     continue
-                place = self._rankings(gpu_class, shape)
+                fitting = self._rankings(gpu_class, shape)
                 for room, nodes in lane.masks.items():
-                    if nodes and room in place:
+                    if nodes and room in fitting:
                         used |= nodes
         # An empty node has room for whatever its size suits; only the others are looked at.
         mask = empty & self.layout.suits(shape)[2]
@@ -145,7 +152,7 @@ class SiteIndex:
         return mask
 
     def _rankings(self, gpu_class: GpuClass, shape: Shape) -> dict[int, int]:
-        return self.records[0].rooms.ranking(gpu_class, shape).place if self.records else {}
+        return self.records[0].rooms.ranking(gpu_class, shape).growth if self.records else {}
 
     def _new_lane(self, lanes: dict[LaneKey, Lane], key: LaneKey) -> Lane:
         lane = lanes[key] = Lane()

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import NewType, TypeAlias
 
 from scheduler.core.asks import Shape
-from scheduler.core.rooms import NodeKind, Room, Rooms
+from scheduler.core.ranking import Rooms
+from scheduler.core.rooms import NodeKind, Room
 from scheduler.core.scoring import CHOICES_MAX, choose_gpus
 from scheduler.model.fleet import Isolation, Node, NodeReport
 from scheduler.model.ids import JobId, TenantPath
@@ -317,8 +318,9 @@ class NodeRecord:
     def choose(self, shape: Shape) -> int:
         """The GPUs that a job of `shape` would get here, as a mask; the node has the room."""
         if shape.share_milli < 1000 and shape.gpus:
-            for milli, gpu in self.partial:
-                if milli >= shape.share_milli:
+            milli = self.rooms.share_from(self.room_now(), shape)
+            for left, gpu in self.partial:
+                if left == milli:
                     return 1 << gpu
         chosen = self.kind.choices.get((self.free_mask, shape.gpus))
         if chosen is None:

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduler.core.cutting import SCALE, values
+from scheduler.model.fleet import Node
 from scheduler.model.ids import GpuClass
+from scheduler.model.plan import MixEntry
 
 STATES_MAX = 400_000
 """Node states whose scores are remembered; when there are more, all are forgotten."""
@@ -32,18 +34,6 @@ FRAGMENTS_TENTHS = 1
 STRANDING_TENTHS = 9
 PRESS_TENTHS = 7
 PPM = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class MixEntry:
-    """One kind of request and how often it is asked for. No class named: any will do."""
-
-    cpu_milli: int
-    memory_bytes: int
-    gpus: int
-    gpu_milli: int
-    gpu_classes: tuple[GpuClass, ...]
-    weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +46,50 @@ class NodeState:
     free_gpu_milli: tuple[int, ...]
 
 
-class _Kinds:
-    """Requests for the same GPUs: how many of them so much CPU and memory can serve."""
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What there is: GPU-milli by class, and CPU and memory of the nodes with GPUs."""
 
-    __slots__ = ("cpus", "entries", "gpus", "memory_max", "milli", "served")
+    gpu_milli: Mapping[GpuClass, int]
+    cpu_milli: int = 0
+    memory_bytes: int = 0
 
-    def __init__(self, gpus: int, milli: int, entries: Sequence[MixEntry]) -> None:
-        self.gpus = gpus
-        self.milli = milli
-        self.entries = sorted((e.cpu_milli, e.memory_bytes, e.weight) for e in entries)
-        self.memory_max = max(memory for _, memory, _ in self.entries)
-        self.cpus = [cpu for cpu, _, _ in self.entries]
-        self.served = [0]
-        for _, _, weight in self.entries:
-            self.served.append(self.served[-1] + weight)
+    def all_gpu_milli(self) -> int:
+        """GPU-milli of all classes."""
+        return sum(self.gpu_milli.values())
 
-    def weight(self, cpu_milli: int, memory_bytes: int) -> int:
-        """The weight of those that this much can serve."""
-        last = bisect_right(self.cpus, cpu_milli)
-        if memory_bytes >= self.memory_max:
-            return self.served[last]
-        return sum(weight for _, memory, weight in self.entries[:last] if memory <= memory_bytes)
+
+def capacity_of(nodes: Iterable[Node]) -> Capacity:
+    """What `nodes` have."""
+    gpu_milli: dict[GpuClass, int] = {}
+    cpu_milli = memory_bytes = 0
+    for node in nodes:
+        gpu_milli[node.gpu_class] = gpu_milli.get(node.gpu_class, 0) + node.gpus * GPU_MILLI
+        if node.gpus:
+            cpu_milli += node.cpu_milli
+            memory_bytes += node.memory_bytes
+    return Capacity(gpu_milli, cpu_milli, memory_bytes)
 
 
 class Packing:
     """The score for one mix of requests on one fleet. Immutable but for what it remembers."""
 
-    def __init__(self, mix: Iterable[MixEntry], capacity_milli: Mapping[GpuClass, int]) -> None:
-        asked = sorted(mix, key=_entry_key)
-        self._capacity_milli = dict(sorted(capacity_milli.items()))
+    def __init__(self, mix: Iterable[MixEntry], capacity: Capacity) -> None:
+        asked = sorted((_in_full(entry, capacity) for entry in mix), key=_entry_key)
+        self._capacity_milli = dict(sorted(capacity.gpu_milli.items()))
         self._weight = max(1, sum(entry.weight for entry in asked))
         wanting = [entry for entry in asked if entry.gpus and entry.weight > 0]
         self._gpu_milli = sum(entry.weight * entry.gpus * entry.gpu_milli for entry in wanting)
         self._cpu_milli = sum(entry.weight * entry.cpu_milli for entry in wanting)
-        self._kinds = {name: _kinds(wanting, name) for name in self._capacity_milli}
+        by_cpu = sorted(wanting, key=lambda entry: entry.cpu_milli)
+        self._asked = {
+            name: [each for each in by_cpu if not each.gpu_classes or name in each.gpu_classes]
+            for name in self._capacity_milli
+        }
+        self._memories = sorted({entry.memory_bytes for entry in wanting})
+        self._usable_by_cpu: dict[
+            tuple[GpuClass, tuple[int, ...], int], tuple[list[int], list[int]]
+        ] = {}  # fmt: skip
         self._press_ppm = _press_ppm(wanting, self._capacity_milli)
         self._loss = _losses(wanting, sum(self._capacity_milli.values()) // GPU_MILLI)
         self._scores: dict[NodeState, int] = {}
@@ -126,14 +126,45 @@ class Packing:
         )
 
     def _usable(self, state: NodeState) -> int:
-        """Free GPU-milli that each request of the mix could use, summed over their weights."""
+        """Free GPU-milli that each request of the mix could use, summed over their weights.
+
+        For given GPUs and memory it grows in steps with the CPU: the steps are remembered.
+        """
+        rank = bisect_right(self._memories, state.memory_bytes)
+        key = state.gpu_class, state.free_gpu_milli, rank
+        known = self._usable_by_cpu.get(key)
+        if known is None:
+            if len(self._usable_by_cpu) >= STATES_MAX:
+                self._usable_by_cpu.clear()
+            known = self._usable_by_cpu[key] = self._steps(state)
+        cpus, usable = known
+        return usable[bisect_right(cpus, state.cpu_milli)]
+
+    def _steps(self, state: NodeState) -> tuple[list[int], list[int]]:
+        """CPU that requests ask for, ascending, and what those up to each could use together."""
         free = state.free_gpu_milli
-        usable = 0
-        for kinds in self._kinds.get(state.gpu_class, ()):
-            fitting = [room for room in free if room >= kinds.milli]
-            if len(fitting) >= kinds.gpus:
-                usable += sum(fitting) * kinds.weight(state.cpu_milli, state.memory_bytes)
-        return usable
+        fitting: dict[tuple[int, int], int] = {}
+        cpus: list[int] = []
+        usable = [0]
+        for entry in self._asked.get(state.gpu_class, ()):
+            kind = entry.gpus, entry.gpu_milli
+            if (room := fitting.get(kind)) is None:
+                rooms = [milli for milli in free if milli >= entry.gpu_milli]
+                room = fitting[kind] = sum(rooms) if len(rooms) >= entry.gpus else 0
+            if room and entry.memory_bytes <= state.memory_bytes:
+                cpus.append(entry.cpu_milli)
+                usable.append(usable[-1] + room * entry.weight)
+        return cpus, usable
+
+
+def _in_full(entry: MixEntry, capacity: Capacity) -> MixEntry:
+    """`entry` with its CPU and memory: where it names none, those of its GPUs on average."""
+    milli, all_milli = entry.gpus * entry.gpu_milli, max(1, capacity.all_gpu_milli())
+    return replace(
+        entry,
+        cpu_milli=entry.cpu_milli or capacity.cpu_milli * milli // all_milli,
+        memory_bytes=entry.memory_bytes or capacity.memory_bytes * milli // all_milli,
+    )
 
 
 def _entry_key(entry: MixEntry) -> tuple[int, int, int, int, tuple[GpuClass, ...], int]:
@@ -141,14 +172,6 @@ def _entry_key(entry: MixEntry) -> tuple[int, int, int, int, tuple[GpuClass, ...
         entry.gpus, entry.gpu_milli, entry.cpu_milli, entry.memory_bytes, entry.gpu_classes,
         entry.weight,
     )  # fmt: skip
-
-
-def _kinds(wanting: Sequence[MixEntry], name: GpuClass) -> tuple[_Kinds, ...]:
-    grouped: dict[tuple[int, int], list[MixEntry]] = {}
-    for entry in wanting:
-        if not entry.gpu_classes or name in entry.gpu_classes:
-            grouped.setdefault((entry.gpus, entry.gpu_milli), []).append(entry)
-    return tuple(_Kinds(gpus, milli, grouped[gpus, milli]) for gpus, milli in sorted(grouped))
 
 
 def _press_ppm(

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import attrgetter
 
-from scheduler.core.alarm import Pending
 from scheduler.core.allowance import allows, denials
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
@@ -25,6 +25,7 @@ from scheduler.core.budgets import gpu_ms
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, Taken, find
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
+from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
 from scheduler.core.occupancy import Left, NodeRecord, Occupant
 from scheduler.core.outlook import stake_of
@@ -33,12 +34,13 @@ from scheduler.core.quota import ALL_CLASSES, ROOT, lineage, within
 from scheduler.core.waiting import Waiting
 from scheduler.core.waking import wake
 from scheduler.core.windows import Bars
-from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
-from scheduler.model.job import NodePlacement, Placement
+from scheduler.model.ids import GpuClass, JobId, TenantPath
+from scheduler.model.job import Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
 
 DEFAULT_BUDGET = PlanBudget()
+_growth = attrgetter("growth")
 
 
 def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
@@ -64,6 +66,7 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
         blocked=tuple(desk.blocked),
         emptied=fleet.alarm.take_emptied(),
         anew=anew,
+        mix=learned(fleet, now_ms),
     )
 
 
@@ -113,6 +116,7 @@ class Desk:
             return spot
         against = NoPlace(answer)
         busy = signature.busy and self._remembers
+        spots: list[Spot] = []
         for where in answer.classes:
             milli = signature.milli
             if milli is not None and not (
@@ -121,28 +125,36 @@ class Desk:
             ):
                 against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
                 continue
-            if busy:
-                against.searched = True
-                continue
-            while (spot := self.look(waiting, job, where)) is not None:
-                milli = signature.milli
-                if milli is None:
-                    milli = spot.milli(waiting.ask)
-                if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
-                    detail = "there is room, but the site may not draw the power"
-                    against.power += (Denial(Reason.POWER_CAP, detail, spot.site),)
-                elif signature.milli is not None or allows(
-                    fleet, job_class, where.gpu_class, milli, self.now_ms
-                ):
-                    return spot
-                else:
-                    against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
-                # Whole nodes are charged by their size: another site's may be small enough.
-                where = replace(where, sites=where.sites & ~(1 << spot.number))
             against.searched = True
+            if not busy and (spot := self._spot_on(waiting, job, where, against)) is not None:
+                spots.append(spot)
+        if spots:
+            return min(spots, key=_growth)
         if against.searched and not busy and not against.power and (self.backfill or self.bars):
             self._who_keeps(waiting, against)
         return against
+
+    def _spot_on(
+        self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace
+    ) -> Spot | None:
+        """The best place on one GPU class that power and quota allow; else `against` is told."""
+        fleet, signature, job_class = self.fleet, waiting.signature, waiting.job_class
+        while (spot := self.look(waiting, job, where)) is not None:
+            milli = signature.milli
+            if milli is None:
+                milli = spot.milli(waiting.ask)
+            if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
+                detail = "there is room, but the site may not draw the power"
+                against.power += (Denial(Reason.POWER_CAP, detail, spot.site),)
+            elif signature.milli is not None or allows(
+                fleet, job_class, where.gpu_class, milli, self.now_ms
+            ):
+                return spot
+            else:
+                against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
+            # Whole nodes are charged by their size: another site's may be small enough.
+            where = replace(where, sites=where.sites & ~(1 << spot.number))
+        return None
 
     def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
         """What `place` would find, for most decisions: where there is nothing else to look at."""
@@ -150,12 +162,13 @@ class Desk:
         tenant, milli = waiting.job_class.tenant, signature.milli
         if milli is None or signature.busy or not self._is_plain:
             return None
-        for where in answer.classes:
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
-                spot = find(fleet, signature, where, None)
-                if spot is not None:
-                    return spot
-        return None
+        spots = [
+            spot
+            for where in answer.classes
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+            and (spot := find(fleet, signature, where, None)) is not None
+        ]
+        return min(spots, key=_growth) if spots else None
 
     def _who_keeps(self, waiting: Waiting, against: NoPlace) -> None:
         """Whether there would be room, were it not for reservations, or for windows of time."""
@@ -259,20 +272,12 @@ class Desk:
 
     def placements(self) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""
-        made: list[Placement] = []
-        pending: list[Pending] = []
-        for taken in self.taken:
-            waiting, at, spot = taken.waiting, taken.at, taken.spot
-            parts = [
-                NodePlacement(record.node.id, mask)
-                for record, mask in zip(spot.records, taken.masks, strict=True)
-            ]
-            key = AttemptKey(JobId(waiting.ids[at]), waiting.attempt(at))
-            placement = Placement(key, spot.site, spot.gpu_class, tuple(parts), taken.milli)
-            made.append(placement)
-            pending.append((placement, waiting.job_class.tenant))
-        self.fleet.alarm.pending = pending
-        return tuple(made)
+        made = tuple([taken.placement() for taken in self.taken])
+        self.fleet.alarm.pending = [
+            (placement, taken.waiting.job_class.tenant)
+            for placement, taken in zip(made, self.taken, strict=True)
+        ]
+        return made
 
     def undo(self) -> None:
         """Takes back everything."""

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.occupancy import NodeRecord, View, alone_views, joinable_views
-from scheduler.core.rooms import NodeKind, Ranking, Rooms
+from scheduler.core.ranking import Ranking, Rooms
+from scheduler.core.rooms import NodeKind
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, QueuedJob
 from scheduler.model.reasons import Denial
@@ -65,7 +66,7 @@ class Signature:
     def ranking(self, rooms: Rooms, gpu_class: GpuClass) -> Ranking:
         """The rooms of `gpu_class` that can hold a part of it, the best first."""
         known = self.rankings.get(gpu_class)
-        if known is None or known.seen != rooms.count(gpu_class):
+        if known is None or known.stamp != rooms.stamp(gpu_class):
             known = self.rankings[gpu_class] = rooms.ranking(gpu_class, self.ask.shape)
         return known
 

@@ -30,6 +30,8 @@ def wake(fleet: FleetState, now_ms: int) -> bool:
     if edge_ms is not None and (alarm.until_ms is None or edge_ms < alarm.until_ms):
         alarm.until_ms = edge_ms
     alarm.grown.clear()
+    if fleet.rooms.is_crowded():  # Nothing names a room now that no node is in.
+        fleet.forget_rooms()
     alarm.relieved.clear()
     alarm.reservations = False
     return anew
@@ -60,10 +62,10 @@ def _has_grown(fleet: FleetState, signature: Signature) -> bool:
         return True
     grown = fleet.alarm.grown
     for where in answer.classes:
-        place = signature.ranking(fleet.rooms, where.gpu_class).place
+        fitting = signature.ranking(fleet.rooms, where.gpu_class).growth
         for view in signature.views:
             for room, sites in grown.get((where.gpu_class, view), {}).items():
-                if sites & where.sites and room in place:
+                if sites & where.sites and room in fitting:
                     return True
     return False
 

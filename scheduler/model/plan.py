@@ -133,6 +133,30 @@ class QueueLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class MixEntry:
+    """One kind of request, by one node's part of it, and how often it is asked for.
+
+    No class named: any will do. No CPU or memory: in proportion to the GPUs.
+    """
+
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_milli: int
+    gpu_classes: tuple[GpuClass, ...]
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixChanged:
+    """What is usually asked for is now this, as learned at a moment (0: never): what free capacity
+    is worth follows from it."""
+
+    mix: tuple[MixEntry, ...] = ()
+    learned_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WindowChanged:
     """A window of time is now as said, or is no more (None)."""
 
@@ -169,6 +193,7 @@ Change: TypeAlias = (
     | BudgetChanged
     | PolicyChanged
     | WindowChanged
+    | MixChanged
     | ReservationChanged
     | QueueLoaded
     | JobChanged
@@ -220,12 +245,18 @@ class Plan:
     """New ones."""
     released: tuple[JobId, ...] = ()
     """Jobs for which nothing is kept any more."""
+    mix: MixChanged | None = None
+    """What is usually asked for, where it was time to learn that anew."""
 
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
         return not (
-            self.placements or self.preemptions or self.reservations or self.released
-        )  # fmt: skip
+            self.placements
+            or self.preemptions
+            or self.reservations
+            or self.released
+            or self.mix is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         kept.append(_Kept(standing.take(placement), tenant, placement, told[alike]))
     _commit(txn, kept, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
+    if plan.mix is not None:
+        txn.mix.put(plan.mix)
     return Applied(tuple(k.placement for k in kept), tuple(stale))
 
 

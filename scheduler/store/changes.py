@@ -30,6 +30,7 @@ from scheduler.store.fleet import FleetReader
 from scheduler.store.job_changes import JobChangesReader
 from scheduler.store.jobs import JobsReader
 from scheduler.store.link import Link
+from scheduler.store.mix import MixReader
 from scheduler.store.reservations import ReservationsReader
 from scheduler.store.schema import (
     CHANGES,
@@ -71,6 +72,7 @@ class ChangesReader:
         self._fleet = fleet
         self._tenancy = tenancy
         self._followed = JobChangesReader(link, jobs)
+        self._mix = MixReader(link)
         self._windows = WindowsReader(link)
         self._reservations = ReservationsReader(link)
         self._usage = UsageReader(link)
@@ -133,6 +135,8 @@ class ChangesReader:
     def _everything(self) -> Iterator[Change]:
         yield PolicyChanged(self._tenancy.policy())
         yield TenantsChanged(self._tenancy.tenants())
+        if (mix := self._mix.get()).learned_at_ms:
+            yield mix
         yield from self._settled()
         for entry in self._fleet.sites():
             yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
@@ -161,6 +165,8 @@ class ChangesReader:
         else:
             for key in sorted(keys[ChangeKind.BUDGET]):
                 yield BudgetChanged(self._usage.changed(key))
+        if keys[ChangeKind.MIX]:
+            yield self._mix.get()
         connected = self._connected(keys[ChangeKind.SITE])
         for site in sorted(map(SiteId, keys[ChangeKind.SITE])):
             yield SiteChanged(site, self._fleet.site(site), site in connected)

@@ -48,6 +48,7 @@ class ChangeKind(IntEnum):
     BUDGET = 6
     WINDOW = 7
     RESERVATION = 8
+    MIX = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from scheduler.store.jobs import JobsReader, JobsWriter
 from scheduler.store.ledger import Ledger, derive
 from scheduler.store.link import Link
 from scheduler.store.mirror import Mirror
+from scheduler.store.mix import MixReader, MixWriter
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
@@ -50,6 +51,7 @@ class Snapshot:
         self._jobs = JobsReader(link, memo)
         self._waits = WaitsReader(link)
         self._windows = WindowsReader(link)
+        self._mix = MixReader(link)
         self._reservations = ReservationsReader(link)
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
@@ -75,6 +77,11 @@ class Snapshot:
     def windows(self) -> WindowsReader:
         """Maintenance and reservations ahead."""
         return self._windows
+
+    @property
+    def mix(self) -> MixReader:
+        """What is usually asked for."""
+        return self._mix
 
     @property
     def reservations(self) -> ReservationsReader:
@@ -144,6 +151,7 @@ class Txn(Snapshot):
         self._jobs = JobsWriter(scratch)
         self._waits = WaitsWriter(scratch)
         self._windows = WindowsWriter(scratch)
+        self._mix = MixWriter(scratch)
         self._reservations = ReservationsWriter(scratch)
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
@@ -169,6 +177,11 @@ class Txn(Snapshot):
     def windows(self) -> WindowsWriter:
         """Maintenance and reservations ahead."""
         return self._windows
+
+    @property
+    def mix(self) -> MixWriter:
+        """What is usually asked for."""
+        return self._mix
 
     @property
     def reservations(self) -> ReservationsWriter:

@@ -249,6 +249,8 @@ def commit(fleet: FleetState, plan: Plan, *, now_ms: int = NOW_MS) -> None:
         fleet.apply(ReservationChanged(job, None))
     for made in plan.reservations:
         fleet.apply(ReservationChanged(made.job, made))
+    if plan.mix is not None:
+        fleet.apply(plan.mix)
 
 
 def spec(name: str = "train", **changes: object) -> JobSpec:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.cutting import GPU_MILLI, SCALE, values
-from scheduler.core.packing import MixEntry, NodeState, Packing
+from scheduler.core.packing import Capacity, NodeState, Packing
 from scheduler.model.ids import GpuClass
+from scheduler.model.plan import MixEntry
 
 T4, H100 = GpuClass("T4"), GpuClass("H100")
 GIB = 1 << 30
@@ -68,7 +69,7 @@ def test_the_order_in_which_the_mix_is_told_decides_nothing() -> None:
     mix = [entry(milli, cpu=cpu) for milli in (160, 470, 810, 1000) for cpu in (2000, 9000)]
     shuffled = list(mix)
     random.Random(7).shuffle(shuffled)
-    one, other = Packing(mix, {T4: 64_000}), Packing(shuffled, {T4: 64_000})
+    one, other = Packing(mix, Capacity({T4: 64_000})), Packing(shuffled, Capacity({T4: 64_000}))
     states = [
         node(a, b, 1000, cpu=cpu) for a in (0, 160, 530) for b in (190, 1000) for cpu in (0, 9)
     ]
@@ -76,7 +77,7 @@ def test_the_order_in_which_the_mix_is_told_decides_nothing() -> None:
 
 
 def test_a_share_goes_where_it_leaves_what_others_can_use() -> None:
-    packing = Packing([entry(470), entry(530)], {T4: 64_000})
+    packing = Packing([entry(470), entry(530)], Capacity({T4: 64_000}))
     started = node(470, 1000)
     fills = packing.score(node(0, 1000)) - packing.score(started)
     breaks = packing.score(node(470, 530)) - packing.score(started)
@@ -84,7 +85,7 @@ def test_a_share_goes_where_it_leaves_what_others_can_use() -> None:
 
 
 def test_gpus_without_cpu_cost() -> None:
-    packing = Packing([entry(1000, cpu=10_000)], {T4: 64_000})
+    packing = Packing([entry(1000, cpu=10_000)], Capacity({T4: 64_000}))
     assert packing.score(node(1000, 1000, cpu=0)) > packing.score(node(1000, 1000, cpu=18_000))
     assert packing.score(node(1000, 1000, cpu=18_000)) == packing.score(
         node(1000, 1000, cpu=90_000)
@@ -92,29 +93,29 @@ def test_gpus_without_cpu_cost() -> None:
 
 
 def test_memory_that_nothing_fits_in_is_fragmentation() -> None:
-    packing = Packing([entry(1000)], {T4: 64_000})
+    packing = Packing([entry(1000)], Capacity({T4: 64_000}))
     cramped = NodeState(T4, 96_000, GIB - 1, (1000,))
     assert packing.score(cramped) - packing.score(node(1000)) == 100 * SCALE
 
 
 def test_a_wanted_class_is_kept_for_those_who_name_it() -> None:
     mix = [entry(1000, weight=5), entry(1000, weight=5, classes=(H100,))]
-    packing = Packing(mix, {T4: 32_000, H100: 32_000})
+    packing = Packing(mix, Capacity({T4: 32_000, H100: 32_000}))
     on_t4 = packing.score(node(0)) - packing.score(node(1000))
     on_h100 = packing.score(node(0, gpu_class=H100)) - packing.score(node(1000, gpu_class=H100))
     assert on_t4 < on_h100
 
 
 def test_nobody_who_names_no_class_presses_on_any() -> None:
-    packing = Packing([entry(1000), entry(500)], {T4: 32_000, H100: 8_000})
+    packing = Packing([entry(1000), entry(500)], Capacity({T4: 32_000, H100: 8_000}))
     assert packing.score(node(1000)) == packing.score(node(1000, gpu_class=H100))
 
 
 @pytest.mark.parametrize("state", [node(), node(0, 0), node(0, cpu=0)])
 def test_a_full_node_scores_nothing(state: NodeState) -> None:
-    assert Packing([entry(500)], {T4: 8_000}).score(state) == 0
+    assert Packing([entry(500)], Capacity({T4: 8_000})).score(state) == 0
 
 
 def test_an_empty_mix_has_no_opinion_but_that_nothing_is_of_use() -> None:
-    packing = Packing([], {T4: 8_000})
+    packing = Packing([], Capacity({T4: 8_000}))
     assert packing.score(node(1000)) > packing.score(node(500)) > packing.score(node(0))

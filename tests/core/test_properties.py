@@ -101,6 +101,7 @@ def rebuilt(fleet: FleetState) -> FleetState:
         SiteChanged(name, site, connected)
         for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
     ]
+    changes.append(fleet.usual)
     changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
     changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
     changes += [BudgetChanged(use) for use in fleet.book.settlements()]

@@ -17,6 +17,8 @@ from scheduler.model.plan import (
     JobChanged,
     JobClass,
     LiveAttempt,
+    MixChanged,
+    MixEntry,
     NodeChanged,
     PolicyChanged,
     SiteChanged,
@@ -202,6 +204,23 @@ def settlements(draw: st.DrawFn) -> BudgetChanged:
     )
 
 
+@st.composite
+def mixes(draw: st.DrawFn) -> MixChanged:
+    """What is usually asked for; the planner does not learn another one in these histories."""
+    entries = [
+        MixEntry(
+            cpu_milli=draw(st.sampled_from([0, 1000, 12_000])),
+            memory_bytes=draw(st.sampled_from([0, 200 * GIB])),
+            gpus=draw(st.sampled_from([1, 1, 2, 4, 8])),
+            gpu_milli=1000,
+            gpu_classes=draw(st.sampled_from([(), (), (H100,), (A100, H100)])),
+            weight=draw(st.integers(1, 9)),
+        )
+        for _ in range(draw(st.integers(0, 3)))
+    ]
+    return MixChanged(tuple(entries), NOW_MS)
+
+
 @dataclass(frozen=True)
 class Placed:
     """The moment in a history at which the store commits what the planner says."""
@@ -219,7 +238,9 @@ Step = Change | Placed | Ended
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    kind = draw(st.integers(0, 16))
+    kind = draw(st.integers(0, 17))
+    if kind == 17:
+        return draw(mixes())
     if kind == 16:
         return draw(settlements())
     if kind == 0:
@@ -255,6 +276,8 @@ def starts(draw: st.DrawFn) -> list[Change]:
     ]
     for made in draw(st.lists(declared_nodes(), min_size=4, max_size=14)):
         begin.append(NodeChanged(made.id, made, report(made)))
+    if draw(st.booleans()):
+        begin.append(draw(mixes()))
     number = 1
     for made_class in draw(st.lists(job_classes(), min_size=3, max_size=12)):
         begin.append(queued(number, made_class, at_ms=NOW_MS - draw(st.integers(0, HOUR_MS))))
