@@ -7,7 +7,6 @@ time: a job without history costs no object of its own.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -28,13 +27,12 @@ _WAITS = f"state = {int(JobState.QUEUED)} AND NOT held"
 _FIRST = "next_attempt = 1 AND not_before_ms = 0"
 _FRESH = Statement(
     JOBS,
-    f"SELECT class_id, id, submitted_at_ms FROM jobs WHERE {_WAITS} AND {_FIRST}"
-    " ORDER BY class_id, id",
+    f"SELECT class_id, id, submitted_at_ms FROM jobs WHERE {_WAITS} AND {_FIRST} ORDER BY id",
 )
 _ODD = Statement(
     JOBS,
     "SELECT id, class_id, submitted_at_ms, next_attempt, not_before_ms FROM jobs"
-    f" WHERE {_WAITS} AND NOT ({_FIRST}) ORDER BY class_id, id",
+    f" WHERE {_WAITS} AND NOT ({_FIRST}) ORDER BY id",
 )
 _OF_JOBS = Statement(
     JOBS,
@@ -72,17 +70,19 @@ class JobChangesReader:
         self._jobs = jobs
 
     def fresh(self) -> Iterator[QueueLoaded]:
-        """Every job that waits and was never placed; a long line comes in several pieces."""
+        """Every job that waits and was never placed, a class at a time."""
+        lines: dict[int, tuple[array[int], array[int]]] = {}
         for rows in self._link.pages(_FRESH):
-            class_ids, ids, times_ms = zip(*rows, strict=True)
-            classes = self._jobs.job_classes(class_ids)
-            first = 0
-            while first < len(rows):
-                class_id = class_ids[first]
-                end = bisect_right(class_ids, class_id, first)
-                its_ids, its_times_ms = array("q", ids[first:end]), array("q", times_ms[first:end])
-                yield QueueLoaded(classes[class_id], its_ids, its_times_ms)
-                first = end
+            for class_id, job, submitted_at_ms in rows:
+                line = lines.get(class_id)
+                if line is None:
+                    line = lines[class_id] = (array("q"), array("q"))
+                line[0].append(job)
+                line[1].append(submitted_at_ms)
+        classes = self._jobs.job_classes(lines)
+        for class_id in sorted(lines):
+            # Given away: it lives no longer than whoever takes it wants.
+            yield QueueLoaded(classes[class_id], *lines.pop(class_id))
 
     def odd(self) -> Iterator[JobChanged]:
         """Every other job that waits: for a later attempt, or until a back-off is over."""

@@ -123,6 +123,12 @@ def _add_proofs(connection: Connection) -> None:
     tree.rebuild(connection)
 
 
+def _order_queue_by_age(connection: Connection) -> None:
+    """The index over the queue has the oldest job first."""
+    connection.execute(text("DROP INDEX IF EXISTS ix_jobs_queued"))
+    _create_index(connection, JOBS, "ix_jobs_queued")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -131,6 +137,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(6, _add_reservations),
     Migration(7, _part_jobs),
     Migration(8, _add_proofs),
+    Migration(9, _order_queue_by_age),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
