@@ -4,8 +4,8 @@ The production planner follows the store's change log, plans a batch, the writer
 the tables and commits it, and the planner follows again: one after the other, in this process.
 
 Yardstick, in the same run: the same statements with the same rows in the same batches, done by
-sqlite3 alone on a copy of the file as it was, with nothing in between. Rates are per second on a
-core, so that a busy machine counts for both alike; `wall_` ones are by the clock.
+sqlite3 alone on a copy of the file as it was, set up alike, with nothing in between. Rates are per
+second on a core, so that a busy machine counts for both alike; `wall_` ones are by the clock.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from scheduler.core.planner import plan
 from scheduler.model.plan import PlanBudget
 from scheduler.runtime.planner_child import Follower
 from scheduler.store.apply import apply_plan
+from scheduler.store.dialect import SQLITE_WRITING
 from scheduler.store.store import ReadStore, Store
 
 RUNS, BATCHES_A_RUN, BATCH = 5, 8, 1_000
@@ -146,8 +147,8 @@ def _turn(store: Store, follower: Follower) -> tuple[int, float]:
 def _alone(file: Path, batches: Sequence[Sequence[Write]]) -> list[float]:
     """Jobs per CPU-second, when sqlite3 alone writes what was written."""
     connection = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536"):
-        connection.execute(f"PRAGMA {pragma}")
+    for pragma in SQLITE_WRITING:
+        connection.execute(pragma)
     rates: list[float] = []
     for n in range(0, len(batches), BATCHES_A_RUN):
         began, placed = time.process_time(), 0

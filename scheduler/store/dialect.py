@@ -16,7 +16,9 @@ BUSY_TIMEOUT_MS = 10_000
 """How long a second process on the same SQLite file may keep us waiting."""
 READERS_MAX = 16
 """Snapshots open at the same time in one process; more wait."""
-WAL_AUTOCHECKPOINT_PAGES = 4_000
+WAL_AUTOCHECKPOINT_PAGES = 16_000
+"""A commit that finds so many pages in the log copies them to their places. Most were written many
+times by then, and are copied once."""
 WAL_SIZE_LIMIT_BYTES = 256 << 20
 WAL_RESTART_PAGES = 64_000
 """Past this many pages of log a commit waits for those who still read and starts it anew: what
@@ -27,6 +29,20 @@ WAL_RESTART_MS_MAX = 100
 SQLITE_CACHE_KIB = 64 << 10
 BIND_CHUNK = 500
 """Most values in one IN list: far below every database's limit on parameters."""
+_SQLITE = (
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}",
+    "PRAGMA temp_store=MEMORY",
+)
+SQLITE_READING = (*_SQLITE, "PRAGMA query_only=ON")
+SQLITE_WRITING = (
+    *_SQLITE,
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
+    f"PRAGMA journal_size_limit={WAL_SIZE_LIMIT_BYTES}",
+)
+"""How a connection to a SQLite database is set up."""
 
 Row = Mapping[str, Any]
 
@@ -60,20 +76,7 @@ def reading_engine(url: str) -> Engine:
 
 
 def _set_up_sqlite(engine: Engine, *, begin: str, read_only: bool) -> None:
-    pragmas = [
-        f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
-        f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}",
-        "PRAGMA temp_store=MEMORY",
-    ]
-    if read_only:
-        pragmas.append("PRAGMA query_only=ON")
-    else:
-        pragmas += [
-            "PRAGMA journal_mode=WAL",
-            "PRAGMA synchronous=FULL",
-            f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
-            f"PRAGMA journal_size_limit={WAL_SIZE_LIMIT_BYTES}",
-        ]
+    pragmas = SQLITE_READING if read_only else SQLITE_WRITING
 
     def on_connect(connection: Any, _record: object) -> None:
         # The driver would begin transactions by itself, late and not before every statement.
