@@ -10,15 +10,26 @@ from sqlalchemy import delete, insert, select, update
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of
-from scheduler.store.bulk import How, Statement
+from scheduler.store.bulk import IDS, How, Statement
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import chunks
 from scheduler.store.facts import facts_digest
 from scheduler.store.link import Link
 from scheduler.store.records import NodeEntry, SiteEntry
 from scheduler.store.schema import NODES, SITE_STATE, SITES
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
 
+_NODE_COLUMNS = (
+    NODES.c.id,
+    NODES.c.body,
+    NODES.c.cordoned,
+    NODES.c.reason,
+    NODES.c.report,
+    NODES.c.reported_at_ms,
+)
+_NODES = Statement(
+    NODES,
+    f"SELECT id, body, cordoned, reason, report, reported_at_ms FROM nodes WHERE id IN {IDS}",
+)
 _SEEN = Statement(NODES, "UPDATE nodes SET reported_at_ms = ? WHERE id = ?", exact=True)
 _REPORT = Statement(
     NODES, "UPDATE nodes SET report = ?, reported_at_ms = ? WHERE id = ?", exact=True
@@ -82,18 +93,17 @@ class FleetReader:
 
     def nodes_by_id(self, nodes: Iterable[NodeId]) -> dict[NodeId, NodeEntry]:
         """Those of `nodes` that are declared."""
-        wanted = set(nodes)
-        missing = sorted(n for n in wanted if n not in self._memo.nodes)
-        for chunk in chunks(missing):
-            for row in self._link.execute(select(NODES).where(NODES.c.id.in_(chunk))):
-                self._memo.nodes[NodeId(row.id)] = _node(row)
-        return {n: self._memo.nodes[n] for n in sorted(wanted) if n in self._memo.nodes}
+        wanted = sorted(set(nodes))
+        memo = self._memo.nodes
+        for row in self._link.among(_NODES, [n for n in wanted if n not in memo]):
+            memo[row[0]] = _node(row)
+        return {n: memo[n] for n in wanted if n in memo}
 
     def nodes(
         self, site: SiteId | None = None, *, after: str = "", limit: int | None = None
     ) -> Iterator[NodeEntry]:
         """Declared nodes by id, of one site or all, from behind `after` on."""
-        query = select(NODES).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
+        query = select(*_NODE_COLUMNS).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
         if site is not None:
             query = query.where(NODES.c.site == site)
         for row in self._link.execute(query):
@@ -277,11 +287,14 @@ def _site(row: Any) -> Site:
 
 
 def _node(row: Any) -> NodeEntry:
+    """An entry from the columns of `_NODES`."""
+    _, body, cordoned, reason, report, reported_at_ms = row
+    node = decode(Node, body)
     return NodeEntry(
-        node=replace(decode(Node, row.body), cordoned=row.cordoned),
-        report=None if row.report is None else decode(NodeReport, row.report),
-        reported_at_ms=row.reported_at_ms,
-        cordon_reason=row.reason,
+        node=replace(node, cordoned=True) if cordoned else node,
+        report=None if report is None else decode(NodeReport, report),
+        reported_at_ms=reported_at_ms,
+        cordon_reason=reason,
     )
 
 
