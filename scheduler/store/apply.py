@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.model.fleet import Site
-from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath
+from scheduler.model.ids import JobId
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
-from scheduler.model.residency import FactKey, Permit
+from scheduler.model.residency import FactKey
 from scheduler.store import leaves
-from scheduler.store.records import AttemptRow, JobStanding
-from scheduler.store.standing import Standing, standing_of
+from scheduler.store.attempts import NewAttempt
+from scheduler.store.leaves import Grounds, PlacedLeaf
+from scheduler.store.standing import Case, Standing, standing_of
 from scheduler.store.store import Txn
 
 PLACEMENTS_MAX = 100_000
@@ -43,63 +44,60 @@ class Applied:
     preempted: tuple[Preempt, ...] = ()
 
 
-@dataclass(slots=True)
-class _Kept:
-    """A placement that holds, how its job stood, and the leaf that tells of it."""
-
-    job: JobStanding
-    tenant: TenantPath
-    placement: Placement
-    leaf: leaves.PlacedLeaf
-
-
 def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     """Commits what still holds of `plan`."""
     assert len(plan.placements) <= PLACEMENTS_MAX, f"a plan of {len(plan.placements)} placements"
     standing = standing_of(txn, plan.placements, now_ms)
-    told: dict[tuple[SiteId, GpuClass, tuple[FactKey, ...]], leaves.PlacedLeaf] = {}
-    kept: list[_Kept] = []
+    kept: list[tuple[Placement, PlacedLeaf, NewAttempt]] = []
     stale: list[Stale] = []
     for placement in plan.placements:
-        denial = standing.fault(placement)
-        if denial is not None:
-            stale.append(Stale(placement, denial))
+        found = standing.judge(placement)
+        if isinstance(found, Denial):
+            stale.append(Stale(placement, found))
             continue
-        tenant, permit = standing.group(placement).tenant, standing.verdict(placement)
-        assert isinstance(permit, Permit), "what residency denies does not hold"
-        alike = (placement.site, placement.gpu_class, permit.relied_on)
-        if alike not in told:
-            told[alike] = leaves.PlacedLeaf(_grounds(txn, standing, placement, permit))
-        kept.append(_Kept(standing.take(placement), tenant, placement, told[alike]))
+        group, case = found
+        leaf = case.leaves.get(placement.gpu_class)
+        if leaf is None:
+            leaf = PlacedLeaf(_grounds(txn, standing, placement, case))
+            case.leaves[placement.gpu_class] = leaf
+        job = standing.take(placement, group)
+        new = NewAttempt(group.tenant, job.leased, leaf.grounds.country, placement)
+        kept.append((placement, leaf, new))
     _commit(txn, kept, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     if plan.mix is not None:
         txn.mix.put(plan.mix)
-    return Applied(tuple(k.placement for k in kept), tuple(stale))
+    return Applied(tuple([placement for placement, _, _ in kept]), tuple(stale))
 
 
-def _grounds(txn: Txn, standing: Standing, placement: Placement, permit: Permit) -> leaves.Grounds:
+def _grounds(txn: Txn, standing: Standing, placement: Placement, case: Case) -> Grounds:
+    assert case.permit is not None, "what residency denies does not hold"
     site = standing.sites[placement.site]
-    return leaves.Grounds(
+    return Grounds(
         site=placement.site,
         country=country_of(site),
         gpu_class=placement.gpu_class,
         facts_digest=txn.fleet.facts_digest(site),
-        relied_on=permit.relied_on,
+        relied_on=case.permit.relied_on,
         policy_revision=standing.policy.revision,
         at_ms=standing.now_ms,
     )
 
 
-def _commit(txn: Txn, kept: Sequence[_Kept], now_ms: int) -> None:
+def _commit(
+    txn: Txn, kept: Sequence[tuple[Placement, PlacedLeaf, NewAttempt]], now_ms: int
+) -> None:
     """State, outbox and audit of placements that hold."""
-    keys = [k.placement.key for k in kept]
-    attempts = [(k.tenant, _attempt(k, now_ms), k.placement) for k in kept]
-    txn.attempts.add(attempts, first_leaf=txn.audit.next_index())
-    for k in kept:
-        leaves.placed(txn.audit, k.leaf, k.placement, k.tenant)
-    txn.jobs.save_placed(keys, Counter(k.tenant for k in kept))
-    txn.outbox.run([(k.placement.site, k.placement.key) for k in kept])
+    # In the order of their jobs, as the tables have them: neighbours share pages.
+    in_order = sorted(kept, key=lambda each: each[0].key.job)
+    added = [new for _, _, new in in_order]
+    txn.attempts.add(added, first_leaf=txn.audit.next_index(), now_ms=now_ms)
+    for placement, leaf, new in in_order:
+        leaves.placed(txn.audit, leaf, placement, new.tenant)
+    txn.jobs.save_placed(
+        [placement.key for placement, _, _ in in_order], Counter(new.tenant for new in added)
+    )
+    txn.outbox.run([(placement.site, placement.key) for placement, _, _ in kept])
 
 
 def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
@@ -116,21 +114,6 @@ def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
         if row is not None and row.state is JobState.QUEUED and not row.cancel_requested:
             txn.reservations.put(made)
             leaves.reserved(txn.audit, made, row.tenant, now_ms)
-
-
-def _attempt(kept: _Kept, now_ms: int) -> AttemptRow:
-    placement = kept.placement
-    return AttemptRow(
-        key=placement.key,
-        site=placement.site,
-        state=JobState.PLACED,
-        live=True,
-        leased=bool(kept.job.leased),
-        gpu_class=placement.gpu_class,
-        gpu_milli=placement.gpu_milli,
-        country=kept.leaf.grounds.country,
-        placed_at_ms=now_ms,
-    )
 
 
 def country_of(site: Site) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
-from scheduler.store.bulk import IDS, How, Statement, inserting
+from scheduler.store.bulk import IDS, How, Statement, Values, inserting
 from scheduler.store.codec import decode, encode
 from scheduler.store.link import Link
 from scheduler.store.records import AttemptRow, Footing, LiveUse, Occupant, SiteUse
@@ -33,6 +33,7 @@ LIVE_READ_MAX = 100_000
 
 STATE_OF: tuple[JobState, ...] = tuple(JobState)
 """States by their number."""
+_PLACED = int(JobState.PLACED)
 _NAMES = (
     "attempts.job, attempts.attempt, site, state, attempts.live, leased, gpu_class, gpu_milli,"
     " country, placed_at_ms, started_at_ms, ended_at_ms, reason, message,"
@@ -97,6 +98,15 @@ _SET_GONE = Statement(
     "UPDATE placements SET gone = ? WHERE job = ? AND attempt = ? AND node = ?",
     part="gone",
 )
+
+
+class NewAttempt(NamedTuple):
+    """An attempt that is about to be added; a tuple, because there are thousands in a plan."""
+
+    tenant: TenantPath
+    leased: bool
+    country: str
+    placement: Placement
 
 
 def row_of(row: Any) -> AttemptRow:
@@ -253,33 +263,25 @@ class AttemptsWriter(AttemptsReader):
         super().__init__(scratch.link)
         self._scratch = scratch
 
-    def add(
-        self, added: Sequence[tuple[TenantPath, AttemptRow, Placement]], *, first_leaf: int
-    ) -> None:
-        """New attempts with where they go. Their leaves follow one another from `first_leaf`."""
-        rows = [
-            (row.key.job, row.key.attempt, row.site, first_leaf + n, *_changing(row))
-            for n, (_, row, _) in enumerate(added)
-        ]
-        nodes = [
-            (
-                row.key.job,
-                row.key.attempt,
-                n,
-                placed.node,
-                signed_mask(placed.gpu_mask),
-                True,
-                "",
-                "",
-            )
-            for _, row, placement in added
-            for n, placed in enumerate(placement.nodes)
-        ]
+    def add(self, added: Sequence[NewAttempt], *, first_leaf: int, now_ms: int) -> None:
+        """New attempts, just placed. Their leaves follow one another from `first_leaf`."""
+        rows: list[Values] = []
+        nodes: list[Values] = []
+        charged: dict[tuple[TenantPath, GpuClass], int] = {}
+        unstarted = None, "", now_ms, 0, 0, 0
+        for leaf_index, (tenant, leased, country, placement) in enumerate(added, first_leaf):
+            key, gpu_class, milli = placement.key, placement.gpu_class, placement.gpu_milli
+            job, attempt = key.job, key.attempt
+            named = job, attempt, placement.site, leaf_index
+            held = _PLACED, True, bool(leased), gpu_class, milli, country
+            rows.append((*named, *held, *unstarted))
+            for n, placed in enumerate(placement.nodes):
+                mask = signed_mask(placed.gpu_mask)
+                nodes.append((job, attempt, n, placed.node, mask, True, "", ""))
+            line = tenant, gpu_class
+            charged[line] = charged.get(line, 0) + milli
         self._link.do(_ADD, *rows)
         self._link.do(_ADD_NODE, *nodes)
-        charged: Counter[tuple[TenantPath, GpuClass]] = Counter()
-        for tenant, row, _ in added:
-            charged[tenant, row.gpu_class] += row.gpu_milli
         for (tenant, gpu_class), milli in charged.items():
             self._shift_usage(tenant, gpu_class, milli)
 

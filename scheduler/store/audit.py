@@ -144,11 +144,13 @@ def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: S
         return
     peaks = AuditReader(Link(connection)).peaks()
     rows: list[Values] = []
-    for index, leaf in enumerate(leaves, peaks.size):
+    hashes: list[bytes] = []
+    for index, (kind, tenant, job, at_ms, body) in enumerate(leaves, peaks.size):
         salt = salts()
-        hashed = leaf_hash(salt, leaf.body)
-        rows.append((index, leaf.kind, leaf.tenant, leaf.job, leaf.at_ms, leaf.body, salt, hashed))
-        peaks.append(hashed)
+        hashed = leaf_hash(salt, body)
+        hashes.append(hashed)
+        rows.append((index, kind, tenant, job, at_ms, body, salt, hashed))
+    peaks.extend(hashes)
     _ADD.many(connection, rows)
     tree.keep(connection, peaks.kept)
     _GROW.many(connection, [(LOG_NAME, peaks.size, peaks.joined())])

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 
 from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import JobId, NodeId, SiteId
@@ -25,7 +25,7 @@ from scheduler.model.plan import (
     TenantsChanged,
     WindowChanged,
 )
-from scheduler.store.bulk import Statement
+from scheduler.store.bulk import Statement, inserting
 from scheduler.store.fleet import FleetReader
 from scheduler.store.job_changes import JobChangesReader
 from scheduler.store.jobs import JobsReader
@@ -200,16 +200,17 @@ def _is_retry(change: JobChanged) -> bool:
     return change.live is not None and change.live.placement.key.attempt > 1
 
 
+_ADD = inserting(CHANGES)
+
+
 def write_changes(scratch: Scratch) -> None:
     """Writes pending change rows, each key once; a last step before a commit."""
     unique = list(dict.fromkeys(scratch.changes))
     if not unique:
         return
     first = scratch.take(CHANGE_COUNTER, len(unique))
-    rows = [
-        {"seq": first + n, "kind": int(kind), "key": key} for n, (kind, key) in enumerate(unique)
-    ]
-    scratch.link.execute(insert(CHANGES), rows)
+    rows = [(n, int(kind), key) for n, (kind, key) in enumerate(unique, first)]
+    _ADD.many(scratch.link.connection, rows)
     last = first + len(unique) - 1
     if first // TRIM_EVERY != (last + 1) // TRIM_EVERY:
         old = delete(CHANGES).where(CHANGES.c.seq <= last - CHANGES_KEPT)

@@ -23,9 +23,9 @@ WAITING_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class LinkMark:
-    """Which rows waited, and which of them had been sent, when a savepoint began."""
+    """Which lots of rows waited, and which of them had been sent, when a savepoint began."""
 
-    rows: int
+    lots: int
     sent: int
 
 
@@ -41,8 +41,10 @@ class Link:
     """A connection, and rows on their way to it."""
 
     connection: Connection
-    _rows: list[tuple[Statement, Values]] = field(default_factory=lambda: [])
+    _lots: list[tuple[Statement, Sequence[Values]]] = field(default_factory=lambda: [])
     _sent: int = 0
+    _waiting: int = 0
+    """Rows of the lots that were not sent."""
     _by_subject: dict[tuple[str, str], Statement] = field(default_factory=lambda: {})
     _savepoints: list[Savepoint] = field(default_factory=lambda: [])
 
@@ -93,28 +95,27 @@ class Link:
         if waiting is not statement:
             self.send()
             self._by_subject[statement.subject] = statement
-        self._rows.extend([(statement, row) for row in rows])
-        if len(self._rows) - self._sent >= WAITING_MAX:
+        self._lots.append((statement, rows))
+        self._waiting += len(rows)
+        if self._waiting >= WAITING_MAX:
             self.send()
 
     def send(self) -> None:
         """Sends the rows that wait, statement by statement."""
-        if self._sent == len(self._rows):
+        if self._sent == len(self._lots):
             return
         self._save()
         groups: dict[Statement, list[Values]] = {}
-        for statement, row in self._rows[self._sent :]:
-            found = groups.get(statement)
-            if found is None:
-                found = groups[statement] = []
-            found.append(row)
-        self._sent = len(self._rows)
+        for statement, rows in self._lots[self._sent :]:
+            groups.setdefault(statement, []).extend(rows)
+        self._sent = len(self._lots)
+        self._waiting = 0
         self._by_subject.clear()
         for statement, rows in groups.items():
             statement.many(self.connection, rows)
         if not self._savepoints:
             # Nothing can make them wait again.
-            self._rows.clear()
+            self._lots.clear()
             self._sent = 0
 
     def begin_savepoint(self) -> Savepoint:
@@ -135,15 +136,15 @@ class Link:
 
     def mark(self) -> LinkMark:
         """Where we are now."""
-        return LinkMark(len(self._rows), self._sent)
+        return LinkMark(len(self._lots), self._sent)
 
     def roll_back(self, mark: LinkMark) -> None:
         """The database is as it was at `mark`: what was sent since waits again, if it is older."""
-        del self._rows[mark.rows :]
+        del self._lots[mark.lots :]
         self._sent = mark.sent
-        self._by_subject = {
-            statement.subject: statement for statement, _ in self._rows[mark.sent :]
-        }
+        unsent = self._lots[mark.sent :]
+        self._waiting = sum(len(rows) for _, rows in unsent)
+        self._by_subject = {statement.subject: statement for statement, _ in unsent}
 
     def _save(self) -> None:
         """Something is about to change: the database is told of every savepoint around it."""

@@ -11,6 +11,7 @@ length, so an entry splits in one way only; without it, nothing can be guessed f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -79,6 +80,26 @@ class Peaks:
             if height % TILE_HEIGHT == 0:
                 done = Kept(height // TILE_HEIGHT, remaining - 1, self.hashes[-1])
                 self.kept.append(done)
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Adds leaf hashes: equal to `append` of each, a level of the tree at a time."""
+        level, height = list(leaves), 0
+        size, peaks = self.size, self.hashes
+        self.size, self.hashes = size + len(level), []
+        while level:
+            # A peak of this width is the left half of the first pair.
+            if size >> height & 1:
+                level.insert(0, peaks.pop())
+            if len(level) % 2:
+                self.hashes.append(level.pop())
+            pairs = zip(level[::2], level[1::2], strict=True)
+            level = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            height += 1
+            if height % TILE_HEIGHT == 0:
+                done = height // TILE_HEIGHT
+                self.kept += [Kept(done, n, root) for n, root in enumerate(level, size >> height)]
+        # What was wider than anything that is new stays as it is, largest first.
+        self.hashes = peaks + self.hashes[::-1]
 
     def root(self) -> bytes:
         """The RFC 6962 root of the whole log."""

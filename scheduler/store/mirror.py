@@ -54,22 +54,17 @@ class Mirror:
             held = self._attempts.occupants(missing)
             for node, entry in self._fleet.nodes_by_id(missing).items():
                 occupants = {
-                    o.key.job: self.occupant(o.key.job, o.class_id, o.placed.gpu_mask)
+                    o.key.job: _occupant(o.key.job, self.group(o.class_id), o.placed.gpu_mask)
                     for o in held.get(node, ())
                 }
                 records[node] = NodeRecord(entry.node, entry.report, occupants)
         return records
 
-    def occupant(self, job: JobId, class_id: int, gpu_mask: int) -> Occupant:
-        """A job's part of a node."""
-        ask = self.group(class_id).ask
-        return Occupant(job, gpu_mask, ask.shape, ask.sharing, ask.organisation, until_ms=0)
-
-    def take(self, job: JobId, class_id: int, nodes: Iterable[NodePlacement]) -> None:
+    def take(self, job: JobId, group: Group, nodes: Iterable[NodePlacement]) -> None:
         """A job is on these nodes from now on: its attempt is about to be added."""
         records = self._memo.records
         for placed in nodes:
-            records[placed.node].add(self.occupant(job, class_id, placed.gpu_mask))
+            records[placed.node].add(_occupant(job, group, placed.gpu_mask))
 
     def undo_with_transaction(self, nodes: Iterable[NodeId]) -> None:
         """What is about to be taken of `nodes` is forgotten when that is undone."""
@@ -80,3 +75,9 @@ class Mirror:
                 records.pop(node, None)
 
         self._scratch.undo.append(forget)
+
+
+def _occupant(job: JobId, group: Group, gpu_mask: int) -> Occupant:
+    """A job's part of a node."""
+    ask = group.ask
+    return Occupant(job, gpu_mask, ask.shape, ask.sharing, ask.organisation, 0)

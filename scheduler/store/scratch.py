@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -51,9 +52,8 @@ class ChangeKind(IntEnum):
     MIX = 9
 
 
-@dataclass(frozen=True, slots=True)
-class PendingLeaf:
-    """An audit leaf that is written at the commit."""
+class PendingLeaf(NamedTuple):
+    """An audit leaf that is written at the commit. A tuple: there are thousands in a commit."""
 
     kind: str
     tenant: str

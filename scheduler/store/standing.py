@@ -22,14 +22,27 @@ from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, sit
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Reservation
 from scheduler.model.reasons import Denial, Reason
-from scheduler.model.residency import Deny, NodeSharing, Policy, Verdict
+from scheduler.model.residency import Deny, NodeSharing, Permit, Policy, Requirement
 from scheduler.model.window import Window
+from scheduler.store.leaves import PlacedLeaf
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import JobStanding
 from scheduler.store.scratch import Group
 from scheduler.store.store import Txn
 
 _QUEUED = int(JobState.QUEUED)
+
+
+@dataclass(slots=True)
+class Case:
+    """What is the same for all placements under one residency requirement at one site."""
+
+    refusal: Denial | None
+    """Why nothing under it may be placed there, if so."""
+    permit: Permit | None
+    """On what facts it may be there; None where it may not."""
+    leaves: dict[GpuClass, PlacedLeaf] = field(default_factory=lambda: {})
+    """How placements are told, by GPU class; for `apply`."""
 
 
 @dataclass(slots=True)
@@ -59,41 +72,50 @@ class Standing:
     draws: Draws
     """What is held at those."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
-    verdicts: dict[tuple[int, SiteId], Verdict] = field(default_factory=lambda: {})
+    cases: dict[tuple[int, SiteId], Case] = field(default_factory=lambda: {})
 
-    def fault(self, placement: Placement) -> Denial | None:
-        """The first reason why `placement` no longer holds; None when it does."""
-        for check in CHECKS:
-            if (found := check(self, placement)) is not None:
-                return found
-        return None
-
-    def take(self, placement: Placement) -> JobStanding:
-        """`placement` holds its GPUs and quota from now on; how its job stood until then."""
-        row = self.jobs.pop(placement.key.job)
-        self.placed.add(row.id)
+    def judge(self, placement: Placement) -> tuple[Group, Case] | Denial:
+        """The class and case of a placement that still holds; the first reason why it does not."""
+        row = self.jobs.get(placement.key.job)
+        if row is None:
+            detail = f"job {placement.key.job} is not there, or was placed already"
+            return Denial(Reason.NOT_FOUND, detail)
+        if (found := _job_waits(row, placement, self.now_ms)) is not None:
+            return found
         group = self.groups[row.class_id]
-        quota.charge(self.usage, group.tenant, placement.gpu_class, placement.gpu_milli)
-        cost_gpu_ms = gpu_ms(placement.gpu_milli, group.time_limit_bucket_ms)
-        self.reserve(group.tenant, placement.gpu_class, cost_gpu_ms, self.now_ms)
-        self.draws.charge(placement.site, placement.gpu_class, placement.gpu_milli)
-        self.mirror.take(row.id, row.class_id, placement.nodes)
+        alike = group.requirement_number, placement.site
+        case = self.cases.get(alike)
+        if case is None:
+            case = self.cases[alike] = self._case(group.requirement, placement.site)
+        if case.refusal is not None:
+            return case.refusal
+        for check in CHECKS:
+            if (found := check(self, placement, group)) is not None:
+                return found
+        return group, case
+
+    def take(self, placement: Placement, group: Group) -> JobStanding:
+        """`placement` holds its GPUs and quota from now on; how its job stood until then."""
+        row, milli = self.jobs.pop(placement.key.job), placement.gpu_milli
+        quota.charge(self.usage, group.tenant, placement.gpu_class, milli)
+        if self.reservations:
+            self.placed.add(row.id)
+        if self.book is not None:
+            cost_gpu_ms = gpu_ms(milli, group.time_limit_bucket_ms)
+            self.reserve(group.tenant, placement.gpu_class, cost_gpu_ms, self.now_ms)
+        if self.caps:
+            self.draws.charge(placement.site, placement.gpu_class, milli)
+        self.mirror.take(row.id, group, placement.nodes)
         return row
 
-    def group(self, placement: Placement) -> Group:
-        """The class of the job of `placement`."""
-        return self.groups[self.jobs[placement.key.job].class_id]
-
-    def verdict(self, placement: Placement) -> Verdict:
-        """Residency at the placement's site, by the policy in force and the clock's time now."""
-        group = self.group(placement)
-        key = (group.requirement_number, placement.site)
-        known = self.verdicts.get(key)
-        if known is None:
-            site = self.sites[placement.site]
-            known = residency.permits(group.requirement, site, self.policy, self.now_ms)
-            self.verdicts[key] = known
-        return known
+    def _case(self, requirement: Requirement, site: SiteId) -> Case:
+        """By the policy in force and the clock's time now."""
+        if (closed := self.doors[site]) is not None:
+            return Case(closed, None)
+        verdict = residency.permits(requirement, self.sites[site], self.policy, self.now_ms)
+        if isinstance(verdict, Deny):
+            return Case(verdict.denials[0], None)
+        return Case(None, verdict)
 
 
 def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Standing:
@@ -154,10 +176,7 @@ def _door(txn: Txn, site: SiteId, declared: Site | None) -> Denial | None:
     return None
 
 
-def _job_waits(s: Standing, p: Placement) -> Denial | None:
-    row = s.jobs.get(p.key.job)
-    if row is None:
-        return Denial(Reason.NOT_FOUND, f"job {p.key.job} is not there, or was placed already")
+def _job_waits(row: JobStanding, p: Placement, now_ms: int) -> Denial | None:
     if row.state != _QUEUED or row.cancel_requested:
         state = JobState(row.state).name
         return Denial(Reason.ILLEGAL_TRANSITION, f"the job is {state}, needed QUEUED")
@@ -166,17 +185,13 @@ def _job_waits(s: Standing, p: Placement) -> Denial | None:
     if row.next_attempt != p.key.attempt:
         detail = f"attempt {p.key.attempt} was planned, the next is {row.next_attempt}"
         return Denial(Reason.ILLEGAL_TRANSITION, detail)
-    if row.not_before_ms > s.now_ms:
-        return Denial(Reason.BACKING_OFF, f"not before {row.not_before_ms}, it is {s.now_ms}")
+    if row.not_before_ms > now_ms:
+        return Denial(Reason.BACKING_OFF, f"not before {row.not_before_ms}, it is {now_ms}")
     return None
 
 
-def _site_open(s: Standing, p: Placement) -> Denial | None:
-    return s.doors[p.site]
-
-
-def _gang_complete(s: Standing, p: Placement) -> Denial | None:
-    ask = s.group(p).ask
+def _gang_complete(_s: Standing, p: Placement, g: Group) -> Denial | None:
+    ask = g.ask
     if len(p.nodes) != ask.nodes or ask.nodes > 1:
         names = {placed.node for placed in p.nodes}
         if len(p.nodes) != ask.nodes or len(names) != ask.nodes:
@@ -193,8 +208,8 @@ def _gang_complete(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
-def _nodes_suit(s: Standing, p: Placement) -> Denial | None:
-    group, floor, charge = s.group(p), s.floors[p.site], 0
+def _nodes_suit(s: Standing, p: Placement, g: Group) -> Denial | None:
+    floor, charge = s.floors[p.site], 0
     for placed in p.nodes:
         record = s.nodes.get(placed.node)
         if record is None:
@@ -205,9 +220,9 @@ def _nodes_suit(s: Standing, p: Placement) -> Denial | None:
             return Denial(Reason.ISOLATION, f"{placed.node} is below {floor.name}", p.site)
         node = record.node
         kind = (p.gpu_class, node.gpu_class, node.gpus, node.cpu_arch, node.interconnects)
-        found = group.milli_on.get(kind)
+        found = g.milli_on.get(kind)
         if found is None:
-            found = group.milli_on[kind] = _milli_on(group.ask, p.gpu_class, node)
+            found = g.milli_on[kind] = _milli_on(g.ask, p.gpu_class, node)
         if isinstance(found, Denial):
             return Denial(found.reason, f"{placed.node} {found.detail}", p.site)
         charge += found
@@ -227,10 +242,10 @@ def _milli_on(ask: Ask, gpu_class: GpuClass, node: Node) -> int | Denial:
     return ask.milli_on(node.gpus)
 
 
-def _together(s: Standing, p: Placement) -> Denial | None:
+def _together(s: Standing, p: Placement, g: Group) -> Denial | None:
     if len(p.nodes) == 1:
         return None
-    within = s.group(p).ask.within
+    within = g.ask.within
     domains = {domain_of(s.nodes[placed.node].node, within) for placed in p.nodes}
     if len(domains) > 1:
         detail = f"{len(domains)} domains at level {within.name}, needed one"
@@ -238,14 +253,13 @@ def _together(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
-def _in_no_window(s: Standing, p: Placement) -> Denial | None:
+def _in_no_window(s: Standing, p: Placement, g: Group) -> Denial | None:
     windows = s.windows[p.site]
     if not windows:
         return None
-    group = s.group(p)
-    ends_ms = s.now_ms + group.time_limit_bucket_ms
+    ends_ms = s.now_ms + g.time_limit_bucket_ms
     for window in windows:
-        if not window.bars(group.tenant, s.now_ms, ends_ms):
+        if not window.bars(g.tenant, s.now_ms, ends_ms):
             continue
         for placed in p.nodes:
             if window.covers(placed.node):
@@ -254,10 +268,10 @@ def _in_no_window(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
-def _kept_for_others(s: Standing, p: Placement) -> Denial | None:
+def _kept_for_others(s: Standing, p: Placement, g: Group) -> Denial | None:
     if not s.reservations:
         return None
-    ends_ms = s.now_ms + s.group(p).time_limit_bucket_ms
+    ends_ms = s.now_ms + g.time_limit_bucket_ms
     names = {placed.node for placed in p.nodes}
     # Several for whom others left a node share what they left there.
     names -= {node for kept in s.reservations if kept.job == p.key.job for node in kept.nodes}
@@ -270,7 +284,7 @@ def _kept_for_others(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
-def _powered(s: Standing, p: Placement) -> Denial | None:
+def _powered(s: Standing, p: Placement, _g: Group) -> Denial | None:
     cap = s.caps.get(p.site)
     if cap is None or cap.fits(s.draws.at(p.site), p.gpu_class, p.gpu_milli):
         return None
@@ -289,8 +303,8 @@ def _waited_for(txn: Txn, kept: tuple[Reservation, ...]) -> tuple[Reservation, .
     )
 
 
-def _room(s: Standing, p: Placement) -> Denial | None:
-    ask = s.group(p).ask
+def _room(s: Standing, p: Placement, g: Group) -> Denial | None:
+    ask = g.ask
     for placed in p.nodes:
         record = s.nodes[placed.node]
         if placed.gpu_mask & ~record.free_mask or not record.has_room(ask.shape):
@@ -301,30 +315,21 @@ def _room(s: Standing, p: Placement) -> Denial | None:
     return None
 
 
-def _quota(s: Standing, p: Placement) -> Denial | None:
-    tenant = s.group(p).tenant
+def _quota(s: Standing, p: Placement, g: Group) -> Denial | None:
+    tenant = g.tenant
     if quota.within(s.tree, s.usage, tenant, p.gpu_class, p.gpu_milli):
         return None
     return quota.fits(s.tree, s.usage, tenant, p.gpu_class, p.gpu_milli)[0]
 
 
-def _budget(s: Standing, p: Placement) -> Denial | None:
+def _budget(s: Standing, p: Placement, g: Group) -> Denial | None:
     if s.book is None:
         return None
-    group = s.group(p)
-    cost_gpu_ms = gpu_ms(p.gpu_milli, group.time_limit_bucket_ms)
-    return next(iter(s.book.lacking(group.tenant, p.gpu_class, cost_gpu_ms, s.now_ms)), None)
+    cost_gpu_ms = gpu_ms(p.gpu_milli, g.time_limit_bucket_ms)
+    return next(iter(s.book.lacking(g.tenant, p.gpu_class, cost_gpu_ms, s.now_ms)), None)
 
 
-def _resident(s: Standing, p: Placement) -> Denial | None:
-    verdict = s.verdict(p)
-    return verdict.denials[0] if isinstance(verdict, Deny) else None
-
-
-CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
-    _job_waits,
-    _site_open,
-    _resident,
+CHECKS: tuple[Callable[[Standing, Placement, Group], Denial | None], ...] = (
     _gang_complete,
     _nodes_suit,
     _together,
@@ -335,4 +340,5 @@ CHECKS: tuple[Callable[[Standing, Placement], Denial | None], ...] = (
     _quota,
     _budget,
 )
-"""In this order: each may rely on those before it."""
+"""What is asked of each placement by itself, after its job, its site's door and the law; in this
+order: each may rely on those before it."""

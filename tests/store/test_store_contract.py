@@ -7,10 +7,11 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from scheduler.model.ids import AttemptKey, JobId
+from scheduler.model.ids import JobId
 from scheduler.model.job import JobState
 from scheduler.model.reasons import Reason, Refused
 from scheduler.store import migrations
+from scheduler.store.attempts import NewAttempt
 from scheduler.store.idempotency import RETENTION_MS, Remembered
 from scheduler.store.identity import JoinToken, Revocation
 from scheduler.store.merkle import Peaks, leaf_hash, node_hash
@@ -20,13 +21,11 @@ from scheduler.store.migrations import (
     Migration,
     SchemaMismatch,
 )
-from scheduler.store.records import AttemptRow
 from scheduler.store.schema import METADATA
 from scheduler.store.store import ReadStore, Store
 from tests.store.builders import (
     ADA,
     CODEC,
-    H100,
     LONDON,
     NOW_MS,
     RADIOLOGY,
@@ -119,17 +118,12 @@ def test_gpu_63_survives_the_signed_column(store: Store) -> None:
         lay_out(txn)
         row = queue(txn)
         wide = place(row.id, "n01", mask=mask)
-        attempt = unchecked_attempt(row.id)
-        txn.attempts.add([(row.tenant, attempt, wide)], first_leaf=0)
+        new = NewAttempt(row.tenant, False, "GB", wide)
+        txn.attempts.add([new], first_leaf=0, now_ms=NOW_MS)
     with store.read() as view:
-        placement = view.attempts.placement(attempt.key)
+        placement = view.attempts.placement(wide.key)
         assert placement is not None
         assert placement.nodes[0].gpu_mask == mask
-
-
-def unchecked_attempt(job: JobId) -> AttemptRow:
-    """An attempt row that nothing checked."""
-    return AttemptRow(AttemptKey(job, 1), LONDON, JobState.PLACED, True, False, H100, 2000, "GB", 0)
 
 
 def test_a_leaf_hash_is_the_documented_one(store: Store) -> None:
@@ -150,6 +144,22 @@ def test_the_root_from_peaks_is_the_root_of_rfc_6962(size: int) -> None:
         peaks.append(leaf)
     assert peaks.root() == rfc_root(hashes)
     assert Peaks.of(size, peaks.joined()).root() == peaks.root()
+    for first in range(size + 1):
+        at_once = Peaks(0, [])
+        at_once.extend(hashes[:first])
+        at_once.extend(hashes[first:])
+        assert at_once == peaks
+
+
+def test_leaves_added_at_once_keep_the_roots_that_single_ones_keep() -> None:
+    hashes = [leaf_hash(n.to_bytes(16, "big"), "{}") for n in range(1_100)]
+    one_by_one, at_once = Peaks(0, []), Peaks(0, [])
+    for leaf in hashes:
+        one_by_one.append(leaf)
+    for first, end in ((0, 3), (3, 255), (255, 256), (256, 700), (700, 1_100)):
+        at_once.extend(hashes[first:end])
+    assert at_once == one_by_one
+    assert at_once.kept == one_by_one.kept
 
 
 def rfc_root(hashes: list[bytes]) -> bytes:
