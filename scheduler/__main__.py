@@ -1,4 +1,5 @@
-"""`sov-scheduler`: founds a control plane (`init`) and runs it (`serve`)."""
+"""`sov-scheduler`: founds a control plane (`init`), runs it (`serve`), and writes its log's hashes
+as files for a web server (`tiles`)."""
 
 from __future__ import annotations
 
@@ -23,10 +24,11 @@ from scheduler.api.app import App, Listeners, Sources, running
 from scheduler.api.ca import AltNames
 from scheduler.api.state import State
 from scheduler.model.reasons import Refused
-from scheduler.runtime import clock, logs
+from scheduler.runtime import clock, logs, tiles
 from scheduler.settings import SchedulerSettings
 from scheduler.store.merkle import SALT_BYTES
 from scheduler.store.migrations import SchemaMismatch
+from scheduler.store.store import ReadStore
 from sovshared import pki, spiffe
 
 DISTRIBUTION = "sovereign-compute-scheduler"
@@ -49,10 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = vars(_parser().parse_args(arguments))
     command = asked.pop("command")
     try:
-        if command == "init":
-            _init(asked)
-        else:
-            _serve(asked)
+        match command:
+            case "init":
+                _init(asked)
+            case "tiles":
+                _tiles(asked)
+            case _:
+                _serve(asked)
     except (UsageError, pki.PkiInvalid, SchemaMismatch) as error:
         print(f"sov-scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
@@ -67,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the control plane")
     init.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
     init.add_argument("--trust-domain", default=argparse.SUPPRESS)
+    export = commands.add_parser("tiles", help="write the log's hashes for a static web server")
+    export.add_argument(
+        "directory", type=Path, help="where to; run it again to bring it up to date"
+    )
+    export.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
+    export.add_argument("--store-url", default=argparse.SUPPRESS)
     for name, field in SchedulerSettings.model_fields.items():
         default = "" if field.is_required() else f" (default: {_shown(field.default)})"
         serve.add_argument(
@@ -124,6 +135,28 @@ def _init(asked: Mapping[str, Any]) -> None:
     identity = state_module.issue_identity(state.ca, operator, credentials, AltNames(), now_ms)
     print(f"control plane of {settings.trust_domain} founded in {settings.state_dir}")
     print(f"credentials of {identity.facts().spiffe_id} are in {credentials}")
+
+
+def _tiles(asked: Mapping[str, Any]) -> None:
+    """Writes the log's tiles; the control plane may run meanwhile."""
+    directory: Path = asked["directory"]
+    given = {name: asked[name] for name in ("state_dir", "store_url") if name in asked}
+    settings = settings_from(given)
+    place = settings.store_url or settings.state_dir / state_module.STORE_FILE
+    if isinstance(place, Path) and not place.exists():
+        raise UsageError(f"state_dir: found no store in {settings.state_dir}")
+    store = ReadStore(place)
+    try:
+        store.open()
+        with store.read() as snapshot:
+            exported = tiles.export(snapshot, directory)
+    except OSError as error:
+        raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
+    finally:
+        store.close()
+    if exported is None:
+        raise UsageError("the log has no checkpoint yet: has this control plane ever run?")
+    print(f"{exported.size} leaves, {exported.tiles} tiles written to {directory}")
 
 
 def _serve(asked: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 import grpc
 
 from sovctl import config
+from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
 from sovctl.async_operations import AsyncOperationCalls, Joined
 from sovctl.errors import ConfigError
@@ -15,7 +16,7 @@ from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
 
 
-class AsyncClient(AsyncJobCalls, AsyncOperationCalls):
+class AsyncClient(AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls):
     """A control plane, as one identity sees it.
 
     Use it in an `async with`, or close it. Nothing is sent before the first call.

@@ -1,4 +1,4 @@
-"""Fleet, tenants, policy, audit and identity, as coroutines. Answers are the wire's own messages.
+"""Fleet, tenants, policy and identity, as coroutines. Answers are the wire's own messages.
 
 What changes something is sent once unless the control plane takes it the same way twice: applying
 a file, cordoning and fencing all state what shall be.
@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from sovapi.v1 import (
-    audit_pb2,
     common_pb2,
     fleet_pb2,
     identity_pb2,
@@ -41,7 +40,7 @@ def _page(token: str) -> common_pb2.PageRequest:
 
 
 class AsyncOperationCalls(Connected):
-    """Calls of every service but JobService."""
+    """Calls of every service but JobService and AuditService."""
 
     async def quota(self, tenant: str = "") -> Sequence[tenants_pb2.QuotaLine]:
         """Guarantee, limit and use of a tenant and everything below it; default: the caller's."""
@@ -216,24 +215,6 @@ class AsyncOperationCalls(Connected):
         ]
         request = fleet_pb2.VerdictsRequest(requirements=messages, site=site)
         return tuple((await self.link.call(self.link.fleet.Verdicts, request)).verdicts)
-
-    async def audit_leaves(
-        self, *, tenant: str = "", job: str = ""
-    ) -> AsyncIterator[audit_pb2.AuditLeaf]:
-        """The audit log, as far as the caller may read it, oldest first."""
-        token = ""
-        while True:
-            request = audit_pb2.ListLeavesRequest(page=_page(token), tenant=tenant, job_id=job)
-            response = await self.link.call(self.link.audit.ListLeaves, request)
-            for leaf in response.leaves:
-                yield leaf
-            token = response.next_page_token
-            if not token:
-                return
-
-    async def checkpoint(self) -> audit_pb2.Checkpoint:
-        """Size and root hash of the audit log."""
-        return await self.link.call(self.link.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest())
 
     async def whoami(self) -> identity_pb2.WhoamiResponse:
         """Who the control plane takes us for."""

@@ -31,6 +31,7 @@ from sovctl.link import CALL_TIMEOUT_MS
 from sovctl.logs import LogChunk
 from sovctl.results import JobInfo
 from sovctl.spec import Residency
+from sovctl.witness import Witness
 
 CLOSE_TIMEOUT_S = 10
 TURN_S = 1.0
@@ -323,8 +324,16 @@ class Client:
         return self._loop.iterate(lambda: self._client.audit_leaves(tenant=tenant, job=job))
 
     def checkpoint(self) -> audit_pb2.Checkpoint:
-        """Size and root hash of the audit log."""
+        """Size and root hash of the audit log, signed."""
         return self._loop.run(self._client.checkpoint())
+
+    def trust(self) -> bytes:
+        """Whom a verifier is to believe: a C2SP tlog-policy."""
+        return self._loop.run(self._client.trust())
+
+    def witness(self, keeper: Witness) -> audit_pb2.Checkpoint:
+        """Looks at the log once and cosigns its head; see `AsyncEvidenceCalls.witness`."""
+        return self._loop.run(self._client.witness(keeper))
 
     def whoami(self) -> identity_pb2.WhoamiResponse:
         """Who the control plane takes us for."""

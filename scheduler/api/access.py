@@ -27,17 +27,18 @@ _JOB_STATE = Rule(frozenset({Role.TENANT, Role.OPERATOR}))
 _POLICY = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
 _REVIEW = Rule(frozenset({Role.OPERATOR, Role.AUDITOR}))
 _AUDIT = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
-_AUDITOR = Rule(frozenset({Role.AUDITOR}))
+_WITNESS = Rule(frozenset({Role.TENANT, Role.AUDITOR}))
 _SITE = Rule(frozenset({Role.SITE}))
 _ANYBODY = Rule(frozenset(Role))
 
 _V1 = "/sovapi.v1."
 
 RULES: Mapping[str, Rule] = {
-    _V1 + "AuditService/AddCosignature": _AUDITOR,
+    _V1 + "AuditService/AddCosignature": _WITNESS,
     _V1 + "AuditService/GetCertificate": _AUDIT,
-    _V1 + "AuditService/GetCheckpoint": _REVIEW,
+    _V1 + "AuditService/GetCheckpoint": _AUDIT,
     _V1 + "AuditService/GetTrust": _AUDIT,
+    _V1 + "AuditService/ListCertificates": _AUDIT,
     _V1 + "AuditService/ListLeaves": _AUDIT,
     _V1 + "AuditService/ProveConsistency": _AUDIT,
     _V1 + "AuditService/ProveInclusion": _AUDIT,
@@ -97,11 +98,8 @@ RULES: Mapping[str, Rule] = {
 NOT_AVAILABLE: frozenset[str] = frozenset(
     _V1 + name
     for name in (
-        "AuditService/AddCosignature",
         "AuditService/GetCertificate",
-        "AuditService/GetTrust",
-        "AuditService/ProveConsistency",
-        "AuditService/ProveInclusion",
+        "AuditService/ListCertificates",
         "IdentityService/Login",
         "JobService/Download",
         "JobService/Exec",

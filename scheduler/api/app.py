@@ -22,6 +22,7 @@ from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
 from scheduler.api.monitors import Monitors, Sight, admission
 from scheduler.api.policy import PolicyService
+from scheduler.api.proofs import LogKeys, ProofService, keys_of
 from scheduler.api.server import Listen, Method, Server
 from scheduler.api.sitelink import SiteLink
 from scheduler.api.state import BUNDLES_FILE, STORE_FILE, State
@@ -30,6 +31,7 @@ from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.control import Control
 from scheduler.model.plan import PlanBudget
+from scheduler.runtime import checkpoints
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
@@ -117,6 +119,7 @@ async def running(
 ) -> AsyncGenerator[App, None]:
     """A control plane for as long as the block lasts. When a loop of it dies, the block is
     cancelled and the reason raised."""
+    keys = keys_of(state)
     stores = _open(state, store_url, sources)
     own = state.server
     _ensure_identity(state, own, listeners.names, sources.now_ms())
@@ -145,7 +148,7 @@ async def running(
     planning = Planning(cogs, PlanBudget())
     with stores.store.read() as snapshot:
         revoked = {entry.name: entry.at_ms for entry in snapshot.identity.revocations()}
-    parts = Parts(state, sources, cogs, feed, planning, stores.blobs, Revocations(revoked))
+    parts = Parts(state, sources, cogs, feed, planning, stores.blobs, Revocations(revoked), keys)
     served = _serve(parts, listeners)
     probes = ProbeServer(lambda: "" if planning.planned else "no plan was made yet")
     monitors = _monitors(parts, served)
@@ -159,6 +162,7 @@ async def running(
                     feed.follow(),
                     planning.plan_forever(),
                     tick_forever(cogs),
+                    checkpoints.sign_forever(writer, keys.log, sources.now_ms),
                     _keep_own_identity(state, own, listeners.names, sources.now_ms),
                 )
             ]
@@ -192,6 +196,7 @@ class Parts:
     planning: Planning
     blobs: Blobs
     revocations: Revocations
+    keys: LogKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +243,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **FleetService(desk, sites.power).methods(),
         **PolicyService(desk).methods(),
         **AuditService(desk).methods(),
+        **ProofService(desk, parts.keys).methods(),
     }
     listen = Listen(main=listeners.main, join=listeners.join, credentials=parts.state.server)
     return _Served(Server(calls, methods, listen), calls, tunnels)

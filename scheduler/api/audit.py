@@ -1,4 +1,4 @@
-"""AuditService: the log of every decision, to each as far as it is theirs."""
+"""AuditService, the part about leaves: every decision, to each as far as it is theirs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ class AuditService:
 
     def methods(self) -> Methods:
         """What this serves."""
-        return {
-            "AuditService/ListLeaves": self.list_leaves,
-            "AuditService/GetCheckpoint": self.get_checkpoint,
-        }
+        return {"AuditService/ListLeaves": self.list_leaves}
 
     async def list_leaves(
         self, request: audit_pb2.ListLeavesRequest
@@ -51,13 +48,6 @@ class AuditService:
         return audit_pb2.ListLeavesResponse(
             leaves=[_to_proto(leaf, principal) for leaf in leaves], next_page_token=token
         )
-
-    async def get_checkpoint(
-        self, _request: audit_pb2.GetCheckpointRequest
-    ) -> audit_pb2.Checkpoint:
-        """The size and root of the log. Not signed in this version."""
-        peaks = await self._desk.reader.read(lambda snapshot: snapshot.audit.peaks())
-        return audit_pb2.Checkpoint(tree_size=peaks.size, root_hash=peaks.root())
 
     def _job(self, public: str) -> JobId | None:
         if not public:

@@ -20,6 +20,7 @@ from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
 from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
 from scheduler.store.changes import ChangesReader, write_changes
+from scheduler.store.checkpoints import CheckpointsReader, CheckpointsWriter
 from scheduler.store.dialect import bound_log, reading_engine, writing_engine
 from scheduler.store.fleet import FleetReader, FleetWriter
 from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
@@ -59,6 +60,7 @@ class Snapshot:
         self._usage = UsageReader(link)
         self._outbox = OutboxReader(link)
         self._audit = AuditReader(link)
+        self._checkpoints = CheckpointsReader(link)
         self._identity = IdentityReader(link)
         self._idempotency = IdempotencyReader(link)
         self.changes = ChangesReader(link, self._fleet, self._tenancy, self._jobs)
@@ -119,6 +121,11 @@ class Snapshot:
         return self._audit
 
     @property
+    def checkpoints(self) -> CheckpointsReader:
+        """Signed heads of the log."""
+        return self._checkpoints
+
+    @property
     def identity(self) -> IdentityReader:
         """Join tokens and revocations."""
         return self._identity
@@ -159,6 +166,7 @@ class Txn(Snapshot):
         self._usage = UsageWriter(scratch)
         self._outbox = OutboxWriter(scratch, self._fleet)
         self._audit = AuditWriter(scratch, codec)
+        self._checkpoints = CheckpointsWriter(scratch)
         self._identity = IdentityWriter(scratch)
         self._idempotency = IdempotencyWriter(scratch)
         self.mirror = Mirror(self._jobs, self._attempts, self._fleet, scratch)
@@ -217,6 +225,11 @@ class Txn(Snapshot):
     def audit(self) -> AuditWriter:
         """The append-only log."""
         return self._audit
+
+    @property
+    def checkpoints(self) -> CheckpointsWriter:
+        """Signed heads of the log."""
+        return self._checkpoints
 
     @property
     def identity(self) -> IdentityWriter:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sovctl.cli import (
+    evidence_verbs,
     fleet_verbs,
     identity_verbs,
     job_verbs,
@@ -85,9 +86,12 @@ def build() -> typer.Typer:
     tenants.command("apply")(operate_verbs.apply_tenants)
     policy = _group("Set what work may ask for at most.")
     policy.command("apply")(operate_verbs.apply_policy)
-    audit = _group("Read the log of every decision.")
+    audit = _group("Read the log of every decision, check it, and be its witness.")
     audit.command("log")(operate_verbs.audit_log)
-    audit.command("checkpoint")(operate_verbs.audit_checkpoint)
+    audit.command("checkpoint")(evidence_verbs.audit_checkpoint)
+    audit.command("verify")(evidence_verbs.audit_verify)
+    audit.command("witness")(evidence_verbs.audit_witness)
+    audit.command("trust")(evidence_verbs.audit_trust)
     token = _group("Let somebody join.")
     token.command("create")(identity_verbs.create_token)
     contexts = _group("Choose a control plane and an identity.")

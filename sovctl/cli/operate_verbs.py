@@ -12,7 +12,7 @@ from rich.text import Text
 from sovapi.v1 import audit_pb2
 from sovctl.async_client import AsyncClient
 from sovctl.cli import tables
-from sovctl.cli.documents import Document, message_document
+from sovctl.cli.documents import Document
 from sovctl.cli.job_verbs import moment
 from sovctl.cli.output import Output, safe
 from sovctl.cli.session import read_file, session_of
@@ -179,11 +179,3 @@ def audit_log(
 
     found = session.run(work)
     session.output.listing(tables.leaves(found, [moment(leaf.at_ms) for leaf in found]))
-
-
-def audit_checkpoint(ctx: typer.Context) -> None:
-    """Print the audit log's size and root hash."""
-    session = session_of(ctx)
-    found = session.run(lambda client: client.checkpoint())
-    sentence = f"{found.tree_size} {found.root_hash.hex()}"
-    session.output.result(message_document(found), str(found.tree_size), sentence)

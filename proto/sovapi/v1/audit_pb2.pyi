@@ -116,7 +116,45 @@ class GetTrustRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetTrustResponse(_message.Message):
-    __slots__ = ("trust_yaml",)
+    __slots__ = ("trust_yaml", "trust")
     TRUST_YAML_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
     trust_yaml: bytes
-    def __init__(self, trust_yaml: _Optional[bytes] = ...) -> None: ...
+    trust: bytes
+    def __init__(self, trust_yaml: _Optional[bytes] = ..., trust: _Optional[bytes] = ...) -> None: ...
+
+class ListCertificatesRequest(_message.Message):
+    __slots__ = ("page", "tenant")
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    page: _common_pb2.PageRequest
+    tenant: str
+    def __init__(self, page: _Optional[_Union[_common_pb2.PageRequest, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class CertificateLine(_message.Message):
+    __slots__ = ("tenant", "tenant_seq", "job_id", "verdict", "outcome", "digest", "prev", "issued_at_ms")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PREV_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    tenant_seq: int
+    job_id: str
+    verdict: str
+    outcome: str
+    digest: str
+    prev: str
+    issued_at_ms: int
+    def __init__(self, tenant: _Optional[str] = ..., tenant_seq: _Optional[int] = ..., job_id: _Optional[str] = ..., verdict: _Optional[str] = ..., outcome: _Optional[str] = ..., digest: _Optional[str] = ..., prev: _Optional[str] = ..., issued_at_ms: _Optional[int] = ...) -> None: ...
+
+class ListCertificatesResponse(_message.Message):
+    __slots__ = ("certificates", "next_page_token")
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    certificates: _containers.RepeatedCompositeFieldContainer[CertificateLine]
+    next_page_token: str
+    def __init__(self, certificates: _Optional[_Iterable[_Union[CertificateLine, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

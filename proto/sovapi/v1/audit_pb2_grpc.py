@@ -69,6 +69,11 @@ class AuditServiceStub:
                 request_serializer=sovapi_dot_v1_dot_audit__pb2.GetTrustRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_audit__pb2.GetTrustResponse.FromString,
                 _registered_method=True)
+        self.ListCertificates = channel.unary_unary(
+                '/sovapi.v1.AuditService/ListCertificates',
+                request_serializer=sovapi_dot_v1_dot_audit__pb2.ListCertificatesRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_audit__pb2.ListCertificatesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -116,6 +121,12 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCertificates(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +164,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetTrust,
                     request_deserializer=sovapi_dot_v1_dot_audit__pb2.GetTrustRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_audit__pb2.GetTrustResponse.SerializeToString,
+            ),
+            'ListCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCertificates,
+                    request_deserializer=sovapi_dot_v1_dot_audit__pb2.ListCertificatesRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_audit__pb2.ListCertificatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -344,6 +360,33 @@ class AuditService:
             '/sovapi.v1.AuditService/GetTrust',
             sovapi_dot_v1_dot_audit__pb2.GetTrustRequest.SerializeToString,
             sovapi_dot_v1_dot_audit__pb2.GetTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.AuditService/ListCertificates',
+            sovapi_dot_v1_dot_audit__pb2.ListCertificatesRequest.SerializeToString,
+            sovapi_dot_v1_dot_audit__pb2.ListCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,7 @@ class AuditServiceStub:
     AddCosignature: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AddCosignatureRequest, _audit_pb2.AddCosignatureResponse]
     GetCertificate: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCertificateRequest, _audit_pb2.GetCertificateResponse]
     GetTrust: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetTrustRequest, _audit_pb2.GetTrustResponse]
+    ListCertificates: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListCertificatesRequest, _audit_pb2.ListCertificatesResponse]
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -49,6 +50,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     AddCosignature: _aio.UnaryUnaryMultiCallable[_audit_pb2.AddCosignatureRequest, _audit_pb2.AddCosignatureResponse]  # type: ignore[assignment]
     GetCertificate: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCertificateRequest, _audit_pb2.GetCertificateResponse]  # type: ignore[assignment]
     GetTrust: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetTrustRequest, _audit_pb2.GetTrustResponse]  # type: ignore[assignment]
+    ListCertificates: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListCertificatesRequest, _audit_pb2.ListCertificatesResponse]  # type: ignore[assignment]
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -99,5 +101,12 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetTrustRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetTrustResponse, _abc.Awaitable[_audit_pb2.GetTrustResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListCertificates(
+        self,
+        request: _audit_pb2.ListCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListCertificatesResponse, _abc.Awaitable[_audit_pb2.ListCertificatesResponse]]: ...
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
