@@ -9,7 +9,7 @@ import logging
 import random
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from agent import enrolment, node_program, settings
 from agent.enrolment import anonymous, dialler, lapsed
 from agent.node.clock import boot_ms, wall_ms
-from agent.node.executor import read_facts
+from agent.node.facts import read_facts
 from agent.node.fault_file import ask_to_clear
 from agent.running import start_logging, until_told, version
 from agent.settings import NodeSettings, SettingsInvalid, SiteSettings
@@ -27,6 +27,7 @@ from agent.site.agent import Hands, Inbox, SiteAgent
 from agent.site.authority import ControlAuthority
 from agent.site.bundles import BundleCache
 from agent.site.executor import RayDriverProcess
+from agent.site.granted import SiteGrants
 from agent.site.guard import Guard
 from agent.site.journal import JournalFile
 from agent.site.machine import SiteMachine
@@ -42,23 +43,20 @@ async def run_site(config: SiteSettings) -> None:
     """A site agent, until cancelled. Jobs run on without it."""
     journal_file = JournalFile(config.state_dir)
     guard = Guard(config.facts, config.site, wall_ms)
+    granted = grants_of(config)
     machine = SiteMachine(
         journal_file.load(),
         judge=guard,
+        grants=granted,
         now_ms=boot_ms(),
         runtime_grace_ms=config.runtime_grace_ms,
     )
     inbox = Inbox()
-    control = spiffe.control_plane()
-    dial = dialler(config.credentials, config.endpoint, control, config.trust_domain)
+    server = (config.endpoint, spiffe.control_plane(), config.trust_domain)
+    dial = dialler(config.credentials, *server)
     authority = ControlAuthority(
         dial,
-        anonymous(
-            lambda: pki.load(config.credentials).trust_pem,
-            config.join_endpoint or config.endpoint,
-            control,
-            config.trust_domain,
-        ),
+        join_dialler(config),
         own_path=spiffe.site_agent(config.site).path,
         lapsed=lambda: lapsed(config.credentials, wall_ms()),
     )
@@ -95,7 +93,7 @@ async def run_site(config: SiteSettings) -> None:
         )
         port = await nodes.start(config.credentials, config.listen, config.join_listen)
         _log.info("site %s: node agents may dial port %d", config.site, port)
-        monitors = scraped(config, machine, executor)
+        monitors = scraped(config, machine, executor, granted)
         renewing = renewal.keep_renewed(
             config.credentials,
             authority.renew_own,
@@ -110,15 +108,33 @@ async def run_site(config: SiteSettings) -> None:
             await nodes.stop()
 
 
+def join_dialler(config: SiteSettings) -> Callable[[], grpc.aio.Channel]:
+    """Dials the control plane where it asks nobody for a certificate."""
+    endpoint = config.join_endpoint or config.endpoint
+    server = (endpoint, spiffe.control_plane(), config.trust_domain)
+    return anonymous(lambda: pki.load(config.credentials).trust_pem, *server)
+
+
+def grants_of(config: SiteSettings) -> SiteGrants:
+    """Judges placement grants by what this agent got when it joined."""
+    return SiteGrants(
+        config.credentials / pki.TRUST_FILE,
+        site=config.site,
+        trust_domain=config.trust_domain,
+        seen=config.state_dir / "grants.json",
+        utc_now_ms=wall_ms,
+    )
+
+
 def scraped(
-    config: SiteSettings, machine: SiteMachine, executor: RayDriverProcess
+    config: SiteSettings, machine: SiteMachine, executor: RayDriverProcess, granted: SiteGrants
 ) -> contextlib.AbstractAsyncContextManager[int | None]:
     """Serves what a site agent tells monitors, made whenever they ask, where that is wanted."""
 
     def page() -> bytes:
         facts = pki.load(config.credentials).facts()
         told = (config.site, version(), machine.standing(), facts)
-        return site_exporter.page(*told, lambda: executor.pid)
+        return site_exporter.page(*told, lambda: executor.pid, granted.refusals)
 
     own = (config.metrics_listen, config.credentials, config.trust_domain)
     return monitoring.served(*own, page)

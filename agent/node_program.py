@@ -24,8 +24,8 @@ from agent.enrolment import JOIN_S_MAX, anonymous, dialler, lapsed
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.clock import wall_ms
-from agent.node.executor import NodeFacts, read_facts
 from agent.node.exporter import Exporter, Identity
+from agent.node.facts import NodeFacts, read_facts
 from agent.node.isolation import probe
 from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink

@@ -28,7 +28,7 @@ from pathlib import Path
 import yaml
 
 from agent.node.clock import wall_ms
-from agent.node.executor import NodeFacts, write_facts
+from agent.node.facts import NodeFacts, write_facts
 from agent.site import events as ev
 from agent.site.nodelink import NodeLinkServer
 from bench.record import Result
@@ -124,6 +124,9 @@ async def _agent(
         sysfs.port(f"mlx5_{number}")
     (root / "spool").mkdir()
     facts = NodeFacts(
+        site=SITE,
+        slot=SLOT,
+        trust=str(root / "credentials" / pki.TRUST_FILE),
         spool=str(root / "spool"),
         address="127.0.0.1",
         runtime_dir=sys.prefix,

@@ -37,6 +37,7 @@ from sovapi.v1.sitelink_pb2 import ControlMessage, Desired, DesiredAttempt, Laun
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkServicer, add_SiteLinkServicer_to_server
 from sovshared import limits, pki, spiffe, tls
 from tests.shared.ca import TestCa
+from tests.shared.granting import Granting
 
 SLOTS = ("n0", "n1", "n2", "n3")
 GPUS = 8
@@ -64,6 +65,7 @@ class _Told:
 class Control(SiteLinkServicer):
     """The control plane's end of the session."""
 
+    granting: Granting
     generation: int = 0
     heard_generation: int = 0
     ready: set[str] = field(default_factory=set[str])
@@ -177,7 +179,8 @@ class Site:
         row = DesiredAttempt(
             job_id=job, attempt=1, action=pb.DESIRED_ACTION_RUN, launch=_launch(SLOTS[:nodes])
         )
-        began_ns = control.desire(row)
+        row.generation = control.generation + 1
+        began_ns = control.desire(control.granting.row(row, wall_ms(), site=SITE))
         own = control.told.setdefault(job, _Told())
         failed = (pb.ATTEMPT_PHASE_FAILED_TO_START, pb.ATTEMPT_PHASE_REFUSED)
         over = (pb.ATTEMPT_PHASE_ENDED, pb.ATTEMPT_PHASE_LOST, *failed)
@@ -229,8 +232,9 @@ async def running(root: Path) -> AsyncGenerator[Site]:
         [CellNode(slot, GPUS, layout.node_dir(slot) / "facts.json") for slot in SLOTS],
         subnet=subnet,
     )
-    daemons, control = Daemons(root / "run"), Control()
-    _prepare(root, layout, cell)
+    ca = TestCa()
+    daemons, control = Daemons(root / "run"), Control(Granting(ca))
+    _prepare(root, layout, cell, ca)
     server = grpc.aio.server(options=tls.server_options())
     add_SiteLinkServicer_to_server(control, server)
     demand = tls.ClientCertificates.REQUIRED
@@ -256,10 +260,10 @@ async def running(root: Path) -> AsyncGenerator[Site]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _prepare(root: Path, layout: SiteLayout, cell: RayCell) -> None:
+def _prepare(root: Path, layout: SiteLayout, cell: RayCell, ca: TestCa) -> None:
     """Certificates, and what the site and its nodes know of themselves."""
     root.chmod(0o711)  # A job's user passes through.
-    ca, runtime = TestCa(), ensure_runtime()
+    runtime = ensure_runtime()
     layout.root.mkdir(mode=0o711)
     layout.agent_dir.mkdir(mode=0o700)
     names = {

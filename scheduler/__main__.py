@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = vars(_parser().parse_args(arguments))
     command = asked.pop("command")
     try:
-        match command:
-            case "init":
-                _init(asked)
-            case "tiles":
-                _tiles(asked)
-            case _:
-                _serve(asked)
+        COMMANDS[command](asked)
     except (UsageError, pki.PkiInvalid, SchemaMismatch) as error:
         print(f"sov-scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
@@ -69,9 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="make a new control plane's CA and first operator")
     init.add_argument("--operator", required=True, help="name of the first operator")
     init.add_argument("--credentials", type=Path, required=True, help="where to keep their key")
+    rotate = commands.add_parser(
+        "rotate-grant-key", help="sign placement grants with a new key from now on"
+    )
+    rotate.add_argument(
+        "--retire-older", action="store_true", help="have sites refuse every older key"
+    )
     serve = commands.add_parser("serve", help="run the control plane")
-    init.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
-    init.add_argument("--trust-domain", default=argparse.SUPPRESS)
+    for command in (init, rotate):
+        command.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
+        command.add_argument("--trust-domain", default=argparse.SUPPRESS)
     export = commands.add_parser("tiles", help="write the log's hashes for a static web server")
     export.add_argument(
         "directory", type=Path, help="where to; run it again to bring it up to date"
@@ -119,9 +120,7 @@ def _fault(fault: ErrorDetails) -> str:
 def _init(asked: Mapping[str, Any]) -> None:
     """Founds a control plane: its CA, and the credentials of its first operator."""
     credentials: Path = asked["credentials"]
-    settings = settings_from(
-        {name: asked[name] for name in ("state_dir", "trust_domain") if name in asked}
-    )
+    settings = _where(asked)
     try:
         operator = spiffe.operator(asked["operator"])
     except spiffe.NameInvalid as error:
@@ -157,6 +156,22 @@ def _tiles(asked: Mapping[str, Any]) -> None:
     if exported is None:
         raise UsageError("the log has no checkpoint yet: has this control plane ever run?")
     print(f"{exported.size} leaves, {exported.tiles} tiles written to {directory}")
+
+
+def _rotate_grant_key(asked: Mapping[str, Any]) -> None:
+    """Makes a new key for placement grants; a control plane that runs takes it up by itself."""
+    settings = _where(asked)
+    state = state_module.load(settings.state_dir, settings.trust_domain)
+    number = state.grant_keys().rotate(clock.now_ms(), retire_older=asked["retire_older"])
+    told = "older ones are refused from its first grant on" if asked["retire_older"] else "is next"
+    print(f"grant key {number}: {told}")
+
+
+def _where(asked: Mapping[str, Any]) -> SchedulerSettings:
+    """The settings of a verb that needs to know only which control plane is meant."""
+    return settings_from(
+        {name: asked[name] for name in ("state_dir", "trust_domain") if name in asked}
+    )
 
 
 def _serve(asked: Mapping[str, Any]) -> None:
@@ -211,6 +226,13 @@ def _say(app: App) -> None:
         app.metrics_port,
     )
 
+
+COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+    "init": _init,
+    "rotate-grant-key": _rotate_grant_key,
+    "serve": _serve,
+    "tiles": _tiles,
+}
 
 if __name__ == "__main__":
     main()

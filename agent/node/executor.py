@@ -8,22 +8,26 @@ nothing else: what becomes of them is the node agent's business, through the sam
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import socket
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypedDict
+from typing import IO, TypedDict
 
-from agent.node.clock import boot_ms
+from agent.node.clock import boot_ms, wall_ms
+from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
+from agent.node.granted import RankAsked, check
 from agent.node.launcher import LEVELS, Nursery
-from agent.node.spool import UID_FIRST, UID_LAST, Phase, RankStatus, Rendezvous, Spool
+from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
+from sovshared.grants import GrantInvalid, GrantTrust
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 UNPACKED_BYTES_MAX = 1024 * 1024 * 1024
@@ -50,25 +54,13 @@ RESERVED_PREFIXES = ("SOV_", "RAY_")
 PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
 """Of those with our prefix, what the control plane sends along: no user may set them."""
 
-FACTS_VARIABLE = "SOV_NODE_FACTS"  # In the raylet's environment: the path of the facts file.
-
 
 class ExecutorError(Exception):
     """The node cannot do what was asked; the message says why. Nothing was started."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFacts:
-    """What an executor must know of its node; plain values, so that they travel."""
-
-    spool: str
-    address: str
-    runtime_dir: str  # Its bin/ comes first in a rank's PATH.
-    checkpoint_root: str
-    hide: tuple[str, ...] = ()  # Covered at level `uid`: spool, keys, Ray's directory.
-    level: str = "none"  # The highest isolation this node reached.
-    uid_first: int = UID_FIRST
-    uid_last: int = UID_LAST
+class NotGranted(ExecutorError):
+    """The control plane's grant does not let this node start the rank."""
 
 
 class Prepared(TypedDict):
@@ -104,6 +96,7 @@ class RankSpec(TypedDict):
     lease_until_ms: int | None
     time_limit_ms: int | None
     signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
+    grant: str  # In base64.
 
 
 class Executor:
@@ -113,6 +106,7 @@ class Executor:
         self.node = node
         self.spool = Spool(Path(node.spool))
         self.nursery = Nursery(node.level)
+        self.trust = GrantTrust(Path(node.trust))
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -180,11 +174,28 @@ class Executor:
             return _plain(status)
         with self.spool.starting(key):
             if self.spool.status(key).phase is Phase.PREPARED:
+                self._check_grant(key, spec)
                 self.spool.write_spec(key, self._shim_spec(key, spec))
                 self.spool.open_gate(key)
         if self.spool.status(key).phase is Phase.STARTING:
             self.nursery.run_shim(self.spool, key)
         return _plain(self.spool.status(key))
+
+    def _check_grant(self, key: str, spec: RankSpec) -> None:
+        """Raises NotGranted unless this very rank may begin here, now, as this work."""
+        asked = RankAsked(
+            key=key,
+            gpus=(*spec["gpus"], *spec["visible_gpus"]),
+            command=spec["argv"],
+            env=spec["env"],
+            bundle_digest=spec["bundle_digest"] or "",
+        )
+        try:
+            token = base64.b64decode(spec["grant"], validate=True)
+            place = {"site": self.node.site, "slot": self.node.slot}
+            check(self.trust, token, asked, **place, now_ms=wall_ms())
+        except (GrantInvalid, binascii.Error) as refused:
+            raise NotGranted(f"rank {key}: {refused}") from refused
 
     def known(self) -> list[dict[str, object]]:
         """The status of every rank in the spool."""
@@ -294,20 +305,6 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
-
-
-def write_facts(path: Path, facts: NodeFacts) -> None:
-    """Put a node's facts where its executor and its node agent read them."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(asdict(facts), indent=1))
-    part.rename(path)
-
-
-def read_facts(path: Path) -> NodeFacts:
-    """The facts of a node, as `write_facts` put them down."""
-    doc: dict[str, Any] = json.loads(path.read_text())
-    doc["hide"] = tuple(doc["hide"])
-    return NodeFacts(**doc)
 
 
 def user_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ and the jobs run on without it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import signal
 from collections import deque
@@ -16,7 +17,14 @@ from typing import assert_never, cast
 
 from agent.site import events as ev
 from agent.site.bundles import BundleCache, BundleFailed, hex_of
-from agent.site.executor import Executor, ExecutorUnavailable, LaunchOrder, RankOrder
+from agent.site.executor import (
+    REASON_GRANT,
+    Executor,
+    ExecutorUnavailable,
+    LaunchOrder,
+    RankOrder,
+)
+from agent.site.granted import REASON as GRANT_REFUSED
 from agent.site.guard import Guard
 from agent.site.journal import JournalFile, JournalUnwritable
 from agent.site.machine import FIRST_LEASE_MS_MAX, SiteMachine
@@ -137,7 +145,8 @@ class SiteAgent:
             path = await self._bundle(key, launch)
             isolation = {node.slot: instruction.isolation for node in launch.nodes}
             if (refusal := self._hands.guard(launch, isolation)) is not None:
-                self._inbox.put(ev.LaunchFinished(key, False, refusal.detail, refused=True))
+                finished = ev.LaunchFinished(key, False, refusal.detail, refused=refusal.reason)
+                self._inbox.put(finished)
                 return
             given_boot_ms = self._boot_ms()  # First: between the two we may be stopped.
             lease_ms = self._lease_ms(instruction, given_boot_ms)
@@ -154,7 +163,11 @@ class SiteAgent:
             return
         result = await self._hands.executor.launch(order)
         detail = "" if result.ok else f"{result.reason}: {result.detail}"
-        self._inbox.put(ev.LaunchFinished(key, result.ok, detail, retryable=result.retryable))
+        refused = GRANT_REFUSED if result.reason == REASON_GRANT else ""
+        finished = ev.LaunchFinished(
+            key, result.ok, detail, retryable=result.retryable, refused=refused
+        )
+        self._inbox.put(finished)
 
     async def _bundle(self, key: str, launch: Launch) -> str | None:
         if not launch.bundle_digest:
@@ -231,6 +244,7 @@ def order_of(
         given_boot_ms=given_boot_ms,
         time_limit_ms=launch.time_limit_ms or None,
         signal_before_end=_warning(launch),
+        grant=base64.b64encode(launch.grant).decode(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from agent.site.state import Journal, Memory, Verdict, attempt_key
 from sovapi.v1 import sitelink_pb2 as sitelink
@@ -17,7 +18,7 @@ UNDESIRED_GRACE_MS = 10_000
 _JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SLOT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
-Refuse = Callable[[Launch], Verdict | None]
+Refuse = Callable[[DesiredAttempt], Verdict | None]
 
 
 class TooMuch(Exception):
@@ -87,8 +88,9 @@ def _rows_after(journal: Journal, desired: Desired) -> int:
 def accept(journal: Journal, desired: Desired, refuse: Refuse) -> Journal:
     """The journal with `desired` in it. `refuse` judges each row that is new and to run.
 
-    A row that a full snapshot leaves out is not desired: what was to run is to stop, and its
-    launch is kept, for it says which ranks there may be.
+    The launch that an attempt came with stays its launch: nothing starts under another. A row that
+    a full snapshot leaves out is not desired: what was to run is to stop, and its launch is kept,
+    for it says which ranks there may be.
     """
     assert accepts(journal, desired)
     rows, memory = dict(journal.rows), dict(journal.memory)
@@ -100,15 +102,17 @@ def accept(journal: Journal, desired: Desired, refuse: Refuse) -> Journal:
         row, known = told[key], rows.get(key)
         if known is not None and known.generation >= row.generation:
             continue
-        kept = row if row.HasField("launch") else _with_launch(row, known)
+        kept = _with_launch(row, known)
         if kept.action == sitelink.DESIRED_ACTION_UNSPECIFIED:
             continue
         rows[key] = kept
-        if known is None and kept.action != sitelink.DESIRED_ACTION_FORGET:
+        anew = known is None or known.action == sitelink.DESIRED_ACTION_FORGET
+        if anew and kept.action != sitelink.DESIRED_ACTION_FORGET:
             verdict = faults(kept.launch) or (
-                refuse(kept.launch) if kept.action == sitelink.DESIRED_ACTION_RUN else None
+                refuse(kept) if kept.action == sitelink.DESIRED_ACTION_RUN else None
             )
-            memory[key] = Memory(unsure=journal.generation == 0, verdict=verdict)
+            before = memory.get(key, Memory(unsure=known is not None or journal.generation == 0))
+            memory[key] = replace(before, verdict=verdict or before.verdict)
     return Journal(desired.epoch, desired.to_generation, rows, memory)
 
 
@@ -145,8 +149,11 @@ def _no_longer_desired(row: DesiredAttempt) -> DesiredAttempt:
 
 
 def _with_launch(row: DesiredAttempt, known: DesiredAttempt | None) -> DesiredAttempt:
+    if known is None or row.action == sitelink.DESIRED_ACTION_FORGET:
+        return row
+    if not known.HasField("launch") and row.HasField("launch"):
+        return row
     kept = DesiredAttempt()
     kept.CopyFrom(row)
-    if known is not None and row.action != sitelink.DESIRED_ACTION_FORGET:
-        kept.launch.CopyFrom(known.launch)
+    kept.launch.CopyFrom(known.launch)
     return kept

@@ -95,13 +95,14 @@ class ReservationsSeen:
 
 @dataclass(frozen=True, slots=True)
 class LaunchFinished:
-    """What became of a Launch. `refused`: the guard said no at the last moment."""
+    """What became of a Launch. `refused`: the guard, or a node, said no at the last moment, and
+    why: a reason as it is reported; empty: nobody did."""
 
     key: str
     ok: bool
     detail: str = ""
     retryable: bool = True
-    refused: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

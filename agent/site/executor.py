@@ -66,6 +66,7 @@ class LaunchOrder:
     signal_before_end: tuple[int, int] | None = (
         None  # Signal number, milliseconds before the limit.
     )
+    grant: str = ""  # As its nodes check it, in base64.
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ REASON_PLACEMENT = "placement_unavailable"  # Ray could not reserve the nodes in
 REASON_NODE = "node_unavailable"  # An executor did not answer.
 REASON_ORDER = "order_invalid"  # The order cannot be carried out anywhere.
 REASON_RANK = "rank_refused"  # A node refused to prepare or start a rank.
+REASON_GRANT = "grant_refused"  # A node was shown no grant that lets it start a rank.
 REASON_GIVEN_UP = "given_up"  # A key was stopped before it could start.
 REASON_INTERNAL = "internal"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from agent.site.machine import Standing
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1 import sitelink_pb2 as sitelink
+from sovshared.grants import KINDS
 from sovshared.metrics_page import MetricsPage
 from sovshared.pki import CertificateFacts
 
@@ -18,8 +19,10 @@ def page(
     standing: Standing,
     certificate: CertificateFacts,
     driver: Callable[[], int | None],
+    refusals: Mapping[str, int],
 ) -> bytes:
-    """The page of now. `driver`: the pid of the Ray driver, if one runs."""
+    """The page of now. `driver`: the pid of the Ray driver, if one runs. `refusals`: placements
+    that were refused for want of a grant, by what was wrong with it."""
     told = MetricsPage({"site": site})
     told.family("sov_site_agent_info", "gauge", "This agent", [({"version": version}, 1)])
     told.family(
@@ -51,6 +54,12 @@ def page(
             ({"phase": name.removeprefix("ATTEMPT_PHASE_").lower()}, standing.attempts.get(v, 0))
             for name, v in _phases()
         ],
+    )
+    told.family(
+        "sov_site_grants_refused_total",
+        "counter",
+        "Placements refused because of their grant, by what was wrong with it",
+        [({"kind": kind.removeprefix("GRANT_").lower()}, refusals.get(kind, 0)) for kind in KINDS],
     )
     nodes = standing.nodes.values()
     counted = (

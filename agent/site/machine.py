@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from agent.site import desired as rules
 from agent.site import events as ev
@@ -41,7 +41,7 @@ from agent.site.state import (
 )
 from agent.site.uplink import Uplink
 from sovapi.v1 import sitelink_pb2 as sitelink
-from sovapi.v1.sitelink_pb2 import AttemptReport, Launch, NodeReport
+from sovapi.v1.sitelink_pb2 import AttemptReport, DesiredAttempt, Launch, NodeReport
 
 ORDER_REPEAT_MS = 3_000
 LAUNCH_SETTLE_MS = 3_000  # After a launch the spools get this long to show its ranks.
@@ -51,6 +51,19 @@ FIRST_LEASE_MS_MAX = 30_000  # A launch may arrive late; renewals count on the n
 
 Judge = Callable[[Launch, Mapping[str, int] | None], Verdict | None]
 """The guard: why this launch is refused. With the isolation of its nodes, once they are known."""
+
+
+class Grants(Protocol):
+    """What the control plane granted: `granted.SiteGrants`."""
+
+    def refuse_row(self, row: DesiredAttempt, held: int) -> Verdict | None:
+        """Why a row that is new, and to run, is refused by a site that has had `held`."""
+        ...
+
+    def refuse_start(self, key: str, launch: Launch) -> Verdict | None:
+        """Why an attempt may not begin now."""
+        ...
+
 
 Order = StopRank | Archive | Release
 
@@ -81,10 +94,12 @@ class SiteMachine:
         journal: Journal,
         *,
         judge: Judge,
+        grants: Grants,
         now_ms: int,
         runtime_grace_ms: int = RUNTIME_GRACE_MS,
     ) -> None:
         self._judge = judge
+        self._grants = grants
         self._runtime_grace_ms = runtime_grace_ms
         self._began_ms = now_ms
         self._ledger = Ledger(journal)
@@ -166,10 +181,14 @@ class SiteMachine:
                 return
             word = whole
         if not word.rows_total and rules.accepts(journal, word):
-            judge = self._judge
-            self._ledger.propose(rules.accept(journal, word, lambda launch: judge(launch, None)))
+            held = journal.generation
+            self._ledger.propose(rules.accept(journal, word, lambda row: self._refuse(row, held)))
         else:
             self._uplink.say_generation()
+
+    def _refuse(self, row: DesiredAttempt, held: int) -> Verdict | None:
+        """Why a row that is new is refused: the guard says more of it than a grant does."""
+        return self._judge(row.launch, None) or self._grants.refuse_row(row, held)
 
     def _gathered(self, part: sitelink.Desired) -> sitelink.Desired | None:
         """A word that came in parts, once this was the last one missing."""
@@ -224,7 +243,7 @@ class SiteMachine:
         attempt = self._tries.setdefault(event.key, _Try(now_ms))
         attempt.tries += 1
         if event.refused:
-            verdict = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, "GUARD_REFUSED", event.detail)
+            verdict = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, event.refused, event.detail)
             self._ledger.pronounce(event.key, verdict)
         elif event.ok:
             attempt.failure = None
@@ -286,7 +305,7 @@ class SiteMachine:
                 case Drop():
                     dropped.add(action.key)
                 case Start():
-                    self._start(action.key, now_ms)
+                    self._start(action, now_ms)
                 case Report():
                     reports[action.key] = action.report
         self._ordered = orders  # What is no longer asked for may be asked anew at once.
@@ -301,15 +320,19 @@ class SiteMachine:
         self._out.append(order)
         return now_ms
 
-    def _start(self, key: str, now_ms: int) -> None:
+    def _start(self, start: Start, now_ms: int) -> None:
         """Launch, once the guard agrees and it is durable that, and in which boots, we try."""
+        key = start.key
         durable, proposed = self._ledger.durable, self._ledger.proposed
         row, memory = durable.rows[key], durable.memory.get(key, Memory(unsure=True))
         outdated = proposed.rows.get(key) is not row or proposed.memory.get(key) != memory
         if len(self._launching) >= LAUNCHES_MAX or outdated:
             return
         isolation = {node.slot: self._nodes.isolation(node.slot) for node in row.launch.nodes}
-        if (refusal := self._judge(row.launch, isolation)) is not None:
+        refusal = self._judge(row.launch, isolation)
+        if refusal is None and start.begins:
+            refusal = self._grants.refuse_start(key, row.launch)
+        if refusal is not None:
             self._ledger.pronounce(key, refusal)
             return
         boots = {slot: self._nodes.boot_id(slot) for slot in isolation} | dict(memory.boots)

@@ -29,7 +29,8 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemEr
 from ray.util import get_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
-from agent.node.executor import Prepared, RankSpec, ResidentExecutor
+from agent.node.clock import boot_ms
+from agent.node.executor import NotGranted, Prepared, RankSpec, ResidentExecutor
 from agent.site import executor as port
 from agent.site.launch_order import ATTEMPT_KEY, Failed, Rank, first_line, ranks_of, result
 from agent.site.watch import Watch
@@ -48,11 +49,6 @@ WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
 Asked: TypeAlias = tuple[Rank, Any]  # The reference of a call about it.
-
-
-def boot_ms() -> int:
-    """The clock of leases."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Driver:
@@ -215,8 +211,7 @@ class Driver:
                     trouble = f"{step} on {rank.node}: {first_line(error)}"
                     self.forget_executor(rank.node)
                 except RayTaskError as error:
-                    detail = f"{step} of {rank.key} on {rank.node}: {cause_of(error)}"
-                    raise Failed(port.REASON_RANK, detail, retryable=False) from error
+                    raise refused(f"{step} of {rank.key} on {rank.node}", error) from error
             asked = ()
             if trouble and time.monotonic() >= give_up_at:
                 raise Failed(port.REASON_NODE, trouble, retryable=True)
@@ -297,6 +292,7 @@ def rank_spec(
         "lease_until_ms": lease_until_ms,
         "time_limit_ms": order["time_limit_ms"],
         "signal_before_end": (warn[0], warn[1]) if warn else None,
+        "grant": order["grant"],
     }
 
 
@@ -340,10 +336,12 @@ def find_group(key: str) -> PlacementGroup | None:
         return None
 
 
-def cause_of(error: RayTaskError) -> str:
-    """What the executor said, without Ray's frames around it."""
+def refused(call: str, error: RayTaskError) -> Failed:
+    """What the executor raised in a call, without Ray's frames around it."""
     cause = getattr(error, "cause", None)
-    return first_line(cause if isinstance(cause, BaseException) else error)
+    said = cause if isinstance(cause, BaseException) else error
+    reason = port.REASON_GRANT if isinstance(said, NotGranted) else port.REASON_RANK
+    return Failed(reason, f"{call}: {first_line(said)}", retryable=False)
 
 
 def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None]) -> None:

@@ -146,7 +146,7 @@ def start_or_adopt(
         return
     reachable = all(view.node.known and view.node.runtime_dead_ms == 0 for view in views)
     if reachable and observed.reservations is not None and progress.may_try:
-        yield Start(key)  # With nothing missing it only takes a lost reservation again.
+        yield Start(key, begins=bool(missing))
 
 
 def hopeless(progress: Progress) -> Verdict | None:

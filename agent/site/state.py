@@ -148,9 +148,11 @@ class Drop:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Start:
-    """Launch an attempt, or finish or renew a launch that was cut off."""
+    """Launch an attempt, or finish or renew a launch that was cut off. `begins`: some of its ranks
+    have not begun; otherwise it only takes a lost reservation again."""
 
     key: str
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from agent.node.executor import NodeFacts, read_facts, write_facts
+from agent.node.facts import NodeFacts, read_facts, write_facts
 from agent.node.spool import Phase, Spool
 from deploy.local.layout import METRICS_PORT, TRUST_DOMAIN, Layout, SiteLayout
 from deploy.local.ray_cell import RayCell
+from sovshared import pki
 
 UID_FIRST = 200_000
 UIDS_EACH = 1_000
@@ -29,6 +30,9 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     checkpoints.chmod(0o711)
     number = (site.subnet * 16 + [name for name, _ in site.slots].index(slot)) % 60
     facts = NodeFacts(
+        site=site.id,
+        slot=slot,
+        trust=str(node / "credentials" / pki.TRUST_FILE),
         spool=str(node / "spool"),
         address=cell.address_of(slot),
         runtime_dir=str(runtime),

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.node.executor import FACTS_VARIABLE
+from agent.node.facts import FACTS_VARIABLE
 from agent.node.spool_files import start_ticks
 
 NODES_MAX = 16

@@ -108,6 +108,15 @@ class _Stores:
     store: Store
     blobs: Blobs
 
+    def control(self, state: State) -> Control:
+        """The control plane that works on them."""
+        return Control(
+            codec=state.codec,
+            epoch=self.store.epoch,
+            has_bundle=self.blobs.has,
+            granter=state.granter(),
+        )
+
     def close(self) -> None:
         self.store.close()
         self.blobs.close()
@@ -141,7 +150,7 @@ async def running(
         ended=lambda error: _settle_later(loop, ended, error),
     )
     planner = PlannerProcess(stores.store.url, restarted=metrics.planner_restarts.inc)
-    control = Control(codec=state.codec, epoch=stores.store.epoch, has_bundle=stores.blobs.has)
+    control = stores.control(state)
     with stores.store.transaction() as txn:
         control.start(txn, sources.now_ms())
     cogs = Cogs(control, writer, reader, planner, sites, metrics, sources.now_ms)

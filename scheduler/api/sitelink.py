@@ -241,8 +241,9 @@ class SiteLink:
             return [self._part(sent), *messages]
         elif now - sent.sent_boot_ms < sent.resend_ms:
             return messages  # It is under way.
+        now_ms = self._desk.now_ms()
         parts = await self._desk.reader.read(
-            lambda snapshot: self._desk.control.desired(snapshot, line.site, sent.acked)
+            lambda snapshot: self._desk.control.desired(snapshot, line.site, sent.acked, now_ms)
         )
         if not parts:
             return messages

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from scheduler.api import ca as ca_module
 from scheduler.api.ca import AltNames, Ca, check_alt_names
+from scheduler.api.grant_keys import GrantKeys
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.wire.grants import Granter
 from sovshared import pki, signing, spiffe
 from sovshared.signing import Signer
 
@@ -47,6 +49,14 @@ class State:
     def incoming(self) -> Path:
         """Where bundles are received."""
         return self.directory / INCOMING_DIRECTORY
+
+    def granter(self) -> Granter:
+        """Who signs placement grants."""
+        return Granter(self.ca.trust_domain, self.grant_keys().at)
+
+    def grant_keys(self) -> GrantKeys:
+        """The keys that they are signed with."""
+        return GrantKeys(self.directory / KEYS_DIRECTORY, self.ca)
 
     def signer(self, purpose: str) -> Signer:
         """Who signs for `purpose`: nobody else's key is that of `keys/PURPOSE.pem`."""

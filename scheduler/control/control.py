@@ -45,6 +45,7 @@ from scheduler.store.apply import Applied
 from scheduler.store.apply import apply_plan as commit_plan
 from scheduler.store.jobs import Lines
 from scheduler.store.store import Snapshot, Txn
+from scheduler.wire.grants import Granter
 
 
 class Control:
@@ -56,11 +57,13 @@ class Control:
         codec: JobIdCodec,
         epoch: int,
         has_bundle: HasBundle,
+        granter: Granter,
         lapse_after_ms: int = LAPSE_AFTER_MS,
         told_rows_max: int = outbox.ROWS_MAX,
     ) -> None:
         self.codec = codec
         self.epoch = epoch
+        self._granter = granter
         self._lapse_after_ms = lapse_after_ms
         self._told_rows_max = told_rows_max
         self._admission = Admission(codec, has_bundle)
@@ -194,11 +197,13 @@ class Control:
         """Takes a site's word on its nodes and attempts."""
         return reports.site_report(txn, site, report, self.epoch, now_ms)
 
-    def desired(self, read: Snapshot, site: SiteId, from_generation: int) -> tuple[Desired, ...]:
-        """What a site that has `from_generation` lacks, in as many messages as it takes."""
-        return outbox.desired(
-            read, self.codec, site, from_generation, self.epoch, self._told_rows_max
-        )
+    def desired(
+        self, read: Snapshot, site: SiteId, from_generation: int, now_ms: int
+    ) -> tuple[Desired, ...]:
+        """What a site that has `from_generation` lacks, in as many messages as it takes; what is
+        to run with a grant to begin from `now_ms` on."""
+        sending = outbox.Sending(self.codec, self._granter, self.epoch, now_ms, self._told_rows_max)
+        return outbox.desired(read, sending, site, from_generation)
 
     def tick(
         self,

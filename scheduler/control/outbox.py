@@ -1,24 +1,27 @@
 """What a site is told: every row newer than what it has, each with its whole launch.
 
 Launches are not stored. They are built from the spec, the placement and the policy in force, so
-that an erased spec is nowhere else, and a site that asks again gets what holds now.
+that an erased spec is nowhere else, and a site that asks again gets what holds now. So are grants:
+what is to run is granted if it may be there by now, and its site starts nothing without.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from scheduler.control.life import stop_grace_ms
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.model.fleet import Isolation
+from scheduler.core.residency import permits
+from scheduler.model.fleet import Isolation, Site
 from scheduler.model.ids import AttemptKey, SiteId
 from scheduler.model.job import Attempt, Job, JobSpec, OnPartition
-from scheduler.model.residency import Policy
+from scheduler.model.residency import Permit, Policy
 from scheduler.model.sitelink import Desired, DesiredAction, DesiredAttempt, Launch
 from scheduler.store.records import OutboxRow
 from scheduler.store.store import Snapshot
+from scheduler.wire.grants import Granter
 
 ROWS_MAX = 2_000
 """Rows of one message."""
@@ -27,13 +30,19 @@ BYTES_MAX = 24 << 20
 specifications would keep everybody else's from it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What telling takes besides what is stored."""
+
+    codec: JobIdCodec
+    granter: Granter
+    epoch: int
+    now_ms: int
+    rows_max: int = ROWS_MAX
+
+
 def desired(
-    read: Snapshot,
-    codec: JobIdCodec,
-    site: SiteId,
-    from_generation: int,
-    epoch: int,
-    rows_max: int = ROWS_MAX,
+    read: Snapshot, sending: Sending, site: SiteId, from_generation: int
 ) -> tuple[Desired, ...]:
     """What `site` lacks, given that it has `from_generation`; nothing when it lacks nothing.
 
@@ -48,15 +57,16 @@ def desired(
         return ()
     rows = read.outbox.since(site, from_generation)
     if from_generation == 0:
-        return _snapshot(epoch, newest, _attempts(read, codec, site, rows), rows_max)
+        attempts = _attempts(read, sending, site, rows)
+        return _snapshot(sending.epoch, newest, attempts, sending.rows_max)
     to_generation = newest
-    if len(rows) > rows_max:
-        to_generation = sorted(row.generation for row in rows)[rows_max - 1]
+    if len(rows) > sending.rows_max:
+        to_generation = sorted(row.generation for row in rows)[sending.rows_max - 1]
         rows = tuple(row for row in rows if row.generation <= to_generation)
-    attempts = _attempts(read, codec, site, rows)
+    attempts = _attempts(read, sending, site, rows)
     to_generation = _that_fits(attempts, to_generation)
     attempts = tuple(row for row in attempts if row.generation <= to_generation)
-    return (Desired(epoch, from_generation, to_generation, attempts),)
+    return (Desired(sending.epoch, from_generation, to_generation, attempts),)
 
 
 def _snapshot(
@@ -101,12 +111,12 @@ def _bytes_of(launch: Launch | None) -> int:
 
 
 def _attempts(
-    read: Snapshot, codec: JobIdCodec, site: SiteId, rows: tuple[OutboxRow, ...]
+    read: Snapshot, sending: Sending, site: SiteId, rows: tuple[OutboxRow, ...]
 ) -> tuple[DesiredAttempt, ...]:
     wanted = [row.key.job for row in rows if row.action is not DesiredAction.FORGET]
     jobs = tuple(read.jobs.rows(wanted).values())
     attempts = {
-        attempt.key: (attempt, _told(job, codec))
+        attempt.key: (attempt, _told(job, sending.codec))
         for job in read.jobs.whole(jobs, with_spec=True)
         for attempt in job.attempts
         if attempt.site == site
@@ -114,7 +124,7 @@ def _attempts(
     declared = read.fleet.site(site)
     floor = Isolation.UNSPECIFIED if declared is None else declared.min_isolation
     policy = read.tenancy.policy()
-    return tuple(
+    told = (
         DesiredAttempt(
             key=row.key,
             generation=row.generation,
@@ -125,6 +135,28 @@ def _attempts(
         )
         for row in rows
     )
+    if declared is None:
+        return tuple(told)
+    return tuple(_granted(row, sending, declared, policy) for row in told)
+
+
+def _granted(row: DesiredAttempt, sending: Sending, site: Site, policy: Policy) -> DesiredAttempt:
+    """The row with its grant, if it is to run and may be there by now."""
+    launch = row.launch
+    if row.action is not DesiredAction.RUN or launch is None:
+        return row
+    if not isinstance(permits(launch.residency, site, policy, sending.now_ms), Permit):
+        return row
+    job_id = sending.codec.encode(row.key.job)
+    grant = sending.granter.grant(
+        job_id,
+        launch,
+        attempt=row.key.attempt,
+        site=site.id,
+        generation=row.generation,
+        now_ms=sending.now_ms,
+    )
+    return replace(row, launch=replace(launch, grant=grant))
 
 
 def _launch_of(

@@ -113,6 +113,7 @@ HARDWARE_REASONS = frozenset(
         Reason.RANK_LOST,
         Reason.START_FAILED,
         Reason.GUARD_REFUSED,
+        Reason.GRANT_REFUSED,
         Reason.OPERATOR_FENCE,
     }
 )
@@ -159,7 +160,7 @@ def outcome(job: Job, report: AttemptReport) -> Outcome | None:
             return _ended(job, report)
         case AttemptPhase.REFUSED:
             detail = report.detail or "the site's guard refused it"
-            return _fault(job, Reason.GUARD_REFUSED, detail)
+            return _fault(job, _hardware_reason(report, Reason.GUARD_REFUSED), detail)
         case AttemptPhase.FAILED_TO_START:
             detail = report.detail or "it could not be started"
             return _fault(job, _hardware_reason(report, Reason.START_FAILED), detail)

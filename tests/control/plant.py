@@ -40,6 +40,7 @@ from scheduler.store.apply import Applied
 from scheduler.store.rebuild import as_told, rebuild
 from scheduler.store.rebuild_usage import rebuild_usage
 from scheduler.store.store import Store
+from tests.shared.granting import Granting
 from tests.store.builders import (
     GB_ONLY,
     LONDON,
@@ -115,6 +116,7 @@ class Plant:
         self.now_ms = NOW_MS
         self.codec = JobIdCodec(b"k" * 32)
         self.agents = {LONDON: Agent(LONDON)}
+        self.granting = Granting()
         self.open()
 
     def open(self) -> None:
@@ -122,7 +124,10 @@ class Plant:
         self.store = Store(self.path, salts=salts(), codec=self.codec)
         self.store.open()
         self.control = Control(
-            codec=self.codec, epoch=self.store.epoch, has_bundle=lambda _tenant, _digest: False
+            codec=self.codec,
+            epoch=self.store.epoch,
+            has_bundle=lambda _tenant, _digest: False,
+            granter=self.granting.granter,
         )
         with self.store.transaction() as txn:
             self.control.start(txn, self.now_ms)
@@ -182,7 +187,7 @@ class Plant:
         """Tells a site what it lacks."""
         agent = self.agents[at]
         with self.store.read() as view:
-            agent.accept(self.control.desired(view, at, agent.generation))
+            agent.accept(self.control.desired(view, at, agent.generation, self.now_ms))
         return agent
 
     def report(

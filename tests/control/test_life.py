@@ -282,7 +282,7 @@ def test_large_specifications_reach_a_site_in_parts(
     assert told == [2, 2, 1]
     assert {AttemptKey(job, 1) for job in jobs} <= agent.rows.keys()
     with plant.store.read() as view:
-        assert plant.control.desired(view, LONDON, agent.generation) == ()
+        assert plant.control.desired(view, LONDON, agent.generation, plant.now_ms) == ()
 
 
 def test_a_snapshot_that_is_too_large_comes_in_parts_that_fit(
@@ -294,7 +294,7 @@ def test_a_snapshot_that_is_too_large_comes_in_parts_that_fit(
     jobs = [plant.submit(replace(large, name=f"large-{n}")) for n in range(5)]
     plant.cycle()
     with plant.store.read() as view:
-        parts = plant.control.desired(view, LONDON, 0)
+        parts = plant.control.desired(view, LONDON, 0, plant.now_ms)
     assert [len(part.attempts) for part in parts] == [2, 2, 1]
     assert {(p.from_generation, p.to_generation, p.rows_total) for p in parts} == {
         (0, parts[0].to_generation, 5)

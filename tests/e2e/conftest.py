@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.node.executor import NodeFacts, write_facts
+from agent.node.facts import NodeFacts, write_facts
 from agent.node.spool import Phase, Spool
 from deploy.local.cluster import local_cluster
 from deploy.local.layout import default_root
 from deploy.local.ray_cell import CellNode, RayCell
 from tests.agent.node.rig import LEVELS, wait_until
+from tests.e2e.granting import GRANTING, SITE
 from tests.e2e.local import RUNTIME_GRACE_MS, World, free_ports
 
 SLOTS = ("n0", "n1")
@@ -47,6 +48,9 @@ def ray_cell() -> Iterator[LocalCell]:
     for number, slot in enumerate(SLOTS, 1):
         (root / slot).mkdir(mode=0o711)
         facts = NodeFacts(
+            site=SITE,
+            slot=slot,
+            trust=str(GRANTING.trust(root / slot / "trust.pem")),
             spool=str(root / slot / "spool"),
             address=f"127.0.{subnet}.{number}",
             runtime_dir="/usr",

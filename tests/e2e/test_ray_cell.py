@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.node.executor import NodeFacts, write_facts
+from agent.node.facts import NodeFacts, write_facts
 from agent.node.spool import Phase, Spool
 from agent.site.executor import (
     REASON_DRIVER,
@@ -31,6 +31,7 @@ from agent.site.executor import (
 )
 from deploy.local.ray_cell import CellError, CellNode, RayCell, RayTls
 from tests.agent.node.rig import running, wait_until
+from tests.e2e.granting import GRANTING, SITE, granted
 
 SUBNETS = (1 + (os.getpid() + 85) % 254, 1 + (os.getpid() + 170) % 254)
 
@@ -47,6 +48,9 @@ def cell_at(root: Path, subnet: int, tls: RayTls | None = None) -> RayCell:
     root.mkdir(mode=0o711)
     spool, checkpoints = str(root / "spool"), str(root / "checkpoints")
     facts = NodeFacts(
+        site=SITE,
+        slot="n0",
+        trust=str(GRANTING.trust(root / "trust.pem")),
         spool=spool,
         address=f"127.0.{subnet}.1",
         runtime_dir="/usr",
@@ -89,7 +93,7 @@ def certificates(folder: Path, ip: str) -> RayTls:
 
 
 def one_rank(key: str, text: str) -> LaunchOrder:
-    return LaunchOrder(
+    made = LaunchOrder(
         key=key,
         job_id=key.split(".")[0],
         attempt=1,
@@ -101,6 +105,7 @@ def one_rank(key: str, text: str) -> LaunchOrder:
         isolation="none",
         grace_ms=0,
     )
+    return granted(made)
 
 
 async def run_one(cell: RayCell, spool: Spool, key: str) -> int | None:

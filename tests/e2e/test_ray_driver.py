@@ -22,6 +22,7 @@ from agent.site import executor as port
 from agent.site.executor import LaunchOrder, LaunchResult, RankOrder, RayDriverProcess
 from tests.agent.node.rig import LEVELS, needs_root, running
 from tests.e2e.conftest import LocalCell
+from tests.e2e.granting import granted
 
 DEADLINE_S = 90
 _numbers = itertools.count(1)
@@ -69,7 +70,7 @@ def order(text: str, *nodes: str, **more: object) -> LaunchOrder:
         isolation=LEVELS[-1],
         grace_ms=1000,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return granted(replace(made, **more))  # type: ignore[arg-type]
 
 
 def statuses(cell: LocalCell, what: LaunchOrder) -> list[RankStatus]:

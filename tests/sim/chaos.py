@@ -91,6 +91,9 @@ class Chaos:
                 self._change_policy(fault)
             case Kind.TENANTS_CHANGE:
                 self._change_tenants(fault)
+            case Kind.INTRUDER:
+                world.network.intruder.meddling = True
+                self._later(fault, self._expel)
             case Kind.CORDON:
                 place = dice.pick((site.name, node.name))
                 self._close(place, fault)
@@ -151,6 +154,9 @@ class Chaos:
         if not node.up:
             node.boot()
         self._operate(lambda plane: plane.cordon(node.name, closed=False))
+
+    def _expel(self) -> None:
+        self._world.network.intruder.meddling = False
 
     def _kill_shim(self, site: SimSite) -> None:
         running = [run for run in self._world.ledger.alive() if run.site == site.name]

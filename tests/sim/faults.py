@@ -31,6 +31,7 @@ class Kind(StrEnum):
     POLICY_CHANGE = "policy_change"
     TENANTS_CHANGE = "tenants_change"
     POWER_OFF_AND_FENCE = "power_off_and_fence"
+    INTRUDER = "intruder"
 
 
 LONGEST_MS = {
@@ -51,6 +52,7 @@ LONGEST_MS = {
     Kind.POLICY_CHANGE: 200_000,
     Kind.TENANTS_CHANGE: 200_000,
     Kind.POWER_OFF_AND_FENCE: 120_000,
+    Kind.INTRUDER: 120_000,
 }
 """How long each lasts at most; those not named are over at once."""
 

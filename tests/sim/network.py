@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tests.sim.clock import Life, Loop
+from tests.sim.intruder import Intruder
 from tests.sim.seeds import Dice
 from tests.sim.trace import Trace
 
@@ -73,6 +74,7 @@ class Network:
         self.cut: set[str] = set()
         self.leader: Listener | None = None
         self.seen_going_down: Callable[[str, bytes], None] = lambda site, content: None
+        self.intruder = Intruder(dice.fork("intruder"))
         self._loop = loop
         self._dice = dice
         self._trace = trace
@@ -106,10 +108,11 @@ class Network:
         if not session.open_at_plane.alive:
             return
         self.seen_going_down(session.site, content)
+        carried = self.intruder.carry(session.site, content)
 
         def arrive() -> None:
             if session.open_at_site.alive and session.agent_life.alive:
-                session.agent.receive(session, content)
+                session.agent.receive(session, carried)
 
         for delay_ms in self._delays(session):
             free_ms = session.down_free_ms

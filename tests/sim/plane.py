@@ -27,6 +27,7 @@ from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.store import Snapshot, Store, Txn
+from scheduler.wire.grants import Granter
 from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from scheduler.wire.spec import spec_from_bytes, spec_to_bytes
 from sovapi.v1 import sitelink_pb2 as sitelink
@@ -71,12 +72,14 @@ class Plane:
         trace: Trace,
         sites: Sequence[str],
         stale_per_mille: int,
+        granter: Granter,
     ) -> None:
         self.name = name
         self.life = Life()
         self.committed: Callable[[str], None] = lambda what: None
         self.store = Store(path, salts=lambda: self._dice.octets(16), codec=codec)
         self._codec = codec
+        self._granter = granter
         self._loop = loop
         self._network = network
         self._dice = dice
@@ -103,6 +106,7 @@ class Plane:
             codec=self._codec,
             epoch=self.store.epoch,
             has_bundle=lambda tenant, digest: False,
+            granter=self._granter,
             told_rows_max=TOLD_ROWS_MAX,
         )
         self.serve("start", lambda txn: self.control.start(txn, self._loop.wall_ms))
@@ -333,7 +337,7 @@ class Plane:
         fresh = newest > max(sent, told) or told > newest
         if not fresh and (told >= newest or self._loop.now_ms - at_ms < RESEND_MS):
             return
-        for desired in self.control.desired(read, SiteId(site), told):
+        for desired in self.control.desired(read, SiteId(site), told, self._loop.wall_ms):
             self._sent[site] = (desired.to_generation, self._loop.now_ms)
             self._down(self._sessions[site], word_to_proto(desired, self._codec))
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from agent.site import events as ev
 from agent.site.executor import LaunchResult
+from agent.site.granted import SiteGrants
 from agent.site.guard import Guard
 from agent.site.journal import JournalDamaged, decode, encode
 from agent.site.machine import SiteMachine
 from agent.site.state import Archive, Journal, Rank, Release, StopRank, ranks_of
 from sovapi.v1 import sitelink_pb2 as sitelink
+from sovshared import spiffe
 from tests.sim import scripts
 from tests.sim.clock import BootClock, Life, Loop
 from tests.sim.ledger import Ledger
@@ -62,6 +64,7 @@ class SimSite:
         name: str,
         shapes: Sequence[NodeShape],
         facts: Path,
+        trust: Path,
         *,
         loop: Loop,
         network: Network,
@@ -85,6 +88,8 @@ class SimSite:
         self.driver = Life(alive=False)
         self.machine: SiteMachine | None = None
         self.guard = Guard(facts, name, lambda: loop.wall_ms)
+        self._trust, self._seen = trust, facts.with_name(f"{name}.grants")
+        self.grants = self._granted(loop)
         self._loop = loop
         self._network = network
         self._dice = dice.fork("agent")
@@ -106,13 +111,23 @@ class SimSite:
         self._starts += 1
         self.life = Life()
         journal = self.disk.load()
-        self.machine = SiteMachine(journal, judge=self.guard, now_ms=self.clock.now_ms)
+        self.grants = self._granted(self._loop)
+        self.machine = SiteMachine(
+            journal, judge=self.guard, grants=self.grants, now_ms=self.clock.now_ms
+        )
         self._trace.note(self.name, f"agent starts at generation {journal.generation}")
         self._session, self._welcome = None, False
         self._pending = {}
         self.start_driver()
         self._loop.every(TICK_MS, lambda: self.tell(ev.Tick()), self.life)
         self._loop.after(self._dice.between(1, 500), self._dial, self.life)
+
+    def _granted(self, loop: Loop) -> SiteGrants:
+        """What an agent that begins knows of grants."""
+        return SiteGrants(
+            self._trust, site=self.name, trust_domain=spiffe.DEFAULT_TRUST_DOMAIN,
+            seen=self._seen, utc_now_ms=lambda: loop.wall_ms,
+        )  # fmt: skip
 
     def crash_agent(self, *, journal: str = "kept") -> None:
         """kill -9. `journal`: kept, lost, or torn by the crash."""
@@ -268,7 +283,8 @@ class SimSite:
         slots = [node.slot for node in launch.nodes]
         isolation = {slot: asked.isolation for slot in slots}
         if (refusal := self.guard(launch, isolation)) is not None:
-            refused = ev.LaunchFinished(key, ok=False, detail=refusal.detail, refused=True)
+            detail, reason = refusal.detail, refusal.reason
+            refused = ev.LaunchFinished(key, ok=False, detail=detail, refused=reason)
             self._loop.after(1, lambda: self.tell(refused), self.life)
             return
         self._trace.note(self.name, f"launches {key} on {','.join(slots)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.site import guard, reconcile
+from agent.site import granted, guard, reconcile
 from agent.site.state import Memory, Observed, Rank, Release
 from agent.site.view import RankView, Standing, look
 from scheduler.control import outbox
@@ -48,6 +48,10 @@ def permits_anything(*_: object) -> Permit:
 
 def objects_to_nothing(*_: object) -> tuple[()]:
     return ()
+
+
+def objects_not(*_: object) -> None:
+    return None
 
 
 def is_within(*_: object) -> bool:
@@ -115,6 +119,12 @@ def test_a_planner_and_a_writer_that_permit_everything(monkeypatch: pytest.Monke
 def test_a_guard_that_permits_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "judge", objects_to_nothing)
     assert_caught(("outside",), often(Kind.FACTS_CHANGE, 60_000))
+
+
+def test_a_site_that_takes_every_grant_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("refuse_row", "refuse_start"):
+        monkeypatch.setattr(granted.SiteGrants, check, objects_not)
+    assert_caught(("outside", "twice"), often(Kind.INTRUDER, 60_000))
 
 
 def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:

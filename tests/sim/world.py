@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.reasons import Refused
+from tests.shared.granting import Granting
 from tests.sim import fleet
 from tests.sim.checks_runs import Machine
 from tests.sim.clock import Life, Loop
@@ -45,6 +46,8 @@ class World:
         self.loop, self.trace, self.drawn = loop, trace, drawn
         self.dice = Dice(seed, "world")
         self.ledger = Ledger()
+        self.granting = Granting()
+        self.trust = self.granting.trust(folder / "trust.pem")
         self.truth = History()
         self.declared = History()
         self.network = Network(loop=loop, dice=self.dice.fork("network"), trace=trace)
@@ -63,7 +66,8 @@ class World:
             name = plan.truth.site
             self.facts_path(folder, name).parent.mkdir(exist_ok=True)
             self.sites[name] = SimSite(
-                name, plan.shapes, self.facts_path(folder, name), loop=loop, network=self.network,
+                name, plan.shapes, self.facts_path(folder, name), self.trust,
+                loop=loop, network=self.network,
                 ledger=self.ledger, dice=self.dice.fork(name), trace=trace,
             )  # fmt: skip
         self.folder = folder
@@ -115,6 +119,7 @@ class World:
             name, self.path, self.codec, loop=self.loop, network=self.network,
             dice=self.dice.fork(name), trace=self.trace,
             sites=sorted(self.sites), stale_per_mille=self.drawn.stale_per_mille,
+            granter=self.granting.granter,
         )  # fmt: skip
         plane.committed = self.watch.committed
         self.plane = self.network.leader = plane

@@ -18,60 +18,22 @@ from agent.node.executor import (
     BUNDLES_KEPT_MAX,
     Executor,
     ExecutorError,
-    NodeFacts,
-    RankSpec,
-    read_facts,
     unpack,
-    write_facts,
 )
+from agent.node.facts import NodeFacts, read_facts, write_facts
 from agent.node.spool import Cause, Phase, SpoolError
-from tests.agent.node.rig import LEVELS, Site, needs_root
-
-KEY = "job-a.1.0"
+from tests.agent.node.executing import KEY, facts_at, spec, start
+from tests.agent.node.rig import Site, needs_root
 
 
 @pytest.fixture
 def facts(site: Site) -> NodeFacts:
-    return NodeFacts(
-        spool=str(site.spool.root),
-        address="127.0.0.1",
-        runtime_dir="/opt/absent",
-        checkpoint_root=str(site.root / "checkpoints"),
-        level=LEVELS[-1],
-    )
+    return facts_at(site)
 
 
 @pytest.fixture
 def executor(facts: NodeFacts) -> Executor:
     return Executor(facts)
-
-
-def spec(text: str = "env | sort", **more: object) -> RankSpec:
-    made: RankSpec = {
-        "job_id": "job-a",
-        "attempt": 1,
-        "rank": 0,
-        "local_rank": 0,
-        "node_rank": 0,
-        "world_size": 2,
-        "local_world_size": 1,
-        "num_nodes": 2,
-        "gpus_per_node": 2,
-        "gpus": [3],
-        "visible_gpus": [5, 3],
-        "master_address": "127.0.0.9",
-        "master_port": 20_009,
-        "argv": ["/bin/sh", "-c", text],
-        "env": {},
-        "bundle_digest": None,
-        "isolation": LEVELS[-1],
-        "grace_ms": 1000,
-        "lease_until_ms": None,
-        "time_limit_ms": None,
-        "signal_before_end": None,
-    }
-    made.update(more)  # type: ignore[typeddict-item]
-    return made
 
 
 def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
@@ -104,7 +66,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
     executor.prepare(KEY)
     mine = {"EPOCHS": "3", "RANK": "9", "SOV_JOB_ID": "x", "RAY_ADDRESS": "y", "LANG": "de_DE"}
     mine["SOV_ARRAY_INDEX"] = "7"  # The control plane's own.
-    executor.start(KEY, spec(env=mine))
+    start(executor, KEY, spec(env=mine))
     site.end(KEY)
     found = dict(line.split("=", 1) for line in site.log(KEY).splitlines())
     work = str(site.spool.home(KEY) / "work")
@@ -137,21 +99,21 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
 
 def test_without_gpus_the_rank_is_told_that_it_has_none(site: Site, executor: Executor) -> None:
     executor.prepare(KEY)
-    executor.start(KEY, spec(gpus=[], visible_gpus=[]))
+    start(executor, KEY, spec(gpus=[], visible_gpus=[]))
     site.end(KEY)
     assert "CUDA_VISIBLE_DEVICES=\n" in site.log(KEY)
 
 
 def test_starting_again_starts_nothing(site: Site, executor: Executor) -> None:
     executor.prepare(KEY)
-    first = executor.start(KEY, spec("echo ran; sleep 1000"))
-    again = Executor(executor.node).start(KEY, spec("echo ran twice"))
+    first = start(executor, KEY, spec("echo ran; sleep 1000"))
+    again = start(Executor(executor.node), KEY, spec("echo ran twice"))
     assert (first["phase"], again["phase"]) == ("running", "running")
     assert first["started_boot_ms"] == again["started_boot_ms"]
     site.wait_log(KEY, "ran\n")
     site.spool.stop(KEY, 0)
     site.end(KEY)
-    assert executor.start(KEY, spec("echo ran thrice"))["cause"] == "stop"
+    assert start(executor, KEY, spec("echo ran thrice"))["cause"] == "stop"
     assert site.log(KEY) == "ran\n"
 
 
@@ -160,7 +122,7 @@ def test_a_start_cut_off_after_its_gate_is_completed_by_the_next(
 ) -> None:
     site.prepare(KEY, ["/bin/sh", "-c", "echo first"])
     site.spool.open_gate(KEY)
-    executor.start(KEY, spec("echo second"))
+    start(executor, KEY, spec("echo second"))
     site.end(KEY)
     assert site.log(KEY) == "first\n"
 
@@ -168,7 +130,7 @@ def test_a_start_cut_off_after_its_gate_is_completed_by_the_next(
 def test_a_key_that_was_given_up_is_not_started(site: Site, executor: Executor) -> None:
     executor.prepare(KEY)
     site.spool.stop(KEY, 0)
-    assert executor.start(KEY, spec())["cause"] == "never_started"
+    assert start(executor, KEY, spec())["cause"] == "never_started"
     assert site.spool.status(KEY).cause is Cause.NEVER_STARTED
 
 
@@ -197,13 +159,13 @@ def test_a_start_that_cannot_be_is_refused_and_leaves_the_key_unstarted(
 ) -> None:
     executor.prepare(KEY)
     with pytest.raises(ExecutorError, match=message):
-        executor.start(KEY, spec("true", **more))
+        start(executor, KEY, spec("true", **more))
     assert site.spool.status(KEY).phase is Phase.PREPARED
 
 
 def test_a_rank_that_was_not_prepared_is_refused(executor: Executor) -> None:
     with pytest.raises(ExecutorError, match="not prepared"):
-        executor.start(KEY, spec())
+        start(executor, KEY, spec())
 
 
 def test_an_archived_rank_is_not_prepared_again(site: Site, executor: Executor) -> None:
@@ -218,7 +180,7 @@ def test_a_bundle_in_parts_is_unpacked_for_the_rank_alone(site: Site, executor: 
     content = tar((member("train.sh"), b"echo trained; touch mine"), (member("a/b.txt"), b"x"))
     digest = install(executor, content)
     assert executor.prepare(KEY, digest)["has_bundle"]
-    executor.start(KEY, spec("sh train.sh; cat a/b.txt; touch a/c", bundle_digest=digest))
+    start(executor, KEY, spec("sh train.sh; cat a/b.txt; touch a/c", bundle_digest=digest))
     assert site.end(KEY).exit_code == 0
     assert site.log(KEY) == "trained\nx"
     assert (site.spool.home(KEY) / "work" / "mine").exists()
@@ -232,11 +194,11 @@ def test_starting_from_all_sides_at_once_starts_once_and_spoils_nothing(
     executor.prepare(KEY, digest)
     what = spec("echo ran; sleep 1; ls | wc -l", bundle_digest=digest)
 
-    def start(_: int) -> dict[str, object]:
-        return Executor(executor.node).start(KEY, what)
+    def start_once(_: int) -> dict[str, object]:
+        return start(Executor(executor.node), KEY, what)
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(start, range(8)))
+        answers = list(pool.map(start_once, range(8)))
     assert {answer["phase"] for answer in answers} <= {"starting", "running"}
     site.end(KEY)
     assert site.log(KEY).split() == ["ran", "300"]
@@ -310,7 +272,7 @@ def test_a_job_has_one_uid_and_no_two_live_jobs_share_one(site: Site, executor: 
     for job, its_keys in keys.items():
         for key in its_keys:
             executor.prepare(key)
-            executor.start(key, spec("id -u; touch $SOV_CHECKPOINT_DIR/$SOV_RANK_KEY", job_id=job))
+            start(executor, key, spec("id -u; touch $SOV_CHECKPOINT_DIR/$SOV_RANK_KEY", job_id=job))
             assert site.end(key).exit_code == 0
             uids.setdefault(job, set()).add(site.log(key).strip())
     assert {job: len(found) for job, found in uids.items()} == {"job-a": 1, "job-b": 1}
@@ -323,15 +285,15 @@ def test_checkpoints_outlive_the_attempt_and_stay_their_jobs(site: Site, facts: 
     narrow = replace(facts, uid_first=230_000, uid_last=230_001)
     executor = Executor(narrow)  # The two jobs want the same uid of only two.
     executor.prepare(KEY)
-    executor.start(KEY, spec("echo kept > $SOV_CHECKPOINT_DIR/state"))
+    start(executor, KEY, spec("echo kept > $SOV_CHECKPOINT_DIR/state"))
     site.end(KEY)
     site.spool.archive(KEY)
     executor.prepare("job-b.1.0")
-    executor.start("job-b.1.0", spec(f"cat {site.root}/checkpoints/job-a/state", job_id="job-b"))
+    start(executor, "job-b.1.0", spec(f"cat {site.root}/checkpoints/job-a/state", job_id="job-b"))
     site.end("job-b.1.0")
     assert "kept" not in site.log("job-b.1.0")
     executor.prepare("job-a.2.0")
-    executor.start("job-a.2.0", spec("cat $SOV_CHECKPOINT_DIR/state"))
+    start(executor, "job-a.2.0", spec("cat $SOV_CHECKPOINT_DIR/state"))
     site.end("job-a.2.0")
     assert site.log("job-a.2.0") == "kept\n"
 
@@ -343,7 +305,7 @@ def test_facts_come_back_as_they_were_written(tmp_path: Path, facts: NodeFacts) 
 
 def test_answers_are_plain_enough_for_json(site: Site, executor: Executor) -> None:
     executor.prepare(KEY)
-    executor.start(KEY, spec("true", lease_until_ms=boot_ms() + 60_000))
+    start(executor, KEY, spec("true", lease_until_ms=boot_ms() + 60_000))
     site.end(KEY)
     assert json.loads(json.dumps(executor.known()))[0]["cause"] == "exit"
     assert json.loads(json.dumps(executor.ping()))["pid"] == os.getpid()

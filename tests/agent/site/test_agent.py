@@ -19,6 +19,7 @@ from agent.site.executor import (
     RayNode,
     Reservation,
 )
+from agent.site.granted import SiteGrants
 from agent.site.guard import Guard
 from agent.site.journal import JournalFile
 from agent.site.machine import SiteMachine
@@ -33,6 +34,7 @@ from sovapi.v1.sitelink_pb2 import Launch, NodeReport
 from tests.agent.site.builders import BOOT, FORGET, desired, launch, over, row, running
 from tests.agent.site.test_guard import NOW_MS, asking, site
 from tests.agent.waiting import until
+from tests.shared.granting import Granting
 
 SLOTS = ("n01", "n02")
 
@@ -107,7 +109,15 @@ class Site:
         self.cell, self.session, self.nodes, self.inbox = Cell(), Session(), Nodes(), Inbox()
         guard = Guard(self.facts, "exch-a", lambda: NOW_MS)
         journal = JournalFile(root / "state")
-        self.machine = SiteMachine(journal.load(), judge=guard, now_ms=0)
+        self.granting = Granting()
+        self.grants = SiteGrants(
+            self.granting.trust(root / "trust.pem"),
+            site="exch-a",
+            trust_domain=self.granting.ca.trust_domain,
+            seen=root / "grants.json",
+            utc_now_ms=lambda: NOW_MS,
+        )
+        self.machine = SiteMachine(journal.load(), judge=guard, grants=self.grants, now_ms=0)
         hands = Hands(
             journal=journal,
             guard=guard,
@@ -131,7 +141,8 @@ class Site:
         self.inbox.put(ev.Connected(heartbeat_interval_ms=5_000, lease_ms=60_000))
         for slot in SLOTS:
             self.spool(slot)
-        self.inbox.put(ev.DesiredReceived(desired(row(what=what), to=1)))
+        granted = self.granting.row(row(what=what), NOW_MS, site="exch-a")
+        self.inbox.put(ev.DesiredReceived(desired(granted, to=1)))
 
 
 @asynccontextmanager

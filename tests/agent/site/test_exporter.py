@@ -22,7 +22,9 @@ def test_the_page_counts_sessions_attempts_and_nodes() -> None:
         },
     )
     facts = TestCa().control_plane().facts()
-    page = exporter.page("exch-a", "1.0", standing, facts, lambda: None).decode()
+    page = exporter.page(
+        "exch-a", "1.0", standing, facts, lambda: None, {"GRANT_STALE": 2}
+    ).decode()
     found = {
         (sample.name, sample.labels.get("phase", "")): sample.value
         for family in text_string_to_metric_families(page)
@@ -37,4 +39,6 @@ def test_the_page_counts_sessions_attempts_and_nodes() -> None:
     assert found["sov_site_nodes_agents_connected", ""] == 2
     assert found["sov_site_nodes_executors_up", ""] == 1
     assert found["sov_site_nodes_healthy", ""] == 1
+    assert 'sov_site_grants_refused_total{site="exch-a",kind="stale"} 2' in page
+    assert 'sov_site_grants_refused_total{site="exch-a",kind="forged"} 0' in page
     assert found["sov_certificate_lifetime_seconds", ""] > 0

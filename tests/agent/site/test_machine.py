@@ -16,6 +16,7 @@ from tests.agent.site.builders import (
     BOOT,
     RUN,
     STOP,
+    Generous,
     desired,
     in_parts,
     launch,
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 
 def machine(journal: Journal | None = None) -> SiteMachine:
-    return SiteMachine(journal or Journal(), judge=lambda _l, _i: None, now_ms=0)
+    return SiteMachine(journal or Journal(), judge=lambda _l, _i: None, grants=Generous(), now_ms=0)
 
 
 def of(kind: type[T], instructions: list[ev.Instruction]) -> list[T]:
@@ -220,7 +221,7 @@ def test_a_heartbeat_of_an_earlier_session_gives_no_lease() -> None:
 
 def test_what_the_guard_refuses_is_durable_before_it_is_reported() -> None:
     refusal = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, "GUARD_REFUSED", "JURISDICTION: in NO")
-    site = SiteMachine(Journal(1, 1), judge=lambda _l, _i: refusal, now_ms=0)
+    site = SiteMachine(Journal(1, 1), judge=lambda _l, _i: refusal, grants=Generous(), now_ms=0)
     site.handle(ev.Connected(1_000, 9_000), 0)
     out = site.handle(ev.DesiredReceived(desired(row(generation=2), to=2, since=1)), 100)
     assert not of(ev.SendReport, out)
@@ -238,7 +239,9 @@ def test_a_refusal_at_the_last_moment_gives_the_keys_up_before_it_is_reported() 
     site = machine()
     ready(site, launch())
     site.handle(ev.Connected(1_000, 9_000), 0)
-    out = site.handle(ev.LaunchFinished("job-a.1", False, "FACT_EXPIRED", refused=True), 100)
+    out = site.handle(
+        ev.LaunchFinished("job-a.1", False, "FACT_EXPIRED", refused="GUARD_REFUSED"), 100
+    )
     (write,) = of(ev.Persist, out)
     out = site.handle(ev.Persisted(write.version), 200)
     assert {stop.key for stop in of(StopRank, out)} == {"job-a.1.0", "job-a.1.1"}

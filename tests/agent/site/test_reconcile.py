@@ -35,6 +35,7 @@ from tests.agent.site.builders import (
 )
 
 KEY = "job-a.1"
+TAKE_AGAIN = Start(KEY, begins=False)
 START, RELEASE, DROP = Start(KEY), Release(KEY), Drop(KEY)
 ACCEPTED = sitelink.ATTEMPT_PHASE_ACCEPTED
 STARTING = sitelink.ATTEMPT_PHASE_STARTING
@@ -110,7 +111,7 @@ CASES = [
         id="given up with a rank alive: that key is given up, the other rank stopped",
     ),
     pytest.param(
-        row(), seen(node(running(0)), node(running(1)), reserved=False), [START], RUNNING,
+        row(), seen(node(running(0)), node(running(1)), reserved=False), [TAKE_AGAIN], RUNNING,
         id="reservation lost and alive: reserved again under the same name",
     ),
     pytest.param(

@@ -21,7 +21,7 @@ from sovapi.v1.jobs_pb2 import LogsRequest
 from sovapi.v1.nodelink_pb2 import LogChunk
 from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkServicer, add_SiteLinkServicer_to_server
-from tests.agent.site.builders import desired, row
+from tests.agent.site.builders import Generous, desired, row
 from tests.agent.waiting import until
 
 BUNDLE = b"a bundle" * 10_000
@@ -210,7 +210,7 @@ async def test_what_is_desired_and_acknowledged_becomes_events(world: World) -> 
 
 async def test_a_machine_reports_everything_again_after_a_reconnect(world: World) -> None:
     """The whole loop: session and machine, with nothing acted upon that is old."""
-    machine = SiteMachine(Journal(3, 41), judge=lambda _l, _i: None, now_ms=0)
+    machine = SiteMachine(Journal(3, 41), judge=lambda _l, _i: None, grants=Generous(), now_ms=0)
     now_ms = 0
 
     async def pump() -> None:

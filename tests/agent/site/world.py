@@ -18,7 +18,7 @@ from sovapi.v1 import sitelink_pb2 as sitelink
 from sovapi.v1.jobs_pb2 import RankStatus
 from sovapi.v1.nodelink_pb2 import SpoolEntry, SpoolReport
 from sovapi.v1.sitelink_pb2 import DesiredAttempt, NodeReport
-from tests.agent.site.builders import FORGET, RUN, STOP, desired, launch
+from tests.agent.site.builders import FORGET, RUN, STOP, Generous, desired, launch
 
 SLOTS = ("n01", "n02")
 FINAL = (
@@ -62,7 +62,9 @@ class World:
         self.machine = self.new_machine()
 
     def new_machine(self) -> SiteMachine:
-        return SiteMachine(self.disk, judge=lambda _launch, _levels: None, now_ms=self.now_ms)
+        return SiteMachine(
+            self.disk, judge=lambda _launch, _levels: None, grants=Generous(), now_ms=self.now_ms
+        )
 
     # What the machine asks for.
 
