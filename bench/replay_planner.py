@@ -19,6 +19,7 @@ from bench.worlds import NOW_MS, Shape, fleet_changes
 from scheduler.core.classes import class_of
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
+from scheduler.core.ranks import gpus_of, with_service
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import JobSpec, JobState, Placement, Preemption, Resources
 from scheduler.model.plan import (
@@ -66,6 +67,9 @@ class Work:
     ends_ms: int = -1
     leaving: bool = False
     restarts: int = 0
+    began_ms: int = 0
+    had_gpu_ms: int = 0
+    """GPU time of its attempts so far, as the store adds it up."""
 
 
 class PlannerReplay:
@@ -83,6 +87,7 @@ class PlannerReplay:
         guarantees: Mapping[str, int] | None = None,
     ) -> None:
         self.fleet = FleetState()
+        self.orders = {tenant.path: tenant.queue_order for tenant in tenants}
         self.sequence = 0
         self.overhead = overhead
         self.now_ms = 0
@@ -156,7 +161,7 @@ class PlannerReplay:
         work = self.works[placement.key.job]
         self.shares.starts(work.job.tenant, work.job.gpus)
         work.placement = placement
-        work.checked_ms = self.now_ms
+        work.checked_ms = work.began_ms = self.now_ms
         if work.started_ms < 0:
             work.started_ms = self.now_ms
         elif self.overhead is Overhead.RESTART:
@@ -185,6 +190,7 @@ class PlannerReplay:
             state,
             placed_at_ms=began_ms,
             started_at_ms=began_ms,
+            submitted_at_ms=NOW_MS + _ms(work.job.submit_s),
         )
         return JobChanged(placement.key.job, None, live)
 
@@ -200,6 +206,10 @@ class PlannerReplay:
             if work.leaving:
                 work.leaving = False
                 work.attempt += 1
+                work.had_gpu_ms += gpus_of(work.job_class) * (self.now_ms - work.began_ms)
+                work.job_class = with_service(
+                    work.job_class, work.had_gpu_ms, self.orders[work.job_class.tenant]
+                )
                 changes.append(self._queued(number, work))
                 continue
             changes.append(JobChanged(number, None, None))

@@ -10,10 +10,11 @@ from enum import Enum
 
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
+from scheduler.core.ranks import gpus_of, tells_length, with_service
 from scheduler.model.job import TERMINAL, JobSpec, JobState
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
-from scheduler.model.tenancy import SettledUse
+from scheduler.model.tenancy import QueueOrder, SettledUse
 from scheduler.store import leaves
 from scheduler.store.records import AttemptRow, JobRow
 from scheduler.store.store import Txn
@@ -63,6 +64,8 @@ def settle(
         ended_at_ms=now_ms if over else 0,
         not_before_ms=now_ms + outcome.back_off_ms if outcome.state is JobState.QUEUED else 0,
     )
+    if outcome.state is JobState.QUEUED:
+        after = replace(after, class_id=_class_id(txn, job, now_ms))
     attempt_after = replace(
         attempt,
         state=_attempt_state(outcome),
@@ -89,6 +92,20 @@ def settle(
     elif ends:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.STOP, reason=cause.what)
     return after
+
+
+def _class_id(txn: Txn, job: JobRow, now_ms: int) -> int:
+    """The class of a job that waits again: what its attempts had may count from now on."""
+    job_class = txn.jobs.job_class(job.class_id)
+    order = txn.tenancy.tree().tenants[job.tenant].queue_order
+    if order is not QueueOrder.SHORTEST or tells_length(job_class):
+        return job.class_id
+    ran_ms = sum(
+        max(0, (attempt.ended_at_ms or now_ms) - attempt.started_at_ms)
+        for attempt in txn.attempts.of_jobs((job.id,)).get(job.id, ())
+        if attempt.started_at_ms
+    )
+    return txn.jobs.intern(with_service(job_class, ran_ms * gpus_of(job_class), order))
 
 
 def _settled(txn: Txn, job: JobRow, attempt: AttemptRow) -> SettledUse:

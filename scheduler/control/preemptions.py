@@ -21,6 +21,7 @@ from scheduler.core.evictable import LEAVING
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.power import cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge, reclaimable
+from scheduler.core.ranks import outranks, rank_of, rank_since
 from scheduler.model.ids import GpuClass, JobId, SiteId
 from scheduler.model.job import JobState
 from scheduler.model.plan import JobClass, Preempt
@@ -73,13 +74,20 @@ def _make_room(
         if not _may_leave(victim, now_ms):
             return []
         victims.append(victim)
-    if not rights.hold(row, txn.jobs.job_class(row.class_id), victims):
+    job_class = txn.jobs.job_class(row.class_id)
+    if not rights.hold(row, job_class, victims, now_ms):
         return []
     for victim in victims:
-        rank = victim.job.tenant == row.tenant
-        what = "a job of higher priority in its project" if rank else "work that is guaranteed it"
-        _leave(txn, victim, f"it makes room for {what}", now_ms)
+        _leave(txn, victim, f"it makes room for {_for_what(row, job_class, victim)}", now_ms)
     return [victim.asked for victim in victims]
+
+
+def _for_what(row: JobRow, job_class: JobClass, victim: _Victim) -> str:
+    if victim.job.tenant != row.tenant:
+        return "work that is guaranteed it"
+    if victim.job_class.priority < job_class.priority:
+        return "a job of higher priority in its project"
+    return "a shorter job of its project"
 
 
 def _shed(txn: Txn, asked: Iterable[Preempt], now_ms: int) -> list[Preempt]:
@@ -149,13 +157,15 @@ class _Rights:
         self._tree = tree
         self._used: Usage = {path: dict(line) for path, line in used.items()}
 
-    def hold(self, row: JobRow, job_class: JobClass, victims: Sequence[_Victim]) -> bool:
+    def hold(
+        self, row: JobRow, job_class: JobClass, victims: Sequence[_Victim], now_ms: int
+    ) -> bool:
         """Whether `row` may ask each of `victims` after the others. If not, nothing counts."""
         ask = ask_of(job_class)
         milli = ask.nodes * ask.milli_on(ask.shape.gpus)
         gone: list[_Victim] = []
         for victim in victims:
-            if not self._may_ask(row, job_class, milli, victim):
+            if not self._may_ask(row, job_class, milli, victim, now_ms):
                 for back in gone:
                     self._charge(back, 1)
                 return False
@@ -163,9 +173,19 @@ class _Rights:
             gone.append(victim)
         return True
 
-    def _may_ask(self, row: JobRow, job_class: JobClass, milli: int, victim: _Victim) -> bool:
+    def _may_ask(
+        self, row: JobRow, job_class: JobClass, milli: int, victim: _Victim, now_ms: int
+    ) -> bool:
         if victim.job.tenant == row.tenant:
-            return victim.job_class.priority < job_class.priority
+            order = self._tree.tenants[row.tenant].queue_order
+            theirs = rank_since(
+                victim.job_class,
+                order,
+                submitted_at_ms=victim.job.submitted_at_ms,
+                began_at_ms=victim.attempt.started_at_ms or victim.attempt.placed_at_ms,
+                now_ms=now_ms,
+            )
+            return outranks(rank_of(job_class, order), theirs[0])
         return reclaimable(
             self._tree,
             self._used,

@@ -1,7 +1,7 @@
 """Whom jobs of one class may ask to leave: those who may be, are willing, and ran long enough.
 
-Those of the lowest priority come first, and of one priority those whose checkpoint, or else whose
-start, is newest.
+Those who rank lowest come first, where work of other projects ranks by its priority alone, and of
+one rank those whose checkpoint, or else whose start, is newest.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from heapq import merge
 
 from scheduler.core.evictable import ripe_at_ms
 from scheduler.core.outlook import Outlook, stake_of
-from scheduler.core.stakes import Stake
+from scheduler.core.ranks import Rank
+from scheduler.core.stakes import Stake, standing
 from scheduler.model.ids import JobId
-from scheduler.model.job import Priority
 from scheduler.model.plan import LiveAttempt
 
 CANDIDATES_MAX = 8_192
@@ -30,7 +30,8 @@ def whom_to_ask(outlook: Outlook, stake: Stake) -> tuple[list[LiveAttempt], int]
             live = outlook.fleet.live[job]
             if job in outlook.leaving or ripe_at_ms(live) > outlook.now_ms:
                 continue
-            if not outlook.ledger.may_ask(stake, stake_of(live.placement, live.job_class)):
+            victim = stake_of(outlook.fleet, live.placement, live.job_class)
+            if not outlook.ledger.may_ask(stake, victim):
                 continue
             found.append(live)
             if len(found) >= CANDIDATES_MAX:
@@ -39,13 +40,13 @@ def whom_to_ask(outlook: Outlook, stake: Stake) -> tuple[list[LiveAttempt], int]
 
 
 def _lines(outlook: Outlook, stake: Stake) -> Iterable[Iterable[tuple[int, JobId]]]:
-    """The lines of those whom the rules let `stake` ask, lowest priority first."""
-    by_priority: dict[Priority, list[list[tuple[int, JobId]]]] = {}
+    """The lines of those whom the rules let `stake` ask, lowest rank first."""
+    by_rank: dict[Rank, list[list[tuple[int, JobId]]]] = {}
     for tenant, lines in outlook.evictable.lines.items():
-        for (gpu_class, priority), line in lines.items():
+        for (gpu_class, rank), line in lines.items():
             if gpu_class != stake.gpu_class:
                 continue
             # Whether the rules let it ask the smallest piece of work there is.
-            if outlook.ledger.may_ask(stake, Stake(tenant, priority, gpu_class, 1)):
-                by_priority.setdefault(priority, []).append(line)
-    return [merge(*by_priority[priority]) for priority in sorted(by_priority)]
+            if outlook.ledger.may_ask(stake, Stake(tenant, rank, gpu_class, 1)):
+                by_rank.setdefault(standing(stake, tenant, rank), []).append(line)
+    return [merge(*by_rank[rank]) for rank in sorted(by_rank)]

@@ -1,6 +1,7 @@
 """Reservations: keeping a stream of small jobs from starving a large one.
 
 A job that finds no room, and has waited for RESERVE_AFTER_MS, gets a reservation, in fair order:
+(in a project that goes by `shortest`: once it has waited for so long that it goes by age)
 the nodes that will have room for it soonest, going by the time limits of what runs on them, and the
 moment when they will. It is a stored fact and stands until the job starts. Nobody
 else is placed on those nodes, whatever their turn, unless their own time limit ends them before
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from scheduler.core.ageing import ageing_ms
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
@@ -30,6 +32,7 @@ from scheduler.core.waiting import Waiting
 from scheduler.core.windows import mask_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, Reservation
+from scheduler.model.tenancy import QueueOrder
 
 RESERVE_AFTER_MS = 60_000
 """A job that has waited less gets none: most small waits end by themselves."""
@@ -113,6 +116,27 @@ class Backfill:
     def holders(self) -> list[tuple[JobId, Waiting]]:
         """The jobs whose reservations stand, and their classes."""
         return [(job, self._waiting[job]) for job in sorted(self._standing)]
+
+    def holders_in(self, waiting: Waiting, start: int) -> list[int]:
+        """The places, from `start` on, of those of a class that may go and have a reservation."""
+        jobs = (job for job in sorted(self._standing) if self._waiting[job] is waiting)
+        places = (at for job in jobs if (at := waiting.find(job)) is not None and at >= start)
+        return [at for at in places if waiting.next_ready(at, self._now_ms) == at]
+
+    def in_need(self) -> list[Waiting]:
+        """The classes that lack room, and whose first nodes may be kept for."""
+        roomless = self._fleet.alarm.by_room.values()
+        return [each for asleep in roomless for each in asleep if self._serves(each)]
+
+    def _serves(self, waiting: Waiting) -> bool:
+        """In a project that goes by `shortest` nothing is kept for a job before it goes by age:
+        what is shorter is to have the nodes until then."""
+        of = waiting.job_class
+        order = self._fleet.evictable.order_of(of.tenant)
+        if order is not QueueOrder.SHORTEST:
+            return True
+        waited_ms = self._now_ms - waiting.submitted_at_ms[waiting.spent]
+        return waited_ms >= 2 * ageing_ms(order, of.time_limit_bucket_ms)
 
     def is_full(self) -> bool:
         """Whether no more reservations may be made."""

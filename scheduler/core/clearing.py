@@ -4,7 +4,7 @@ Simple equivalent: try every set of those who may be asked, keep the best that m
 what happens up to EXACT_MAX of them, in an order that cuts most sets short. Beyond, the cheapest
 are taken until there is room, and then those are spared that turn out not to be needed.
 
-Sets are compared by the highest priority in them, then by what is lost, then by how many they are,
+Sets are compared by the highest rank in them, then by what is lost, then by how many they are,
 then by name. Making room is monotone: whoever else leaves, there is no less of it. So a best set
 holds nobody who could have stayed.
 """
@@ -17,25 +17,27 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Ask, Shape, cpu_milli_on, memory_bytes_on
 from scheduler.core.occupancy import NodeRecord, Occupant, may_join
+from scheduler.core.ranks import Rank
 from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.job import Priority
 from scheduler.model.residency import NodeSharing
 
 EXACT_MAX = 10
 """Candidates on one node among whom the best set is found by trying."""
 
-Price: TypeAlias = tuple[int, int, int, tuple[JobId, ...]]
-"""What a set costs: highest priority, GPU-milliseconds lost, how many, who."""
+Price: TypeAlias = tuple[Rank, int, int, tuple[JobId, ...]]
+"""What a set costs: highest rank, GPU-milliseconds lost, how many, who."""
 
 Permits: TypeAlias = Callable[[Sequence["Candidate"]], bool]
 
-FREE: Price = (0, 0, 0, ())
+FREE: Price = ((Priority.UNSPECIFIED, 0), 0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An attempt that may be ended, and what that would cost."""
 
-    priority: int
+    rank: Rank
     lost_gpu_ms: int
     job: JobId
 
@@ -50,7 +52,7 @@ def price(victims: Collection[Candidate]) -> Price:
     if not victims:
         return FREE
     return (
-        max(v.priority for v in victims),
+        max(v.rank for v in victims),
         sum(v.lost_gpu_ms for v in victims),
         len(victims),
         tuple(sorted(v.job for v in victims)),
@@ -116,8 +118,8 @@ def cheapest(
 
     Of sets that make room, only those that `permits` lets through count.
     """
-    for priority in sorted({c.priority for c in candidates}):
-        among = [c for c in candidates if c.priority <= priority]
+    for rank in sorted({c.rank for c in candidates}):
+        among = [c for c in candidates if c.rank <= rank]
         if not floor.holds(ask, {c.job for c in among}):
             continue
         among.sort(key=lambda c: (c.lost_gpu_ms, c.job))
@@ -136,7 +138,7 @@ def spare(
 ) -> list[Candidate]:
     """Those of `victims` who are needed; whoever costs most is spared first, if it can be."""
     kept = list(victims)
-    for victim in sorted(victims, key=lambda c: (-c.priority, -c.lost_gpu_ms, -c.job)):
+    for victim in sorted(victims, key=_worth, reverse=True):
         without = [c for c in kept if c is not victim]
         if suffices(without):
             kept = without
@@ -163,7 +165,7 @@ class _Trial:
             return
         if self._floor.holds(self._ask, {c.job for c in chosen}):
             found = price(chosen)
-            # The priority is settled already: all of `among` are within it.
+            # The rank is settled already: all of `among` are within it.
             better = self._best is None or found[1:] < self._best[0][1:]
             if better and self._permits(chosen):
                 self._best = found, list(chosen)
@@ -178,6 +180,10 @@ class _Trial:
         self._try(at + 1, chosen, lost_gpu_ms + candidate.lost_gpu_ms)
         chosen.pop()
         self._try(at + 1, chosen, lost_gpu_ms)
+
+
+def _worth(victim: Candidate) -> tuple[Rank, int, JobId]:
+    return victim.rank, victim.lost_gpu_ms, victim.job
 
 
 def _meets(ask: Ask, promise: Promise) -> bool:

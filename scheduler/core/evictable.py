@@ -1,18 +1,22 @@
 """Live attempts that might be ended for others, and what each would lose.
 
-Kept by the state as attempts come, change and go. In one line a tenant, GPU class and priority,
-those with least to lose first, as far as time alone tells: what was lost is weighed by GPUs later.
+Kept by the state as attempts come, change and go. In one line a tenant, GPU class and rank, those
+with least to lose first, as far as time alone tells: what was lost is weighed by GPUs later. Where
+time alone changes how work ranks, `advance` makes it so.
 """
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from scheduler.core.quota import Usage, charge
+from scheduler.core.ranks import Rank, rank_at, rank_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Priority
-from scheduler.model.plan import LiveAttempt
+from scheduler.model.plan import JobClass, LiveAttempt
+from scheduler.model.tenancy import QueueOrder, Tenant
 
 MAY_BE_ENDED = frozenset({JobState.PLACED, JobState.STARTING, JobState.RUNNING})
 """States that a preemption can follow on. What is lost to sight cannot be asked to end."""
@@ -20,35 +24,87 @@ MAY_BE_ENDED = frozenset({JobState.PLACED, JobState.STARTING, JobState.RUNNING})
 LEAVING = frozenset({JobState.PREEMPTING, JobState.CANCELLING})
 """States in which an attempt is on its way out already."""
 
-LineKey = tuple[GpuClass, Priority]
+LineKey = tuple[GpuClass, Rank]
 Line = list[tuple[int, JobId]]
+
+EVERYBODY: Rank = (Priority.SPOT, 0)
+"""The rank that no usage is kept for: what uses it is what no other rank does."""
 
 
 class Evictable:
-    """Who may be asked to leave, and what each priority uses."""
+    """Who may be asked to leave, and what each rank uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, shortest: frozenset[TenantPath] = frozenset(), now_ms: int = 0) -> None:
+        """`shortest`: the projects whose work ranks by its service."""
         self.lines: dict[TenantPath, dict[LineKey, Line]] = {}
         self.leaving: dict[JobId, LiveAttempt] = {}
-        self.used_at: dict[Priority, Usage] = {Priority.HIGH: {}, Priority.NORMAL: {}}
-        """Of what is in use, the part of each priority but the lowest."""
+        self.used_at: dict[Rank, Usage] = {}
+        """Of what is in use, the part of each rank but EVERYBODY."""
+        self._shortest = shortest
+        self._now_ms = now_ms
+        self._counts: dict[Rank, int] = {}
+        # Of attempts in projects that go by service: how they rank as of now, ...
+        self._ranks: dict[JobId, tuple[Rank, LiveAttempt]] = {}
+        # ... and when that changes; one holds while the attempt is the same.
+        self._due: list[tuple[int, JobId]] = []
+
+    def under(self, tenants: Mapping[TenantPath, Tenant], live: Iterable[LiveAttempt]) -> Evictable:
+        """The same under another tree; `live` is all that holds nodes."""
+        shortest = frozenset(
+            path for path, each in tenants.items() if each.queue_order is QueueOrder.SHORTEST
+        )
+        if shortest == self._shortest:
+            return self
+        other = Evictable(shortest, self._now_ms)
+        for each in live:
+            other.add(each)
+        return other
+
+    def advance(self, now_ms: int) -> None:
+        """It is `now_ms`: whom time alone has moved is where it ranks by now."""
+        self._now_ms = max(self._now_ms, now_ms)
+        while self._due and self._due[0][0] <= self._now_ms:
+            _, job = heapq.heappop(self._due)
+            known = self._ranks.get(job)
+            if known is not None:
+                live = known[1]
+                self.remove(live)
+                self.add(live)
+
+    def order_of(self, tenant: TenantPath) -> QueueOrder:
+        """The order of a project, as far as ranks go by it."""
+        return QueueOrder.SHORTEST if tenant in self._shortest else QueueOrder.AGE
+
+    def rank(self, job_class: JobClass, job: JobId | None = None) -> Rank:
+        """How a class of queued work ranks, or `job` of it if that is live."""
+        known = self._ranks.get(job) if job is not None else None
+        return known[0] if known is not None else self._rank_of(job_class)
 
     def add(self, live: LiveAttempt) -> None:
         """An attempt holds nodes."""
-        self._charge(live, live.placement.gpu_milli)
+        job = live.placement.key.job
+        if live.tenant in self._shortest:
+            rank, until_ms = rank_at(live, QueueOrder.SHORTEST, self._now_ms)
+            self._ranks[job] = rank, live
+            if until_ms is not None:
+                heapq.heappush(self._due, (until_ms, job))
+        self._charge(live, 1)
         if live.state in LEAVING:
-            self.leaving[live.placement.key.job] = live
+            self.leaving[job] = live
         if may_be_asked(live):
             lines = self.lines.setdefault(live.tenant, {})
-            insort(lines.setdefault(_key(live), []), _place(live))
+            insort(lines.setdefault(self._key(live), []), _place(live))
 
     def remove(self, live: LiveAttempt) -> None:
         """The attempt that was added so does not any more."""
-        self._charge(live, -live.placement.gpu_milli)
-        self.leaving.pop(live.placement.key.job, None)
+        job = live.placement.key.job
+        self._charge(live, -1)
+        self.leaving.pop(job, None)
+        key = self._key(live)
+        self._ranks.pop(job, None)
         if not may_be_asked(live):
             return
-        lines, key = self.lines[live.tenant], _key(live)
+        lines = self.lines[live.tenant]
         line = lines[key]
         at = bisect_left(line, _place(live))
         assert line[at] == _place(live), "a live attempt is in its line"
@@ -62,10 +118,23 @@ class Evictable:
         """The jobs of one line, those with the newest checkpoint or start first."""
         return (job for _, job in self.lines.get(tenant, {}).get(key, ()))
 
-    def _charge(self, live: LiveAttempt, milli: int) -> None:
-        usage = self.used_at.get(live.job_class.priority)
-        if usage is not None:
-            charge(usage, live.tenant, live.placement.gpu_class, milli)
+    def _charge(self, live: LiveAttempt, sign: int) -> None:
+        milli = live.placement.gpu_milli
+        rank = self.rank(live.job_class, live.placement.key.job)
+        if rank == EVERYBODY:
+            return
+        charge(
+            self.used_at.setdefault(rank, {}), live.tenant, live.placement.gpu_class, sign * milli
+        )
+        count = self._counts[rank] = self._counts.get(rank, 0) + sign
+        if not count:
+            del self._counts[rank], self.used_at[rank]
+
+    def _rank_of(self, job_class: JobClass) -> Rank:
+        return rank_of(job_class, self.order_of(job_class.tenant))
+
+    def _key(self, live: LiveAttempt) -> LineKey:
+        return live.placement.gpu_class, self.rank(live.job_class, live.placement.key.job)
 
 
 def may_be_asked(live: LiveAttempt) -> bool:
@@ -94,10 +163,6 @@ def lost_gpu_ms(live: LiveAttempt, now_ms: int) -> int:
     if live.state is not JobState.RUNNING:
         return 0
     return live.placement.gpu_milli * max(0, now_ms - saved_at_ms(live)) // 1000
-
-
-def _key(live: LiveAttempt) -> LineKey:
-    return live.placement.gpu_class, live.job_class.priority
 
 
 def _place(live: LiveAttempt) -> tuple[int, JobId]:

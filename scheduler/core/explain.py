@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler.core.ageing import rank_of, submitted_by_ms
 from scheduler.core.allowance import denials
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
@@ -20,7 +21,6 @@ from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
 from scheduler.core.planner import Desk
-from scheduler.core.queueing import rank_of, submitted_by_ms
 from scheduler.core.waiting import Waiting
 from scheduler.model.fleet import Site
 from scheduler.model.ids import GpuClass, JobId, SiteId

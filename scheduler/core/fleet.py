@@ -27,6 +27,7 @@ from scheduler.core.packing import Capacity, Packing, capacity_of
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
 from scheduler.core.ranking import Rooms
+from scheduler.core.ranks import with_less_service
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
 from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
@@ -128,6 +129,7 @@ class FleetState:
         match change:
             case TenantsChanged():
                 self.tree = QuotaTree(change.tenants, self.capacity_milli)
+                self.evictable = self.evictable.under(self.tree.tenants, self.live.values())
                 self._open_book()
             case PolicyChanged():
                 self.policy = change.policy
@@ -305,6 +307,10 @@ class FleetState:
     def _apply_job(self, change: JobChanged) -> None:
         assert change.queued is None or change.live is None, "a job is never queued and live"
         before = self.live.get(change.id)
+        told = change.queued or change.live
+        of = told.job_class if told is not None else change.job_class
+        for lesser in with_less_service(of) if of is not None else ():
+            self.queued.remove(change.id, lesser)
         if before is not None:
             self.evictable.remove(before)
             self._leave(before, change.live)

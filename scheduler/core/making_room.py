@@ -1,7 +1,7 @@
 """Which of the jobs that found no place may have others leave for them, and who leaves.
 
 Simple equivalent: ask for every job that waits, in fair order. Departure: most can ask nobody, and
-that is told by their tenant: it runs nothing of lower priority and is not below a guarantee. Only
+that is told by their tenant: it runs nothing that ranks lower and is not below a guarantee. Only
 the others are looked at. A plan has WORK_MAX steps for them, and counts no time: who is behind in
 fair order may have to wait for a later plan, when those before it have what they asked for.
 
@@ -19,6 +19,7 @@ from scheduler.core.power import shed
 from scheduler.core.preemption import Barred, Preemption
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import ALL_CLASSES, lineage, used_milli
+from scheduler.core.ranks import outranks
 from scheduler.core.stakes import Stake
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath
@@ -105,12 +106,15 @@ def hopeful_classes(fleet: FleetState, unserved: Sequence[Waiting]) -> list[Wait
     lines = fleet.evictable.lines
     if not lines:
         return []
-    lowest = {tenant: min(p for _, p in of_tenant) for tenant, of_tenant in lines.items()}
+    lowest = {tenant: min(rank for _, rank in of_tenant) for tenant, of_tenant in lines.items()}
     unmet: dict[TenantPath, tuple[tuple[GpuClass, int], ...]] = {}
     found: list[Waiting] = []
     for waiting in unserved:
         of = waiting.job_class
-        if lowest.get(of.tenant, of.priority) < of.priority:
+        low = lowest.get(of.tenant)
+        if low is not None and (
+            low[0] < of.priority or (low[1] != 0 and outranks(fleet.evictable.rank(of), low))
+        ):
             found.append(waiting)
             continue
         if of.tenant not in unmet:

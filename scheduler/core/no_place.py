@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler.core.answers import Answer
+from scheduler.core.budgets import Book
 from scheduler.core.waiting import Waiting
 from scheduler.model.reasons import Denial, Reason
 
@@ -25,6 +26,13 @@ class NoPlace:
         self.searched = False
         # There would be room, were nothing kept for others: how it is kept.
         self.held: Reason | None = None
+
+    def until_ms(self, waiting: Waiting, book: Book, now_ms: int) -> int | None:
+        """When time alone may change what was found."""
+        moments = [self.answer.until_ms]
+        if any(denial.reason is Reason.BUDGET_EXHAUSTED for denial in self.quota):
+            moments.append(book.next_period_ms(waiting.job_class.tenant, now_ms))
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def denials(self, waiting: Waiting) -> tuple[Denial, ...]:
         """The decisive reason first, then everything that rules out sites."""

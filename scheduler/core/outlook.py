@@ -152,7 +152,7 @@ class Outlook:
     def _let_go(self, live: LiveAttempt) -> None:
         self.leaving.add(live.placement.key.job)
         placed = live.placement
-        self.ledger.shift(stake_of(placed, live.job_class), -1)
+        self.ledger.shift(stake_of(self.fleet, placed, live.job_class), -1)
         self._draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
         for part in live.placement.nodes:
             self._touch(part.node)
@@ -191,7 +191,8 @@ class Outlook:
         records = [self.fleet.nodes[node] for node in claim.nodes if node in self.fleet.nodes]
         ask = ask_of(claim.job_class)
         milli = sum(ask.milli_on(record.node.gpus) for record in records)
-        return Stake(claim.job_class.tenant, claim.job_class.priority, claim.gpu_class, milli)
+        rank = self.evictable.rank(claim.job_class)
+        return Stake(claim.job_class.tenant, rank, claim.gpu_class, milli)
 
 
 def is_soon(fleet: FleetState, nodes: Iterable[NodeId], starts_at_ms: int, now_ms: int) -> bool:
@@ -203,6 +204,7 @@ def is_soon(fleet: FleetState, nodes: Iterable[NodeId], starts_at_ms: int, now_m
     return any(job in leaving for record in records for job in record.occupants)
 
 
-def stake_of(placement: Placement, job_class: JobClass) -> Stake:
-    """What an attempt counts for in the tree."""
-    return Stake(job_class.tenant, job_class.priority, placement.gpu_class, placement.gpu_milli)
+def stake_of(fleet: FleetState, placement: Placement, job_class: JobClass) -> Stake:
+    """What an attempt, or what is about to be one, counts for in the tree."""
+    rank = fleet.evictable.rank(job_class, placement.key.job)
+    return Stake(job_class.tenant, rank, placement.gpu_class, placement.gpu_milli)

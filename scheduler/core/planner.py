@@ -102,11 +102,19 @@ class Desk:
                 order.placed(spot.gpu_class)
             else:
                 order.blocked()
+                self._seat_holders(waiting, at)
                 self._block(waiting, spot)
         detail = "the plan's budget was spent first; the next plan goes on"
         spent = (Denial(Reason.PLAN_BUDGET, detail),)
         for waiting in order.rest():
             self._say(waiting, spent)
+
+    def _seat_holders(self, waiting: Waiting, first: int) -> None:
+        """Starts those of a class that nodes are kept for: its `first` came back before them."""
+        for at in self.backfill.holders_in(waiting, first + 1):
+            spot = self.place(waiting, JobId(waiting.ids[at]))
+            if isinstance(spot, Spot):
+                self.take(waiting, at, spot)
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
@@ -259,7 +267,7 @@ class Desk:
             return
         self._show()
         placed = {
-            placement.key.job: stake_of(placement, taken.waiting.job_class)
+            placement.key.job: stake_of(fleet, placement, taken.waiting.job_class)
             for placement, taken in zip(placements, self.taken, strict=True)
         }
         cleared = make_room(fleet, self._order(hopeful), placed, self._barred_for, self.now_ms)
@@ -347,15 +355,8 @@ class Desk:
             room=against.searched,
             hold=kept,
             tenants=sorted(tenants),
-            until_ms=self._until_ms(waiting, against),
+            until_ms=against.until_ms(waiting, self.fleet.book, self.now_ms),
         )
-
-    def _until_ms(self, waiting: Waiting, against: NoPlace) -> int | None:
-        """When time alone may change what was found."""
-        moments = [against.answer.until_ms]
-        if any(denial.reason is Reason.BUDGET_EXHAUSTED for denial in against.quota):
-            moments.append(self.fleet.book.next_period_ms(waiting.job_class.tenant, self.now_ms))
-        return min((moment for moment in moments if moment is not None), default=None)
 
     def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
         waiting.denials = denials
@@ -364,8 +365,7 @@ class Desk:
     def _without_room(self) -> Iterator[tuple[Waiting, int, tuple[ClassAnswer, ...]]]:
         """The first ready job of each class that lacks room and no quota and has waited, in fair
         order, with where it may go."""
-        roomless = self.fleet.alarm.by_room.values()
-        order = self._order([each for asleep in roomless for each in asleep])
+        order = self._order(self.backfill.in_need())
         while (turn := order.next()) is not None:
             waiting, at = turn
             waited_ms = self.now_ms - waiting.submitted_at_ms[at]

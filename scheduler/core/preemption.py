@@ -30,9 +30,10 @@ from scheduler.core.gathering import Domain, clear
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import joinable_views
 from scheduler.core.outlook import Claim, Outlook, stake_of
-from scheduler.core.stakes import Stake
+from scheduler.core.ranks import Rank
+from scheduler.core.stakes import Stake, standing
 from scheduler.model.ids import AttemptKey, GpuClass, JobId
-from scheduler.model.plan import JobClass
+from scheduler.model.plan import JobClass, LiveAttempt
 
 OPTIONS_MAX = 64
 """Sets of victims tried for one job, the cheapest first: quota or a guarantee may rule them out."""
@@ -105,19 +106,24 @@ class Preemption:
         claim = self._claim(job, job_class, option, grace_ms)
         # Room that comes anyway is not there for the next job as well.
         self._outlook.begin(claim, victims)
-        by_rank = all(victim.tenant == job_class.tenant for victim in victims)
-        detail = (
-            "to make room for a job of higher priority in the same project"
-            if by_rank
-            else f"to give {job_class.tenant} back what it is guaranteed"
+        return Victims(
+            tuple(victim.placement.key for victim in victims), claim, why(job_class, victims)
         )
-        return Victims(tuple(victim.placement.key for victim in victims), claim, detail)
 
     def _claim(self, job: JobId, job_class: JobClass, option: Option, grace_ms: int) -> Claim:
         site, index, _ = self._outlook.fleet.order[option.number]
         nodes = tuple(index.records[at].node.id for at in bits(option.nodes))
         starts_at_ms = self._outlook.now_ms + grace_ms
         return Claim(job, job_class, site.id, option.where.gpu_class, nodes, starts_at_ms)
+
+
+def why(job_class: JobClass, victims: Sequence[LiveAttempt]) -> str:
+    """By which rule `victims` leave for a job of the class."""
+    if any(victim.tenant != job_class.tenant for victim in victims):
+        return f"to give {job_class.tenant} back what it is guaranteed"
+    if any(victim.job_class.priority == job_class.priority for victim in victims):
+        return "to make room for a shorter job of the same project"
+    return "to make room for a job of higher priority in the same project"
 
 
 class _Search:
@@ -130,6 +136,7 @@ class _Search:
         self._barred = barred
         self._outlook = outlook
         self._class = job_class
+        self._rank = outlook.evictable.rank(job_class)
         self._answer = answer
         self._ask: Ask = ask_of(job_class)
         self._views = joinable_views(self._ask.sharing, self._ask.organisation)
@@ -219,7 +226,7 @@ class _Search:
         """A node whose price is at least that of the cheapest who may be asked there."""
         candidates = [c for c in self._on[place, number, at] if self._stays(c)]
         if candidates:
-            least = min((c.priority, c.lost_gpu_ms) for c in candidates)
+            least = min((c.rank, c.lost_gpu_ms) for c in candidates)
             heappush(self._heap, ((*least, 1, ()), place, number, at, -1, ()))
 
     def _pop(self) -> Option | None:
@@ -337,12 +344,14 @@ class _Search:
         """Finds whom jobs of the class may ask on the GPUs of one model."""
         outlook, where = self._outlook, self._answer.classes[place]
         fleet = outlook.fleet
-        asked, looked = whom_to_ask(outlook, self._least(where.gpu_class))
+        least = self._least(where.gpu_class)
+        asked, looked = whom_to_ask(outlook, least)
         self._looked += looked
         for live in asked:
             job = live.placement.key.job
             lost = lost_gpu_ms(live, outlook.now_ms)
-            candidate = Candidate(int(live.job_class.priority), lost, job)
+            victim = self._stake_of(job)
+            candidate = Candidate(standing(least, victim.tenant, victim.rank), lost, job)
             self._priced[job] = candidate
             number = outlook.numbers.get(live.placement.site)
             if number is None or not where.sites >> number & 1:
@@ -357,21 +366,20 @@ class _Search:
         """What the job will count for on the nodes of `option`."""
         index = self._outlook.fleet.order[option.number][1]
         milli = sum(self._ask.milli_on(index.records[at].node.gpus) for at in bits(option.nodes))
-        of = self._class
-        return Stake(of.tenant, of.priority, option.where.gpu_class, milli)
+        return Stake(self._class.tenant, self._rank, option.where.gpu_class, milli)
 
     def _least(self, gpu_class: GpuClass) -> Stake:
         """What the job counts for at least, wherever it goes."""
         milli = self._ask.nodes * self._ask.shape.gpus * 1000
-        return Stake(self._class.tenant, self._class.priority, gpu_class, milli)
+        return Stake(self._class.tenant, self._rank, gpu_class, milli)
 
     def _stake_of(self, job: JobId) -> Stake:
         live = self._outlook.fleet.live[job]
-        return stake_of(live.placement, live.job_class)
+        return stake_of(self._outlook.fleet, live.placement, live.job_class)
 
     def _stays(self, candidate: Candidate) -> bool:
         return candidate.job not in self._outlook.leaving
 
 
-def _worth(candidate: Candidate) -> tuple[int, int, JobId]:
-    return candidate.priority, candidate.lost_gpu_ms, candidate.job
+def _worth(candidate: Candidate) -> tuple[Rank, int, JobId]:
+    return candidate.rank, candidate.lost_gpu_ms, candidate.job

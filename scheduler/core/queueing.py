@@ -4,13 +4,9 @@ Simple equivalent: before each placement, look at the whole tenant tree. From th
 the child that is below its guarantee before one that is not, then the one with the smallest
 weighted dominant share (the largest part of the fleet's GPUs of any class that it uses, over its
 weight of that class), then by name. Inside a project: higher priority first; then the oldest job
-(ids are given in the order of commits), or, where the project says `shortest`, the least declared
-GPU time, except that a job that has waited SHORTEST_WAIT_MAX_MS, and SHORTEST_PATIENCE times its
-time limit, goes by age before those that have not.
-
-Ageing: for every AGEING_MAX_MS that a job has waited it counts as one priority class higher. So
-after STARVATION_BOUND_MS it stands before everything in its project that is younger, and nothing
-that was submitted more than the bound after it ever goes before it.
+(ids are given in the order of commits), or, where the project says `shortest`, the least service
+(`ranks`), except that a job that has waited for its bound goes by age before those that have not.
+`ageing` says how long work waits before it counts as more.
 
 Departure: a placement changes the share of one tenant and its ancestors only, so each level keeps
 its children in a heap and only those on the path are put back.
@@ -24,29 +20,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
+from scheduler.core.ageing import ageing_ms, rank_of
 from scheduler.core.quota import ALL_CLASSES, SHARE_SCALE, Usage, lineage, weight_of
+from scheduler.core.ranks import service_gpu_ms
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, TenantPath
-from scheduler.model.job import Priority
 from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
-
-SHORTEST_WAIT_MAX_MS = 7 * 24 * 3600 * 1000
-"""In a `shortest` project, a job that has waited this long goes by age, ..."""
-
-SHORTEST_PATIENCE = 30
-"""... if that is so many times its own time limit: where the queue is longer than a week, going by
-age sooner would make every queue one by age. On two recorded workloads that are overloaded for
-weeks, mean completion times were 1.5 to 4 times as long without it."""
-
-AGEING_MAX_MS = SHORTEST_WAIT_MAX_MS // 2
-"""A job waits this long in one priority class, and then counts as of the next higher one."""
-
-STARVATION_BOUND_MS = max(SHORTEST_WAIT_MAX_MS, AGEING_MAX_MS * (Priority.HIGH - Priority.SPOT))
-"""No job of a project is overtaken by one that was submitted more than this after it; in a
-`shortest` project, than SHORTEST_PATIENCE times its time limit where that is longer."""
-
-NEVER_MS = (1 << 63) - 1
-"""Later than any moment."""
 
 ClassKey = tuple[int, int, int, int]
 TurnKey = tuple[int, int, TenantPath]
@@ -192,25 +171,6 @@ def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
     return entry[0]
 
 
-def ageing_ms(order: QueueOrder, time_limit_ms: int) -> int:
-    """How long a job waits in one priority class before it counts as of the next higher one."""
-    if order is not QueueOrder.SHORTEST:
-        return AGEING_MAX_MS
-    return max(AGEING_MAX_MS, time_limit_ms * SHORTEST_PATIENCE // 2)
-
-
-def rank_of(priority: Priority, waited_ms: int, step_ms: int = AGEING_MAX_MS) -> int:
-    """The priority class that a job counts as by now; `step_ms` is its `ageing_ms`."""
-    return min(Priority.HIGH, priority + max(0, waited_ms) // step_ms)
-
-
-def submitted_by_ms(priority: Priority, rank: int, now_ms: int) -> int:
-    """When a job of `priority` that ranks so or higher now was submitted at the latest."""
-    if rank <= priority:
-        return NEVER_MS
-    return -NEVER_MS if rank > Priority.HIGH else now_ms - (rank - priority) * AGEING_MAX_MS
-
-
 def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
     job, waited_ms = waiting.ids[at], now_ms - waiting.submitted_at_ms[at]
     priority, limit_ms = -int(waiting.job_class.priority), waiting.job_class.time_limit_bucket_ms
@@ -219,8 +179,7 @@ def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> Cla
         priority = -rank_of(waiting.job_class.priority, waited_ms, step_ms)
     if order is not QueueOrder.SHORTEST or waited_ms >= 2 * step_ms:
         return priority, 0, 0, job
-    ask = waiting.ask
-    return priority, 1, ask.nodes * max(1, ask.shape.gpus) * limit_ms, job
+    return priority, 1, service_gpu_ms(waiting.job_class), job
 
 
 def _relevant(quotas: tuple[GpuQuota, ...], wanted: Mapping[GpuClass, int]) -> tuple[GpuQuota, ...]:

@@ -1,24 +1,33 @@
 """What a preemption would do to the guarantees of the tree, and the proof that none cycles.
 
-Two rules let a job ask another to leave:
+Three rules let a job ask another to leave:
 
 * *Priority*: it is of the same project, and its priority is strictly lower.
+* *Service*: it is of the same project, which goes by `shortest`, its priority is the same, and its
+  service is larger (`ranks`).
 * *Reclaim*: it is of another branch of the tree, which borrows; the job's own branch is below its
   guarantee, and not above it with the job (`quota.reclaimable`). Whatever the priorities are.
 
-A guarantee covers the work of highest priority first; what is borrowed is what is left. So let
-M(p, d) be the guarantees that work of priority p and above fills, each as far as it is filled,
-summed over the nodes at depth d of the tree, and T(p) all that work of priority p uses. Every
-preemption raises
+The first two are one: the other ranks lower. A guarantee covers the work of highest rank first;
+what is borrowed is what is left. So let M(r, d) be the guarantees that work of rank r and above
+fills, each as far as it is filled, summed over the nodes at depth d of the tree, and T(r) all that
+work of rank r uses. Every preemption raises
 
-    M(high, deepest) ... M(high, 1), M(normal, deepest) ..., M(spot, 1), T(high), T(normal), T(spot)
+    M(highest, deepest) ... M(highest, 1), M(next, deepest) ... M(lowest, 1), T(highest) ...
 
-in lexicographic order; `gain` is the difference, and a set of victims whose gain is not above zero
-is not taken. For the priority rule it always is: the work of the victims' priorities and below
-shrinks, and above there is more of it; where no guarantee has room for that, T rises. A placement
-on free capacity lowers none of the terms and raises a T. All terms are bounded: so for a given set
-of jobs there is an end to preemptions, whatever their order. Only what comes from outside (a job
-that ends or arrives, a node that fails, another tree) can lead to more.
+
+in lexicographic order, and a set of victims that does not is not taken. Within a project every set
+does: work of the victims' ranks and below shrinks, and above there is more of it; where no
+guarantee has room for that, T rises. A placement on free capacity lowers none of the terms and
+raises a T. All terms are bounded, and so are the ranks there are: so for a given set of jobs there
+is an end to preemptions, whatever their order. Only what comes from outside can lead to more: a job
+that ends or arrives, a node that fails, another tree, or the time that work has had, which moves a
+job by a rank as often as a number can be doubled.
+
+Between two ranks of those who come and go, what changes is the same. So what happens at a guarantee
+is only looked at where one of them ranks: if there it is filled with and without them, it is so at
+all that rank lower, down to the next of them. Where guarantees gain and lose as much as one another
+that does not hold of their sum, and all ranks in between are looked at.
 """
 
 from __future__ import annotations
@@ -27,6 +36,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from scheduler.core.evictable import EVERYBODY
 from scheduler.core.quota import (
     ALL_CLASSES,
     QuotaTree,
@@ -38,13 +48,9 @@ from scheduler.core.quota import (
     used_milli,
     within,
 )
+from scheduler.core.ranks import Rank, outranks
 from scheduler.model.ids import TENANT_DEPTH_MAX, GpuClass, JobId, TenantPath
-from scheduler.model.job import Priority
 from scheduler.model.reasons import Reason
-
-LAYERS = (Priority.HIGH, Priority.NORMAL, Priority.SPOT)
-
-Gain: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +58,24 @@ class Stake:
     """Work that holds, or is to hold, so much of a GPU class."""
 
     tenant: TenantPath
-    priority: Priority
+    rank: Rank
     gpu_class: GpuClass
     milli: int
 
 
 class Ledger:
-    """What is in use, by priority, as it will be once everything that was begun is done.
+    """What is in use, by rank, as it will be once everything that was begun is done.
 
     The usages that it starts from are not changed.
     """
 
-    def __init__(self, tree: QuotaTree, usage: Usage, used_at: Mapping[Priority, Usage]) -> None:
+    def __init__(self, tree: QuotaTree, usage: Usage, used_at: Mapping[Rank, Usage]) -> None:
+        """`used_at`: of `usage`, the part of each rank but EVERYBODY."""
         self.tree = tree
         self._all = _Copy(usage)
-        self._at = {priority: _Copy(part) for priority, part in used_at.items()}
+        self._at = used_at
+        # What comes and goes, by rank: how much, at which guarantees.
+        self._moved: dict[Rank, dict[Place, int]] = {}
 
     @property
     def usage(self) -> Usage:
@@ -79,14 +88,18 @@ class Ledger:
         self.rank(stake, sign)
 
     def rank(self, stake: Stake, sign: int = 1) -> None:
-        """`stake` counts among what its priority uses; that it is in use was known."""
-        part = self._at.get(stake.priority)
-        if part is not None:
-            part.charge(stake.tenant, stake.gpu_class, sign * stake.milli)
+        """`stake` counts among what its rank uses; that it is in use was known."""
+        if stake.rank == EVERYBODY:
+            return
+        moved = self._moved.setdefault(stake.rank, {})
+        for place in _counts_at(stake):
+            moved[place] = moved.get(place, 0) + sign * stake.milli
 
     def may_ask(self, stake: Stake, victim: Stake) -> bool:
-        """Whether either rule lets `stake` have `victim` leave, were it the only one."""
-        return outranks(stake, victim) or reclaimable(
+        """Whether any rule lets `stake` have `victim` leave, were it the only one."""
+        if stake.tenant == victim.tenant:
+            return outranks(stake.rank, victim.rank)
+        return reclaimable(
             self.tree,
             self.usage,
             stake.tenant,
@@ -98,7 +111,7 @@ class Ledger:
 
     def allows(self, stake: Stake, victims: Sequence[Stake]) -> bool:
         """Whether all of `victims` may leave for `stake`, which quota then lets in."""
-        return self.lets_in(stake, victims) and self.gain(stake, victims) > NOTHING
+        return self.lets_in(stake, victims) and self.gains(stake, victims)
 
     def lets_in(self, stake: Stake, victims: Sequence[Stake]) -> bool:
         """Whether the rules hold for each of `victims` after the others, and then quota does."""
@@ -151,60 +164,101 @@ class Ledger:
         """Whether quota lets `stake` in."""
         return within(self.tree, self.usage, stake.tenant, stake.gpu_class, stake.milli)
 
-    def gain(self, stake: Stake, victims: Sequence[Stake]) -> Gain:
-        """By how much the potential rises if `victims` go and `stake` comes."""
-        places = self._places((stake, *victims))
-        before = [self._met(layer, places) for layer in LAYERS]
-        for victim in victims:
-            self.shift(victim, -1)
-        self.shift(stake, 1)
-        after = [self._met(layer, places) for layer in LAYERS]
-        self.shift(stake, -1)
-        for victim in victims:
-            self.shift(victim, 1)
-        met = [
-            now[depth] - then[depth]
-            for then, now in zip(before, after, strict=True)
-            for depth in range(TENANT_DEPTH_MAX, 0, -1)
-        ]
-        totals = [
-            sum(s.milli for s in (stake,) if s.priority is layer)
-            - sum(s.milli for s in victims if s.priority is layer)
-            for layer in LAYERS
-        ]
-        return (*met, *totals)
+    def gains(self, stake: Stake, victims: Sequence[Stake]) -> bool:
+        """Whether the potential rises if `victims` go and `stake` comes."""
+        if stake.milli and all(victim.tenant == stake.tenant for victim in victims):
+            return True
+        moves = ((stake, 1), *((victim, -1) for victim in victims))
+        places = self._places(moves)
+        ranks = sorted({each.rank for each, _ in moves}, reverse=True)
+        known = sorted({*self._at, *self._moved, EVERYBODY}, reverse=True)
+        for rank, lower in zip(ranks, (*ranks[1:], None), strict=True):
+            between = (r for r in known if r < rank and (lower is None or r > lower))
+            for at in (rank, *between):
+                changes = self._changes(at, moves, places)
+                sums = _by_depth(changes)
+                if any(sums):
+                    return sums > NOTHING
+                if not any(change for _, change in changes):
+                    break
+        return _totals(moves, ranks) > (0,) * len(ranks)
 
-    def _places(self, stakes: Iterable[Stake]) -> list[tuple[TenantPath, GpuClass, int]]:
-        """The guarantees that `stakes` count towards."""
-        found: dict[tuple[TenantPath, GpuClass], int] = {}
-        for stake in stakes:
-            for path in lineage(stake.tenant):
-                for name in (stake.gpu_class, ALL_CLASSES):
-                    milli = self.tree.guarantee_milli(path, name)
-                    if milli:
-                        found[path, name] = milli
-        return [(path, name, milli) for (path, name), milli in sorted(found.items())]
+    def _places(self, moves: Sequence[tuple[Stake, int]]) -> list[tuple[Place, int]]:
+        """The guarantees that count what moves, with how much they are."""
+        found: dict[Place, int] = {}
+        for stake, _ in moves:
+            for path, name in _counts_at(stake):
+                milli = self.tree.guarantee_milli(path, name)
+                if milli:
+                    found[path, name] = milli
+        return sorted(found.items())
 
-    def _met(self, layer: Priority, places: list[tuple[TenantPath, GpuClass, int]]) -> list[int]:
-        """How far work of `layer` and above fills the guarantees at `places`, by depth."""
-        met = [0] * (TENANT_DEPTH_MAX + 1)
-        for path, name, milli in places:
-            met[path.count("/") + 1] += min(milli, self._used(layer, path, name))
-        return met
+    def _changes(
+        self,
+        rank: Rank,
+        moves: Sequence[tuple[Stake, int]],
+        places: Sequence[tuple[Place, int]],
+    ) -> list[tuple[Place, int]]:
+        """How much more work of `rank` and above fills each guarantee, after all moves."""
+        changes: list[tuple[Place, int]] = []
+        for place, guarantee_milli in places:
+            more = sum(
+                sign * stake.milli
+                for stake, sign in moves
+                if stake.rank >= rank and place in _counts_at(stake)
+            )
+            if more:
+                used = self._used(rank, place)
+                after = min(guarantee_milli, used + more)
+                changes.append((place, after - min(guarantee_milli, used)))
+        return changes
 
-    def _used(self, layer: Priority, path: TenantPath, name: GpuClass) -> int:
-        if layer is Priority.SPOT:
-            return used_milli(self.usage, path, name)
-        parts = (part for priority, part in self._at.items() if priority >= layer)
-        return sum(used_milli(part.usage, path, name) for part in parts)
+    def _used(self, rank: Rank, place: Place) -> int:
+        """What work of `rank` and above uses."""
+        if rank > EVERYBODY:
+            return sum(self._used_by(each, place) for each in self._ranks() if each >= rank)
+        lower = sum(self._used_by(each, place) for each in self._ranks() if each < rank)
+        return used_milli(self.usage, *place) - lower
+
+    def _ranks(self) -> set[Rank]:
+        return {*self._at, *self._moved}
+
+    def _used_by(self, rank: Rank, place: Place) -> int:
+        used = used_milli(self._at[rank], *place) if rank in self._at else 0
+        return used + self._moved.get(rank, {}).get(place, 0)
 
 
-NOTHING: Gain = (0,) * (len(LAYERS) * (TENANT_DEPTH_MAX + 1))
+Place: TypeAlias = tuple[TenantPath, GpuClass]
+"""Where a guarantee may be: a node of the tree, and a GPU class or all of them."""
+
+NOTHING = (0,) * TENANT_DEPTH_MAX
 
 
-def outranks(stake: Stake, victim: Stake) -> bool:
-    """The priority rule."""
-    return stake.tenant == victim.tenant and stake.priority > victim.priority
+def standing(stake: Stake, tenant: TenantPath, rank: Rank) -> Rank:
+    """How dear work of `tenant` is to one who asks: service counts within a project only."""
+    return rank if tenant == stake.tenant else (rank[0], 0)
+
+
+def _counts_at(stake: Stake) -> list[Place]:
+    return [
+        (path, name) for path in lineage(stake.tenant) for name in (stake.gpu_class, ALL_CLASSES)
+    ]
+
+
+def _by_depth(changes: Iterable[tuple[Place, int]]) -> tuple[int, ...]:
+    """The sum at each depth of the tree, the deepest first."""
+    sums = [0] * TENANT_DEPTH_MAX
+    for (path, _), change in changes:
+        sums[TENANT_DEPTH_MAX - 1 - path.count("/")] += change
+    return tuple(sums)
+
+
+def _totals(moves: Iterable[tuple[Stake, int]], ranks: Iterable[Rank]) -> tuple[int, ...]:
+    """How much more work of each rank there is."""
+    moved = list(moves)
+    return tuple(
+        sum(sign * stake.milli for stake, sign in moved if stake.rank == rank) for rank in ranks
+    )
 
 
 class _Copy:

@@ -16,6 +16,7 @@ def wake(fleet: FleetState, now_ms: int) -> bool:
     Returns whether that was all of them.
     """
     alarm = fleet.alarm
+    fleet.evictable.advance(now_ms)
     _return_pending(fleet)
     anew = alarm.everything or (alarm.until_ms is not None and alarm.until_ms <= now_ms)
     if anew:

@@ -36,6 +36,8 @@ class JobClass:
     """Not preempted before it ran so long; rounded up, like the time limit."""
     grace_ms: int = 0
     """How long it may take to end when it is preempted; rounded up."""
+    had_gpu_ms: int = 0
+    """GPU time of earlier attempts, rounded down to a step, where ranks go by it; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class LiveAttempt:
     started_at_ms: int = 0
     checkpoint_at_ms: int = 0
     """When its newest checkpoint was written, as its site told; 0: none that is known."""
+    submitted_at_ms: int | None = None
+    """When its job was submitted; None: when it was placed."""
 
 
 # The change feed: what happened since a sequence number, absolute and in commit order. Applying

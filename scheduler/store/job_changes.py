@@ -41,7 +41,8 @@ _OF_JOBS = Statement(
 )
 _LIVE = (
     "SELECT placements.job, placements.attempt, node, gpu_mask, site, gpu_class, gpu_milli,"
-    " attempts.state, placed_at_ms, started_at_ms, checkpoint_at_ms, class_id"
+    " attempts.state, placed_at_ms, started_at_ms, checkpoint_at_ms, class_id,"
+    " jobs.submitted_at_ms"
     " FROM placements JOIN attempts"
     " ON attempts.job = placements.job AND attempts.attempt = placements.attempt"
     " JOIN jobs ON jobs.id = placements.job WHERE "
@@ -119,7 +120,8 @@ class JobChangesReader:
         for (job, attempt), group in groupby(rows, _ATTEMPT):
             parts: list[Any] = list(group)
             nodes = [NodePlacement(NodeId(intern(row[2])), row[3] & MASK64) for row in parts]
-            site, gpu_class, milli, state, placed_ms, started_ms, saved_ms, class_id = parts[0][4:]
+            site, gpu_class, milli, state, placed_ms, started_ms, saved_ms = parts[0][4:11]
+            class_id, submitted_ms = parts[0][11:]
             # Names are shared: there are as many of them as nodes, and not as attempts.
             placement = Placement(
                 AttemptKey(job, attempt),
@@ -137,6 +139,7 @@ class JobChangesReader:
                 placed_ms,
                 started_ms,
                 saved_ms,
+                submitted_ms,
             )
             yield JobChanged(job, None, live, job_class)
 

@@ -18,6 +18,7 @@ JOB = select(JOBS, *(c for c in PARTICULARS.c if c is not PARTICULARS.c.id)).joi
 )
 """The rows of jobs with their particulars; `row_of` reads them."""
 CHANGING = (
+    "class_id",
     "state",
     "submitted_at_ms",
     "next_attempt",
@@ -32,7 +33,7 @@ CHANGING = (
     "unfolded",
 )
 """What `save` may change of a job."""
-CONSTANT = ("id", "class_id", "tenant", "array_id", "task", "tasks", "running_max")
+CONSTANT = ("id", "tenant", "array_id", "task", "tasks", "running_max")
 PARTICULAR = tuple(column.name for column in PARTICULARS.c)
 STANDINGS = Statement(
     JOBS,
@@ -55,6 +56,7 @@ PLACE = Statement(
 def changing(row: JobRow) -> tuple[object, ...]:
     """The values of `CHANGING`, as drivers take them."""
     return (
+        row.class_id,
         int(row.state),
         row.submitted_at_ms,
         row.next_attempt,

@@ -339,7 +339,6 @@ class JobsWriter(JobsReader):
         """`before`, just read in this transaction, becomes `after`."""
         assert before.id == after.id
         assert before.tenant == after.tenant
-        assert before.class_id == after.class_id
         self._link.do(SAVE, (*changing(after), after.id, int(before.state)))
         queued = (after.state is JobState.QUEUED) - (before.state is JobState.QUEUED)
         self._shift_queue(after.tenant, queued)

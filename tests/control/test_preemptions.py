@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.core.ranks import SERVICE_STEP
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
 from scheduler.model.job import JobSpec, JobState, Preemption, Priority, RankPhase
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
-from scheduler.model.tenancy import GpuQuota, Tenant
+from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
 from scheduler.store.apply import Applied
 from tests.control.plant import EVE, HOUR_MS, LONDON, OLGA, SECOND_MS, Plant, spec
 from tests.store.builders import RIVALS, node, site
@@ -66,6 +67,41 @@ def test_planner_and_writer_make_room_together_and_nobody_slips_in(plant: Plant)
     assert [placed.key.job for placed in plant.cycle().kept] == [high]
     assert plant.cycle().kept == ()
     assert plant.job(rival).state is JobState.QUEUED
+    plant.check()
+
+
+def by_service(plant: Plant) -> None:
+    """Every project goes by `shortest`."""
+    with plant.store.transaction() as txn:
+        tenants = [replace(t, queue_order=QueueOrder.SHORTEST) for t in txn.tenancy.tenants()]
+        txn.tenancy.replace_tenants(tenants)
+
+
+def test_a_longer_job_makes_room_for_a_shorter_one_where_its_project_goes_by_that(
+    plant: Plant,
+) -> None:
+    long = plant.run(wish("long", Priority.NORMAL, time_limit_ms=8 * HOUR_MS))
+    short = plant.submit(wish("short", Priority.NORMAL, time_limit_ms=HOUR_MS))
+    assert preempt(plant, Preempt(long, short, "why")).preempted == (), "it does not"
+    by_service(plant)
+    assert [each.victim for each in plant.cycle().preempted] == [long]
+    plant.report(plant.ended(long, exit_code=143))
+    assert [placed.key.job for placed in plant.cycle().kept] == [short]
+    plant.check()
+
+
+def test_what_has_run_long_and_told_no_limit_waits_behind_what_has_not(plant: Plant) -> None:
+    by_service(plant)
+    first = plant.run(wish("first", Priority.NORMAL))
+    plant.now_ms += SERVICE_STEP
+    second = plant.submit(wish("second", Priority.NORMAL))
+    assert [each.victim for each in plant.cycle().preempted] == [first]
+    plant.report(plant.ended(first, exit_code=143))
+    with plant.store.read() as view:
+        row = view.jobs.row(first.job)
+        assert row is not None
+        assert view.jobs.job_class(row.class_id).had_gpu_ms == 16 * SERVICE_STEP
+    assert [placed.key.job for placed in plant.cycle().kept] == [second]
     plant.check()
 
 

@@ -62,6 +62,7 @@ def _lowest(mask: int, count: int) -> int:
 def outlook_of(fleet: FleetState, claims: Iterable[Claim] = (), now_ms: int = NOW_MS) -> Preemption:
     """A plan's questions, before any was asked."""
     fleet.settle()
+    fleet.evictable.advance(now_ms)
     return Preemption(Outlook(fleet, fleet.evictable, claims, {}, now_ms))
 
 

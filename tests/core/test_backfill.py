@@ -25,6 +25,7 @@ from scheduler.model.plan import (
 from scheduler.model.reasons import Reason
 from scheduler.model.window import Window, WindowKind
 from tests.core.builders import (
+    H100,
     HOUR_MS,
     NOW_MS,
     fleet_of,
@@ -256,3 +257,17 @@ def test_the_property_sees_promises_that_were_kept() -> None:
         day.advance(day.now_ms + 10 * MINUTE_MS)
     day.advance(day.now_ms + 48 * HOUR_MS)
     assert day.kept_promises > 0
+
+
+def test_who_was_promised_nodes_has_them_although_an_older_one_of_its_kind_came_back() -> None:
+    big = job_class(gpus=8, limit_ms=2 * HOUR_MS)
+    fleet = fleet_of(queued(7, big), nodes=NODES[:1])
+    until_ms = NOW_MS + HOUR_MS
+    kept = Reservation(JobId(7), SiteId("london"), H100, (NODES[0].id,), until_ms)
+    fleet.apply(ReservationChanged(JobId(7), kept))
+    fleet.apply(queued(3, big, attempt=2))
+    made = plan(fleet, NOW_MS)
+    assert [placed.key.job for placed in made.placements] == [7]
+    assert made.released == (7,)
+    [blocked] = made.blocked
+    assert [denial.reason for denial in blocked.denials] == [Reason.BEHIND_OTHERS]

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.core.ageing import SHORTEST_WAIT_MAX_MS
 from scheduler.core.backfill import RESERVE_AFTER_MS
 from scheduler.core.invariants import check_plan, derived
 from scheduler.core.planner import plan
-from scheduler.core.queueing import SHORTEST_WAIT_MAX_MS
 from scheduler.model.fleet import CpuArch, Health, Interconnect, Isolation, SiteStatus
 from scheduler.model.ids import JobId
 from scheduler.model.job import Priority, TopologyLevel, TopologyMode

@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, settings
 
+from scheduler.core.fleet import FleetState
 from scheduler.core.outlook import Claim
+from scheduler.core.ranks import SERVICE_STEP
 from scheduler.model.fleet import Health
 from scheduler.model.ids import JobId, node_id
-from scheduler.model.job import JobState, Priority, TopologyLevel
+from scheduler.model.job import DEFAULT_TIME_LIMIT_MS, JobState, Priority, TopologyLevel
 from scheduler.model.plan import JobChanged, JobClass, NodeChanged
 from scheduler.model.residency import NodeSharing
+from scheduler.model.tenancy import QueueOrder
 from tests.core.builders import (
     H100,
     HOUR_MS,
@@ -71,6 +74,54 @@ def test_nobody_asks_a_job(victim: JobClass, beneficiary: JobClass) -> None:
     fleet = fleet_of(nodes=[node("london", "n1")], tenants=ALONE)
     running(fleet, 1, victim, "n1", for_ms=HOUR_MS)
     assert ask(fleet, queued(2, beneficiary)) is None
+
+
+def short_of(for_ms: int = HOUR_MS) -> FleetState:
+    """A project that goes by `shortest`, on one node that a job of eight hours fills."""
+    order = QueueOrder.SHORTEST
+    tenants = (tenant("trust-a"), tenant("trust-a/radiology", order=order))
+    fleet = fleet_of(nodes=[node("london", "n1")], tenants=tenants)
+    running(fleet, 1, job_class(gpus=8, limit_ms=8 * HOUR_MS), "n1", for_ms=for_ms)
+    return fleet
+
+
+def test_a_shorter_job_takes_the_place_of_a_longer_one_where_the_project_goes_by_that() -> None:
+    found = ask(short_of(), queued(2, job_class(gpus=8, limit_ms=6 * HOUR_MS)))
+    assert jobs_of(found) == [1]
+    assert found is not None
+    assert "shorter job of the same project" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("fleet", "waits"),
+    [
+        pytest.param(
+            short_of(), job_class(gpus=8, limit_ms=7 * HOUR_MS), id="that is hardly shorter"
+        ),
+        pytest.param(
+            short_of(),
+            job_class(gpus=8, limit_ms=HOUR_MS, priority=SPOT),
+            id="that is shorter and of lower priority",
+        ),
+        pytest.param(
+            short_of(for_ms=31 * 8 * HOUR_MS),
+            job_class(gpus=8, limit_ms=HOUR_MS),
+            id="when the longer one was submitted before the bound of waiting",
+        ),
+    ],
+)
+def test_a_longer_job_stays_for_one(fleet: FleetState, waits: JobClass) -> None:
+    assert ask(fleet, queued(2, waits)) is None
+
+
+def test_what_had_its_share_of_time_leaves_for_what_had_none_if_no_limit_tells() -> None:
+    tenants = (tenant("trust-a"), tenant("trust-a/radiology", order=QueueOrder.SHORTEST))
+    fleet = fleet_of(nodes=[node("london", "n1")], tenants=tenants)
+    untold = job_class(gpus=8, limit_ms=DEFAULT_TIME_LIMIT_MS)
+    running(fleet, 1, untold, "n1", for_ms=0)
+    passes_ms = SERVICE_STEP // 8
+    for after_ms, victims in ((passes_ms - 1, []), (passes_ms, [1])):
+        assert jobs_of(ask(fleet, queued(2, untold), now_ms=NOW_MS + after_ms)) == victims
 
 
 @pytest.mark.parametrize(

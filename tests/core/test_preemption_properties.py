@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -19,13 +19,15 @@ from scheduler.core.occupancy import NodeRecord
 from scheduler.core.outlook import stake_of
 from scheduler.core.planner import plan
 from scheduler.core.preemption import Victims
+from scheduler.core.quota import QuotaTree
+from scheduler.core.ranks import outranks
 from scheduler.core.stakes import Ledger, Stake
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath, ancestry
 from scheduler.model.job import Priority
 from scheduler.model.plan import Change, JobChanged, JobClass, LiveAttempt, TenantsChanged
 from scheduler.model.residency import NodeSharing
-from scheduler.model.tenancy import Tenant
+from scheduler.model.tenancy import QueueOrder, Tenant
 from tests.core.builders import (
     HOUR_MS,
     NOW_MS,
@@ -133,7 +135,9 @@ def starts_without(fleet: FleetState, found: Victims, leaving: list[JobId]) -> b
             spot = find(fleet, waiting.signature, where, None)
             if spot is not None:
                 of = found.claim.job_class
-                stake = Stake(of.tenant, of.priority, where.gpu_class, spot.milli(waiting.ask))
+                stake = Stake(
+                    of.tenant, fleet.evictable.rank(of), where.gpu_class, spot.milli(waiting.ask)
+                )
                 return Ledger(fleet.tree, fleet.usage, {}).fits(stake)
         return False
     finally:
@@ -165,7 +169,8 @@ def test_nobody_is_asked_who_may_stay(fleet: FleetState) -> None:
             assert may_be_asked(live)
             assert ripe_at_ms(live) <= NOW_MS
             if live.tenant == of.tenant:
-                assert live.job_class.priority < of.priority
+                ranks = fleet.evictable
+                assert outranks(ranks.rank(of), ranks.rank(live.job_class, key.job))
 
 
 @THOROUGH
@@ -190,7 +195,7 @@ def test_no_guarantee_of_others_is_broken(fleet: FleetState) -> None:
 def cheapest_by_trying(fleet: FleetState, of: JobClass) -> Price | None:
     """The best price of clearing any one node for a job, by trying every set on every node."""
     prices = [
-        price([_candidate(victim) for victim in group])
+        price([_candidate(fleet, of, victim) for victim in group])
         for where in fleet.answer_to(of, NOW_MS).classes
         for number, nodes in where.nodes.items()
         for at, record in enumerate(fleet.order[number][1].records)
@@ -221,8 +226,8 @@ def _clears(
         fleet.apply(JobChanged(victim.placement.key.job, None, victim))
     if spot is None:
         return False
-    stake = Stake(of.tenant, of.priority, only.gpu_class, spot.milli(waiting.ask))
-    return ledger.allows(stake, [stake_of(v.placement, v.job_class) for v in group])
+    stake = Stake(of.tenant, fleet.evictable.rank(of), only.gpu_class, spot.milli(waiting.ask))
+    return ledger.allows(stake, [stake_of(fleet, v.placement, v.job_class) for v in group])
 
 
 @THOROUGH
@@ -239,28 +244,41 @@ def test_one_node_is_cleared_at_the_least_price_there_is(fleet: FleetState) -> N
         found = asked_for(fleet, job, of)
         assert (found is None) == (best is None)
         if found is not None:
-            assert price_of(fleet, found) == best
+            assert price_of(fleet, of, found) == best
 
 
-def price_of(fleet: FleetState, found: Victims) -> Price:
+def price_of(fleet: FleetState, of: JobClass, found: Victims) -> Price:
     """What the victims lose."""
     victims = [fleet.live[key.job] for key in found.keys]
-    return price([_candidate(live) for live in victims])
+    return price([_candidate(fleet, of, live) for live in victims])
 
 
-def _candidate(live: LiveAttempt) -> Candidate:
-    lost = lost_gpu_ms(live, NOW_MS)
-    return Candidate(int(live.job_class.priority), lost, live.placement.key.job)
+def _candidate(fleet: FleetState, of: JobClass, live: LiveAttempt) -> Candidate:
+    job, priority = live.placement.key.job, live.job_class.priority
+    same = live.tenant == of.tenant
+    rank = fleet.evictable.rank(live.job_class, job) if same else (priority, 0)
+    return Candidate(rank, lost_gpu_ms(live, NOW_MS), job)
 
 
-def potential(fleet: FleetState) -> tuple[int, ...]:
-    """What every preemption raises, from the facts alone; see `stakes`."""
+def ranked(tree: QuotaTree, live: LiveAttempt) -> tuple[int, int]:
+    """Priority, and in projects that go by it the GPU time asked for; see `ranks`."""
+    of = live.job_class
+    if tree.tenants[live.tenant].queue_order is not QueueOrder.SHORTEST:
+        return of.priority, 0
+    asked = of.resources
+    return of.priority, -asked.nodes * asked.gpus_per_node * of.time_limit_bucket_ms
+
+
+def potential(
+    tree: QuotaTree, running: Mapping[JobId, LiveAttempt], ranks: Sequence[tuple[int, int]]
+) -> tuple[int, ...]:
+    """What every preemption raises, from the facts alone; see `stakes`. `ranks`: descending."""
     terms: list[int] = []
-    for layer in (Priority.HIGH, Priority.NORMAL, Priority.SPOT):
-        counted = [live for live in fleet.live.values() if live.job_class.priority >= layer]
+    for rank in ranks:
+        counted = [live for live in running.values() if ranked(tree, live) >= rank]
         for depth in (4, 3, 2, 1):
             met = 0
-            for path, each in fleet.tree.tenants.items():
+            for path, each in tree.tenants.items():
                 if path.count("/") + 1 != depth:
                     continue
                 for quota in each.quotas:
@@ -272,13 +290,9 @@ def potential(fleet: FleetState) -> tuple[int, ...]:
                     )
                     met += min(used, quota.guarantee_milli)
             terms.append(met)
-    for layer in (Priority.HIGH, Priority.NORMAL, Priority.SPOT):
+    for rank in ranks:
         terms.append(
-            sum(
-                live.placement.gpu_milli
-                for live in fleet.live.values()
-                if live.job_class.priority is layer
-            )
+            sum(live.placement.gpu_milli for live in running.values() if ranked(tree, live) == rank)
         )
     return tuple(terms)
 
@@ -289,11 +303,12 @@ def hierarchies(draw: st.DrawFn) -> tuple[Tenant, ...]:
     made: list[Tenant] = []
     for org in ("a", "b", "c")[: draw(st.integers(1, 3))]:
         guarantee = draw(st.sampled_from([0, 4, 8, 12]))
-        made.append(
-            tenant(org, guarantee=guarantee, gpu_class=draw(st.sampled_from(["*", "H100"])))
-        )
+        order = draw(st.sampled_from(QueueOrder))
+        name = draw(st.sampled_from(["*", "H100"]))
+        made.append(tenant(org, guarantee=guarantee, gpu_class=name, order=order))
         for team in ("x", "y")[: draw(st.integers(0, 2))]:
-            made.append(tenant(f"{org}/{team}", guarantee=draw(st.sampled_from([0, 4, 8]))))
+            guarantee = draw(st.sampled_from([0, 4, 8]))
+            made.append(tenant(f"{org}/{team}", guarantee=guarantee, order=order))
             if draw(st.booleans()):
                 limit = draw(st.sampled_from([None, 8]))
                 made.append(
@@ -317,6 +332,7 @@ def test_preemptions_end_and_each_raises_the_potential(
             nodes=data.draw(st.sampled_from([1, 1, 1, 2])),
             priority=data.draw(st.sampled_from([Priority.SPOT, Priority.NORMAL, Priority.HIGH])),
             sharing=data.draw(st.sampled_from([NodeSharing.TENANT, NodeSharing.ANY])),
+            limit_ms=data.draw(st.sampled_from([1, 2, 3, 8])) * HOUR_MS,
         )
         fleet.apply(queued(number, of))
         if data.draw(st.booleans()):
@@ -330,15 +346,17 @@ def test_preemptions_end_and_each_raises_the_potential(
 
 def preempt_one(fleet: FleetState) -> bool:
     """The first job that may asks, is granted, and starts; whether there was one."""
-    before = potential(fleet)
     for job, of in waiting_in(fleet):
         found = asked_for(fleet, job, of)
         if found is None:
             continue
+        running = dict(fleet.live)
         for key in found.keys:
             live = fleet.live[key.job]
             fleet.apply(queued(int(key.job), live.job_class, attempt=key.attempt + 1))
         seat(fleet, found)
-        assert potential(fleet) > before
+        both = (*running.values(), *fleet.live.values())
+        ranks = sorted({ranked(fleet.tree, live) for live in both}, reverse=True)
+        assert potential(fleet.tree, fleet.live, ranks) > potential(fleet.tree, running, ranks)
         return True
     return False

@@ -7,16 +7,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.budgets import DAY_MS, day_of, window
-from scheduler.core.explain import explain, queue_position
-from scheduler.core.fleet import FleetState
-from scheduler.core.planner import plan
-from scheduler.core.queueing import (
+from scheduler.core.ageing import (
     AGEING_MAX_MS,
     SHORTEST_PATIENCE,
     STARVATION_BOUND_MS,
     rank_of,
 )
+from scheduler.core.budgets import DAY_MS, day_of, window
+from scheduler.core.explain import explain, queue_position
+from scheduler.core.fleet import FleetState
+from scheduler.core.planner import plan
 from scheduler.model.ids import TenantPath
 from scheduler.model.job import Priority
 from scheduler.model.plan import BudgetChanged, TenantsChanged

@@ -1,0 +1,129 @@
+"""How work ranks within its own project: whom it may have leave, and what a guarantee covers first.
+
+Higher priority ranks higher. In a project with `queue_order: shortest`, work of one priority ranks
+by its *service*, and the less the higher:
+
+* what it asks for, GPUs times time limit, where the limit tells something;
+* else what it has had so far in all its attempts, rounded up to a level; on one level, fewer GPUs
+  go first. A limit that was left out tells nothing, nor does one beyond UNTOLD_MS. That what has
+  run long is to be expected to go on longer is the reasoning of least attained service, and so
+  are levels (Tiresias, Gu et al., NSDI'19).
+
+A difference below PRECEDENCE_PERMILLE ends nobody: a restart would cost more than is gained. The
+first kind of service never changes. The second only ever grows, and a job passes a level once. So
+two jobs cannot take turns in ending one another; `stakes` has the proof.
+
+Work of such a project that was submitted longer ago than its bound of waiting (`ageing`) ranks
+above all of its priority: what waited so long is not ended for what is shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeAlias
+
+from scheduler.core.ageing import ageing_ms
+from scheduler.model.job import DEFAULT_TIME_LIMIT_MS, Priority
+from scheduler.model.plan import JobClass, LiveAttempt
+from scheduler.model.tenancy import QueueOrder
+
+PRECEDENCE_PERMILLE = 1250
+"""Work comes before work of its project whose service is so much more."""
+UNTOLD_MS = 90 * 24 * 3600 * 1000
+"""A limit from here on says only that the job will end some day."""
+SERVICE_STEP = 4 * 3600 * 1000
+"""The lowest level of what work has had: this many GPU-milliseconds."""
+LEVEL_DOUBLINGS = 4
+"""Each further level is so often the double of the one before. Finer ones are better where short
+jobs are a few hours and worse where most are minutes; of those tried on two recorded workloads,
+this and the step together are the best."""
+
+Rank: TypeAlias = tuple[Priority, int]
+"""Priority, and the negative of the service (GPU-milliseconds); 0: above all who have one."""
+
+Moment: TypeAlias = int | None
+"""In milliseconds; None: never."""
+
+
+def tells_length(job_class: JobClass) -> bool:
+    """Whether the time limit of a job says how long it may well run."""
+    limit_ms = job_class.time_limit_bucket_ms
+    return limit_ms != DEFAULT_TIME_LIMIT_MS and limit_ms < UNTOLD_MS
+
+
+def gpus_of(job_class: JobClass) -> int:
+    """How many GPUs its service is counted for; work without any counts as one."""
+    return job_class.resources.nodes * max(1, job_class.resources.gpus_per_node)
+
+
+def service_gpu_ms(job_class: JobClass) -> int:
+    """What a queued job of the class asks for or has had, as above; never 0."""
+    if tells_length(job_class):
+        return gpus_of(job_class) * job_class.time_limit_bucket_ms
+    return _level_above(job_class.had_gpu_ms) + gpus_of(job_class)
+
+
+def rank_of(job_class: JobClass, order: QueueOrder) -> Rank:
+    """How work of the class ranks in a project of this order when it starts."""
+    if order is not QueueOrder.SHORTEST:
+        return job_class.priority, 0
+    return job_class.priority, -service_gpu_ms(job_class)
+
+
+def rank_at(live: LiveAttempt, order: QueueOrder, now_ms: int) -> tuple[Rank, Moment]:
+    """How an attempt ranks at `now_ms`, and when that changes next by time alone."""
+    submitted_ms = live.placed_at_ms if live.submitted_at_ms is None else live.submitted_at_ms
+    return rank_since(
+        live.job_class,
+        order,
+        submitted_at_ms=submitted_ms,
+        began_at_ms=live.started_at_ms or live.placed_at_ms,
+        now_ms=now_ms,
+    )
+
+
+def rank_since(
+    job_class: JobClass, order: QueueOrder, *, submitted_at_ms: int, began_at_ms: int, now_ms: int
+) -> tuple[Rank, Moment]:
+    """The same of an attempt that began at `began_at_ms`."""
+    if order is not QueueOrder.SHORTEST:
+        return (job_class.priority, 0), None
+    patient_ms = submitted_at_ms + 2 * ageing_ms(order, job_class.time_limit_bucket_ms)
+    if now_ms >= patient_ms:
+        return (job_class.priority, 0), None
+    if tells_length(job_class):
+        return (job_class.priority, -service_gpu_ms(job_class)), patient_ms
+    gpus, had_gpu_ms = gpus_of(job_class), job_class.had_gpu_ms
+    level = _level_above(had_gpu_ms + gpus * max(0, now_ms - began_at_ms))
+    passes_ms = began_at_ms - (had_gpu_ms - level) // gpus
+    return (job_class.priority, -level - gpus), min(passes_ms, patient_ms)
+
+
+def with_service(job_class: JobClass, had_gpu_ms: int, order: QueueOrder) -> JobClass:
+    """The class of a job that waits again and has had so much; only levels make classes differ."""
+    if order is not QueueOrder.SHORTEST or tells_length(job_class):
+        return job_class
+    level = _level_above(had_gpu_ms)
+    return replace(job_class, had_gpu_ms=level >> LEVEL_DOUBLINGS if level > SERVICE_STEP else 0)
+
+
+def with_less_service(job_class: JobClass) -> Iterator[JobClass]:
+    """The classes that a job of this one was in before, when it had had less."""
+    had_gpu_ms = job_class.had_gpu_ms
+    while had_gpu_ms:
+        had_gpu_ms = had_gpu_ms >> LEVEL_DOUBLINGS if had_gpu_ms > SERVICE_STEP else 0
+        yield replace(job_class, had_gpu_ms=had_gpu_ms)
+
+
+def outranks(rank: Rank, other: Rank) -> bool:
+    """Whether work of `rank` may have work of `other` leave, in one project."""
+    if rank[0] != other[0]:
+        return rank[0] > other[0]
+    return rank[1] != 0 and other[1] * 1000 <= rank[1] * PRECEDENCE_PERMILLE
+
+
+def _level_above(had_gpu_ms: int) -> int:
+    """The least level that is above `had_gpu_ms`."""
+    steps = (had_gpu_ms // SERVICE_STEP).bit_length()
+    return SERVICE_STEP << -(-steps // LEVEL_DOUBLINGS) * LEVEL_DOUBLINGS
