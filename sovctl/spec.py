@@ -189,6 +189,9 @@ class Resources(Written):
     def _consistent(self) -> Resources:
         if self.max_nodes and self.max_nodes < self.nodes:
             raise contradiction(f"max_nodes {self.max_nodes}", f"at least nodes, {self.nodes}")
+        if self.gpu_share < 1000 and self.gpus_per_node != 1:
+            found = f"gpu_share {self.gpu_share} of {self.gpus_per_node} GPUs"
+            raise contradiction(found, "a share of one GPU: gpus_per_node 1")
         if self.tasks_per_node == "per_gpu" and self.gpus_per_node == 0:
             raise contradiction("tasks_per_node per_gpu without GPUs", "per_gpu with GPUs")
         return self

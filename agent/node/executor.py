@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import IO, TypedDict
 
+from agent.node import gpu_shares
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
@@ -84,6 +85,7 @@ class RankSpec(TypedDict):
     local_world_size: int
     num_nodes: int
     gpus_per_node: int
+    gpu_milli: int  # Of each of its GPUs.
     gpus: list[int]  # The rank's own share, which its shim locks.
     visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
     master_address: str
@@ -239,6 +241,7 @@ class Executor:
             "keep": [str(checkpoints.resolve())],
             "hide": [*self.node.hide, self.node.spool, self.node.checkpoint_root],
             "gpus": sorted(spec["gpus"]),
+            "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
             "grace_ms": spec["grace_ms"],
             "lease_until_ms": spec["lease_until_ms"],
@@ -288,6 +291,7 @@ class Executor:
             "SOV_NODE_RANK": spec["node_rank"],
             "SOV_NUM_NODES": spec["num_nodes"],
             "SOV_GPUS_PER_NODE": spec["gpus_per_node"],
+            **gpu_shares.limits(spec["gpu_milli"], os.environ),
             "SOV_CHECKPOINT_DIR": checkpoints.resolve(),
             "SOV_RANK_KEY": key,
             "SOV_RANK_DIR": self.spool.home(key).resolve(),

@@ -19,7 +19,6 @@ line in the log. `cause` says why it ended: exit, stop, fence, lease, time_limit
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import select
@@ -31,6 +30,7 @@ from typing import Any
 from agent.node import confine
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
+from agent.node.gpu_shares import lock_gpus
 from agent.node.rank_record import (
     LOG_LIMIT_BYTES,
     Log,
@@ -48,7 +48,6 @@ DRAIN_READS = 16  # Log reads in one turn of the loop: a chatty rank must not de
 LAST_READS = 1024  # No writer is left: the pipe ends long before that.
 ORDER_BYTES = 4096
 TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
-GPU_LOCK_WAIT_MS = 3000  # A killed predecessor lets go of its GPU a moment after its record.
 KILL_POLL_S = 0.02
 KILL_AGAIN_MS = 50
 
@@ -233,26 +232,6 @@ def reap_strays() -> None:
             pass
     except ChildProcessError:
         return
-
-
-def lock_gpus(spec: dict[str, Any]) -> list[int]:
-    """Hold a lock per GPU: Ray counts GPUs, only this knows which. A taken one is an OSError."""
-    held: list[int] = []
-    for index in spec.get("gpus", []):
-        folder = os.path.join("..", "gpu")
-        os.makedirs(folder, 0o700, exist_ok=True)
-        fd = os.open(os.path.join(folder, f"{index}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        give_up_at = boot_ms() + GPU_LOCK_WAIT_MS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if boot_ms() >= give_up_at:
-                    raise OSError(errno.EBUSY, f"GPU {index} is held by another rank") from None
-                time.sleep(KILL_POLL_S)
-        held.append(fd)
-    return held
 
 
 def read_spec() -> dict[str, Any]:

@@ -235,6 +235,7 @@ def order_of(
         env=dict(launch.env),
         gpus_per_node=launch.gpus_per_node,
         num_nodes=len(launch.nodes),
+        gpu_milli=launch.gpu_share_milli or 1000,
         isolation=LEVELS.get(cast("common.Isolation", instruction.isolation), "none"),
         grace_ms=launch.stop_grace_ms,
         bundle_digest=hex_of(launch.bundle_digest) if launch.bundle_digest else None,

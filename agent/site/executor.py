@@ -57,6 +57,7 @@ class LaunchOrder:
     num_nodes: int
     isolation: str  # none | pidns | uid
     grace_ms: int
+    gpu_milli: int = 1000  # Of each GPU: less than 1000 of one that is shared.
     bundle_digest: str | None = None
     bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
     leased: bool = False
@@ -67,6 +68,15 @@ class LaunchOrder:
         None  # Signal number, milliseconds before the limit.
     )
     grant: str = ""  # As its nodes check it, in base64.
+
+
+def whole_gpus(order: Mapping[str, Any]) -> int:
+    """How many GPUs of each node an order, as plain values, has whole: what Ray is asked to hold.
+
+    A share takes none of Ray's. Ray would choose a GPU for it by itself, not always as the planner
+    did, and then lack a whole one that is free. Shares are held by the ranks' shims.
+    """
+    return int(order["gpus_per_node"]) if int(order["gpu_milli"]) == 1000 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,6 +280,7 @@ def rank_spec(
         "local_world_size": local_world_size,
         "num_nodes": order["num_nodes"],
         "gpus_per_node": order["gpus_per_node"],
+        "gpu_milli": order["gpu_milli"],
         "gpus": list(rank.order["gpus"]),
         "visible_gpus": [g for r in order["ranks"] if r["node"] == rank.node for g in r["gpus"]],
         "master_address": leader["address"],
@@ -304,7 +305,7 @@ def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> No
     """
     key = str(order["key"])
     places = sorted({(rank.order["node_rank"], rank.node) for rank in ranks})
-    gpus = int(order["gpus_per_node"])
+    gpus = port.whole_gpus(order)
     # A bundle must ask for something: without GPUs it asks for one byte of memory.
     bundle: dict[str, float] = {"GPU": gpus} if gpus else {"memory": 1}
     made = True

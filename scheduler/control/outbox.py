@@ -198,7 +198,7 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         nodes=attempt.placement.nodes,
         tasks_per_node=resources.gpus_per_node if per_gpu else resources.tasks_per_node,
         gpus_per_node=resources.gpus_per_node,
-        gpu_share_milli=resources.gpu_share_milli,
+        gpu_share_milli=resources.milli_each(),
         time_limit_ms=spec.time_limit_ms,
         stop_grace_ms=stop_grace_ms(spec),
         signal_before_end=spec.signal_before_end,

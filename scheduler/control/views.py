@@ -298,7 +298,11 @@ def node_views(read: Snapshot, entries: Sequence[NodeEntry]) -> tuple[NodeView, 
     return tuple(
         NodeView(
             entry,
-            1000 * sum(o.placed.gpu_mask.bit_count() for o in held.get(entry.node.id, ())),
+            sum(
+                o.placed.gpu_mask.bit_count()
+                * read.jobs.job_class(o.class_id).resources.milli_each()
+                for o in held.get(entry.node.id, ())
+            ),
         )
         for entry in entries
     )

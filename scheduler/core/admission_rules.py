@@ -103,7 +103,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
         ("secrets", bool(spec.secrets), "secrets are not delivered yet"),
         ("image", bool(spec.image), "container images are not run yet"),
         ("egress", bool(spec.egress), "no egress rule can be enforced yet"),
-        ("resources.gpu_share_milli", _part(resources), "only whole GPUs are given yet"),
         ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
         (
             "resources.max_nodes",
@@ -119,10 +118,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
         for field, found, detail in asked
         if found
     )
-
-
-def _part(resources: Resources) -> bool:
-    return 0 < resources.gpu_share_milli < 1000
 
 
 def _who(spec: JobSpec) -> Faults:
@@ -174,6 +169,10 @@ def _resources(resources: Resources) -> Faults:
     yield from _range(f"{at}.nodes", resources.nodes, 1, NODES_MAX)
     yield from _range(f"{at}.gpus_per_node", resources.gpus_per_node, 0, GPUS_PER_NODE_MAX)
     yield from _range(f"{at}.gpu_share_milli", resources.gpu_share_milli, 1, 1000)
+    if 0 < resources.gpu_share_milli < 1000 and resources.gpus_per_node != 1:
+        found = f"{resources.gpu_share_milli} of each of {resources.gpus_per_node} GPUs"
+        allowed = "a share of one GPU (gpus_per_node 1), or whole ones (1000)"
+        yield _fault(f"{at}.gpu_share_milli", found, allowed)
     yield from _range(f"{at}.max_nodes", resources.max_nodes, 0, NODES_MAX)
     if 0 < resources.max_nodes < resources.nodes:
         yield _fault(f"{at}.max_nodes", resources.max_nodes, f"0 or from nodes, {resources.nodes}")

@@ -98,7 +98,7 @@ def _shape_of(resources: Resources) -> Shape:
         memory_bytes=resources.memory_bytes_per_node,
         cpu_arch=resources.cpu_arch,
         interconnect=resources.interconnect,
-        share_milli=resources.gpu_share_milli if resources.gpus_per_node == 1 else 1000,
+        share_milli=resources.milli_each(),
     )
 
 

@@ -97,18 +97,36 @@ class Floor:
     def _has_room(self, shape: Shape, staying: Sequence[Occupant]) -> bool:
         node = self.record.node
         used = 0
+        shared: dict[int, int] = {}
         cpu_milli = node.cpu_milli - cpu_milli_on(shape, node)
         memory_bytes = node.memory_bytes - memory_bytes_on(shape, node)
         for occupant in staying:
             used |= occupant.gpu_mask
+            if occupant.shape.share_milli < 1000:
+                left = shared.get(occupant.gpu_mask, 1000)
+                shared[occupant.gpu_mask] = left - occupant.shape.share_milli
             cpu_milli -= cpu_milli_on(occupant.shape, node)
             memory_bytes -= memory_bytes_on(occupant.shape, node)
-        free = (self.record.capacity_mask & ~used).bit_count() - shape.gpus
+        wanted = [shape, *(promise.shape for promise in self.promises)]
+        free = (self.record.capacity_mask & ~used).bit_count()
+        lefts = [left for mask, left in shared.items() if mask & self.record.capacity_mask]
         for promise in self.promises:
-            free -= promise.shape.gpus
             cpu_milli -= cpu_milli_on(promise.shape, node)
             memory_bytes -= memory_bytes_on(promise.shape, node)
-        return free >= 0 and cpu_milli >= 0 and memory_bytes >= 0
+        return _fit(wanted, free, lefts) and cpu_milli >= 0 and memory_bytes >= 0
+
+
+def _fit(wanted: Sequence[Shape], free: int, lefts: Sequence[int]) -> bool:
+    """Whether `free` whole GPUs, and others with so much left, hold all that is wanted.
+
+    No two of them are put on one GPU, although shares might be: so this holds whatever GPU each is
+    given when it comes, and it never becomes false when somebody leaves.
+    """
+    parts = sorted((shape.share_milli for shape in wanted for _ in range(shape.gpus)), reverse=True)
+    rooms = sorted([*lefts, *[1000] * free], reverse=True)
+    return len(parts) <= len(rooms) and all(
+        part <= room for part, room in zip(parts, rooms, strict=False)
+    )
 
 
 def cheapest(

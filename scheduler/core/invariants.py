@@ -118,12 +118,14 @@ def shape_faults(world: World, attempt: LiveAttempt) -> list[str]:
         if node is not None and node.gpu_class != placement.gpu_class:
             faults.append(f"{name} is charged for {placement.gpu_class}, {part.node} is not that")
     charged = sum(
-        world.nodes[part.node].gpus if _alone(attempt) else wanted.gpus_per_node
+        1000 * world.nodes[part.node].gpus
+        if _alone(attempt)
+        else wanted.gpus_per_node * wanted.milli_each()
         for part in placement.nodes
         if part.node in world.nodes
     )
-    if charged * 1000 != placement.gpu_milli and all(node in world.nodes for node in nodes):
-        faults.append(f"{name} is charged {placement.gpu_milli} milli, due {charged * 1000}")
+    if charged != placement.gpu_milli and all(node in world.nodes for node in nodes):
+        faults.append(f"{name} is charged {placement.gpu_milli} milli, due {charged}")
     return faults
 
 
@@ -193,7 +195,7 @@ def topology_faults(world: World, attempt: LiveAttempt) -> list[str]:
 
 def capacity_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
     """No GPU is held twice, and no node's CPU or memory is promised beyond what there is."""
-    held: dict[tuple[NodeId, int], str] = {}
+    held: dict[tuple[NodeId, int], tuple[str, int]] = {}
     cpu_milli: dict[NodeId, int] = {}
     memory_bytes: dict[NodeId, int] = {}
     faults: list[str] = []
@@ -201,9 +203,10 @@ def capacity_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
         name, wanted = _name(attempt.placement), attempt.job_class.resources
         for part in attempt.placement.nodes:
             for gpu in part.gpu_indices():
-                other = held.setdefault((part.node, gpu), name)
-                if other != name:
-                    faults.append(f"{name} and {other} both hold GPU {gpu} of {part.node}")
+                who, milli = held.get((part.node, gpu), ("", 0))
+                if milli + wanted.milli_each() > 1000:
+                    faults.append(f"{name} and {who} both hold GPU {gpu} of {part.node}")
+                held[part.node, gpu] = name, milli + wanted.milli_each()
             cpu = cpu_milli.get(part.node, 0) + wanted.cpu_milli_per_node
             cpu_milli[part.node] = cpu
             memory = memory_bytes.get(part.node, 0) + wanted.memory_bytes_per_node

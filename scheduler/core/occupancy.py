@@ -329,6 +329,16 @@ class NodeRecord:
                 self.kind.choices[self.free_mask, shape.gpus] = chosen
         return chosen
 
+    def has_free(self, shape: Shape, gpu_mask: int) -> bool:
+        """Whether a job of `shape` may have just these GPUs, or its share of this one."""
+        busy = gpu_mask & ~self.free_mask
+        if not busy or shape.share_milli == 1000:
+            return not busy
+        gpu = busy.bit_length() - 1
+        return busy == 1 << gpu and any(
+            shared == gpu and left >= shape.share_milli for left, shared in self.partial
+        )
+
     def ready(self) -> bool:
         """Whether new work may start here at all."""
         return self.report is not None and self.report.ready() and not self.node.cordoned

@@ -94,6 +94,7 @@ class Resources:
     gpus_per_node: int = 1
     gpu_classes: tuple[GpuClass, ...] = ()
     gpu_share_milli: int = 1000
+    """Of its one GPU; several are whole. See `milli_each`."""
     mig_profile: str = ""
     max_nodes: int = 0
     cpu_arch: CpuArch = CpuArch.ANY
@@ -102,6 +103,10 @@ class Resources:
     cpu_milli_per_node: int = 0
     memory_bytes_per_node: int = 0
     interconnect: Interconnect = Interconnect.ANY
+
+    def milli_each(self) -> int:
+        """What a job takes of each of its GPUs: a share of one, or whole ones."""
+        return self.gpu_share_milli if self.gpus_per_node == 1 else 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ def job_class(
     memory_bytes: int = 0,
     arch: CpuArch = CpuArch.ANY,
     interconnect: Interconnect = Interconnect.ANY,
+    share_milli: int = 1000,
 ) -> JobClass:
     """A class of one-GPU jobs."""
     return JobClass(
@@ -174,6 +175,7 @@ def job_class(
             cpu_milli_per_node=cpu_milli,
             memory_bytes_per_node=memory_bytes,
             interconnect=interconnect,
+            gpu_share_milli=share_milli,
         ),
         Topology(within, mode),
         replace(residency, node_sharing=sharing),

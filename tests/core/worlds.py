@@ -42,6 +42,8 @@ from tests.core.builders import (
 )
 
 SITES = ("leeds", "london", "narvik")
+SHARES = st.sampled_from([1000, 1000, 250, 400, 700])
+"""Of one GPU; it counts for nothing where a job has more."""
 PROJECTS = ("trust-a/radiology", "trust-a/pathology", "trust-b/genomics")
 
 
@@ -115,6 +117,7 @@ def plain_classes(draw: st.DrawFn) -> JobClass:
     return job_class(
         draw(st.sampled_from(PROJECTS)),
         gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4])),
+        share_milli=draw(SHARES),
         nodes=draw(st.sampled_from([1, 1, 1, 2])),
         sharing=draw(st.sampled_from([NodeSharing.TENANT, NodeSharing.ANY, NodeSharing.ANY])),
         residency=Requirement(("GB", "NO"), tolerate_foreign_compulsion=("US",)),
@@ -133,6 +136,7 @@ def picky_classes(draw: st.DrawFn) -> JobClass:
     return job_class(
         draw(st.sampled_from(PROJECTS)),
         gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4, 8])),
+        share_milli=draw(SHARES),
         nodes=draw(st.sampled_from([1, 1, 2, 3])),
         classes=draw(st.sampled_from([(), (), (H100,), (A100, H100)])),
         sharing=draw(
@@ -212,7 +216,7 @@ def mixes(draw: st.DrawFn) -> MixChanged:
             cpu_milli=draw(st.sampled_from([0, 1000, 12_000])),
             memory_bytes=draw(st.sampled_from([0, 200 * GIB])),
             gpus=draw(st.sampled_from([1, 1, 2, 4, 8])),
-            gpu_milli=1000,
+            gpu_milli=draw(SHARES),
             gpu_classes=draw(st.sampled_from([(), (), (H100,), (A100, H100)])),
             weight=draw(st.integers(1, 9)),
         )

@@ -38,7 +38,7 @@ image: sha256:abc
 egress: ["example.org:443"]
 resources:
   nodes: 2
-  gpus_per_node: 8
+  gpus_per_node: 1
   gpu: [H100, H200]
   gpu_share: 500
   mig: 1g.10gb

@@ -289,3 +289,37 @@ def test_generations_of_a_site_only_rise(store: Store) -> None:
         ]
         assert [r.key.job for r in view.outbox.since(LONDON, 1)] == [second]
         assert view.fleet.contact(LONDON).generation == 2
+
+
+def test_shares_of_a_gpu_are_placed_until_it_is_full_and_no_whole_job_beside_them(
+    store: Store,
+) -> None:
+    def shared(txn: Txn, milli: int, mask: int = 1) -> Placement:
+        row = queue(txn, job_class(resources=Resources(gpu_share_milli=milli)))
+        return replace(place(row.id, "n01", mask=mask), gpu_milli=milli)
+
+    with store.transaction() as txn:
+        lay_out(txn)
+        placements = [
+            shared(txn, 600),
+            shared(txn, 500),
+            shared(txn, 400),
+            place(queue(txn).id, "n01"),
+            shared(txn, 500, mask=2),
+            place(queue(txn).id, "n01", mask=4),
+        ]
+        applied = apply_plan(txn, plan(*placements), NOW_MS)
+        kept = [placements.index(each) for each in applied.kept]
+        assert kept == [0, 2, 4, 5]
+        assert {each.denial.reason for each in applied.stale} == {Reason.NODES_BUSY}
+    with store.transaction() as txn:
+        later = [shared(txn, 500, mask=2), shared(txn, 100), shared(txn, 501, mask=2)]
+        assert apply_plan(txn, plan(*later), NOW_MS).kept == (later[0],)
+
+
+def test_a_share_is_charged_what_it_is(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        row = queue(txn, job_class(resources=Resources(gpu_share_milli=250)))
+        (stale,) = apply_plan(txn, plan(place(row.id, "n01")), NOW_MS).stale
+        assert stale.denial.reason is Reason.NODE_SHAPE

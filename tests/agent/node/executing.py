@@ -40,6 +40,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "local_world_size": 1,
         "num_nodes": 2,
         "gpus_per_node": 2,
+        "gpu_milli": 1000,
         "gpus": [3],
         "visible_gpus": [5, 3],
         "master_address": "127.0.0.9",

@@ -91,6 +91,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
         "SOV_NODE_RANK": "0",
         "SOV_NUM_NODES": "2",
         "SOV_GPUS_PER_NODE": "2",
+        "SOV_GPU_MILLI": "1000",
         "SOV_CHECKPOINT_DIR": str(site.root / "checkpoints" / "job-a"),
         "SOV_RANK_KEY": KEY,
         "SOV_RANK_DIR": str(site.spool.home(KEY)),
