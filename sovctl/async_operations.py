@@ -149,11 +149,33 @@ class AsyncOperationCalls(Connected):
         return tuple(response.changes)
 
     async def apply_policy(
-        self, policy: policy_pb2.Policy, *, dry_run: bool = False, reason: str = ""
+        self,
+        policy: policy_pb2.Policy,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        override: str = "",
+        signature: bytes = b"",
     ) -> policy_pb2.ApplyPolicyResponse:
-        """Makes the policy what is given; the changes and the new revision."""
-        request = policy_pb2.ApplyPolicyRequest(policy=policy, dry_run=dry_run, reason=reason)
+        """Makes the policy what is given; the changes, the new revision, and what was proved.
+
+        One that is looser than the one in force, or not proved, is refused with a world that it
+        would let through; unless `override` says why it shall come into force. `signature` is of
+        the policy as a pack (`sovctl.policy_file`).
+        """
+        request = policy_pb2.ApplyPolicyRequest(
+            pack=policy.SerializeToString(deterministic=True),
+            dry_run=dry_run,
+            reason=reason,
+            override=override,
+            signature=signature,
+        )
         return await self.link.call(self.link.policy.Apply, request)
+
+    async def prove_policy(self, policy: policy_pb2.Policy) -> policy_pb2.ProvePolicyResponse:
+        """What can be proved of a policy against the one in force; nothing is applied."""
+        request = policy_pb2.ProvePolicyRequest(policy=policy)
+        return await self.link.call(self.link.policy.Prove, request)
 
     async def cordon(self, target: str, *, reason: str = "") -> None:
         """Lets no new work onto a site or node."""

@@ -277,10 +277,28 @@ class Client:
         return self._loop.run(self._client.apply_fleet(sites, dry_run=dry_run, reason=reason))
 
     def apply_policy(
-        self, policy: policy_pb2.Policy, *, dry_run: bool = False, reason: str = ""
+        self,
+        policy: policy_pb2.Policy,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        override: str = "",
+        signature: bytes = b"",
     ) -> policy_pb2.ApplyPolicyResponse:
-        """Makes the policy what is given; the changes and the new revision."""
-        return self._loop.run(self._client.apply_policy(policy, dry_run=dry_run, reason=reason))
+        """Makes the policy what is given; the changes, the new revision, and what was proved.
+
+        One that is looser than the one in force, or not proved, is refused, unless `override`
+        says why it shall come into force all the same.
+        """
+        return self._loop.run(
+            self._client.apply_policy(
+                policy, dry_run=dry_run, reason=reason, override=override, signature=signature
+            )
+        )
+
+    def prove_policy(self, policy: policy_pb2.Policy) -> policy_pb2.ProvePolicyResponse:
+        """What can be proved of a policy against the one in force; nothing is applied."""
+        return self._loop.run(self._client.prove_policy(policy))
 
     def cordon(self, target: str, *, reason: str = "") -> None:
         """Lets no new work onto a site or node."""

@@ -214,6 +214,7 @@ class Residency(Written):
     agreements: Names = ()
     node_sharing: Literal["none", "tenant", "any"] = "tenant"
     min_assurance: Assurance = "DECLARED"
+    data_kinds: Names = ()
 
 
 class Input(Written):

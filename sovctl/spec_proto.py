@@ -36,6 +36,7 @@ def residency_to_proto(residency: Residency) -> jobs_pb2.ResidencyRequirement:
         agreements=residency.agreements,
         node_sharing=f"NODE_SHARING_{residency.node_sharing.upper()}",
         min_assurance=f"ASSURANCE_{residency.min_assurance}",
+        data_kinds=residency.data_kinds,
     )
 
 

@@ -14,7 +14,8 @@ from scheduler.core.residency import permits
 from scheduler.model.fleet import Node, Site
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Assurance, Deny, Fact, FactKey, Policy, Requirement
-from scheduler.wire.fleet import policy_from_proto, site_from_proto
+from scheduler.wire.fleet import site_from_proto
+from scheduler.wire.policy import policy_from_proto
 from scheduler.wire.spec import requirement_from_proto
 from sovctl.cli.session import read_file
 from sovctl.fleet_file import Fleet

@@ -143,7 +143,11 @@ class Cluster:
         layout = self.layout
         operator = self._context(OPERATOR)
         with Client(operator) as client:
-            client.apply_policy(read_file(Policy, POLICY_FILE).to_proto(), reason="local cluster")
+            client.apply_policy(
+                read_file(Policy, POLICY_FILE).to_proto(),
+                reason="local cluster",
+                override="a new control plane allows the United Kingdom alone; the demo has Norway",
+            )
             client.apply_tenants(
                 read_file(Tenants, TENANTS_FILE).to_proto(), reason="local cluster"
             )

@@ -106,7 +106,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "JobService/PortForward",
         "PolicyService/ApplyAgreement",
         "PolicyService/Diff",
-        "PolicyService/Prove",
         "PolicyService/RevokeAgreement",
         "TenantService/ListSecrets",
         "TenantService/RemoveSecret",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from scheduler.api import pack_keys
 from scheduler.api import state as state_module
 from scheduler.api.audit import AuditService
 from scheduler.api.ca import AltNames
@@ -37,6 +38,7 @@ from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
 from scheduler.runtime.loop import Cogs, Planning, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
+from scheduler.runtime.prover import Prover
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics, ProbeServer
@@ -250,7 +252,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
         **FleetService(desk, sites.power).methods(),
-        **PolicyService(desk).methods(),
+        **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
         **AuditService(desk).methods(),
         **ProofService(desk, parts.keys).methods(),
     }

@@ -4,46 +4,85 @@ from __future__ import annotations
 
 from scheduler.api import calls
 from scheduler.api.desk import Desk
+from scheduler.api.pack_keys import PackKeys
 from scheduler.api.server import Methods
-from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.wire.fleet import policy_from_proto, policy_to_proto
+from scheduler.control import policies
+from scheduler.control.policies import Change, Proved
+from scheduler.model.proofs import Standing
+from scheduler.model.residency import Policy
+from scheduler.runtime.prover import Prover
+from scheduler.wire.policy import (
+    finding_to_proto,
+    pack_from_wire,
+    policy_from_proto,
+    policy_to_proto,
+)
 from sovapi.v1 import policy_pb2
 
 
 class PolicyService:
     """Serves operators; everybody may read what is in force."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, prover: Prover, keys: PackKeys) -> None:
         self._desk = desk
+        self._prover = prover
+        self._keys = keys
 
     def methods(self) -> Methods:
         """What this serves."""
-        return {"PolicyService/Get": self.get, "PolicyService/Apply": self.apply}
+        return {
+            "PolicyService/Get": self.get,
+            "PolicyService/Apply": self.apply,
+            "PolicyService/Prove": self.prove,
+        }
 
     async def get(self, _request: policy_pb2.GetPolicyRequest) -> policy_pb2.Policy:
         """The policy in force."""
-        policy = await self._desk.reader.read(lambda snapshot: snapshot.tenancy.policy())
-        return policy_to_proto(policy)
+        return policy_to_proto(await self._in_force())
 
     async def apply(self, request: policy_pb2.ApplyPolicyRequest) -> policy_pb2.ApplyPolicyResponse:
-        """Puts a policy in force as the next revision."""
-        if request.pack:
-            raise Refused(
-                Code.UNIMPLEMENTED,
-                Reason.FEATURE_NOT_AVAILABLE,
-                "pack: signed packs are not available in this version, give the policy itself",
-            )
+        """Puts a policy in force as the next revision, once it is proved or overridden."""
         desk, principal = self._desk, calls.principal()
-        policy = policy_from_proto(request.policy)
+        policy = self._proposed(request.policy, request.pack, request.signature)
+        policies.check(policy)
+        proved = await self._proved(policy)
+        change = Change(policy, request.reason, proved, request.override)
         now_ms = desk.now_ms()
         changes, revision = await desk.writer.write(
             lambda txn: desk.control.apply_policy(
-                txn,
-                principal,
-                policy,
-                reason=request.reason,
-                dry_run=request.dry_run,
-                now_ms=now_ms,
+                txn, principal, change, dry_run=request.dry_run, now_ms=now_ms
             )
         )
-        return policy_pb2.ApplyPolicyResponse(changes=changes, revision=revision)
+        findings = [finding_to_proto(each) for each in proved.proof.findings]
+        return policy_pb2.ApplyPolicyResponse(changes=changes, revision=revision, findings=findings)
+
+    async def prove(self, request: policy_pb2.ProvePolicyRequest) -> policy_pb2.ProvePolicyResponse:
+        """What can be proved of a policy against the one in force."""
+        policy = self._read(request.policy, request.pack)
+        policies.check(policy)
+        proof = (await self._proved(policy)).proof
+        broken = [each for each in proof.findings if each.standing is not Standing.PROVED]
+        return policy_pb2.ProvePolicyResponse(
+            no_looser=proof.holds(),
+            counterexample="\n".join(broken[0].counterexample) if broken else "",
+            findings=[finding_to_proto(each) for each in proof.findings],
+        )
+
+    def _proposed(self, policy: policy_pb2.Policy, pack: bytes, signature: bytes) -> Policy:
+        """The policy that shall come into force, with who signed it."""
+        encoded = pack or policy.SerializeToString(deterministic=True)
+        signed_by = self._keys.signer_of(encoded, signature)
+        message = pack_from_wire(encoded)
+        message.signed_by = signed_by
+        return policy_from_proto(message)
+
+    def _read(self, policy: policy_pb2.Policy, pack: bytes) -> Policy:
+        encoded = pack or policy.SerializeToString(deterministic=True)
+        return policy_from_proto(pack_from_wire(encoded))
+
+    async def _in_force(self) -> Policy:
+        return await self._desk.reader.read(lambda snapshot: snapshot.tenancy.policy())
+
+    async def _proved(self, policy: Policy) -> Proved:
+        before = await self._in_force()
+        return Proved(before, await self._prover.prove(before, policy))

@@ -14,6 +14,7 @@ from scheduler.control import (
     maintenance,
     operate,
     outbox,
+    policies,
     preemptions,
     recovery,
     reports,
@@ -27,6 +28,7 @@ from scheduler.control.declare import Declaration, UnknownClasses
 from scheduler.control.evidence import policy_in_force
 from scheduler.control.life import Cause
 from scheduler.control.overview import Overview, overview
+from scheduler.control.policies import Change
 from scheduler.control.reports import Heard, Hello
 from scheduler.control.spending import BudgetLine, UsageLine
 from scheduler.control.views import NodeView, QuotaLine, SiteView
@@ -37,7 +39,6 @@ from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Job, JobSpec, JobState
 from scheduler.model.plan import Plan
 from scheduler.model.reasons import Refused
-from scheduler.model.residency import Policy
 from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.model.tenancy import Tenant
 from scheduler.model.window import Window, WindowAsked, WindowKind
@@ -76,7 +77,7 @@ class Control:
                 txn.fleet.put_contact(contact, entry.contact_at_ms)
         if not txn.tenancy.has_policy():
             txn.tenancy.add_policy(txn.tenancy.policy(), now_ms)
-            policy_in_force(txn.audit, txn.tenancy.policy(), now_ms)
+            policy_in_force(txn.audit, txn.tenancy.policy(), (), "", now_ms)
 
     # Tenants.
 
@@ -275,16 +276,13 @@ class Control:
         self,
         txn: Txn,
         principal: Principal,
-        policy: Policy,
+        change: Change,
         *,
-        reason: str,
         dry_run: bool,
         now_ms: int,
     ) -> tuple[tuple[str, ...], int]:
         """Puts a policy in force; the difference, and the revision in force."""
-        return declare.apply_policy(
-            txn, principal, policy, reason=reason, dry_run=dry_run, now_ms=now_ms
-        )
+        return policies.apply_policy(txn, principal, change, dry_run=dry_run, now_ms=now_ms)
 
     def cordon(
         self, txn: Txn, principal: Principal, target: SiteId | NodeId, reason: str, now_ms: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from scheduler.core.policy import form
 from scheduler.model.fleet import (
     CpuArch,
     Interconnect,
@@ -259,6 +260,7 @@ def _policy(policy: Policy) -> Iterator[Denial]:
         yield _fault("policy.fact_max_age_ms", str(policy.fact_max_age_ms), "from 1")
     if policy.min_isolation not in tuple(Isolation):
         yield _fault("policy.min_isolation", str(policy.min_isolation), "a level of isolation")
+    yield from form.faults(policy)
 
 
 def _tiers() -> list[str]:

@@ -1,4 +1,4 @@
-"""Declarations: tenant tree, fleet, policy, each replaced as a whole by what a file says.
+"""Declarations: tenant tree and fleet, each replaced as a whole by what a file says.
 
 Each answers the difference, line by line and sorted; a dry run answers that alone. What cannot be
 taken away because work stands on it is refused, with everything that stands in the way.
@@ -18,7 +18,6 @@ from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import NodeId, SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
-from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.store import Snapshot, Txn
 
@@ -122,24 +121,6 @@ def apply_fleet(
             if sites_before.get(site.id) != sites[site.id]:
                 evidence.site_declared(txn.audit, site, at, now_ms)
     return changes
-
-
-def apply_policy(
-    txn: Txn, principal: Principal, policy: Policy, *, reason: str, dry_run: bool, now_ms: int
-) -> tuple[tuple[str, ...], int]:
-    """Puts a policy in force as the next revision; the difference, and the revision in force."""
-    if faults := rules.policy_faults(policy):
-        raise invalid(*faults)
-    before = txn.tenancy.policy()
-    same_revision = replace(policy, revision=before.revision)
-    changes = difference({"policy": before}, {"policy": same_revision})
-    if not changes or dry_run:
-        return changes, before.revision
-    after = replace(policy, revision=before.revision + 1)
-    txn.tenancy.add_policy(after, now_ms)
-    evidence.applied(txn.audit, "policy", principal, reason, changes, now_ms)
-    evidence.policy_in_force(txn.audit, after, now_ms)
-    return changes, after.revision
 
 
 def difference(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.proofs import Finding
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy
 from scheduler.model.window import Window
@@ -78,9 +79,13 @@ def applied(
     audit.append(f"{what}_applied", now_ms, body)
 
 
-def policy_in_force(audit: AuditWriter, policy: Policy, now_ms: int) -> None:
-    """This revision decides from now on."""
-    audit.append("policy_in_force", now_ms, {"policy": plain(policy)})
+def policy_in_force(
+    audit: AuditWriter, policy: Policy, findings: Sequence[Finding], override: str, now_ms: int
+) -> None:
+    """This revision decides from now on; what was proved of it, and why it does if not all was."""
+    proof = [{"claim": it.claim, "standing": str(it.standing)} for it in findings]
+    body = {"policy": plain(policy), "proof": proof, "override": override}
+    audit.append("policy_in_force", now_ms, body)
 
 
 def operated(

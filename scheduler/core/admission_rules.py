@@ -56,6 +56,7 @@ _JOB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _GPU_CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
+_DATA_KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
@@ -223,17 +224,22 @@ def _residency(requirement: Requirement) -> Faults:
                 allowed = "two capital letters, an ISO 3166-1 country such as GB"
                 yield _fault(f"{at}.{name}[{n}]", country, allowed)
         yield from _twice(f"{at}.{name}", countries)
-    if len(requirement.markings) > MARKINGS_MAX:
-        found = f"{len(requirement.markings)} markings"
-        yield _fault(f"{at}.markings", found, f"at most {MARKINGS_MAX}")
-    for n, marking in enumerate(requirement.markings[:MARKINGS_MAX]):
-        if not _MARKING.fullmatch(marking):
-            allowed = "1 to 63 capital letters, digits, spaces, '.', '_' and '-'"
-            yield _fault(f"{at}.markings[{n}]", marking, allowed)
-    yield from _twice(f"{at}.markings", requirement.markings)
+    allowed = "1 to 63 capital letters, digits, spaces, '.', '_' and '-'"
+    yield from _words(f"{at}.markings", requirement.markings, _MARKING, allowed)
+    allowed = "1 to 63 small letters, digits, '.', '_' and '-'"
+    yield from _words(f"{at}.data_kinds", requirement.data_kinds, _DATA_KIND, allowed)
     yield from _named(f"{at}.tier", requirement.tier, Tier)
     yield from _named(f"{at}.node_sharing", requirement.node_sharing, NodeSharing)
     yield from _named(f"{at}.min_assurance", requirement.min_assurance, Assurance)
+
+
+def _words(at: str, words: tuple[str, ...], pattern: re.Pattern[str], allowed: str) -> Faults:
+    if len(words) > MARKINGS_MAX:
+        yield _fault(at, f"{len(words)}", f"at most {MARKINGS_MAX}")
+    for n, word in enumerate(words[:MARKINGS_MAX]):
+        if not pattern.fullmatch(word):
+            yield _fault(f"{at}[{n}]", word, allowed)
+    yield from _twice(at, words)
 
 
 def _times(spec: JobSpec) -> Faults:

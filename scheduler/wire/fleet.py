@@ -15,9 +15,9 @@ from scheduler.model.fleet import (
 )
 from scheduler.model.ids import GpuClass, SiteId, node_id, slot_of
 from scheduler.model.reasons import Denial, Reason, invalid
-from scheduler.model.residency import Assurance, Fact, FactKey, Party, Policy, Tier
+from scheduler.model.residency import Assurance, Fact, FactKey, Party
 from scheduler.wire.enums import known, number
-from sovapi.v1 import common_pb2, fleet_pb2, policy_pb2, sitelink_pb2
+from sovapi.v1 import common_pb2, fleet_pb2, sitelink_pb2
 
 
 def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
@@ -206,33 +206,4 @@ def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> No
         cpu_milli=message.cpu_milli,
         memory_bytes=message.memory_bytes,
         metrics_address=message.metrics_address,
-    )
-
-
-def policy_to_proto(policy: Policy, digest: str = "") -> policy_pb2.Policy:
-    """What the operator allows at most; `digest` names the pack it came from."""
-    return policy_pb2.Policy(
-        revision=policy.revision,
-        name=policy.name,
-        digest=digest,
-        allowed_jurisdictions=policy.allowed_jurisdictions,
-        control_plane_tier=number(common_pb2.Tier, policy.control_plane_tier),
-        controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
-        min_assurance=number(common_pb2.Assurance, policy.min_assurance),
-        fact_max_age_ms=policy.fact_max_age_ms,
-        min_isolation=number(common_pb2.Isolation, Isolation(policy.min_isolation)),
-    )
-
-
-def policy_from_proto(message: policy_pb2.Policy) -> Policy:
-    """What the operator allows at most."""
-    return Policy(
-        revision=message.revision,
-        name=message.name,
-        allowed_jurisdictions=tuple(message.allowed_jurisdictions),
-        control_plane_tier=known(Tier, message.control_plane_tier),
-        controlling_stake_milli_percent=message.controlling_stake_milli_percent,
-        min_assurance=known(Assurance, message.min_assurance),
-        fact_max_age_ms=message.fact_max_age_ms if message.HasField("fact_max_age_ms") else None,
-        min_isolation=known(Isolation, message.min_isolation),
     )

@@ -22,13 +22,18 @@ from sovapi.v1 import common_pb2, jobs_pb2
 
 def denial_to_proto(denial: Denial) -> common_pb2.Denial:
     """One reason against something."""
-    return common_pb2.Denial(reason=denial.reason, detail=denial.detail, subject=denial.subject)
+    return common_pb2.Denial(
+        reason=denial.reason, detail=denial.detail, subject=denial.subject, rule=denial.rule
+    )
 
 
 def denial_from_proto(message: common_pb2.Denial) -> Denial:
     """One reason against something; a code we do not know is INTERNAL and keeps its words."""
     return Denial(
-        reason_from_wire(message.reason) or Reason.INTERNAL, message.detail, message.subject
+        reason_from_wire(message.reason) or Reason.INTERNAL,
+        message.detail,
+        message.subject,
+        message.rule,
     )
 
 

@@ -39,6 +39,7 @@ def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirem
         agreements=requirement.agreements,
         node_sharing=number(jobs_pb2.NodeSharing, requirement.node_sharing),
         min_assurance=number(common_pb2.Assurance, requirement.min_assurance),
+        data_kinds=requirement.data_kinds,
     )
 
 
@@ -52,6 +53,7 @@ def requirement_from_proto(message: jobs_pb2.ResidencyRequirement) -> Requiremen
         agreements=tuple(message.agreements),
         node_sharing=known(NodeSharing, message.node_sharing),
         min_assurance=known(Assurance, message.min_assurance),
+        data_kinds=tuple(message.data_kinds),
     )
 
 

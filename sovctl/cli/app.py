@@ -12,6 +12,7 @@ from sovctl.cli import (
     identity_verbs,
     job_verbs,
     operate_verbs,
+    policy_verbs,
     quota_verbs,
     submit_verb,
     window_verbs,
@@ -85,7 +86,10 @@ def build() -> typer.Typer:
     tenants = _group("Declare tenants and their quotas.")
     tenants.command("apply")(operate_verbs.apply_tenants)
     policy = _group("Set what work may ask for at most.")
-    policy.command("apply")(operate_verbs.apply_policy)
+    policy.command("show")(policy_verbs.show_policy)
+    policy.command("apply")(policy_verbs.apply_policy)
+    policy.command("prove")(policy_verbs.prove_policy)
+    policy.command("sign")(policy_verbs.sign_policy)
     audit = _group("Read the log of every decision, check it, and be its witness.")
     audit.command("log")(operate_verbs.audit_log)
     audit.command("checkpoint")(evidence_verbs.audit_checkpoint)

@@ -18,7 +18,6 @@ from sovctl.cli.output import Output, safe
 from sovctl.cli.session import read_file, session_of
 from sovctl.errors import InvalidArgumentError
 from sovctl.fleet_file import Fleet
-from sovctl.policy_file import Policy
 from sovctl.spec_values import duration_ms
 from sovctl.tenants_file import Tenants
 
@@ -136,18 +135,6 @@ def apply_tenants(
     for warning in response.warnings:
         session.output.note(f"warning: {safe(warning)}")
     show_changes(session.output, response.changes, dry_run=dry_run)
-
-
-def apply_policy(
-    ctx: typer.Context, file: FileArgument, dry_run: DryRun = False, reason: ApplyReason = ""
-) -> None:
-    """Make the policy what FILE says."""
-    session = session_of(ctx)
-    policy = read_file(Policy, file).to_proto()
-    response = session.run(
-        lambda client: client.apply_policy(policy, dry_run=dry_run, reason=reason or file.name)
-    )
-    show_changes(session.output, response.changes, dry_run=dry_run, revision=response.revision)
 
 
 def show_changes(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scheduler.control.admission import Rejected
 from scheduler.control.control import Control
+from scheduler.control.policies import Change
 from scheduler.control.reports import Heard, Hello
 from scheduler.core.fleet import FleetState
 from scheduler.core.job_ids import JobIdCodec
@@ -267,9 +268,8 @@ class Plant:
     def apply_policy(self, policy: Policy) -> None:
         """Another policy comes into force."""
         with self.store.transaction() as txn:
-            self.control.apply_policy(
-                txn, OLGA, policy, reason="law", dry_run=False, now_ms=self.now_ms
-            )
+            change = Change(policy, reason="law", override="the law has changed")
+            self.control.apply_policy(txn, OLGA, change, dry_run=False, now_ms=self.now_ms)
 
     def action(self, key: AttemptKey, at: SiteId = LONDON) -> DesiredAction | None:
         """What is desired of an attempt."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.control.policies import Change
 from scheduler.model.fleet import CpuArch, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, TenantPath, node_id
 from scheduler.model.job import JobState
@@ -35,9 +36,8 @@ def tree(plant: Plant, *declared: Tenant, dry: bool = False):
 def policy(plant: Plant, declared: Policy, *, dry: bool = False):
     """An operator declares the policy."""
     with plant.store.transaction() as txn:
-        return plant.control.apply_policy(
-            txn, OLGA, declared, reason="test", dry_run=dry, now_ms=plant.now_ms
-        )
+        change = Change(declared, reason="test", override="a test")
+        return plant.control.apply_policy(txn, OLGA, change, dry_run=dry, now_ms=plant.now_ms)
 
 
 def leaves(plant: Plant) -> list[str]:

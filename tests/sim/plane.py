@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from scheduler.control.control import Control
 from scheduler.control.declare import Declaration
+from scheduler.control.policies import Change
 from scheduler.control.reports import Hello
 from scheduler.core.fleet import FleetState
 from scheduler.core.job_ids import JobIdCodec
@@ -203,7 +204,11 @@ class Plane:
         self.write(
             "policy",
             lambda txn: self.control.apply_policy(
-                txn, OPERATOR, policy, reason="sim", dry_run=False, now_ms=self._loop.wall_ms
+                txn,
+                OPERATOR,
+                Change(policy, reason="sim", override="sim"),
+                dry_run=False,
+                now_ms=self._loop.wall_ms,
             ),
         )
 

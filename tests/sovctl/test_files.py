@@ -11,7 +11,8 @@ from scheduler.control.declaration_rules import tenant_faults
 from scheduler.core.residency import permits
 from scheduler.core.tree_rules import tree_faults
 from scheduler.model.residency import NodeSharing, Permit, Requirement
-from scheduler.wire.fleet import policy_from_proto, site_from_proto
+from scheduler.wire.fleet import site_from_proto
+from scheduler.wire.policy import policy_from_proto
 from scheduler.wire.tenants import tenant_from_proto
 from sovctl import SpecError, clock
 from sovctl.cli.session import read_file

@@ -36,7 +36,8 @@ def prepare(plane: ControlPlane, path: Path) -> None:
     operator = Context(endpoint=plane.endpoint, credentials=str(plane.operator_credentials))
     config.save(path, "op", {"op": operator})
     for what, folder in (("fleet", "fleets"), ("tenants", "tenants"), ("policy", "policies")):
-        applied = invoke(what, "apply", str(DEPLOY / folder / "demo.yaml"))
+        more = ("--override", "the demo has Norway") if what == "policy" else ()
+        applied = invoke(what, "apply", str(DEPLOY / folder / "demo.yaml"), *more)
         assert applied.code == 0, applied.err
     token = invoke("token", "create", ADA, "-o", "name").out.strip()
     trust = path.parent / "ca.pem"

@@ -24,6 +24,8 @@ def fill(message: M, texts: dict[str, str]) -> M:
     for number, field in enumerate(message.DESCRIPTOR.fields, start=2):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             getattr(message, field.name).update({f"k{number}": f"v{number}"})
+        elif field.message_type is message.DESCRIPTOR:
+            continue  # A tree: what its parts are is what it is itself.
         elif field.is_repeated:
             for n in range(2):
                 _add(message, field, number + n, texts)

@@ -23,7 +23,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
-from scheduler.wire import fleet, jobs, sitelink, spec, tenants, windows
+from scheduler.wire import fleet, jobs, policy, sitelink, spec, tenants, windows
 from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
 from tests.wire.filling import fill
 
@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 CODEC = JobIdCodec(b"k" * 32)
 SITE = SiteId("exch-a")
-TEXTS = {"job_id": CODEC.encode(JobId(7)), "key": "country", "reason": "NODES_BUSY", "node": "n01"}
+TEXTS = {
+    "job_id": CODEC.encode(JobId(7)),
+    "key": "country",
+    "reason": "NODES_BUSY",
+    "node": "n01",
+    "fact": "country",
+    "op": "each_in",
+    "sets": "home",
+}
 
 
 def _spec_there_and_back(message: jobs_pb2.JobSpec) -> Message:
@@ -50,7 +58,7 @@ def _site_there_and_back(message: fleet_pb2.SiteDeclaration) -> Message:
 
 
 def _policy_there_and_back(message: policy_pb2.Policy) -> Message:
-    return fleet.policy_to_proto(fleet.policy_from_proto(message), message.digest)
+    return policy.policy_to_proto(policy.policy_from_proto(message))
 
 
 def _desired_there_and_back(message: sitelink_pb2.Desired) -> Message:
@@ -149,7 +157,7 @@ def test_every_field_of_a_job_is_shown() -> None:
 
 
 def test_every_field_of_an_explanation_is_shown() -> None:
-    denial = Denial(Reason.NODES_BUSY, "all busy", "exch-a")
+    denial = Denial(Reason.NODES_BUSY, "all busy", "exch-a", "a-rule")
     explanation = Explanation(
         summary="waits",
         sites=(SiteReasons(SITE, permitted=True, denials=(denial,)),),

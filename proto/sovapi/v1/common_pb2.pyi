@@ -90,14 +90,16 @@ class GpuQuantity(_message.Message):
     def __init__(self, gpu_class: _Optional[str] = ..., gpu_milli: _Optional[int] = ...) -> None: ...
 
 class Denial(_message.Message):
-    __slots__ = ("reason", "detail", "subject")
+    __slots__ = ("reason", "detail", "subject", "rule")
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     detail: str
     subject: str
-    def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
+    rule: str
+    def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ..., subject: _Optional[str] = ..., rule: _Optional[str] = ...) -> None: ...
 
 class PageRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
