@@ -55,6 +55,7 @@ residency:
   markings: [SENSITIVE]
   tolerate_foreign_compulsion: [US]
   agreements: [uk-ca-compute]
+  data_kinds: [health]
   node_sharing: tenant
 inputs:  [{dataset: trust-a/scans-2026, mount: /data/scans}]
 outputs: [{dataset: trust-a/models, from: out/}]
