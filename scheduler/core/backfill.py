@@ -17,16 +17,13 @@ after its placement. The writer checks placements against what is reserved once 
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from scheduler.core.ageing import ageing_ms
 from scheduler.core.answers import ClassAnswer
-from scheduler.core.asks import Ask
+from scheduler.core.departures import Departures
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.layout import mask_of as mask_at
-from scheduler.core.occupancy import NodeRecord, may_join
 from scheduler.core.outlook import is_soon
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import mask_of
@@ -52,6 +49,7 @@ class Backfill:
         self._fleet = fleet
         self._now_ms = now_ms
         self._numbers = fleet.numbers
+        self._departures = Departures(fleet, now_ms)
         self._waiting: dict[JobId, Waiting] = {}
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
@@ -156,8 +154,7 @@ class Backfill:
                 index = self._fleet.order[number][1]
                 nodes = where.nodes[number] & index.ready & ~self._others(number)
                 nodes &= ~self._set_aside(number, waiting.job_class.tenant)
-                leaving = self._fleet.evictable.leaving
-                found = soonest(index, waiting.ask, nodes, self._now_ms, leaving)
+                found = self._departures.soonest(number, waiting.ask, nodes)
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found[0], number, where.gpu_class, found[1]
         if best is None:
@@ -219,8 +216,7 @@ class Backfill:
         soon = is_soon(self._fleet, stored.nodes, stored.starts_at_ms, self._now_ms)
         if mask.bit_count() != waiting.ask.nodes or (mask & self._others(number) and not soon):
             return 0
-        leaving = self._fleet.evictable.leaving
-        found = soonest(index, waiting.ask, mask, self._now_ms, leaving)
+        found = self._departures.soonest(number, waiting.ask, mask)
         late = found is None or found[0] > max(self._now_ms, stored.starts_at_ms)
         return 0 if late else mask
 
@@ -228,74 +224,3 @@ class Backfill:
 def _bits_of(index: SiteIndex, stored: Reservation, among: int) -> int:
     wanted = frozenset(stored.nodes)
     return sum(1 << at for at in bits(among) if index.records[at].node.id in wanted)
-
-
-def soonest(
-    index: SiteIndex, ask: Ask, nodes: int, now_ms: int, leaving: Container[JobId] = ()
-) -> tuple[int, int] | None:
-    """When, and on which of `nodes`, a gang could start at a site if nobody else came, and once
-    `leaving`, who leave already, are gone."""
-    times = [
-        (at_ms, at)
-        for at in bits(nodes)
-        if (at_ms := free_at_ms(index.records[at], ask, now_ms, leaving)) is not None
-    ]
-    best: tuple[int, int] | None = None
-    for domain in index.layout.required_domains(ask):
-        inside = sorted(entry for entry in times if domain >> entry[1] & 1)
-        if len(inside) < ask.nodes:
-            continue
-        chosen = inside[: ask.nodes]
-        if best is None or chosen[-1][0] < best[0]:
-            best = chosen[-1][0], sum(1 << at for _, at in chosen)
-    return best
-
-
-def free_at_ms(
-    record: NodeRecord, ask: Ask, now_ms: int, leaving: Container[JobId] = ()
-) -> int | None:
-    """When `record` will have room for `ask`, as its occupants reach their time limits.
-
-    None: never, as it reports fewer GPUs than it was declared with.
-    """
-    shape, node = ask.shape, record.node
-    if record.kind.cost(shape, node) == (node.cpu_milli, node.memory_bytes):
-        return _empty_at_ms(record, ask, now_ms, leaving)
-    if not record.occupants and shape.gpus > record.free:
-        return None
-    staying = sorted(
-        record.occupants.values(),
-        key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
-    )
-    at_ms, free = now_ms, record.free
-    needed_cpu, needed_memory = record.kind.cost(shape, node)
-    cpu, memory = record.cpu_free_milli - needed_cpu, record.memory_free_bytes - needed_memory
-    while (
-        free < shape.gpus
-        or cpu < 0
-        or memory < 0
-        or not may_join(ask.sharing, ask.organisation, staying)
-    ):
-        if not staying:
-            return None
-        next_to = staying.pop()
-        if next_to.job not in leaving:
-            at_ms = max(at_ms, next_to.until_ms)
-        if next_to.shape.share_milli == 1000 or not any(
-            other.gpu_mask == next_to.gpu_mask for other in staying
-        ):
-            free += (next_to.gpu_mask & record.capacity_mask).bit_count()
-        freed_cpu, freed_memory = record.kind.cost(next_to.shape, node)
-        cpu += freed_cpu
-        memory += freed_memory
-    return at_ms
-
-
-def _empty_at_ms(
-    record: NodeRecord, ask: Ask, now_ms: int, leaving: Container[JobId]
-) -> int | None:
-    """The same for a job that needs all of a node: when the last of those on it has left."""
-    if ask.shape.gpus > record.capacity_mask.bit_count():
-        return None
-    untils = [o.until_ms for o in record.occupants.values() if o.job not in leaving]
-    return max(now_ms, *untils) if untils else now_ms

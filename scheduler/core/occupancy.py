@@ -171,6 +171,7 @@ class NodeRecord:
         "kind",
         "laned",
         "lanes",
+        "last",
         "memory_free_bytes",
         "node",
         "occupants",
@@ -199,6 +200,8 @@ class NodeRecord:
         self.laned: tuple[View, ...] = ()
         self.room = 0
         self.views = _NOBODY
+        # What `last_end` found; nothing when somebody came or went since.
+        self.last: tuple[int, bool] | None = None
         self.capacity_mask = 0
         self.free_mask = 0
         self.free = 0
@@ -239,7 +242,7 @@ class NodeRecord:
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
-        self.occupants[occupant.job] = occupant
+        self.show(occupant)
         alone = alone_views(occupant.sharing, occupant.organisation)
         self.take(occupant.shape, occupant.gpu_mask, alone)
 
@@ -278,8 +281,27 @@ class NodeRecord:
 
     def remove(self, occupant: Occupant) -> None:
         """Takes `occupant` away."""
-        del self.occupants[occupant.job]
+        self.hide(occupant.job)
         self.recount()
+
+    def show(self, occupant: Occupant) -> None:
+        """Puts `occupant` in the list of those here; what is left is as before."""
+        self.occupants[occupant.job] = occupant
+        self.last = None
+
+    def hide(self, job: JobId) -> None:
+        """Takes a job off that list."""
+        del self.occupants[job]
+        self.last = None
+
+    def last_end(self) -> tuple[int, bool]:
+        """When the last of those here is over at the latest, 0 where nobody is; and whether all of
+        them are of one organisation and share alike. Remembered."""
+        if self.last is None:
+            occupants = self.occupants.values()
+            kinds = {(o.sharing, o.organisation) for o in occupants}
+            self.last = max([o.until_ms for o in occupants], default=0), len(kinds) <= 1
+        return self.last
 
     def left(self) -> Left:
         """What is left now, for `restore`."""

@@ -290,7 +290,7 @@ class Desk:
     def undo(self) -> None:
         """Takes back everything."""
         for record, job in self._shown:
-            del record.occupants[job]
+            record.hide(job)
         for record, (number, left) in self._left.items():
             record.restore(left)
             self.fleet.order[number][1].move(record)
@@ -392,7 +392,5 @@ class Desk:
             job = JobId(waiting.ids[taken.at])
             until_ms = ends_by_ms(waiting.job_class, self.now_ms)
             for record, mask in zip(taken.spot.records, taken.masks, strict=True):
-                record.occupants[job] = Occupant(
-                    job, mask, ask.shape, ask.sharing, ask.organisation, until_ms
-                )
+                record.show(Occupant(job, mask, ask.shape, ask.sharing, ask.organisation, until_ms))
                 self._shown.append((record, job))
