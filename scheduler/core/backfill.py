@@ -80,6 +80,10 @@ class Backfill:
         # Several for whom others leave a node share what is left there: there is enough for all.
         return mask & ~held[job][0] if job in held else mask
 
+    def keeps_for(self, job: int) -> bool:
+        """Whether nodes are kept for `job`."""
+        return job in self._standing
+
     def release(self, job: JobId) -> None:
         """Nothing is kept for `job` any more: it has its place, or waits for something else.
 
@@ -163,6 +167,7 @@ class Backfill:
         site, index, _ = self._fleet.order[number]
         names = tuple(index.records[at].node.id for at in bits(nodes))
         made = Reservation(job, site.id, gpu_class, names, starts_at_ms)
+        self._fleet.queued.remember(job, waiting)
         self._stand(made, nodes, waiting)
         self.made.append(made)
         if job in self.released:
@@ -222,5 +227,5 @@ class Backfill:
 
 
 def _bits_of(index: SiteIndex, stored: Reservation, among: int) -> int:
-    wanted = frozenset(stored.nodes)
-    return sum(1 << at for at in bits(among) if index.records[at].node.id in wanted)
+    position = index.layout.position
+    return mask_at(position[node] for node in stored.nodes if node in position) & among

@@ -16,11 +16,12 @@ from scheduler.core.ageing import rank_of, submitted_by_ms
 from scheduler.core.allowance import denials
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
+from scheduler.core.backfill import Backfill
 from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
-from scheduler.core.planner import Desk
+from scheduler.core.search import Search
 from scheduler.core.waiting import Waiting
 from scheduler.model.fleet import Site
 from scheduler.model.ids import GpuClass, JobId, SiteId
@@ -90,11 +91,11 @@ def _explain(
     waiting = fleet.queued.passing(job_class)
     ask = waiting.ask
     quota = _quota(fleet, job_class, ask, now_ms)
-    desk = Desk(fleet, now_ms, remembers=False)
+    search = Search(fleet, Backfill(fleet, now_ms), now_ms)
     cases = [
-        _case(desk, waiting, job.id, number, quota, wait) for number in range(len(fleet.order))
+        _case(search, waiting, job.id, number, quota, wait) for number in range(len(fleet.order))
     ]
-    spot = desk.place(waiting, job.id)
+    spot = search.place(waiting, job.id)
     site = spot.site if isinstance(spot, Spot) and not wait else None
     accepted = [denials for name, denials in quota.items() if ask.accepts(name)]
     at_every_class = () if not all(accepted) else tuple(sorted({d for ds in accepted for d in ds}))
@@ -127,20 +128,20 @@ def _quota(
 
 
 def _case(
-    desk: Desk,
+    search: Search,
     waiting: Waiting,
     job: JobId,
     number: int,
     quota: dict[GpuClass, tuple[Denial, ...]],
     wait: tuple[Denial, ...],
 ) -> _SiteCase:
-    fleet = desk.fleet
+    fleet = search.fleet
     site, index, connected = fleet.order[number]
-    verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, desk.now_ms)
+    verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, search.now_ms)
     lawful = not isinstance(verdict, Deny)
     outer = () if lawful else verdict.denials
     outer += site_denials(site, connected=connected)
-    checks = _now(fleet, site, index, waiting) + _ahead(desk, waiting, job, number)
+    checks = _now(fleet, site, index, waiting) + _ahead(search, waiting, job, number)
     options = options_at(site.id, index.layout, waiting.ask, checks)
     sets = [(*outer, *_least(site.id, option, options, quota), *wait) for option in options]
     reasons = SiteReasons(
@@ -160,16 +161,34 @@ def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> l
     ]
 
 
-def _ahead(desk: Desk, waiting: Waiting, job: JobId, number: int) -> list[Check]:
-    """The checks of what is to come: nodes that are set aside, or kept for others."""
-    every = desk.fleet.order[number][1].layout.all
+def _ahead(search: Search, waiting: Waiting, job: JobId, number: int) -> list[Check]:
+    """The checks of what is to come: nodes that are set aside, kept for others, or without power
+    for what the job would draw there."""
+    every = search.fleet.order[number][1].layout.all
     checks: list[Check] = []
-    if desk.bars:
-        checks.append((Reason.WINDOW, every & ~desk.barred(waiting, number)))
-    if desk.backfill:
-        ends_ms = ends_by_ms(waiting.job_class, desk.now_ms)
-        checks.append((Reason.BEHIND_OTHERS, every & ~desk.backfill.against(number, ends_ms, job)))
+    if search.bars:
+        checks.append((Reason.WINDOW, every & ~search.barred(waiting, number)))
+    if search.fleet.caps.get(number) is not None:
+        checks.append((Reason.POWER_CAP, _powered(search, waiting.ask, number)))
+    if search.backfill:
+        ends_ms = ends_by_ms(waiting.job_class, search.now_ms)
+        others = search.backfill.against(number, ends_ms, job)
+        checks.append((Reason.BEHIND_OTHERS, every & ~others))
     return checks
+
+
+def _powered(search: Search, ask: Ask, number: int) -> int:
+    """The nodes of a site on whose like the whole job could draw what it draws at most."""
+    nodes = search.fleet.order[number][1].layout.nodes
+    known: dict[tuple[GpuClass, int], bool] = {}
+    mask = 0
+    for at, node in enumerate(nodes):
+        kind = node.gpu_class, node.gpus
+        if kind not in known:
+            milli = ask.nodes * ask.milli_on(node.gpus)
+            known[kind] = search.powered(number, node.gpu_class, milli)
+        mask |= known[kind] << at
+    return mask
 
 
 def _least(

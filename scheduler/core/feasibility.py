@@ -44,6 +44,7 @@ KEPT_FIRST = (
     Reason.NODES_UNHEALTHY,
     Reason.NODE_SHARING,
     Reason.WINDOW,
+    Reason.POWER_CAP,
     Reason.BEHIND_OTHERS,
     Reason.NODES_BUSY,
 )
@@ -171,6 +172,7 @@ class Stand:
             Reason.NODES_UNHEALTHY: f"{counted} are healthy and open to new work, {needed}",
             Reason.NODE_SHARING: f"{counted} hold nobody whom the job may not meet, {needed}",
             Reason.WINDOW: f"{counted} are not set aside before it would end, {needed}",
+            Reason.POWER_CAP: f"{counted} may draw what it would draw on their like, {needed}",
             Reason.BEHIND_OTHERS: f"{counted} are kept for no other job, {needed}",
             Reason.NODES_BUSY: f"{counted} have room for {_size(ask)}, {needed}",
         }

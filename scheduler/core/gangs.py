@@ -77,17 +77,19 @@ def _find_node(
 ) -> Spot | None:
     gpu_class, allowed = where.gpu_class, where.sites
     ranking = signature.ranking(fleet.rooms, gpu_class)
-    rooms = ranking.numbers
+    rooms, places = ranking.numbers, ranking.place
     best: Spot | None = None
     stop = len(rooms)
     for view in signature.views:
         lane = fleet.lanes.get((gpu_class, view))
-        if lane is None:
+        if not lane:
             continue
         # The views in use come first: an empty node must fit better to be taken.
-        for place in range(stop):
+        for place in sorted([places[room] for room in lane.keys() & places.keys()]):
+            if place >= stop:
+                break
             room = rooms[place]
-            sites = lane.get(room, 0) & allowed
+            sites = lane[room] & allowed
             if sites:
                 spot = _node_of(fleet, signature, where, (gpu_class, view), room, sites, held)
                 if spot is not None:

@@ -62,12 +62,16 @@ class Lines(Mapping[JobId, QueuedJob]):
         known = self._holders.get(job)
         if known is not None and known.find(job) is not None:
             return known
-        if len(self._holders) > HOLDERS_MAX:
-            self._holders.clear()
         found = next(iter(self._with(job, None)), None)
         if found is not None:
-            self._holders[job] = found
+            self.remember(job, found)
         return found
+
+    def remember(self, job: JobId, waiting: Waiting) -> None:
+        """`job` waits in this line: it need not be searched for."""
+        if len(self._holders) > HOLDERS_MAX:
+            self._holders.clear()
+        self._holders[job] = waiting
 
     def ask_of(self, job_class: JobClass) -> Ask | None:
         """What a class asks for, if its very object is known here."""

@@ -7,9 +7,12 @@ from scheduler.core.budgets import Book
 from scheduler.core.waiting import Waiting
 from scheduler.model.reasons import Denial, Reason
 
-KEPT = {
-    Reason.BEHIND_OTHERS: "there is room, but it is kept for a job that waited longer for it",
-    Reason.WINDOW: "there is room, but maintenance or a reservation begins there too soon",
+_KEPT = {
+    reason: Denial(reason, detail)
+    for reason, detail in (
+        (Reason.BEHIND_OTHERS, "there is room, but it is kept for a job that waited longer for it"),
+        (Reason.WINDOW, "there is room, but maintenance or a reservation begins there too soon"),
+    )
 }
 
 
@@ -44,8 +47,5 @@ class NoPlace:
         if self.quota:
             return (*self.quota, *others)
         if self.held is not None:
-            return (Denial(self.held, KEPT[self.held]), *others)
-        ask = waiting.ask
-        room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
-        detail = f"{room} are not free together at any site that may hold the work"
-        return (Denial(Reason.NODES_BUSY, detail), *others)
+            return (_KEPT[self.held], *others)
+        return waiting.signature.full(self.answer)

@@ -110,7 +110,7 @@ class Lane:
     """The nodes of one GPU class and view at one site, by the room they are in.
 
     `sites[room]` has this site's bit while `masks[room]` is not empty: the same dictionary serves
-    the lanes of all sites, so that one AND finds the sites.
+    the lanes of all sites, so that one AND finds the sites. Neither has a room that nobody is in.
     """
 
     __slots__ = ("masks", "site_bit", "sites")
@@ -130,21 +130,36 @@ class Lane:
     def drop(self, room: int, bit: int) -> None:
         """Takes the node `bit` away from those in `room`."""
         nodes = self.masks[room] & ~bit
-        self.masks[room] = nodes
-        if not nodes:
-            self.sites[room] &= ~self.site_bit
+        if nodes:
+            self.masks[room] = nodes
+        else:
+            del self.masks[room]
+            self._leave(room)
 
     def shift(self, before: int, after: int, bit: int) -> None:
         """The node `bit` went from one room to another."""
-        masks, sites = self.masks, self.sites
+        if before == after:
+            return
+        masks = self.masks
         nodes = masks[before] & ~bit
-        masks[before] = nodes
-        if not nodes:
-            sites[before] &= ~self.site_bit
+        if nodes:
+            masks[before] = nodes
+        else:
+            del masks[before]
+            self._leave(before)
         nodes = masks.get(after, 0)
         if not nodes:
+            sites = self.sites
             sites[after] = sites.get(after, 0) | self.site_bit
         masks[after] = nodes | bit
+
+    def _leave(self, room: int) -> None:
+        """This site has no node in `room` any more."""
+        left = self.sites[room] & ~self.site_bit
+        if left:
+            self.sites[room] = left
+        else:
+            del self.sites[room]
 
     def all(self) -> int:
         """Every node here."""

@@ -15,32 +15,29 @@ has room, until no job has one; and say why for the rest. Departures:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from operator import attrgetter
 
-from scheduler.core.allowance import allows, denials
-from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.allowance import allows
+from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
 from scheduler.core.fleet import FleetState, ends_by_ms
-from scheduler.core.gangs import Spot, Taken, find
+from scheduler.core.gangs import Spot, Taken
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
 from scheduler.core.occupancy import Left, NodeRecord, Occupant
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
-from scheduler.core.quota import ALL_CLASSES, ROOT, lineage, within
+from scheduler.core.quota import ALL_CLASSES, ROOT, lineage
+from scheduler.core.search import Memory, Search
 from scheduler.core.waiting import Waiting
 from scheduler.core.waking import wake
-from scheduler.core.windows import Bars
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
 
 DEFAULT_BUDGET = PlanBudget()
-_growth = attrgetter("growth")
 
 
 def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
@@ -73,14 +70,11 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
 class Desk:
     """Where one plan is made: what was taken so far, and how to undo it."""
 
-    def __init__(self, fleet: FleetState, now_ms: int, *, remembers: bool = True) -> None:
-        """`remembers`: what earlier plans found full is still full, as `wake` was called."""
+    def __init__(self, fleet: FleetState, now_ms: int) -> None:
         self.fleet = fleet
         self.now_ms = now_ms
-        self._remembers = remembers
         self.backfill = Backfill(fleet, now_ms)
-        self.bars = Bars(fleet.windows, now_ms)
-        self._is_plain = not (self.backfill or self.bars or fleet.caps or fleet.tree.has_budgets)
+        self.search = Search(fleet, self.backfill, now_ms, Memory.KEPT)
         self.taken: list[Taken] = []
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
@@ -89,14 +83,14 @@ class Desk:
 
     def deal(self, budget: PlanBudget) -> None:
         """Gives turns until nobody is left or the budget is spent; says who waits and why."""
-        order, attempts = self._order(self._in_turn()), 0
+        order, search, attempts = self._order(self._in_turn()), self.search, 0
         while len(self.taken) < budget.placements_max and attempts < budget.attempts_max:
             turn = order.next()
             if turn is None:
                 return
             attempts += 1
             waiting, at = turn
-            spot = self.place(waiting, JobId(waiting.ids[at]))
+            spot = search.place(waiting, JobId(waiting.ids[at]))
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
                 order.placed(spot.gpu_class)
@@ -112,108 +106,9 @@ class Desk:
     def _seat_holders(self, waiting: Waiting, first: int) -> None:
         """Starts those of a class that nodes are kept for: its `first` came back before them."""
         for at in self.backfill.holders_in(waiting, first + 1):
-            spot = self.place(waiting, JobId(waiting.ids[at]))
+            spot = self.search.place(waiting, JobId(waiting.ids[at]))
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
-
-    def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
-        """The best place for a job of a class now, or what stands against it."""
-        fleet, signature, job_class = self.fleet, waiting.signature, waiting.job_class
-        answer, budgets = fleet.answer_for(waiting, self.now_ms), fleet.tree.has_budgets
-        if (spot := self._find_plain(waiting, answer)) is not None:
-            return spot
-        against = NoPlace(answer)
-        busy = signature.busy and self._remembers
-        spots: list[Spot] = []
-        for where in answer.classes:
-            milli = signature.milli
-            if milli is not None and not (
-                within(fleet.tree, fleet.usage, job_class.tenant, where.gpu_class, milli)
-                and (not budgets or allows(fleet, job_class, where.gpu_class, milli, self.now_ms))
-            ):
-                against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
-                continue
-            against.searched = True
-            if not busy and (spot := self._spot_on(waiting, job, where, against)) is not None:
-                spots.append(spot)
-        if spots:
-            return min(spots, key=_growth)
-        if against.searched and not busy and not against.power and (self.backfill or self.bars):
-            self._who_keeps(waiting, against)
-        return against
-
-    def _spot_on(
-        self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace
-    ) -> Spot | None:
-        """The best place on one GPU class that power and quota allow; else `against` is told."""
-        fleet, signature, job_class = self.fleet, waiting.signature, waiting.job_class
-        while (spot := self.look(waiting, job, where)) is not None:
-            milli = signature.milli
-            if milli is None:
-                milli = spot.milli(waiting.ask)
-            if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
-                detail = "there is room, but the site may not draw the power"
-                against.power += (Denial(Reason.POWER_CAP, detail, spot.site),)
-            elif signature.milli is not None or allows(
-                fleet, job_class, where.gpu_class, milli, self.now_ms
-            ):
-                return spot
-            else:
-                against.quota += denials(fleet, job_class, where.gpu_class, milli, self.now_ms)
-            # Whole nodes are charged by their size: another site's may be small enough.
-            where = replace(where, sites=where.sites & ~(1 << spot.number))
-        return None
-
-    def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
-        """What `place` would find, for most decisions: where there is nothing else to look at."""
-        fleet, signature = self.fleet, waiting.signature
-        tenant, milli = waiting.job_class.tenant, signature.milli
-        if milli is None or signature.busy or not self._is_plain:
-            return None
-        spots = [
-            spot
-            for where in answer.classes
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
-            and (spot := find(fleet, signature, where, None)) is not None
-        ]
-        return min(spots, key=_growth) if spots else None
-
-    def _who_keeps(self, waiting: Waiting, against: NoPlace) -> None:
-        """Whether there would be room, were it not for reservations, or for windows of time."""
-        fleet, signature, places = self.fleet, waiting.signature, against.answer.classes
-
-        def barred(number: int, _: GpuClass) -> int:
-            return self.barred(waiting, number)
-
-        if self.backfill and any(find(fleet, signature, where, barred) for where in places):
-            against.held = Reason.BEHIND_OTHERS
-        elif self.bars and any(find(fleet, signature, where, None) for where in places):
-            against.held = Reason.WINDOW
-
-    def powered(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
-        """Whether a site may draw what so many more GPUs draw."""
-        cap = self.fleet.caps.get(number)
-        return cap is None or cap.fits(
-            self.fleet.draws.at(self.fleet.order[number][0].id), gpu_class, milli
-        )
-
-    def look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
-        """The best place on one GPU class, leaving alone what is reserved for others."""
-        backfill = self.backfill
-        if not backfill and not self.bars:
-            return find(self.fleet, waiting.signature, where, None)
-        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
-
-        def held(number: int, _: GpuClass) -> int:
-            return self.barred(waiting, number) | backfill.against(number, ends_ms, job)
-
-        return find(self.fleet, waiting.signature, where, held)
-
-    def barred(self, waiting: Waiting, number: int) -> int:
-        """The nodes of a site that windows of time keep from a class."""
-        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
-        site, index, _ = self.fleet.order[number]
-        return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
 
     def take(self, waiting: Waiting, at: int, spot: Spot) -> None:
         """Puts the job on its nodes for the rest of this plan."""
@@ -276,7 +171,7 @@ class Desk:
             self.backfill.cleared(made, job_class)
 
     def _barred_for(self, job_class: JobClass, number: int) -> int:
-        return self.barred(self.fleet.classes[job_class], number) if self.bars else 0
+        return self.search.barred(self.fleet.classes[job_class], number)
 
     def placements(self) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""

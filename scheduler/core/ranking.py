@@ -36,10 +36,12 @@ the order in which rooms were first seen, and so history."""
 class Ranking:
     """The rooms of one GPU class that can hold a shape, the best first."""
 
-    __slots__ = ("from_milli", "growth", "numbers", "ranked", "seen", "stamp")
+    __slots__ = ("from_milli", "growth", "numbers", "place", "ranked", "seen", "stamp")
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        # By room: where it is among these.
+        self.place: dict[int, int] = {}
         self.growth: dict[int, int] = {}
         # By room: how much is left of the GPU on which a share goes.
         self.from_milli: dict[int, int] = {}
@@ -51,11 +53,16 @@ class Ranking:
     def keep_only(self, inhabited: Set[int]) -> None:
         """Forgets all rooms but these."""
         self.ranked = [each for each in self.ranked if each[2] in inhabited]
-        self.numbers = [number for _, _, number in self.ranked]
+        self.put_in_order()
         self.growth = {number: self.growth[number] for number in self.numbers}
         self.from_milli = {
             number: milli for number, milli in self.from_milli.items() if number in inhabited
         }
+
+    def put_in_order(self) -> None:
+        """Makes the order of numbers that of `ranked`."""
+        self.numbers = [number for _, _, number in self.ranked]
+        self.place = {number: at for at, number in enumerate(self.numbers)}
 
 
 class Rooms:
@@ -182,7 +189,7 @@ class Rooms:
             for each in found:
                 insort(ranking.ranked, each)
         if found:
-            ranking.numbers = [number for _, _, number in ranking.ranked]
+            ranking.put_in_order()
             self._ranked += len(found)
 
 

@@ -20,7 +20,7 @@ from scheduler.core.ranking import Ranking, Rooms
 from scheduler.core.rooms import NodeKind
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, QueuedJob
-from scheduler.model.reasons import Denial
+from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import NodeSharing, Requirement
 
 SPENT_MAX = 4_096
@@ -35,8 +35,8 @@ class Signature:
     """What classes ask of the fleet, tenant and turn aside."""
 
     __slots__ = (
-        "alone", "answer", "ask", "busy", "costs", "milli", "rankings", "residency", "users",
-        "views",
+        "alone", "answer", "ask", "busy", "costs", "milli", "rankings", "residency", "told",
+        "users", "views",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, residency: Requirement) -> None:
@@ -48,6 +48,8 @@ class Signature:
         self.answer: Answer | None = None
         # No room was found, whatever is held for others, and none has come since.
         self.busy = False
+        # What it is told while no node has room, by the answer that it has.
+        self.told: tuple[Answer, tuple[Denial, ...]] | None = None
         self.users = 0
         self.rankings: dict[GpuClass, Ranking] = {}
         # CPU and memory of one node's part, by the kind of node.
@@ -55,6 +57,16 @@ class Signature:
         # What a job is charged, unless that depends on the nodes it gets: None.
         alone = ask.sharing is NodeSharing.NONE
         self.milli = None if alone else ask.nodes * ask.shape.gpu_milli()
+
+    def full(self, answer: Answer) -> tuple[Denial, ...]:
+        """That no node of `answer` has room, and what rules out other sites."""
+        known = self.told
+        if known is None or known[0] is not answer:
+            ask = self.ask
+            room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
+            detail = f"{room} are not free together at any site that may hold the work"
+            known = self.told = answer, (Denial(Reason.NODES_BUSY, detail), *answer.denials)
+        return known[1]
 
     def cost(self, record: NodeRecord) -> tuple[int, int]:
         """CPU (milli-cores) and memory (bytes) that it takes of a node."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scheduler.core.explain import explain
 from scheduler.core.planner import plan
+from scheduler.model.ids import JobId
 from scheduler.model.job import JobState, Priority
 from scheduler.model.plan import SiteChanged
 from scheduler.model.reasons import Reason
@@ -36,6 +38,19 @@ def test_work_is_placed_up_to_the_cap_and_the_rest_is_told_why_it_waits() -> Non
     assert blocked.denials[0].reason is Reason.POWER_CAP
     assert here.fleet.draws.at(site().id) == {H100: 6_000}
     assert [placed.key.job for placed in here.step(2 * HOUR_MS).placements] == [4, 5, 6]
+
+
+def test_who_asks_is_told_that_power_is_what_is_missing() -> None:
+    here = town(5_000)
+    for number in range(1, 4):
+        here.submit(number, job_class(gpus=2), HOUR_MS)
+    here.step(0)
+    here.submit(4, job_class(gpus=2), HOUR_MS)
+    told = explain(here.fleet, here.fleet.queued[JobId(4)], here.now_ms)
+    assert told.would_run_at is None
+    assert [denial.reason for denial in told.sites[0].denials] == [Reason.POWER_CAP]
+    assert [[denial.reason for denial in found] for found in told.changes] == [[Reason.POWER_CAP]]
+    assert "POWER_CAP" in told.summary
 
 
 def test_what_a_plan_places_is_given_back_when_it_is_undone() -> None:

@@ -1,0 +1,173 @@
+"""Whether a class finds a place as the state stands, and what stands against it if not.
+
+Simple equivalent: for every GPU class that it may use look at quota, then for the best nodes, then
+at the site's power, and take the place with the best score. Departures: what was found full is not
+looked at again before something made room (`alarm`), and what is found to be kept for others stays
+so to the end of the plan, for jobs that take as long or longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from operator import attrgetter
+
+from scheduler.core.allowance import allows, denials
+from scheduler.core.answers import Answer, ClassAnswer
+from scheduler.core.backfill import Backfill
+from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.gangs import Spot, find
+from scheduler.core.no_place import NoPlace
+from scheduler.core.quota import within
+from scheduler.core.waiting import Signature, Waiting
+from scheduler.core.windows import Bars
+from scheduler.model.ids import GpuClass, JobId
+from scheduler.model.plan import JobClass
+from scheduler.model.reasons import Denial, Reason
+
+_growth = attrgetter("growth")
+NO_POWER = "there is room, but the site may not draw the power"
+
+
+class Memory(Enum):
+    """What a search makes of what earlier plans found full."""
+
+    KEPT = "kept"
+    """It still is: `wake` was called."""
+    LEFT = "left"
+    """It looks for itself."""
+
+
+class Search:
+    """Searches on the state as the plan that is being made leaves it."""
+
+    def __init__(
+        self, fleet: FleetState, backfill: Backfill, now_ms: int, memory: Memory = Memory.LEFT
+    ) -> None:
+        self.fleet = fleet
+        self.backfill = backfill
+        self.now_ms = now_ms
+        self._memory = memory
+        self.bars = Bars(fleet.windows, now_ms)
+        self._is_plain = not (backfill or self.bars or fleet.caps or fleet.tree.has_budgets)
+        # Of classes that found no room but what is kept for others: one, and how it is kept.
+        self._kept: dict[Signature, tuple[JobClass, Reason]] = {}
+
+    def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
+        """The best place for a job of a class now, or what stands against it."""
+        answer = self.fleet.answer_for(waiting, self.now_ms)
+        if (spot := self._find_plain(waiting, answer)) is not None:
+            return spot
+        against = NoPlace(answer)
+        kept = self._kept_before(waiting, job)
+        is_full = waiting.signature.busy and self._memory is Memory.KEPT
+        spots: list[Spot] = []
+        for where in answer.classes:
+            milli = waiting.signature.milli
+            if milli is not None and not self._allows(waiting, where.gpu_class, milli):
+                against.quota += self._over(waiting, where.gpu_class, milli)
+                continue
+            against.searched = True
+            if not is_full and kept is None:
+                spot = self._place_on(waiting, job, where, against)
+                if spot is not None:
+                    spots.append(spot)
+        if spots:
+            return min(spots, key=_growth)
+        if against.searched and not is_full and not against.power:
+            against.held = kept if kept is not None else self._who_keeps(waiting, answer)
+            if against.held is not None and not against.quota:
+                self._kept[waiting.signature] = waiting.job_class, against.held
+        return against
+
+    def barred(self, waiting: Waiting, number: int) -> int:
+        """The nodes of a site that windows of time keep from a class."""
+        if not self.bars:
+            return 0
+        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
+        site, index, _ = self.fleet.order[number]
+        return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
+
+    def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
+        """What `place` would find, for most decisions: where there is nothing else to look at."""
+        fleet, signature = self.fleet, waiting.signature
+        tenant, milli = waiting.job_class.tenant, signature.milli
+        if milli is None or signature.busy or not self._is_plain:
+            return None
+        spots = [
+            spot
+            for where in answer.classes
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
+            and (spot := find(fleet, signature, where, None)) is not None
+        ]
+        return min(spots, key=_growth) if spots else None
+
+    def _place_on(
+        self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace
+    ) -> Spot | None:
+        """The best place on one GPU class that power and, where it is charged whole nodes, quota
+        allow; what stood against others is added to `against`."""
+        fleet, signature = self.fleet, waiting.signature
+        while (spot := self._look(waiting, job, where)) is not None:
+            milli = signature.milli
+            if milli is None:
+                milli = spot.milli(waiting.ask)
+            if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
+                against.power += (Denial(Reason.POWER_CAP, NO_POWER, spot.site),)
+            elif signature.milli is not None or self._allows(waiting, where.gpu_class, milli):
+                return spot
+            else:
+                against.quota += self._over(waiting, where.gpu_class, milli)
+            # Whole nodes are charged by their size: another site's may be small enough.
+            where = replace(where, sites=where.sites & ~(1 << spot.number))
+        return None
+
+    def _allows(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> bool:
+        return allows(self.fleet, waiting.job_class, gpu_class, milli, self.now_ms)
+
+    def _over(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> tuple[Denial, ...]:
+        return denials(self.fleet, waiting.job_class, gpu_class, milli, self.now_ms)
+
+    def powered(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
+        """Whether a site may draw what so many more GPUs draw."""
+        cap = self.fleet.caps.get(number)
+        return cap is None or cap.fits(
+            self.fleet.draws.at(self.fleet.order[number][0].id), gpu_class, milli
+        )
+
+    def _look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
+        """The best place on one GPU class, leaving alone what is reserved for others."""
+        backfill = self.backfill
+        if not backfill and not self.bars:
+            return find(self.fleet, waiting.signature, where, None)
+        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
+
+        def held(number: int, _: GpuClass) -> int:
+            return self.barred(waiting, number) | backfill.against(number, ends_ms, job)
+
+        return find(self.fleet, waiting.signature, where, held)
+
+    def _who_keeps(self, waiting: Waiting, answer: Answer) -> Reason | None:
+        """Whether there would be room, were it not for reservations, or for windows of time."""
+        fleet, signature, places = self.fleet, waiting.signature, answer.classes
+
+        def barred(number: int, _: GpuClass) -> int:
+            return self.barred(waiting, number)
+
+        if self.backfill and any(find(fleet, signature, where, barred) for where in places):
+            return Reason.BEHIND_OTHERS
+        if self.bars and any(find(fleet, signature, where, None) for where in places):
+            return Reason.WINDOW
+        return None
+
+    def _kept_before(self, waiting: Waiting, job: JobId) -> Reason | None:
+        """How room is kept from a class, if that is known of one that takes no longer. A plan only
+        takes room, so what was found holds to its end."""
+        known = self._kept.get(waiting.signature)
+        if known is None or self.backfill.keeps_for(job):
+            return None
+        alike, how = known
+        job_class = waiting.job_class
+        if job_class.time_limit_bucket_ms < alike.time_limit_bucket_ms:
+            return None
+        return how if job_class.tenant == alike.tenant or not self.bars else None
