@@ -248,7 +248,9 @@ def test_what_is_kept_for_an_owner_it_can_always_take(
     tree = QuotaTree(tenants, {H100: sum(kept.values()) + 4000})
     usage: Usage = {}
     for tenant_path, _, gpus, _ in history:
-        if within(tree, usage, tenant_path, H100, gpus * 1000):
+        # Where nothing is kept, nothing but the nodes themselves bounds what is used.
+        has_room = gpus * 1000 <= free_milli(tree, usage, H100)
+        if has_room and within(tree, usage, tenant_path, H100, gpus * 1000):
             charge(usage, tenant_path, H100, gpus * 1000)
         owed = {leaf: max(0, kept[leaf] - used_milli(usage, leaf, H100)) for leaf in LEAVES}
         assert sum(owed.values()) <= free_milli(tree, usage, H100)
