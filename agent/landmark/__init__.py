@@ -1,0 +1,1 @@
+"""What runs at a landmark: a place that is known, from which nodes are measured."""
