@@ -1,13 +1,15 @@
 """How long a launch takes at a warm site: from *placed* to *processes started*.
 
-Begins when the row of the outbox leaves the control plane for the site agent; ends when the last
-rank's own process says what time it is. In between lies everything that a launch is: the journal's
-writes, the guard, the reservation in Ray, every rank's room in the spool, its uid, its namespaces
-and its start record. One machine is the whole site: four raylets, four node agents.
+Begins when the row of the outbox leaves the control plane for the site agent; ends when the first
+statement of the last rank's own program runs, by that program's own clock. The program is an empty
+Python process. In between lies everything that a launch is: the journal's writes, the guard, the
+reservation in Ray, every rank's room in the spool, its uid, its namespaces and its start record.
+One machine is the whole site: four raylets, four node agents.
 
 Yardstick, by turns with it: Ray alone, on the same cell: a placement group of the same shape on the
-same nodes, and a call of a resident actor on each that forks an empty Python process, durable
-nowhere and isolated by nothing.
+same nodes, and a call of a resident actor on each that forks the same program, durable nowhere and
+isolated by nothing. It begins when the group is asked for, and ends at the same statement of the
+same program: what an interpreter takes to start is in both.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import yaml
 from agent.node.clock import wall_ms
 from agent.node.isolation import probe
 from agent.node.spool import Spool
-from bench.ray_yardstick import Yardstick
+from bench.ray_yardstick import WORD, Yardstick
 from deploy.local import programs
 from deploy.local.daemons import Daemons
 from deploy.local.layout import Layout, SiteLayout
@@ -46,8 +46,6 @@ HEARTBEAT_MS, LEASE_MS = 5_000, 60_000
 RUNTIME_GRACE_MS = 60_000
 READY_S = 120.0
 HOUR_MS = 3_600_000
-COMMAND = ("date", "+%s%N")
-"""A rank's own word that it runs, and when."""
 STARTED = (pb.ATTEMPT_PHASE_RUNNING, pb.ATTEMPT_PHASE_ENDED)
 FACTS = ("country", "landlord", "facility_operator", "service_operator", "key_custodian")
 
@@ -201,7 +199,7 @@ class Site:
 
 def _launch(slots: tuple[str, ...]) -> Launch:
     return Launch(
-        command=COMMAND,
+        command=WORD,
         nodes=[PlacedNode(slot=slot, gpu_indices=range(GPUS)) for slot in slots],
         tasks_per_node=1,
         gpus_per_node=GPUS,
@@ -248,7 +246,8 @@ async def running(root: Path) -> AsyncGenerator[Site]:
         for slot, gpus in layout.slots:
             daemons.start(f"node-{slot}", programs.node_agent(layout, slot, gpus))
         await control.until(lambda: control.ready >= set(SLOTS), "every node is ready")
-        async with Yardstick(cell.address, cell.driver_environment(), SLOTS, GPUS) as yardstick:
+        path = f"{ensure_runtime()}/bin:{os.defpath}"  # As a rank's.
+        async with Yardstick(cell, SLOTS, GPUS, path) as yardstick:
             yield Site(control, layout, yardstick)
     finally:
         daemons.stop(*daemons.known())
