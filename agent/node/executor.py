@@ -107,7 +107,8 @@ class Executor:
     def __init__(self, node: NodeFacts) -> None:
         self.node = node
         self.spool = Spool(Path(node.spool))
-        self.nursery = Nursery(node.level)
+        self.spool.settle()  # Before anything is started in this boot.
+        self.nursery = Nursery(node.level, self.spool)
         self.trust = GrantTrust(Path(node.trust))
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
@@ -180,7 +181,7 @@ class Executor:
                 self.spool.write_spec(key, self._shim_spec(key, spec))
                 self.spool.open_gate(key)
         if self.spool.status(key).phase is Phase.STARTING:
-            self.nursery.run_shim(self.spool, key)
+            self.nursery.run_shim(key)
         return _plain(self.spool.status(key))
 
     def _check_grant(self, key: str, spec: RankSpec) -> None:

@@ -39,8 +39,9 @@ class Nursery:
     as `run_shim` does, and the next order starts another nursery.
     """
 
-    def __init__(self, level: str) -> None:
+    def __init__(self, level: str, spool: Spool) -> None:
         self._level = level
+        self._spool = spool
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,11 +51,11 @@ class Nursery:
         """The process that keeps spares, once there is one."""
         return self._process.pid if self._process is not None else None
 
-    def run_shim(self, spool: Spool, key: str) -> None:
+    def run_shim(self, key: str) -> None:
         """Start a shim for a key whose gate is open; back when the rank runs, or never will."""
-        self._order(spool.home(key))
-        if spool.status(key).phase is Phase.STARTING:  # Nobody has even tried.
-            run_shim(spool, key)
+        self._order(self._spool.home(key))
+        if self._spool.status(key).phase is Phase.STARTING:  # Nobody has even tried.
+            run_shim(self._spool, key)
 
     def warm_up(self) -> None:
         """Have the process before the first order, which then need not wait for it."""
@@ -101,7 +102,7 @@ class Nursery:
         quiet = subprocess.DEVNULL
         with theirs:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), self._level],
+                [*command, str(theirs.fileno()), self._level, str(self._spool.rooms.resolve())],
                 env={},
                 cwd="/",
                 stdin=quiet,

@@ -25,10 +25,11 @@ from typing import NoReturn
 
 from agent.node import confine, shim
 from agent.node.cradle import Cradle
+from agent.node.rank_record import Room, room_ahead
 
-COMMAND = (  # Run with -c; the arguments: the directory that holds this package, a socket, a level.
+COMMAND = (  # Run with -c; the directory that holds this package, a socket, a level, a folder.
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from agent.node.nursery import main; main(int(sys.argv[2]), sys.argv[3])"
+    "from agent.node.nursery import main; main(int(sys.argv[2]), *sys.argv[3:])"
 )
 HOME_BYTES_MAX = 4096
 SPARES = 2
@@ -39,8 +40,8 @@ PAUSE_S = 0.5  # After a spare that ended by itself.
 _PID = struct.Struct("=i")
 
 
-def main(descriptor: int, level: str) -> None:
-    """Keep spares until there can be no more orders."""
+def main(descriptor: int, level: str, rooms: str) -> None:
+    """Keep spares until there can be no more orders; `rooms` is where they make their records'."""
     signal.signal(signal.SIGCHLD, _ignore)  # Not SIG_IGN: its arrival is to wake the poll below.
     waking, wake = os.pipe()
     taken, take = os.pipe()
@@ -58,7 +59,7 @@ def main(descriptor: int, level: str) -> None:
         quiet = True
         while True:
             while len(spares) < SPARES and (quiet or not spares):
-                spares.add(_spare(channel, level, take, own))
+                spares.add(_spare(channel, (level, rooms), take, own))
             ready = dict(events.poll(QUIET_MS if len(spares) < SPARES else None))
             if channel.fileno() in ready:  # Only a hang-up is told here: orders are the spares'.
                 return
@@ -89,21 +90,22 @@ def _reaped() -> set[int]:
     return found
 
 
-def _spare(channel: socket.socket, level: str, take: int, own: tuple[int, ...]) -> int:
+def _spare(channel: socket.socket, made: tuple[str, str], take: int, own: tuple[int, ...]) -> int:
     """Fork a shim that waits for an order; its pid."""
     parent = os.getpid()
     if pid := os.fork():
         return pid
     try:
-        _be_shim(channel, level, take, own, parent)
+        _be_shim(channel, made, take, own, parent)
     finally:
         os._exit(0)  # Nothing of the nursery's may run here, whatever happened.
 
 
 def _be_shim(
-    channel: socket.socket, level: str, take: int, own: tuple[int, ...], parent: int
+    channel: socket.socket, made: tuple[str, str], take: int, own: tuple[int, ...], parent: int
 ) -> NoReturn:
-    """The forked process, to its end."""
+    """The forked process, to its end. `made`: of what level, and where the rooms are."""
+    level, rooms = made
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     shim.detach()
@@ -113,9 +115,10 @@ def _be_shim(
     cradle = None
     with contextlib.suppress(OSError):  # It is tried again with an order, which tells of it.
         cradle = Cradle(level, own)
+    room = room_ahead(rooms)
     home, descriptors, _, _ = socket.recv_fds(channel, HOME_BYTES_MAX, 1)
     if not home:
-        os._exit(0)
+        _end(room)
     confine.outlive_parent()
     with contextlib.suppress(OSError):  # The nursery may be gone.
         os.write(take, _PID.pack(os.getpid()))
@@ -123,6 +126,13 @@ def _be_shim(
         os.close(fd)
     os.chdir(home)
     if shim.read_spec()["isolation"] != level:  # Whoever waits will start one that can do it.
-        os._exit(0)
-    shim.keep_rank(descriptors[0], cradle)
+        _end(room)
+    shim.keep_rank(descriptors[0], cradle, room)
+    os._exit(0)
+
+
+def _end(room: Room | None) -> NoReturn:
+    """Without having kept a rank."""
+    if room is not None:
+        room.leave()
     os._exit(0)

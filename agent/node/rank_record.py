@@ -5,11 +5,14 @@ The working directory is the rank's spool directory. Standard library only, as a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections import deque
 from typing import Any
+
+from agent.node.clock import start_ticks
 
 LOG_LIMIT_BYTES = 64 * 1024 * 1024  # The log keeps this much of the beginning ...
 LOG_TAIL_BYTES = 256 * 1024  # ... and, once over it, this much of the end.
@@ -17,39 +20,85 @@ RECORD_BYTES = 2048  # Reserved at the start, so that a full disk cannot cost th
 RECORD_RETRY_S = 1.0
 
 
-def sync_folder() -> None:
-    """Make the names in the rank's directory, our working directory, durable."""
-    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+def sync_folder(path: str = ".") -> None:
+    """Make the names in a folder durable; the rank's own is our working directory."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def claim_start(doc: dict[str, Any]) -> bool:
-    """Make started.json: whole, durable, and only if nobody gave the key up by making it first.
+class Room:
+    """Where the record of a start is written: a file of blanks that reads as no record.
 
-    It may be seen a moment before it is durable: nothing runs before that. With its name every
-    other name in the folder becomes durable: the gate, the reserved record.
+    One that was made `ahead`, name and blanks durable while nobody waited, takes the record with
+    one write in place. It keeps a name of its own beside the rank's, which is durable before the
+    rank's is: `claims.py` finds it by that after the node went down.
     """
-    with open("started.tmp", "w", encoding="utf-8") as file:
-        json.dump(doc, file)
-        file.flush()
+
+    def __init__(self, path: str, *, ahead: bool) -> None:
+        self._path, self._ahead = path, ahead
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if ahead:
+            os.write(self._file, b" " * RECORD_BYTES)
+            os.fsync(self._file)
+            sync_folder(os.path.dirname(path))
+
+    def put(self, doc: dict[str, Any], name: str) -> bool:
+        """Make `doc` the document `name`, durably; False if there is one."""
+        body = json.dumps(doc).encode().ljust(RECORD_BYTES)
+        os.pwrite(self._file, body, 0)
         try:
-            os.link("started.tmp", "started.json")
+            os.link(self._path, name)
         except FileExistsError:
             return False
-        finally:
-            os.unlink("started.tmp")
-        os.fsync(file.fileno())  # After its naming: most file systems then write both at once.
-    sync_folder()
-    return True
+        if self._ahead:
+            os.fdatasync(self._file)
+        else:
+            os.fsync(self._file)  # After its naming: most file systems then write both at once.
+            sync_folder()
+        return True
+
+    def leave(self) -> None:
+        """Give the own name up, and what is open."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+
+def room_ahead(folder: str) -> Room | None:
+    """A room in the spool's folder of them, named after this process; none if there is no space."""
+    name = f"{os.getpid()}.{start_ticks(os.getpid())}"
+    try:
+        return Room(os.path.join(folder, name), ahead=True)
+    except OSError:
+        return None
+
+
+def claim_start(doc: dict[str, Any], room: Room | None = None) -> bool:
+    """Make started.json: whole, durable, and only if nobody gave the key up by making it first.
+
+    It may be seen a moment before it is durable: nothing runs before that. Without a `room` made
+    ahead every name in the rank's folder becomes durable with it.
+    """
+    if room is not None:
+        return room.put(doc, "started.json")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("started.tmp")
+    fresh = Room("started.tmp", ahead=False)
+    try:
+        return fresh.put(doc, "started.json")
+    finally:
+        fresh.leave()
 
 
 def reserve_record() -> None:
     """Take the room of the exit record now: blank, it reads as 'no record'.
 
-    Room is all: that it is there for good is seen to by `claim_start`, which comes next.
+    Room is all: that it is there for good is seen to with the record.
     """
     with open("exit.durable", "wb", 0) as file:
         os.posix_fallocate(file.fileno(), 0, RECORD_BYTES)

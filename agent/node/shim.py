@@ -34,6 +34,7 @@ from agent.node.gpu_shares import lock_gpus
 from agent.node.rank_record import (
     LOG_LIMIT_BYTES,
     Log,
+    Room,
     claim_start,
     record_end,
     reserve_record,
@@ -68,7 +69,7 @@ class Shim:
         self.reported = b""
         self.started: dict[str, Any] = {}
 
-    def launch(self, cradle: Cradle) -> bool:
+    def launch(self, cradle: Cradle, room: Room | None) -> bool:
         """Record what waits in the cradle durably, and only then let it run. False: the key was
         given up.
         """
@@ -86,7 +87,8 @@ class Shim:
                 self.warn_at = max(now, self.end_at - before["before_ms"])
         shim = {"shim_pid": os.getpid(), "shim_ticks": start_ticks(os.getpid())}
         init = {"init_pid": self.init, "init_ticks": start_ticks(self.init)}
-        run = claim_start({"boot_id": boot_id(), **shim, **init, **self.started})
+        own = {"key": os.path.basename(os.getcwd()), "boot_id": boot_id()}
+        run = claim_start({**own, **shim, **init, **self.started}, room)
         if run:
             cradle.go(os.getcwd())
         else:
@@ -240,10 +242,18 @@ def read_spec() -> dict[str, Any]:
         return json.load(file)
 
 
-def keep_rank(ready: int, cradle: Cradle | None) -> None:
+def keep_rank(ready: int, cradle: Cradle | None = None, room: Room | None = None) -> None:
     """Everything from the claim of the key to its record. Only one process ever gets past the
-    bind. Without a cradle one is made.
+    bind. Without a cradle one is made, and without room for the record of the start.
     """
+    try:
+        _keep_rank(ready, cradle, room)
+    finally:
+        if room is not None:
+            room.leave()
+
+
+def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
     ctl = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         ctl.bind("ctl")
@@ -257,7 +267,7 @@ def keep_rank(ready: int, cradle: Cradle | None) -> None:
         spec = read_spec()
         locks = lock_gpus(spec)
         shim = Shim(spec, ctl)
-        if not shim.launch(cradle or Cradle(spec["isolation"], (ready,))):
+        if not shim.launch(cradle or Cradle(spec["isolation"], (ready,)), room):
             return  # Whoever gave the key up has recorded its end.
         os.close(ready)
         shim.watch()
@@ -287,7 +297,7 @@ def main(home: str) -> None:
     os.close(ready_read)
     detach()
     os.chdir(home)
-    keep_rank(ready_write, None)
+    keep_rank(ready_write)
 
 
 def detach() -> None:

@@ -15,15 +15,17 @@ One directory a rank, `<spool>/<job>.<attempt>.<rank>/`:
 | `work/` | the rank's working directory, its own user's |
 
 Beside them: `archive/<key>/` (log and exit record of what is forgotten), `gpu/<index>.lock`,
-`uid/<uid>` (a symbolic link naming the job that holds this uid).
+`uid/<uid>` (a symbolic link naming the job that holds this uid), `claims/` (room for the records of
+starts, made ahead; `claims.py`).
 
 A key runs at most once, ever. Three swaps see to it; whoever loses one stands back: the gate
 (start, or given up before), the bind of `ctl` (one shim among several) and the making of
 `started.json` (run, or given up just before). A rank is over only when its end is recorded, or when
 it can be shown that nothing of it runs and nothing can start.
 
-What `prepare` and `start` put down is made durable by the shim, with `started.json` and before the
-rank may run: a node that goes down earlier has run nothing, and nobody was told otherwise.
+That a rank was started is durable before it may run, and found again after a power cut with
+whatever else of it is needed: a node that goes down earlier has run nothing, and nobody was told
+otherwise.
 
 Nothing here blocks on a rank: `stop` tells and returns, and is repeated until the status says OVER.
 """
@@ -39,6 +41,7 @@ from collections.abc import Generator, Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
+from agent.node import claims
 from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.spool_files import (
     Document,
@@ -93,7 +96,8 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in (root, root / "archive", root / "gpu", root / "uid"):
+        self.rooms = root / claims.FOLDER
+        for folder in (root, root / "archive", root / "gpu", root / "uid", self.rooms):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o711)  # A rank must reach its own work directory, and list nothing.
 
@@ -156,6 +160,10 @@ class Spool:
         with open(self.home(key) / "start.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def settle(self) -> None:
+        """Put right what the node's last going down left; see `claims.py`."""
+        claims.settle(self.root)
 
     # Looking.
 
@@ -285,9 +293,10 @@ class Spool:
     def enforce_retention(
         self, log_bytes_max: int = ARCHIVE_LOG_BYTES_MAX, records_max: int = ARCHIVE_RECORDS_MAX
     ) -> None:
-        """Drop the oldest archived logs over the one limit and the oldest records over the
-        other.
+        """Drop the oldest archived logs over the one limit and the oldest records over the other,
+        and what killed shims left.
         """
+        self.settle()
         folders = [self.root / "archive" / name for name in os.listdir(self.root / "archive")]
         newest = sorted(folders, key=lambda folder: (-folder.stat().st_mtime_ns, folder.name))
         kept_bytes = 0

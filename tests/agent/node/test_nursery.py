@@ -21,16 +21,16 @@ KEY = "job-a.1.0"
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    made = Nursery("none")
+def nursery(site: Site) -> Iterator[Nursery]:
+    made = Nursery("none", site.spool)
     yield made
     made.close()
 
 
 @pytest.fixture(params=LEVELS)
-def isolating(request: pytest.FixtureRequest) -> Iterator[tuple[Nursery, str]]:
+def isolating(request: pytest.FixtureRequest, site: Site) -> Iterator[tuple[Nursery, str]]:
     """A nursery of each level that this machine reaches."""
-    made = Nursery(request.param)
+    made = Nursery(request.param, site.spool)
     yield made, request.param
     made.close()
 
@@ -49,7 +49,7 @@ def pid_of(nursery: Nursery) -> int:
 def test_a_rank_runs_and_its_end_is_recorded(site: Site, isolating: tuple[Nursery, str]) -> None:
     nursery, level = isolating
     gated(site, KEY, "echo ran; exit 3", level)
-    nursery.run_shim(site.spool, KEY)
+    nursery.run_shim(KEY)
     end = site.end(KEY)
     assert (end.exit_code, end.cause) == (3, Cause.EXIT)
     assert site.log(KEY) == "ran\n"
@@ -57,14 +57,14 @@ def test_a_rank_runs_and_its_end_is_recorded(site: Site, isolating: tuple[Nurser
 
 def test_an_order_is_back_when_the_rank_runs(site: Site, nursery: Nursery) -> None:
     gated(site, KEY, "sleep 1000")
-    nursery.run_shim(site.spool, KEY)
+    nursery.run_shim(KEY)
     assert site.spool.status(KEY).phase is Phase.RUNNING
 
 
 def test_ranks_outlive_their_nursery(site: Site, isolating: tuple[Nursery, str]) -> None:
     nursery, level = isolating
     gated(site, KEY, "echo up; sleep 1000", level)
-    nursery.run_shim(site.spool, KEY)
+    nursery.run_shim(KEY)
     pid = pid_of(nursery)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not running(pid), "the end of the nursery")
@@ -80,17 +80,17 @@ def test_a_nursery_that_was_killed_is_replaced(site: Site, nursery: Nursery) -> 
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: not running(first), "the end of the nursery")
     gated(site, KEY, "echo ran")
-    nursery.run_shim(site.spool, KEY)
+    nursery.run_shim(KEY)
     assert site.end(KEY).exit_code == 0
     assert site.log(KEY) == "ran\n"
     assert pid_of(nursery) != first
 
 
 def test_a_nursery_ends_with_whoever_orders_from_it(site: Site) -> None:
-    made = Nursery("none")
+    made = Nursery("none", site.spool)
     made.warm_up()
     gated(site, KEY, "echo ran; sleep 1000")
-    made.run_shim(site.spool, KEY)
+    made.run_shim(KEY)
     pid = pid_of(made)
     made.close()
     assert not running(pid)
@@ -115,7 +115,7 @@ def test_spares_that_were_killed_are_made_up_for(site: Site, nursery: Nursery) -
             os.kill(spare, signal.SIGKILL)
     wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "spares again")
     gated(site, KEY, "echo ran")
-    nursery.run_shim(site.spool, KEY)
+    nursery.run_shim(KEY)
     assert site.end(KEY).exit_code == 0
 
 
@@ -136,9 +136,7 @@ def test_many_orders_at_once_start_each_rank_once(site: Site, nursery: Nursery) 
     for key in keys:
         gated(site, key, "echo ran")
     orders = [
-        threading.Thread(target=nursery.run_shim, args=(site.spool, key))
-        for key in keys
-        for _ in range(2)
+        threading.Thread(target=nursery.run_shim, args=(key,)) for key in keys for _ in range(2)
     ]
     for order in orders:
         order.start()
