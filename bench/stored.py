@@ -104,12 +104,14 @@ def declare(store: Store, changes: Sequence[Change]) -> None:
 
 
 def _submit(txn: Txn, part: Iterator[object]) -> None:
+    digests: dict[JobClass, str] = {}
     for change in part:
         assert isinstance(change, JobChanged)
         assert change.queued is not None
         job_class = change.queued.job_class
-        digest = txn.jobs.put_spec(_spec(job_class))
-        queued_row(txn, job_class, digest, change.queued.submitted_at_ms)
+        if job_class not in digests:
+            digests[job_class] = txn.jobs.put_spec(_spec(job_class))
+        queued_row(txn, job_class, digests[job_class], change.queued.submitted_at_ms)
 
 
 def queued_row(txn: Txn, job_class: JobClass, digest: str, submitted_at_ms: int) -> JobRow:

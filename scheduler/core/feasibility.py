@@ -264,7 +264,7 @@ def could_ever_run(declared: DeclaredFleet, job_class: JobClass, now_ms: int) ->
             denials.append(Denial(Reason.SITE_NOT_ACTIVE, detail, site.id))
         options = declared.options(site, ask)
         denials += best(options, ask).denials
-        if not denials:
+        if not denials and not fundable:  # Who can pay at one site is asked at no other.
             layout = declared.layouts[site.id]
             for option in options:
                 if option.minimal:

@@ -76,13 +76,16 @@ class Statement:
         finally:
             answered.close()
 
-    def among(self, connection: Connection, ids: Iterable[object]) -> list[Any]:
-        """The rows that it answers for any of `ids`."""
+    def among(
+        self, connection: Connection, ids: Iterable[object], values: Values = ()
+    ) -> list[Any]:
+        """The rows that it answers for any of `ids`; `values` are for what stands before them."""
         wanted = tuple(ids)
         found: list[Any] = []
         for n in range(0, len(wanted), BIND_CHUNK):
             chunk = wanted[n : n + BIND_CHUNK]
-            found += _fetched(connection.exec_driver_sql(self._for(connection, len(chunk)), chunk))
+            text = self._for(connection, len(chunk))
+            found += _fetched(connection.exec_driver_sql(text, values + chunk))
         return found
 
     def _for(self, connection: Connection, ids: int = 0) -> str:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+_TEXT_OF = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 SAFE_INTEGER_MAX = (1 << 53) - 1
 """Beyond it, readers that keep numbers as doubles would see another number."""
 
@@ -22,12 +23,12 @@ SAFE_INTEGER_MAX = (1 << 53) - 1
 def canonical(value: object) -> str:
     """`value` as canonical JSON; raises on what has no canonical form."""
     _check(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _TEXT_OF(value)
 
 
 def encode(value: object) -> str:
     """A dataclass of the model as canonical JSON."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _TEXT_OF(plain(value))
 
 
 def decode(kind: type[T], text: str) -> T:
@@ -52,14 +53,14 @@ def plain(value: object) -> object:
 
 def _check(value: object) -> None:
     """Refuses what canonical JSON cannot hold."""
+    if isinstance(value, str):
+        value.encode("utf-8")
+        return
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int):
         if abs(value) > SAFE_INTEGER_MAX:
             raise ValueError(f"integer {value} is beyond 2^53-1")
-        return
-    if isinstance(value, str):
-        value.encode("utf-8")
         return
     if isinstance(value, list | tuple):
         for item in cast(list[object], value):

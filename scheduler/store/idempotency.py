@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, delete, select
 
 from scheduler.model.ids import JobId
-from scheduler.store.bulk import How
-from scheduler.store.dialect import chunks
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.link import Link
 from scheduler.store.schema import IDEMPOTENCY
 from scheduler.store.scratch import Scratch
@@ -22,6 +21,13 @@ TRIM_ROWS_MAX = 10_000
 _BY_KEY = select(IDEMPOTENCY).where(
     IDEMPOTENCY.c.principal == bindparam("who"), IDEMPOTENCY.c.key == bindparam("what")
 )
+_OF_KEYS = Statement(
+    IDEMPOTENCY,
+    "SELECT key, request_digest, job FROM idempotency"
+    f" WHERE principal = ? AND at_ms >= ? AND key IN {IDS}",
+)
+_COLUMNS = ("principal", "key", "request_digest", "job", "at_ms")
+_PUT = inserting(IDEMPOTENCY, How.REPLACE, _COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +53,10 @@ class IdempotencyReader:
 
     def get_many(self, principal: str, keys: Iterable[str], now_ms: int) -> dict[str, Remembered]:
         """As `get`, for those of `keys` that were used."""
-        found: dict[str, Remembered] = {}
-        for chunk in chunks(sorted(keys)):
-            query = select(IDEMPOTENCY).where(
-                IDEMPOTENCY.c.principal == principal,
-                IDEMPOTENCY.c.key.in_(chunk),
-                IDEMPOTENCY.c.at_ms >= now_ms - RETENTION_MS,
-            )
-            for row in self._link.execute_around(query):
-                found[row.key] = Remembered(row.request_digest, JobId(row.job))
-        return found
+        # Waiting rows are new ones of this transaction: `IdempotencyWriter` knows those itself.
+        oldest_ms = now_ms - RETENTION_MS
+        rows = _OF_KEYS.among(self._link.connection, sorted(keys), (principal, oldest_ms))
+        return {key: Remembered(digest, JobId(job)) for key, digest, job in rows}
 
 
 class IdempotencyWriter(IdempotencyReader):
@@ -86,14 +86,7 @@ class IdempotencyWriter(IdempotencyReader):
             new.pop((principal, key), None)
 
         self._scratch.undo.append(forget)
-        row = {
-            "principal": principal,
-            "key": key,
-            "request_digest": seen.request_digest,
-            "job": seen.job,
-            "at_ms": now_ms,
-        }
-        self._link.add(IDEMPOTENCY, row, How.REPLACE)
+        self._link.do(_PUT, (principal, key, seen.request_digest, seen.job, now_ms))
 
     def trim(self, now_ms: int) -> int:
         """Deletes keys that no longer count; how many."""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import JobState
 from scheduler.model.reasons import Reason
-from scheduler.store.bulk import IDS, Statement
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.records import JobRow
 from scheduler.store.schema import JOBS, PARTICULARS
 
@@ -34,7 +34,8 @@ CHANGING = (
 )
 """What `save` may change of a job."""
 CONSTANT = ("id", "tenant", "array_id", "task", "tasks", "running_max")
-PARTICULAR = tuple(column.name for column in PARTICULARS.c)
+ADD = inserting(JOBS, How.NEW, (*CONSTANT, *CHANGING))
+ADD_PARTICULARS = inserting(PARTICULARS, How.NEW, ("id", "owner", "name", "spec_digest"))
 STANDINGS = Statement(
     JOBS,
     "SELECT id, class_id, state, next_attempt, not_before_ms, leased, cancel_requested, held"
@@ -51,6 +52,18 @@ PLACE = Statement(
     f" reason = NULL, message = '' WHERE id = ? AND state = {int(JobState.QUEUED)}",
     exact=True,
 )
+
+
+def constant(row: JobRow) -> tuple[object, ...]:
+    """The values of `CONSTANT`."""
+    return (
+        row.id,
+        row.tenant,
+        row.array_id,
+        row.task,
+        row.tasks,
+        row.running_max,
+    )
 
 
 def changing(row: JobRow) -> tuple[object, ...]:

@@ -15,18 +15,18 @@ from scheduler.model.ids import AttemptKey, JobId, TenantPath
 from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
-from scheduler.store.bulk import IDS, How, Statement
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import chunks
 from scheduler.store.job_rows import (
-    CHANGING,
-    CONSTANT,
+    ADD,
+    ADD_PARTICULARS,
     JOB,
-    PARTICULAR,
     PLACE,
     SAVE,
     STANDINGS,
     changing,
+    constant,
     row_of,
 )
 from scheduler.store.link import Link
@@ -43,6 +43,9 @@ CLASSES_CACHED_MAX = 50_000
 
 
 _CLASSES = Statement(JOB_CLASSES, f"SELECT id, body FROM job_classes WHERE id IN {IDS}")
+
+
+_KEEP_SPEC = inserting(SPECS, How.ABSENT, ("digest", "body"))
 
 
 class Lines(Enum):
@@ -295,7 +298,7 @@ class JobsWriter(JobsReader):
 
     def put_spec_bytes(self, digest: str, body: bytes) -> None:
         """Keeps a spec whose stored form and digest are at hand."""
-        self._link.add(SPECS, {"digest": digest, "body": body}, How.ABSENT)
+        self._link.do(_KEEP_SPEC, (digest, body))
 
     def erase_spec(self, digest: str) -> None:
         """Removes the content of a spec; its digest stays."""
@@ -329,9 +332,8 @@ class JobsWriter(JobsReader):
     def add(self, row: JobRow) -> None:
         """A new job, queued."""
         assert row.state is JobState.QUEUED, f"a new job is queued, not {row.state.name}"
-        known = {name: getattr(row, name) for name in CONSTANT}
-        self._link.add(JOBS, known | dict(zip(CHANGING, changing(row), strict=True)))
-        self._link.add(PARTICULARS, {name: getattr(row, name) for name in PARTICULAR})
+        self._link.do(ADD, (*constant(row), *changing(row)))
+        self._link.do(ADD_PARTICULARS, (row.id, row.owner, row.name, row.spec_digest))
         self._shift_queue(row.tenant, 1)
         self._scratch.changed(ChangeKind.JOB, str(row.id))
 

@@ -34,6 +34,11 @@ NODES_UNRESERVED = "nodes_unreserved"
 
 def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()) -> None:
     """A job was accepted, or an array's task got a row of its own."""
+    if not row.held and not row.tasks and row.array_id is None:
+        text = submitted_text(row, audit.name_of(row.id))
+        at_ms = row.submitted_at_ms
+        audit.append_text(JOB_SUBMITTED, at_ms, text, tenant=row.tenant, job=row.id)
+        return
     body: dict[str, object] = {"owner": row.owner, "spec_digest": row.spec_digest}
     if row.held:
         body["held"] = True
@@ -44,6 +49,15 @@ def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()
         body["array"] = audit.name_of(row.array_id)
         body["task"] = row.task
     audit.append(JOB_SUBMITTED, row.submitted_at_ms, body, tenant=row.tenant, job=row.id)
+
+
+def submitted_text(row: JobRow, job: str) -> str:
+    """The canonical JSON of a plain job's leaf: most jobs are plain, and they come by thousands."""
+    return (
+        f'{{"at_ms":{canonical(row.submitted_at_ms)},"job":"{job}","kind":"{JOB_SUBMITTED}"'
+        f',"owner":{_string(row.owner)},"spec_digest":{_string(row.spec_digest)}'
+        f',"tenant":{_string(row.tenant)}}}'
+    )
 
 
 def reserved(audit: AuditWriter, made: Reservation, tenant: TenantPath, now_ms: int) -> None:

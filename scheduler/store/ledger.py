@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
-from scheduler.core.quota import Usage, charge
-from scheduler.model.ids import GpuClass, TenantPath, ancestry
+from scheduler.core.quota import Usage, charge, lineage
+from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.store.schema import ATTEMPTS, JOB_CLASSES, JOBS, QUEUED, of_live
 
 
@@ -31,14 +31,14 @@ class Ledger:
 
     def add_queued(self, tenant: TenantPath, jobs: int) -> None:
         """`jobs` more (or fewer) of `tenant` wait."""
-        for path in ancestry(tenant):
+        for path in lineage(tenant):
             self.queued_jobs[path] += jobs
             assert self.queued_jobs[path] >= 0, f"{path} has fewer than no queued jobs"
 
     def add_used(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
         """`milli` more (or fewer) of `gpu_class` are held by `tenant`."""
         charge(self.used, tenant, gpu_class, milli)
-        for path in ancestry(tenant):
+        for path in lineage(tenant):
             assert self.used[path][gpu_class] >= 0, f"{path} uses less than no {gpu_class}"
 
     def usage(self) -> Usage:

@@ -13,7 +13,8 @@ from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.residency import FactKey
 from scheduler.store.apply import apply_plan
 from scheduler.store.codec import canonical
-from scheduler.store.leaves import Grounds, PlacedLeaf
+from scheduler.store.leaves import Grounds, PlacedLeaf, submitted_text
+from scheduler.store.records import JobRow
 from scheduler.store.store import Store, Txn
 from tests.store.builders import H100, LONDON, NOW_MS, lay_out, place, plan, queue, report
 
@@ -100,6 +101,24 @@ def test_the_mirror_is_what_the_tables_say(store: Store, seed: int) -> None:
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+
+
+@given(tenant=NAMES, owner=NAMES, digest=NAMES, at_ms=st.integers(0, 1 << 50))
+@settings(max_examples=60)
+def test_the_text_of_a_submission_is_canonical(
+    tenant: str, owner: str, digest: str, at_ms: int
+) -> None:
+    row = JobRow(JobId(7), 1, TenantPath(tenant), owner, "train", JobState.QUEUED, at_ms, 1, digest)
+    assert submitted_text(row, "job-aaaaaaaaaaaaa") == canonical(
+        {
+            "kind": "job_submitted",
+            "at_ms": at_ms,
+            "tenant": tenant,
+            "job": "job-aaaaaaaaaaaaa",
+            "owner": owner,
+            "spec_digest": digest,
+        }
+    )
 
 
 @given(
