@@ -26,6 +26,9 @@ TOGETHER_MAX = 1_000
 """Submissions in one request to the writer. One message of a stream may hold as many."""
 UNDER_WAY_MAX = 2
 """Requests at the writer: one that it works on, and the next, so that it never waits for us."""
+NEXT_MIN = 256
+"""Submissions that are worth a commit of their own while the writer works on others: every commit
+costs a look at what changed, and a plan. Fewer wait for each other."""
 RETRY_AFTER_MS = 1_000
 
 Outcome = Submission | Refused
@@ -81,7 +84,7 @@ class Intake:
         answer: asyncio.Future[Outcomes] = loop.create_future()
         self._tickets.append(_Ticket(principal, asked, answer))
         self._waiting += len(asked)
-        if not self._called and len(self._under_way) < UNDER_WAY_MAX:
+        if not self._called and self._is_due():
             self._called = True
             loop.call_soon(self._send)  # Whatever else comes in this turn of the loop goes along.
         return answer
@@ -89,11 +92,16 @@ class Intake:
     def _send(self) -> None:
         """Hands over what waits, as far as the writer is to have it now."""
         self._called = False
-        while self._tickets and len(self._under_way) < UNDER_WAY_MAX:
+        while self._tickets and self._is_due():
             if tickets := self._take():
                 task = asyncio.create_task(self._decide(tickets))
                 self._under_way.add(task)
                 task.add_done_callback(self._sent)
+
+    def _is_due(self) -> bool:
+        """Whether what waits is to go to the writer now."""
+        under_way = len(self._under_way)
+        return not under_way or (under_way < UNDER_WAY_MAX and self._waiting >= NEXT_MIN)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

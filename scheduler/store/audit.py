@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, select
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.store import tree
-from scheduler.store.bulk import How, Values, inserting
+from scheduler.store.bulk import How, Statement, Values, inserting
 from scheduler.store.codec import canonical
 from scheduler.store.link import Link
 from scheduler.store.merkle import Peaks, leaf_hash
@@ -29,6 +29,7 @@ LOG_NAME = "log"
 LEAF_BYTES_MAX = 1 << 20
 """A leaf that is larger was built wrongly: lists in it are bounded by the caller."""
 
+_PEAKS = Statement(TREE, "SELECT size, peaks FROM audit_tree WHERE name = ?")
 SaltSource = Callable[[], bytes]
 """16 new random bytes at each call."""
 
@@ -41,9 +42,9 @@ class AuditReader:
 
     def peaks(self) -> Peaks:
         """The tree over all committed leaves."""
-        query = select(TREE.c.size, TREE.c.peaks).where(TREE.c.name == LOG_NAME)
-        row = self._link.execute(query).first()
-        return Peaks(0, []) if row is None else Peaks.of(row.size, row.peaks)
+        for size, peaks in _PEAKS.rows(self._link.connection, (LOG_NAME,)):
+            return Peaks.of(size, bytes(peaks))
+        return Peaks(0, [])
 
     def tree(self) -> TreeReader:
         """Proofs about the committed leaves."""

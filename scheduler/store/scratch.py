@@ -94,6 +94,8 @@ class Memo:
     """Numbers of the requirements that classes have: many classes have the same."""
     digests: dict[SiteId, str] = field(default_factory=lambda: {})
     """Of the facts of `sites`."""
+    counters: dict[str, int] = field(default_factory=lambda: {})
+    """Last numbers given out by transactions that were committed."""
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None
@@ -136,10 +138,14 @@ class Scratch:
 
     def last(self, counter: str) -> int:
         """The last number that was given out."""
-        if counter not in self.counters:
+        taken = self.counters.get(counter)
+        if taken is not None:
+            return taken
+        known = self.memo.counters.get(counter)
+        if known is None:
             query = select(COUNTERS.c.value).where(COUNTERS.c.name == counter)
-            self.counters[counter] = self.link.execute_around(query).scalar() or 0
-        return self.counters[counter]
+            known = self.memo.counters[counter] = self.link.execute_around(query).scalar() or 0
+        return known
 
     def declared(self) -> None:
         """Something is declared otherwise than before this transaction."""
@@ -168,7 +174,7 @@ class Scratch:
         self.undo.append(forget)
 
     def save_counters(self) -> None:
-        """Writes the numbers that were given out."""
+        """Writes the numbers that were given out; once committed, `Memo.counters` has them."""
         _COUNT.many(self.link.connection, sorted(self.counters.items()))
 
     def mark(self) -> Mark:

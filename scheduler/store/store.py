@@ -323,6 +323,7 @@ class Store(ReadStore):
         with self._writer.begin() as connection:
             migrations.bring_up_to_date(connection)
             self.epoch = lease.take(connection)
+        self._memo = None  # Whoever led in between has changed what it remembers.
 
     @contextmanager
     def transaction(self) -> Generator[Txn]:
@@ -347,6 +348,8 @@ class Store(ReadStore):
             except BaseException:
                 scratch.roll_back(beginning)
                 raise
+        # Only now: what failed to be committed was never given out.
+        self._memo.counters.update(scratch.counters)
         with self._failures():
             bound_log(self._writer)
 

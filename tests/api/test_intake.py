@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.api.intake import TOGETHER_MAX, Intake
+from scheduler.api.intake import NEXT_MIN, TOGETHER_MAX, Intake
 from scheduler.control.admission import Accepted, Asked, Submission
 from scheduler.control.control import Control
 from scheduler.model.identity import Principal
@@ -109,8 +109,9 @@ async def test_too_many_are_told_to_come_back_and_the_rest_is_done(door: Door) -
     gate = await door.hold()
     first = [door.post("first")]
     await asyncio.sleep(0)  # It is at the writer: it waits here no more.
-    first.append(door.post("second"))
-    await asyncio.sleep(0)
+    next_ones = [f"next{n}" for n in range(NEXT_MIN)]
+    first.append(door.post(*next_ones))
+    await asyncio.sleep(0)  # So are these, which are worth a commit of their own.
     many = door.post(*(f"n{n}" for n in range(TOGETHER_MAX)))
     few = door.post(*(f"m{n}" for n in range(5)))
     with pytest.raises(Refused) as caught:
@@ -128,15 +129,30 @@ async def test_too_many_are_told_to_come_back_and_the_rest_is_done(door: Door) -
 
 async def test_who_gives_up_before_its_turn_has_asked_for_nothing(door: Door) -> None:
     gate = await door.hold()
-    for name in ("a", "b"):
-        door.post(name)
-        await asyncio.sleep(0)
+    door.post("a")
+    await asyncio.sleep(0)
     given_up = door.post("given up")
-    last = door.post("c")
+    last = door.post("b")
     given_up.cancel()
     gate.open.set()
     await asyncio.wait_for(last, WAIT_S)
-    assert door.names() == ["a", "b", "c"]
+    assert door.names() == ["a", "b"]
+
+
+async def test_few_wait_for_each_other_while_the_writer_is_busy(door: Door) -> None:
+    gate = await door.hold()
+    door.post("first")
+    await asyncio.sleep(0)
+    waiting = door.writer.waiting()
+    last = [door.post(f"n{n}") for n in range(NEXT_MIN - 1)][-1]
+    await asyncio.sleep(0)
+    assert door.writer.waiting() == waiting
+    door.post("enough")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert door.writer.waiting() == waiting + 1
+    gate.open.set()
+    await asyncio.wait_for(last, WAIT_S)
 
 
 async def test_when_we_stop_whoever_waits_is_told(door: Door) -> None:
