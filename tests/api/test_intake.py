@@ -69,7 +69,12 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     ended: Future[BaseException | None] = Future()
     writer = Writer(plant.store, committed=lambda: None, ended=ended.set_result)
     writer.start()
-    control = Buggy(codec=plant.codec, epoch=plant.store.epoch, has_bundle=lambda _t, _d: False)
+    control = Buggy(
+        codec=plant.codec,
+        epoch=plant.store.epoch,
+        has_bundle=lambda _t, _d: False,
+        granter=plant.granting.granter,
+    )
     intake = Intake(control, writer, now_ms=lambda: plant.now_ms, waiting_max=WAITING_MAX)
     yield Door(plant, writer, intake)
     await asyncio.to_thread(writer.close)
