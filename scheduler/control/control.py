@@ -24,6 +24,7 @@ from scheduler.control import (
 from scheduler.control import follow as consequences
 from scheduler.control.admission import Admission, Asked, HasBundle, Judgement, Submission
 from scheduler.control.cancelling import cancel
+from scheduler.control.continuous import Continuous
 from scheduler.control.declare import Declaration, UnknownClasses
 from scheduler.control.evidence import policy_in_force
 from scheduler.control.life import Cause
@@ -68,6 +69,7 @@ class Control:
         self._lapse_after_ms = lapse_after_ms
         self._told_rows_max = told_rows_max
         self._admission = Admission(codec, has_bundle)
+        self._continuous = Continuous()
 
     def start(self, txn: Txn, now_ms: int) -> None:
         """Call it once, before anything else: nobody is connected to a leader that just began."""
@@ -214,7 +216,8 @@ class Control:
         *,
         present: Collection[SiteId],
     ) -> int:
-        """What time alone brings: lapsed leases, drains that are due, forgotten keys.
+        """What time alone brings: lapsed leases, drains that are due, forgotten keys; and what a
+        change of facts or policy means for work that runs.
 
         `silence_ms`: since when each site was not heard, on this process's boot-time clock; for a
         site not heard since it leads, since then. `present`: sites with a session, when this was
@@ -224,6 +227,7 @@ class Control:
         ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
         ended += operate.end_drains(txn, now_ms)
         ended += maintenance.turn(txn, now_ms)
+        ended += self._continuous.turn(txn, now_ms)
         consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)
         txn.identity.trim_join_tokens(now_ms)

@@ -14,12 +14,12 @@ from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.proofs import Finding
 from scheduler.model.reasons import Denial
-from scheduler.model.residency import Policy
+from scheduler.model.residency import Deny, Policy
 from scheduler.model.window import Window
 from scheduler.store import facts
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import plain
-from scheduler.store.records import JobRow
+from scheduler.store.records import AttemptRow, JobRow
 
 DENIALS_MAX = 500
 """Most reasons of one refusal that its leaf lists; how many there were is said as well."""
@@ -86,6 +86,31 @@ def policy_in_force(
     proof = [{"claim": it.claim, "standing": str(it.standing)} for it in findings]
     body = {"policy": plain(policy), "proof": proof, "override": override}
     audit.append("policy_in_force", now_ms, body)
+
+
+def residency_lost(
+    audit: AuditWriter,
+    job: JobRow,
+    attempt: AttemptRow,
+    verdict: Deny,
+    policy_revision: int,
+    grace_ms: int,
+    now_ms: int,
+) -> None:
+    """From this moment its site may no longer hold an attempt: why, and how long it has to go."""
+    denials = [
+        {"reason": str(d.reason), "rule": d.rule, "detail": d.detail} for d in verdict.denials
+    ]
+    body = {
+        "attempt": attempt.key.attempt,
+        "site": attempt.site,
+        "country": attempt.country,
+        "policy_revision": policy_revision,
+        "denials": denials[:LISTED_MAX],
+        "denials_total": len(denials),
+        "grace_ms": grace_ms,
+    }
+    audit.append("residency_lost", now_ms, body, tenant=job.tenant, job=job.id)
 
 
 def operated(

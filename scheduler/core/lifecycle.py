@@ -292,6 +292,14 @@ def _preempted(job: Job) -> Outcome:
     leaving = job.attempts[-1]
     if leaving.reason is Reason.NODE_FAILED:
         return _hardware_fault(job, leaving.reason, leaving.message)
+    if leaving.reason is Reason.RESIDENCY_LOST:
+        return Outcome(
+            Event.REQUEUED,
+            _after(job, Event.REQUEUED),
+            leaving.reason,
+            leaving.message,
+            attempt_reason=leaving.reason,
+        )
     return Outcome(
         Event.REQUEUED,
         _after(job, Event.REQUEUED),

@@ -1,0 +1,143 @@
+"""Residency while work runs: when facts, the policy or the time change, what runs is judged again.
+
+The simple equivalent judges every live attempt at every turn. Here a site is judged again when its
+facts, its parents or the policy are not what they were, or when a fact's time came; it is settled
+once a turn finds nobody there who has to leave. So a turn that was not committed is repeated, and a
+control plane that begins judges everything once.
+
+Who may not stay leaves with its job's grace, in which it may write a checkpoint, cut to the
+deadline: when that is over its processes are killed. It goes back to the queue, and the planner
+finds another place for it if there is one. When it had to leave, and why, is in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scheduler.control import evidence
+from scheduler.control.life import Cause, begin_stop, stop, stop_grace_ms
+from scheduler.core.lifecycle import Event, step
+from scheduler.core.residency import next_change_ms, permits
+from scheduler.model.fleet import Site
+from scheduler.model.ids import JobId, SiteId
+from scheduler.model.job import JobState
+from scheduler.model.reasons import Reason
+from scheduler.model.residency import Deny, Policy, Requirement, Verdict
+from scheduler.store.records import AttemptRow, JobRow
+from scheduler.store.store import Txn
+
+DEADLINE_MS = 600_000
+"""From the verdict to the kill, at most: a job's own grace may be longer, and is cut to this."""
+LEAVING_PER_TURN_MAX = 1_000
+"""Attempts that one turn tells to leave; the next goes on."""
+
+_LEAVING = frozenset({JobState.PREEMPTING, JobState.CANCELLING})
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a site was judged by when nobody there had to leave."""
+
+    site: Site
+    policy: Policy
+    until_ms: int | None
+
+    def holds(self, site: Site, policy: Policy, now_ms: int) -> bool:
+        """Whether nothing has changed that a verdict depends on."""
+        return (
+            (self.until_ms is None or now_ms < self.until_ms)
+            and self.policy == policy
+            and self.site.facts == site.facts
+            and self.site.parents == site.parents
+        )
+
+
+class Continuous:
+    """Judges again what runs, site by site."""
+
+    def __init__(self, *, deadline_ms: int = DEADLINE_MS) -> None:
+        self._deadline_ms = deadline_ms
+        self._settled: dict[SiteId, _Settled] = {}
+
+    def turn(self, txn: Txn, now_ms: int) -> int:
+        """Makes leave what may not stay; how many attempts that is."""
+        policy = txn.tenancy.policy()
+        told = 0
+        for entry in txn.fleet.sites():
+            site = entry.site
+            known = self._settled.pop(site.id, None)
+            if known is None or not known.holds(site, policy, now_ms):
+                if told >= LEAVING_PER_TURN_MAX:
+                    continue
+                found = self._judge(txn, site, policy, LEAVING_PER_TURN_MAX - told, now_ms)
+                told += found.told
+                if found.open:
+                    continue
+                known = _Settled(site, policy, next_change_ms(site, policy, now_ms))
+            self._settled[site.id] = known
+        return told
+
+    def _judge(self, txn: Txn, site: Site, policy: Policy, told_max: int, now_ms: int) -> _Found:
+        """Looks at everything that is live at a site."""
+        live = txn.attempts.live_at(site.id)
+        jobs = txn.jobs.rows(sorted({row.key.job for row in live}))
+        verdicts: dict[Requirement, Verdict] = {}
+        told, waits = 0, False
+        for row in live:
+            requirement = txn.jobs.job_class(jobs[row.key.job].class_id).residency
+            verdict = verdicts.get(requirement)
+            if verdict is None:
+                verdict = permits(requirement, site, policy, now_ms)
+                verdicts[requirement] = verdict
+            if not isinstance(verdict, Deny):
+                continue
+            if told >= told_max:
+                return _Found(told, open=True)
+            if self._leave(txn, row, jobs, verdict, policy, now_ms):
+                told += 1
+            # One that was lost may come back, and has to be told then.
+            waits = waits or jobs[row.key.job].state not in _LEAVING
+        return _Found(told, open=told > 0 or waits)
+
+    def _leave(
+        self,
+        txn: Txn,
+        row: AttemptRow,
+        jobs: Mapping[JobId, JobRow],
+        verdict: Deny,
+        policy: Policy,
+        now_ms: int,
+    ) -> bool:
+        """Tells one attempt to leave, or to leave in time; whether it had to be told."""
+        job = jobs[row.key.job]
+        if step(job.state, Event.PREEMPT) is None:
+            desired = txn.outbox.get(row.site, row.key)
+            late = desired is not None and desired.grace_ms > self._deadline_ms
+            if job.state in _LEAVING and late:
+                stop(txn, row, self._deadline_ms, "its site may no longer hold it")
+            return job.state in _LEAVING and late
+        grace_ms = min(stop_grace_ms(txn.jobs.spec(job.spec_digest)), self._deadline_ms)
+        first = verdict.denials[0]
+        cause = Cause(f"its site may no longer hold it: {first.detail}")
+        evidence.residency_lost(txn.audit, job, row, verdict, policy.revision, grace_ms, now_ms)
+        begin_stop(
+            txn,
+            job,
+            row,
+            Event.PREEMPT,
+            grace_ms=grace_ms,
+            cause=cause,
+            because=Reason.RESIDENCY_LOST,
+            now_ms=now_ms,
+        )
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What came of judging a site."""
+
+    told: int
+    open: bool
+    """Whether somebody had to leave, or may have to: the site is judged again at the next turn."""
