@@ -124,6 +124,7 @@ def tell(cluster: Cluster, console: Console) -> None:
     has_room_again(teller, waiting)
     over_quota(teller, gang)
     refused(teller)
+    policy_refused(teller)
 
 
 def look_around(teller: Teller) -> None:
@@ -209,6 +210,17 @@ def refused(teller: Teller) -> None:
         *("submit", "--name", "too-big", "--nodes", "2", "--gpus", "8", "--", "true"),
         expect=REFUSED,
     )
+
+
+def policy_refused(teller: Teller) -> None:
+    """A change of policy that would let through what the one in force does not."""
+    teller.chapter(
+        "A change of policy, refused",
+        "Somebody drops the rule that keeps patients' data in the United Kingdom. The change is "
+        "not proved no looser: a solver finds work and a site that would be let through.",
+    )
+    file = str(EXAMPLES / "policy-without-the-rule.yaml")
+    teller.run(OPERATOR, "policy", "apply", file, expect=REFUSED)
 
 
 def over_quota(teller: Teller, of_another: str) -> None:

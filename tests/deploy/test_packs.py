@@ -40,14 +40,15 @@ def pack(path: Path) -> Policy:
 
 def without(site: Site, key: FactKey, how: str) -> Site:
     """`site` with one fact deleted, expired or weakened."""
-    changed = {"expires_at_ms": NOW_MS} if how == "expired" else {"assurance": 0}
 
     def worse(fact: Fact) -> Fact | None:
         if fact.key is not key:
             return fact
         if how == "deleted":
             return None
-        return replace(fact, **changed)  # type: ignore[arg-type]
+        if how == "expired":
+            return replace(fact, expires_at_ms=NOW_MS)
+        return replace(fact, assurance=Assurance.UNSPECIFIED)
 
     kept = tuple(after for fact in site.facts if (after := worse(fact)) is not None)
     return replace(site, facts=kept)

@@ -20,6 +20,7 @@ from tests.api.control_plane import ControlPlane
 from tests.sovctl.conftest import invoke
 
 POLICIES = Path(__file__).parents[2] / "deploy" / "policies"
+DEMOS_CHANGE = "policy-without-the-rule.yaml"
 IN_FORCE = """
 name: home-and-norway
 allowed_jurisdictions: [GB, "NO"]
@@ -102,6 +103,16 @@ def test_a_condition_that_is_two_is_refused_with_its_line(file: Path) -> None:
     assert refused.code == 2
     assert "rules[0].when" in refused.err
     assert "exactly one condition" in refused.err
+
+
+def test_the_demos_change_is_refused_with_a_patients_work_abroad(file: Path) -> None:
+    assert file.exists()
+    demo = invoke("policy", "apply", str(POLICIES / "demo.yaml"), "--override", "the demo")
+    assert demo.code == 0, demo.err
+    refused = invoke("policy", "apply", str(POLICIES.parent / "examples" / DEMOS_CHANGE))
+    assert refused.code == 3
+    assert "work: markings PATIENT" in refused.err
+    assert "country NO" in refused.err
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in POLICIES.glob("*.yaml")))
