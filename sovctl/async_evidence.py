@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from sovapi.v1 import audit_pb2, common_pb2
 from sovctl import clock, witness
+from sovctl.certificates import join
 from sovctl.link import Connected
 from sovctl.witness import Witness
 
@@ -49,6 +50,24 @@ class AsyncEvidenceCalls(Connected):
         """Whom a verifier is to believe: a C2SP tlog-policy. Compare it by another way first."""
         request = audit_pb2.GetTrustRequest()
         return (await self.link.call(self.link.audit.GetTrust, request)).trust
+
+    async def certificate(self, job: str) -> bytes:
+        """The residency certificate of a job that is over or was refused: a file for `verify`."""
+        request = audit_pb2.GetCertificateRequest(job_id=job)
+        return join(await self.link.call(self.link.audit.GetCertificate, request))
+
+    async def certificates(self, tenant: str = "") -> AsyncIterator[audit_pb2.CertificateLine]:
+        """What was certified of a tenant and all below it, by tenant and number: see `gaps`."""
+        token = ""
+        while True:
+            page = common_pb2.PageRequest(page_size=PAGE_SIZE, page_token=token)
+            request = audit_pb2.ListCertificatesRequest(page=page, tenant=tenant)
+            response = await self.link.call(self.link.audit.ListCertificates, request)
+            for line in response.certificates:
+                yield line
+            token = response.next_page_token
+            if not token:
+                return
 
     async def witness(self, keeper: Witness) -> audit_pb2.Checkpoint:
         """Looks at the log once and cosigns its head, if that continues what was seen before.

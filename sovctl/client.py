@@ -349,6 +349,14 @@ class Client:
         """Whom a verifier is to believe: a C2SP tlog-policy."""
         return self._loop.run(self._client.trust())
 
+    def certificate(self, job: str) -> bytes:
+        """The residency certificate of a job that is over or was refused: a file for `verify`."""
+        return self._loop.run(self._client.certificate(job))
+
+    def certificates(self, tenant: str = "") -> Iterator[audit_pb2.CertificateLine]:
+        """What was certified of a tenant and all below it, by tenant and number."""
+        return self._loop.iterate(lambda: self._client.certificates(tenant))
+
     def witness(self, keeper: Witness) -> audit_pb2.Checkpoint:
         """Looks at the log once and cosigns its head; see `AsyncEvidenceCalls.witness`."""
         return self._loop.run(self._client.witness(keeper))

@@ -98,8 +98,6 @@ RULES: Mapping[str, Rule] = {
 NOT_AVAILABLE: frozenset[str] = frozenset(
     _V1 + name
     for name in (
-        "AuditService/GetCertificate",
-        "AuditService/ListCertificates",
         "IdentityService/Login",
         "JobService/Download",
         "JobService/Exec",

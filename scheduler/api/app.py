@@ -16,6 +16,7 @@ from scheduler.api import state as state_module
 from scheduler.api.audit import AuditService
 from scheduler.api.ca import AltNames
 from scheduler.api.calls import Calls, Guard
+from scheduler.api.certificates import CertificateService
 from scheduler.api.desk import Desk
 from scheduler.api.fleet import FleetService
 from scheduler.api.identity import Revocations
@@ -255,6 +256,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
         **AuditService(desk).methods(),
         **ProofService(desk, parts.keys).methods(),
+        **CertificateService(desk, parts.keys).methods(),
     }
     listen = Listen(main=listeners.main, join=listeners.join, credentials=parts.state.server)
     return _Served(Server(calls, methods, listen), calls, tunnels)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from scheduler.control import evidence
+from scheduler.control import certify, evidence
 from scheduler.control.dependencies import Waits, waits_of
 from scheduler.control.follow import follow
 from scheduler.control.standing import Standing
@@ -220,6 +220,7 @@ class Admission:
         evidence.submission_refused(
             txn.audit, number, principal, found.spec.project, digest, found.denials, now_ms
         )
+        certify.refused(txn, number, found.spec, digest, found.denials, now_ms)
         message = f"{self._codec.encode(number)} refused: {found.message}"
         return Rejected(number, refusal_of(found, message))
 

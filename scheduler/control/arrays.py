@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scheduler.control import certify
 from scheduler.core.lifecycle import Event, must_step
 from scheduler.model.job import JobState, TaskCounts
 from scheduler.model.reasons import Reason
@@ -71,6 +72,7 @@ def end_if_over(txn: Txn, array: JobRow, now_ms: int) -> JobRow | None:
     )
     txn.jobs.save(array, after)
     leaves.moved(txn.audit, array, after, None, cause="its tasks are over", now_ms=now_ms)
+    certify.ended(txn, after, now_ms)
     return after
 
 

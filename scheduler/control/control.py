@@ -77,6 +77,7 @@ class Control:
             if entry.contact.connected:
                 contact = replace(entry.contact, connected=False)
                 txn.fleet.put_contact(contact, entry.contact_at_ms)
+            txn.certificates.know(entry.site, now_ms)
         if not txn.tenancy.has_policy():
             txn.tenancy.add_policy(txn.tenancy.policy(), now_ms)
             policy_in_force(txn.audit, txn.tenancy.policy(), (), "", now_ms)

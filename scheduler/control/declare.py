@@ -120,6 +120,7 @@ def apply_fleet(
         for site, at in sorted(declarations, key=lambda declared: declared[0].id):
             if sites_before.get(site.id) != sites[site.id]:
                 evidence.site_declared(txn.audit, site, at, now_ms)
+                txn.certificates.know(site, now_ms)
     return changes
 
 

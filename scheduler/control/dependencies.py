@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from scheduler.control import certify
 from scheduler.control.views import find_job
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.lifecycle import Event, must_step
@@ -108,6 +109,7 @@ def fail(txn: Txn, row: JobRow, on: JobRow, wanted: JobState, now_ms: int) -> Jo
     )
     txn.jobs.save(row, after)
     leaves.moved(txn.audit, row, after, None, cause="a dependency failed", now_ms=now_ms)
+    certify.ended(txn, after, now_ms)
     txn.waits.forget(row.id)
     return after
 

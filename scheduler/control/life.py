@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from scheduler.control import certify
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
@@ -87,6 +88,8 @@ def settle(
         now_ms=now_ms,
         settled=_settled(txn, job, attempt_after) if ends else None,
     )
+    if over:
+        certify.ended(txn, after, now_ms)
     if ends and witness is Witness.SITE:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
     elif ends:
@@ -188,6 +191,7 @@ def cancel_queued(txn: Txn, job: JobRow, *, cause: Cause, now_ms: int) -> JobRow
     )
     txn.jobs.save(job, after)
     leaves.moved(txn.audit, job, after, None, cause=cause.what, actor=cause.actor, now_ms=now_ms)
+    certify.ended(txn, after, now_ms)
     return after
 
 

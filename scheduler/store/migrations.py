@@ -21,7 +21,13 @@ from scheduler.store.schema import (
     SETTLED,
     SITE_STATE,
 )
-from scheduler.store.schema_evidence import AUDIT_NODES, CHECKPOINTS, COSIGNATURES
+from scheduler.store.schema_evidence import (
+    AUDIT_NODES,
+    CERTIFICATES,
+    CHECKPOINTS,
+    COSIGNATURES,
+    SITE_FACTS,
+)
 from scheduler.store.schema_time import RESERVATIONS, TABLES
 
 VERSION_KEY = "schema_version"
@@ -129,6 +135,12 @@ def _order_queue_by_age(connection: Connection) -> None:
     _create_index(connection, JOBS, "ix_jobs_queued")
 
 
+def _add_certificates(connection: Connection) -> None:
+    """Jobs that are over have none; of sites, what is declared now is all that is remembered."""
+    for table in (CERTIFICATES, SITE_FACTS):
+        table.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -138,6 +150,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(7, _part_jobs),
     Migration(8, _add_proofs),
     Migration(9, _order_queue_by_age),
+    Migration(10, _add_certificates),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -1,10 +1,19 @@
-"""Tables of what proves something to strangers: the log's inner hashes and its checkpoints."""
+"""Tables of what proves something to strangers: inner hashes, checkpoints, certificates."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+)
 
-from scheduler.store.schema import METADATA
+from scheduler.store.schema import METADATA, ROW_ID
 
 AUDIT_NODES = Table(
     "audit_nodes",
@@ -37,3 +46,32 @@ COSIGNATURES = Table(
     sqlite_with_rowid=False,
 )
 """Signature lines of witnesses under checkpoints."""
+
+CERTIFICATES = Table(
+    "certificates",
+    METADATA,
+    Column("job", ROW_ID, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("prev", Text, nullable=False),
+    Column("issued_at_ms", BigInteger, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Index("ix_certificates_tenant", "tenant", "seq", "digest", unique=True),
+)
+"""What was certified of jobs that are over: the statement, compressed, and where the log holds its
+digest. A tenant's certificates are numbered from 1, and each names the digest of the one before."""
+
+SITE_FACTS = Table(
+    "site_facts",
+    METADATA,
+    Column("site", Text, primary_key=True, nullable=False),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What was known of each site from which moment on."""

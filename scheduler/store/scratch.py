@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
+from scheduler.core.certificates import FactsThen, PolicyThen
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import QuotaTree
 from scheduler.model.fleet import Site, SiteContact
@@ -96,6 +97,12 @@ class Memo:
     """Of the facts of `sites`."""
     counters: dict[str, int] = field(default_factory=lambda: {})
     """Last numbers given out by transactions that were committed."""
+    histories: dict[SiteId, tuple[FactsThen, ...]] = field(default_factory=lambda: {})
+    """What was known of sites, oldest first."""
+    policies: tuple[PolicyThen, ...] = ()
+    """Every policy that was ever in force; read again when there is a newer one."""
+    chains: dict[TenantPath, tuple[int, str]] = field(default_factory=lambda: {})
+    """Number and digest of the newest certificate of tenants."""
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None

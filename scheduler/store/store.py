@@ -19,6 +19,7 @@ from scheduler.model.plan import JobClass
 from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
 from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_leaves
+from scheduler.store.certificates import CertificatesReader, CertificatesWriter
 from scheduler.store.changes import ChangesReader, write_changes
 from scheduler.store.checkpoints import CheckpointsReader, CheckpointsWriter
 from scheduler.store.dialect import bound_log, reading_engine, writing_engine
@@ -61,6 +62,7 @@ class Snapshot:
         self._outbox = OutboxReader(link)
         self._audit = AuditReader(link)
         self._checkpoints = CheckpointsReader(link)
+        self._certificates = CertificatesReader(link)
         self._identity = IdentityReader(link)
         self._idempotency = IdempotencyReader(link)
         self.changes = ChangesReader(link, self._fleet, self._tenancy, self._jobs)
@@ -126,6 +128,11 @@ class Snapshot:
         return self._checkpoints
 
     @property
+    def certificates(self) -> CertificatesReader:
+        """What was certified of jobs that are over."""
+        return self._certificates
+
+    @property
     def identity(self) -> IdentityReader:
         """Join tokens and revocations."""
         return self._identity
@@ -167,6 +174,7 @@ class Txn(Snapshot):
         self._outbox = OutboxWriter(scratch, self._fleet)
         self._audit = AuditWriter(scratch, codec)
         self._checkpoints = CheckpointsWriter(scratch)
+        self._certificates = CertificatesWriter(scratch, self._audit, self._tenancy, self._fleet)
         self._identity = IdentityWriter(scratch)
         self._idempotency = IdempotencyWriter(scratch)
         self.mirror = Mirror(self._jobs, self._attempts, self._fleet, scratch)
@@ -230,6 +238,11 @@ class Txn(Snapshot):
     def checkpoints(self) -> CheckpointsWriter:
         """Signed heads of the log."""
         return self._checkpoints
+
+    @property
+    def certificates(self) -> CertificatesWriter:
+        """What was certified of jobs that are over."""
+        return self._certificates
 
     @property
     def identity(self) -> IdentityWriter:

@@ -70,6 +70,8 @@ def build() -> typer.Typer:
     app.command("logs")(job_verbs.logs_of)
     app.command("cancel")(job_verbs.cancel_jobs)
     app.command("explain")(job_verbs.explain_job)
+    app.command("certificate")(evidence_verbs.certificate_of)
+    app.command("verify")(evidence_verbs.verify_files)
     app.command("usage")(quota_verbs.show_usage)
     app.command("sites")(operate_verbs.list_sites)
     app.command("nodes")(operate_verbs.list_nodes)
@@ -96,6 +98,8 @@ def build() -> typer.Typer:
     audit.command("verify")(evidence_verbs.audit_verify)
     audit.command("witness")(evidence_verbs.audit_witness)
     audit.command("trust")(evidence_verbs.audit_trust)
+    certificates = _group("Look for certificates that are withheld.")
+    certificates.command("list")(evidence_verbs.list_certificates)
     token = _group("Let somebody join.")
     token.command("create")(identity_verbs.create_token)
     contexts = _group("Choose a control plane and an identity.")
@@ -109,6 +113,7 @@ def build() -> typer.Typer:
         ("tenants", tenants),
         ("policy", policy),
         ("audit", audit),
+        ("certificates", certificates),
     ):
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)

@@ -8,12 +8,16 @@ from typing import Annotated
 
 import typer
 
+from sovapi.v1 import audit_pb2
 from sovctl import verify
 from sovctl import witness as witnesses
 from sovctl.async_client import AsyncClient
+from sovctl.certificates import gaps
+from sovctl.cli import evidence_tables as tables
 from sovctl.cli.documents import message_document
+from sovctl.cli.job_verbs import moment
 from sovctl.cli.session import session_of
-from sovctl.errors import ConfigError, InvalidArgumentError, SovError
+from sovctl.errors import ConfigError, Denial, InvalidArgumentError, SovError
 from sovctl.log_check import Checked, check_log
 from sovctl.spec_values import duration_ms
 from sovctl.verify import NotVerified, Trust
@@ -29,6 +33,72 @@ class VerificationError(SovError):
     """What was checked does not hold."""
 
     default_reason = "NOT_VERIFIED"
+
+
+def certificate_of(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job that is over or was refused.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+) -> None:
+    """Fetch a job's residency certificate: where it was.
+
+    Default file: JOB.residency.json, in this directory. `sovctl verify` checks it.
+    """
+    session = session_of(ctx)
+    content = session.run(lambda client: client.certificate(job))
+    path = file or Path(f"{job.replace('/', '_')}.residency.json")
+    write_new(path, content)
+    document = {"job": job, "file": str(path), "bytes": len(content)}
+    session.output.result(document, str(path), f"certificate of {job} written to {path}")
+
+
+def verify_files(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Certificates.")],
+    trust: TrustOption,
+) -> None:
+    """Check certificates offline: every byte of them.
+
+    Says whether a certificate is genuine; what it certifies is its verdict.
+    """
+    session = session_of(ctx)
+    believed = read_trust(trust)
+    found = [(path, _verified(path, believed)) for path in files]
+    session.output.listing(tables.certificates_verified(found))
+
+
+def list_certificates(
+    ctx: typer.Context,
+    tenant: Annotated[str, typer.Option(metavar="PATH", help="Of it and all below it.")] = "",
+) -> None:
+    """List certificates, and show gaps: what is missing was withheld.
+
+    Exit status 1 when there is a gap.
+    """
+    session = session_of(ctx)
+
+    async def work(client: AsyncClient) -> list[audit_pb2.CertificateLine]:
+        return [line async for line in client.certificates(tenant)]
+
+    lines = session.run(work)
+    when = [moment(line.issued_at_ms) for line in lines]
+    session.output.listing(tables.certificate_lines(lines, when))
+    broken = gaps(lines)
+    if broken:
+        details = tuple(Denial("GAP", each.detail, each.tenant) for each in broken)
+        said = f"{len(broken)} break(s) in the sequence of certificates"
+        raise VerificationError(said, reason="GAP", details=details)
+
+
+def _verified(path: Path, trust: Trust) -> verify.Verified:
+    try:
+        return verify.verify(path.read_bytes(), trust)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except NotVerified as error:
+        raise VerificationError(f"{path}: not verified: {error}") from error
 
 
 def audit_checkpoint(ctx: typer.Context) -> None:

@@ -177,7 +177,7 @@ def test_of_many_each_has_its_own_outcome(plant: Plant) -> None:
     assert isinstance(long_key, Refused)
     assert [denial.subject for denial in long_key.denials] == ["idempotency_key"]
     assert isinstance(last, Accepted)
-    assert count_leaves(plant) == before + 3  # Two jobs, and one that never could run.
+    assert count_leaves(plant) == before + 4  # Two jobs; one that never could, certified too.
     plant.check()
 
 

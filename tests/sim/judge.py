@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from scheduler.control.certify import REFUSED
 from scheduler.core.tree_rules import DAY_MAX
 from scheduler.model.ids import JobId
 from scheduler.model.job import TopologyLevel, TopologyMode
@@ -22,6 +23,8 @@ LOOK_MS = 5_000
 GANG_BOUND_MS = 300_000
 """Patience of a start, a grace, and the way there and back."""
 PAGE_MAX = 500
+CERTIFICATES_MAX = 100_000
+"""More than the jobs of any run."""
 
 
 def settled(world: World) -> Callable[[], bool]:
@@ -65,6 +68,7 @@ def final(world: World, disturbed: Disturbed) -> None:
     watch.found("lost", checks_ends.nothing_is_lost(tables, row_ids, asks))
     watch.found("refused", checks_ends.refusals_are_right(asks))
     watch.found("rebuild", audit_tells_all(world))
+    watch.found("certified", all_is_certified(world))
     # Liveness, with faults off.
     watch.found("answer", (f"{a.number} has no answer" for a in asks if not a.settled))
     watch.found("ended", _unended(world, tables))
@@ -146,6 +150,28 @@ def audit_tells_all(world: World) -> Iterator[str]:
     for job in sorted(told.keys() | held.keys() | {JobId(n) for n in world.watch.tables().jobs}):
         if told.get(job) != held.get(job):
             yield f"job {job}: the log tells {told.get(job)}, the tables hold {held.get(job)}"
+
+
+def all_is_certified(world: World) -> Iterator[str]:
+    """Every job that is over has a certificate, in a sequence of its tenant without a gap, of which
+    the log holds the digest; none that is not over has one."""
+    assert world.plane is not None
+    with world.plane.store.read() as read:
+        lines = read.certificates.page(None, None, CERTIFICATES_MAX)
+        last: dict[str, tuple[int, str]] = {}
+        for line in lines:
+            seq, digest = last.get(line.tenant, (0, ""))
+            if (line.seq, line.prev) != (seq + 1, digest):
+                yield f"certificate {line.seq} of {line.tenant} does not follow {seq}"
+            last[line.tenant] = (line.seq, line.digest)
+            leaf = read.audit.leaf(line.leaf_index)
+            if leaf is None or leaf.job != line.job or line.digest not in leaf.body:
+                yield f"job {line.job}: the log does not hold its certificate"
+        certified = {line.job: line.outcome for line in lines if line.outcome != REFUSED}
+    over = {n: job.state for n, job in world.watch.tables().jobs.items() if job.state in OVER}
+    if certified != over:
+        wrong = sorted(certified.keys() ^ over.keys())
+        yield f"certified {len(certified)} of {len(over)} jobs that are over; differ: {wrong[:10]}"
 
 
 def counts(world: World) -> str:
