@@ -11,13 +11,27 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import agent, cycle, explain, fair, jct, launch, pack, place, plan, restart, submit
+from bench import (
+    agent,
+    cycle,
+    evidence,
+    explain,
+    fair,
+    jct,
+    launch,
+    pack,
+    place,
+    plan,
+    restart,
+    submit,
+)
 from bench.record import Result, show, write
 from bench.traces import BadTrace
 
 BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
     "cycle": cycle.run,
+    "evidence": evidence.run,
     "explain": explain.run,
     "fair": fair.run,
     "jct": jct.run,

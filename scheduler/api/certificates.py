@@ -4,6 +4,7 @@ that the log holds it."""
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.api import calls, pages
@@ -58,7 +59,7 @@ class CertificateService:
             found = await desk.reader.read(lambda snapshot: self._proved(snapshot, principal, name))
         assert found.proof is not None, "a head that was just signed covers what was committed"
         return audit_pb2.GetCertificateResponse(
-            dsse_envelope_json=self._envelope(found.certificate.statement),
+            dsse_envelope_json=envelope_of(found.certificate.statement, self._keys),
             tlog_proof=found.proof.encode(),
         )
 
@@ -99,15 +100,7 @@ class CertificateService:
         if checkpoint is None or leaf is None:
             return _Proved(certificate, None)
         path = snapshot.audit.tree().inclusion(index, checkpoint.size)
-        lines = [
-            "c2sp.org/tlog-proof@v1",
-            f"extra {base64.b64encode(leaf.salt).decode()}",
-            f"index {index}",
-            *(base64.b64encode(each).decode() for each in path),
-            "",
-            checkpoint.whole().decode(),
-        ]
-        return _Proved(certificate, "\n".join(lines))
+        return _Proved(certificate, proof_of(leaf.salt, index, path, checkpoint.whole()))
 
     def _job(self, snapshot: Snapshot, principal: Principal, name: str) -> JobId:
         """A job by its id, which a refused submission has too; or as `get` knows it."""
@@ -115,24 +108,6 @@ class CertificateService:
         if job is not None and snapshot.certificates.of_job(job) is not None:
             return job
         return views.find_job(snapshot, self._desk.codec, principal, name).id
-
-    def _envelope(self, statement: bytes) -> bytes:
-        """The statement in a DSSE envelope; the same bytes whenever it is asked for."""
-        encoded = b"DSSEv1 %d %s %d %s" % (
-            len(PAYLOAD_TYPE),
-            PAYLOAD_TYPE.encode(),
-            len(statement),
-            statement,
-        )
-        signature = self._keys.certifier.sign(encoded)
-        key_id = self._keys.certificates.key_id.hex()
-        return canonical(
-            {
-                "payload": base64.b64encode(statement).decode(),
-                "payloadType": PAYLOAD_TYPE,
-                "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
-            }
-        ).encode()
 
     def _line(self, line: CertificateLine) -> audit_pb2.CertificateLine:
         return audit_pb2.CertificateLine(
@@ -145,6 +120,33 @@ class CertificateService:
             prev=line.prev,
             issued_at_ms=line.issued_at_ms,
         )
+
+
+def envelope_of(statement: bytes, keys: LogKeys) -> bytes:
+    """The statement in a DSSE envelope; the same bytes whenever it is asked for."""
+    kind = PAYLOAD_TYPE.encode()
+    encoded = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(statement), statement)
+    signature = keys.certifier.sign(encoded)
+    key_id = keys.certificates.key_id.hex()
+    envelope = {
+        "payload": base64.b64encode(statement).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
+    }
+    return canonical(envelope).encode()
+
+
+def proof_of(salt: bytes, index: int, path: Sequence[bytes], checkpoint: bytes) -> str:
+    """A C2SP tlog-proof; its extra data is the leaf's salt."""
+    lines = [
+        "c2sp.org/tlog-proof@v1",
+        f"extra {base64.b64encode(salt).decode()}",
+        f"index {index}",
+        *(base64.b64encode(each).decode() for each in path),
+        "",
+        checkpoint.decode(),
+    ]
+    return "\n".join(lines)
 
 
 def _may_read(principal: Principal, tenant: TenantPath) -> bool:
