@@ -1,4 +1,4 @@
-"""The demo: five stories told with the commands a person would type, each checked as it goes.
+"""The demo: stories told with the commands a person would type, each checked as it goes.
 
 Nothing here reaches into the cluster: every step is `sovctl`, as a tenant or as the operator, and
 a step that does not do what the story says ends the demo with exit code 1.
@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from deploy.local.cluster import MET_LAB, OPERATOR, TRUST_A, Cluster
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 STEP_S = 120
 POLL_S = 0.3
-REFUSED, NOT_FOUND = 3, 4  # Exit codes of sovctl.
+NOT_VERIFIED, REFUSED, NOT_FOUND = 1, 3, 4  # Exit codes of sovctl.
 HELLO = """import os
 print("hello from", os.environ["SOV_JOB_ID"], "as user", os.getuid(),
       "with GPU", os.environ["CUDA_VISIBLE_DEVICES"])"""
@@ -125,6 +126,7 @@ def tell(cluster: Cluster, console: Console) -> None:
     over_quota(teller, gang)
     refused(teller)
     policy_refused(teller)
+    checked_by_a_stranger(teller, waiting)
 
 
 def look_around(teller: Teller) -> None:
@@ -241,3 +243,23 @@ def over_quota(teller: Teller, of_another: str) -> None:
     teller.succeeds(MET_LAB, second)
     teller.run(MET_LAB, "list")
     teller.run(MET_LAB, "get", of_another, expect=NOT_FOUND)
+
+
+def checked_by_a_stranger(teller: Teller, job: str) -> None:
+    """The certificate of the job that waited, verified offline; and one that was tampered with."""
+    teller.chapter(
+        "Checked by a stranger",
+        "The scans' residency certificate: where they were, under whose law, and that the log holds "
+        "it. Whoever has the trust file checks it offline. One byte changed, and it is worth "
+        "nothing.",
+    )
+    with tempfile.TemporaryDirectory(prefix="sov-demo-") as folder:
+        trust, certificate = f"{folder}/trust", Path(folder) / "scans.residency.json"
+        teller.run(TRUST_A, "audit", "trust", "-o", trust)
+        teller.run(TRUST_A, "certificate", job, "-o", str(certificate))
+        teller.run(TRUST_A, "verify", str(certificate), "--trust", trust)
+        whole = bytearray(certificate.read_bytes())
+        whole[len(whole) // 2] ^= 1
+        certificate.write_bytes(whole)
+        teller.run(TRUST_A, "verify", str(certificate), "--trust", trust, expect=NOT_VERIFIED)
+    teller.run(TRUST_A, "certificates", "list")
