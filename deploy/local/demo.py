@@ -249,9 +249,9 @@ def checked_by_a_stranger(teller: Teller, job: str) -> None:
     """The certificate of the job that waited, verified offline; and one that was tampered with."""
     teller.chapter(
         "Checked by a stranger",
-        "The scans' residency certificate: where they were, under whose law, and that the log holds "
-        "it. Whoever has the trust file checks it offline. One byte changed, and it is worth "
-        "nothing.",
+        "The scans' residency certificate: where they were, under whose law, and that the log "
+        "holds it. Whoever has the trust file checks it offline. One byte changed, and it is "
+        "worth nothing.",
     )
     with tempfile.TemporaryDirectory(prefix="sov-demo-") as folder:
         trust, certificate = f"{folder}/trust", Path(folder) / "scans.residency.json"

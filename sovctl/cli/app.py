@@ -92,14 +92,6 @@ def build() -> typer.Typer:
     policy.command("apply")(policy_verbs.apply_policy)
     policy.command("prove")(policy_verbs.prove_policy)
     policy.command("sign")(policy_verbs.sign_policy)
-    audit = _group("Read the log of every decision, check it, and be its witness.")
-    audit.command("log")(operate_verbs.audit_log)
-    audit.command("checkpoint")(evidence_verbs.audit_checkpoint)
-    audit.command("verify")(evidence_verbs.audit_verify)
-    audit.command("witness")(evidence_verbs.audit_witness)
-    audit.command("trust")(evidence_verbs.audit_trust)
-    certificates = _group("Look for certificates that are withheld.")
-    certificates.command("list")(evidence_verbs.list_certificates)
     token = _group("Let somebody join.")
     token.command("create")(identity_verbs.create_token)
     contexts = _group("Choose a control plane and an identity.")
@@ -112,8 +104,8 @@ def build() -> typer.Typer:
         ("fleet", fleet),
         ("tenants", tenants),
         ("policy", policy),
-        ("audit", audit),
-        ("certificates", certificates),
+        ("audit", _audit()),
+        ("certificates", _certificates()),
     ):
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)
@@ -134,6 +126,22 @@ def _add_windows(app: typer.Typer) -> None:
     reservation.command("remove")(window_verbs.remove_window)
     app.add_typer(maintenance, name="maintenance")
     app.add_typer(reservation, name="reservation")
+
+
+def _audit() -> typer.Typer:
+    audit = _group("Read the log of every decision, check it, and be its witness.")
+    audit.command("log")(operate_verbs.audit_log)
+    audit.command("checkpoint")(evidence_verbs.audit_checkpoint)
+    audit.command("verify")(evidence_verbs.audit_verify)
+    audit.command("witness")(evidence_verbs.audit_witness)
+    audit.command("trust")(evidence_verbs.audit_trust)
+    return audit
+
+
+def _certificates() -> typer.Typer:
+    certificates = _group("Look for certificates that are withheld.")
+    certificates.command("list")(evidence_verbs.list_certificates)
+    return certificates
 
 
 def _quota() -> typer.Typer:
