@@ -310,7 +310,7 @@ INTERRUPTED = """
 import asyncio, signal, threading, time
 from sovctl.__main__ import leave
 from sovctl.cli.session import finished
-from sovctl.client import _Loop
+from sovctl.event_loop import EventLoop
 
 def on_another_thread():
     # As the system may, and as it looks to a thread that is about to fall asleep: nobody is woken.
@@ -340,7 +340,7 @@ except KeyboardInterrupt:
     [
         pytest.param("finished(reading())", id="a thread that never ends is not waited for"),
         pytest.param("finished(forever())", id="a loop that sleeps is woken"),
-        pytest.param("_Loop.shared().run(forever())", id="a blocking client looks up in turns"),
+        pytest.param("EventLoop.shared().run(forever())", id="a blocking client looks up in turns"),
     ],
 )
 def test_ctrl_c_always_ends_the_program(call: str) -> None:
