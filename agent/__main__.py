@@ -15,13 +15,13 @@ from pathlib import Path
 import grpc
 from pydantic import BaseModel
 
-from agent import enrolment, node_program, settings
+from agent import enrolment, landmark_program, node_program, settings
 from agent.enrolment import anonymous, dialler, lapsed
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.facts import read_facts
 from agent.node.fault_file import ask_to_clear
 from agent.running import start_logging, until_told, version
-from agent.settings import NodeSettings, SettingsInvalid, SiteSettings
+from agent.settings import LandmarkSettings, NodeSettings, SettingsInvalid, SiteSettings
 from agent.site import exporter as site_exporter
 from agent.site.agent import Hands, Inbox, SiteAgent
 from agent.site.authority import ControlAuthority
@@ -34,7 +34,7 @@ from agent.site.machine import SiteMachine
 from agent.site.nodelink import NodeLinkServer
 from agent.site.session import ControlSession, Presence
 from agent.site.state import ranks_of
-from sovshared import monitoring, pki, renewal, spiffe
+from sovshared import monitoring, pki, renewal, signing, spiffe
 
 _log = logging.getLogger("sov-agent")
 
@@ -144,13 +144,19 @@ def parser() -> argparse.ArgumentParser:
     """The command line. Every setting is a flag too."""
     top = argparse.ArgumentParser(prog="sov-agent", description="Runs a site or a node.")
     commands = top.add_subparsers(dest="command", required=True)
-    for command, kind in (("site", SiteSettings), ("node", NodeSettings)):
-        sub = commands.add_parser(command, help=f"run the agent of a {command}")
+    for command, kind, what in (
+        ("site", SiteSettings, "run the agent of a site"),
+        ("node", NodeSettings, "run the agent of a node"),
+        ("landmark", LandmarkSettings, "measure where nodes are"),
+    ):
+        sub = commands.add_parser(command, help=what)
         sub.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
         add_flags(sub, kind)
     sub = commands.add_parser("clear-faults", help="state that a node's hardware is well again")
     sub.add_argument("--config", type=Path, metavar="FILE", help="the node agent's settings")
     sub.add_argument("--reason", required=True, help="what was done, for the agent's log")
+    sub = commands.add_parser("location-key", help="print a location key's public half")
+    sub.add_argument("file", type=Path, help="the key's file; made if it is not there")
     enrolment.add_commands(commands)
     return top
 
@@ -177,7 +183,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             ask_to_clear(node_program.state_dir_of(node.state_dir, facts), options.reason)
             return 0
         flags = {k: v for k, v in vars(options).items() if k not in ("command", "config")}
-        if options.command == "site":
+        if options.command == "location-key":
+            sys.stdout.write(f"{signing.kept_in(options.file).public_key.hex()}\n")
+            return 0
+        if options.command == "landmark":
+            landmark = settings.load(LandmarkSettings, options.config, flags)
+            start_logging(landmark.log_level)
+            asyncio.run(until_told(landmark_program.run(landmark)))
+        elif options.command == "site":
             site = settings.load(SiteSettings, options.config, flags)
             start_logging(site.log_level)
             asyncio.run(until_told(run_site(site)))

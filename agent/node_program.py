@@ -8,6 +8,7 @@ A node gives its agent little memory, and what reads and checks settings would b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -23,18 +24,19 @@ import grpc
 from agent.enrolment import JOIN_S_MAX, anonymous, dialler, lapsed
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
-from agent.node.clock import wall_ms
+from agent.node.clock import boot_ms, wall_ms
 from agent.node.exporter import Exporter, Identity
 from agent.node.facts import NodeFacts, read_facts
 from agent.node.isolation import probe
 from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
+from agent.node.responder import Responder
 from agent.node.spool import Spool
 from agent.node.watch import HealthWatch, Sources
 from agent.running import start_logging, until_told, version
 from sovapi.v1.identity_pb2 import JoinRequest, RenewRequest
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
-from sovshared import monitoring, pki, renewal, spiffe
+from sovshared import monitoring, pki, renewal, signing, spiffe
 
 JITTER_STEPS = 1 << 20
 
@@ -58,12 +60,14 @@ class NodeConfig:
     nvml_library: str
     sysfs_root: Path
     rdma_exclude: str
+    location_listen: str | None
+    location_key: Path | None
     metrics_listen: str | None
     metrics_address: str
     log_level: str
 
 
-PATHS = ("credentials", "facts", "state_dir", "sysfs_root")
+PATHS = ("credentials", "facts", "state_dir", "sysfs_root", "location_key")
 
 
 def become(settings: Mapping[str, object]) -> NoReturn:
@@ -115,10 +119,26 @@ async def run(config: NodeConfig) -> None:
     renewing = renewal.keep_renewed(
         config.credentials, renewer(config, dial), now_ms=wall_ms, renewed=lambda _: link.drop()
     )
-    async with monitoring.served(*own, exporter.page), asyncio.TaskGroup() as group:
-        agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
-        group.create_task(agent.run())
-        group.create_task(renewing)
+    served = monitoring.served(*own, exporter.page)
+    with answering(config, facts):
+        async with served, asyncio.TaskGroup() as group:
+            agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
+            group.create_task(agent.run())
+            group.create_task(renewing)
+
+
+def answering(
+    config: NodeConfig, facts: NodeFacts
+) -> contextlib.AbstractContextManager[Responder | None]:
+    """Answers landmarks, where that is wanted."""
+    if config.location_listen is None:
+        return contextlib.nullcontext()
+    host, _, port = config.location_listen.rpartition(":")
+    kept = config.location_key or state_dir_of(config.state_dir, facts) / "location.pem"
+    signer = signing.kept_in(kept)
+    _log.info("answering landmarks on %s, key %s", config.location_listen, signer.public_key.hex())
+    name = spiffe.node_agent(config.site, config.slot).path
+    return Responder((host.strip("[]"), int(port)), name, signer, boot_ms)
 
 
 def renewer(config: NodeConfig, dial: Callable[[], grpc.aio.Channel]) -> renewal.Renew:

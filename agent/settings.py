@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
@@ -114,6 +115,12 @@ class NodeSettings(BaseModel):
         default="", description="another NVML than the driver's own; its GPUs are taken for real"
     )
     sysfs_root: Path = Field(default=Path("/sys"), description="where to read ports")
+    location_listen: Endpoint | None = Field(
+        default=None, description="where landmarks are answered, over UDP; nowhere unless given"
+    )
+    location_key: Path | None = Field(
+        default=None, description="file of the key to answer with; made if absent"
+    )
     rdma_exclude: str = Field(
         default="", description="RDMA devices never to be read, with commas between"
     )
@@ -126,7 +133,26 @@ class NodeSettings(BaseModel):
     log_level: LogLevel = "INFO"
 
 
-T = TypeVar("T", SiteSettings, NodeSettings)
+class LandmarkSettings(BaseModel):
+    """A landmark's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    variables: ClassVar[str] = "SOV_LANDMARK_"
+
+    name: Name = Field(description="this landmark's name")
+    operator: Name = Field(description="who runs it: no operator's landmarks alone are enough")
+    latitude: Decimal = Field(ge=-90, le=90, decimal_places=6, description="degrees north")
+    longitude: Decimal = Field(ge=-180, le=180, decimal_places=6, description="degrees east")
+    endpoint: Endpoint = Field(description="the control plane's main port")
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
+    credentials: Path = Field(description="directory with this landmark's identity")
+    key: Path = Field(description="file of the key it signs statements with; made if absent")
+    every_ms: int = Field(default=240_000, ge=1_000, le=600_000, description="pause of a round")
+    probes: int = Field(default=48, ge=8, le=64, description="challenges for each node")
+    log_level: LogLevel = "INFO"
+
+
+T = TypeVar("T", SiteSettings, NodeSettings, LandmarkSettings)
 
 
 def scraped_at(config: SiteSettings | NodeSettings) -> str:
@@ -161,7 +187,9 @@ def load(kind: type[T], file: Path | None, flags: Mapping[str, object]) -> T:
         raise SettingsInvalid("; ".join(name + _fault(dict(f)) for f in error.errors())) from error
 
 
-def _variables(kind: type[SiteSettings] | type[NodeSettings]) -> dict[str, object]:
+def _variables(
+    kind: type[SiteSettings] | type[NodeSettings] | type[LandmarkSettings],
+) -> dict[str, object]:
     """The settings that environment variables give; a map is JSON in them."""
     found: dict[str, object] = {}
     for name, field in kind.model_fields.items():

@@ -30,6 +30,7 @@ class NameRole(StrEnum):
     SITE = "site"
     NODE = "node"
     MONITOR = "monitor"
+    LANDMARK = "landmark"
     CONTROL_PLANE = "control-plane"
 
 
@@ -40,12 +41,13 @@ _PATTERNS: tuple[tuple[NameRole, re.Pattern[str]], ...] = (
     (NameRole.OPERATOR, re.compile(rf"/operator/(?P<user>{_SEGMENT})")),
     (NameRole.AUDITOR, re.compile(rf"/auditor/(?P<user>{_SEGMENT})")),
     (NameRole.MONITOR, re.compile(rf"/monitor/(?P<user>{_SEGMENT})")),
+    (NameRole.LANDMARK, re.compile(rf"/landmark/(?P<user>{_SEGMENT})")),
     (NameRole.CONTROL_PLANE, re.compile(CONTROL_PLANE_PATH)),
 )
 
 ALLOWED_PATHS = (
     "/tenant/<path>/user/<name>, /site/<site>/agent, /site/<site>/node/<slot>, /operator/<name>, "
-    "/auditor/<name>, /monitor/<name>"
+    "/auditor/<name>, /monitor/<name>, /landmark/<name>"
 )
 
 
@@ -57,8 +59,8 @@ class NameInvalid(ValueError):
 class Name:
     """A party's name, taken apart. Fields that its role has no use for are empty.
 
-    `tenant` is a path in the tenant tree, `user` the last word of a person's or monitor's name,
-    `slot` a node's place in its site.
+    `tenant` is a path in the tenant tree, `user` the last word of the name of a person, a monitor
+    or a landmark, `slot` a node's place in its site.
     """
 
     role: NameRole
@@ -125,6 +127,11 @@ def node_agent(site: str, slot: str) -> Name:
     return parse_path(f"/site/{site}/node/{slot}")
 
 
+def landmark(name: str) -> Name:
+    """A landmark, from which nodes are measured."""
+    return parse_path(f"/landmark/{name}")
+
+
 def server_dns_name(name: Name, trust_domain: str) -> str | None:
     """The DNS name by which a client recognises the server `name`; None for who serves nothing.
 
@@ -144,6 +151,7 @@ def server_dns_name(name: Name, trust_domain: str) -> str | None:
             | NameRole.OPERATOR
             | NameRole.AUDITOR
             | NameRole.MONITOR
+            | NameRole.LANDMARK
         ):
             return None
 

@@ -28,6 +28,7 @@ _POLICY = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
 _REVIEW = Rule(frozenset({Role.OPERATOR, Role.AUDITOR}))
 _AUDIT = Rule(frozenset({Role.TENANT, Role.OPERATOR, Role.AUDITOR}))
 _WITNESS = Rule(frozenset({Role.TENANT, Role.AUDITOR}))
+_LANDMARK = Rule(frozenset({Role.LANDMARK}))
 _SITE = Rule(frozenset({Role.SITE}))
 _ANYBODY = Rule(frozenset(Role))
 
@@ -72,6 +73,8 @@ RULES: Mapping[str, Rule] = {
     _V1 + "JobService/SubmitMany": _TENANT,
     _V1 + "JobService/Upload": _TENANT,
     _V1 + "JobService/Watch": _JOB_STATE,
+    _V1 + "LocationService/Report": _LANDMARK,
+    _V1 + "LocationService/Targets": _LANDMARK,
     _V1 + "PolicyService/Apply": _OPERATOR,
     _V1 + "PolicyService/ApplyAgreement": _OPERATOR,
     _V1 + "PolicyService/Diff": _REVIEW,

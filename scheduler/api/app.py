@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scheduler.api import pack_keys
+from scheduler.api import locations_file, pack_keys
 from scheduler.api import state as state_module
 from scheduler.api.audit import AuditService
 from scheduler.api.ca import AltNames
@@ -22,6 +22,7 @@ from scheduler.api.fleet import FleetService
 from scheduler.api.identity import Revocations
 from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
+from scheduler.api.locations import LocationService
 from scheduler.api.monitors import Monitors, Sight, admission
 from scheduler.api.policy import PolicyService
 from scheduler.api.proofs import LogKeys, ProofService, keys_of
@@ -37,6 +38,7 @@ from scheduler.runtime import checkpoints
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
+from scheduler.runtime.locations import Locations
 from scheduler.runtime.loop import Cogs, Planning, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.prover import Prover
@@ -245,6 +247,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         boot_ms=sources.boot_ms,
         version=sources.version,
     )
+    locations = Locations(locations_file.Declarations(parts.state.locations_file))
     streams = Streams(tunnels, uploads)
     jobs = JobService(desk, parts.feed, parts.planning.waiting, cogs.planner, streams)
     methods: dict[str, Method] = {
@@ -252,7 +255,8 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **link.methods(),
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
-        **FleetService(desk, sites.power).methods(),
+        **FleetService(desk, sites.power, locations).methods(),
+        **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
         **AuditService(desk).methods(),
         **ProofService(desk, parts.keys).methods(),

@@ -32,7 +32,7 @@ TOKEN_LIFE_MS_DEFAULT = 24 * 3600 * 1000
 TOKEN_LIFE_MS_MAX = 30 * 24 * 3600 * 1000
 REASON_CHARS_MAX = 500
 
-_AGENTS = frozenset({NameRole.SITE, NameRole.NODE, NameRole.MONITOR})
+_AGENTS = frozenset({NameRole.SITE, NameRole.NODE, NameRole.MONITOR, NameRole.LANDMARK})
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from sovapi.v1 import (
     fleet_pb2,
     identity_pb2,
     jobs_pb2,
+    location_pb2,
     policy_pb2,
     sitelink_pb2,
     tenants_pb2,
@@ -38,7 +39,16 @@ from sovshared import tls
 CALLS_MAX = 10_000
 """Calls open at the same time; gRPC refuses more with RESOURCE_EXHAUSTED."""
 
-FILES = (audit_pb2, fleet_pb2, identity_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2)
+FILES = (
+    audit_pb2,
+    fleet_pb2,
+    identity_pb2,
+    jobs_pb2,
+    location_pb2,
+    policy_pb2,
+    sitelink_pb2,
+    tenants_pb2,
+)
 """The contract's files whose services the control plane serves (NodeLink is the site agents')."""
 
 Method: TypeAlias = Callable[[Any], Any]

@@ -7,6 +7,7 @@ policy-signers/  public keys of those who may sign policy packs (`pack_keys`)
 keys/          keys that sign statements, one for each purpose, made when first asked for
 witnesses      who cosigns the log, if anybody does: written by an operator (C2SP tlog-policy)
 store.db       the store; bundles.db, the bundles
+locations.yaml landmarks and the nodes they measure; made by the operator, may be absent
 incoming/      bundles being received, as files without a name
 """
 
@@ -30,6 +31,7 @@ KEYS_DIRECTORY = "keys"
 JOB_ID_KEY_FILE = "job-ids.key"
 JOB_ID_KEY_BYTES = 32
 STORE_FILE = "store.db"
+LOCATIONS_FILE = "locations.yaml"
 BUNDLES_FILE = "bundles.db"
 
 
@@ -50,6 +52,11 @@ class State:
     def incoming(self) -> Path:
         """Where bundles are received."""
         return self.directory / INCOMING_DIRECTORY
+
+    @property
+    def locations_file(self) -> Path:
+        """Where the operator declares landmarks and the nodes that they measure."""
+        return self.directory / LOCATIONS_FILE
 
     def granter(self) -> Granter:
         """Who signs placement grants."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+from scheduler.core import location
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
@@ -162,6 +163,26 @@ def misreported(
         "attempts_total": len(attempts),
     }
     audit.append("site_misreported", now_ms, body)
+
+
+def located(
+    audit: AuditWriter,
+    node: NodeId,
+    country: str,
+    found: location.Finding,
+    landmark: str,
+    now_ms: int,
+) -> None:
+    """What landmarks' answers say of where a node is, when that is another verdict than before."""
+    body = {
+        "node": node,
+        "country": country,
+        "verdict": found.verdict.value,
+        "detail": found.detail,
+        "bound_m": found.bound_m,
+        "landmark": landmark,
+    }
+    audit.append("node_located", now_ms, body)
 
 
 def generations_renewed(

@@ -17,6 +17,7 @@ class Role(StrEnum):
     SITE = "site"
     NODE = "node"
     MONITOR = "monitor"
+    LANDMARK = "landmark"
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,7 @@ def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
             Column("POD", wide=True),
             Column("ARCH", wide=True),
             Column("BOOT", wide=True),
+            Column("LOCATION", wide=True),
         ],
         rows=[_node_row(node) for node in listed],
         documents=[message_document(node) for node in listed],
@@ -277,6 +278,7 @@ def _node_row(node: fleet_pb2.Node) -> list[str]:
         node.pod,
         str(said["cpu_arch"] or "-").lower(),
         node.boot_id[:8] or "-",
+        f"{node.location.verdict} {node.location.detail}" if node.location.verdict else "-",
     ]
 
 

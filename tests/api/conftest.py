@@ -30,6 +30,7 @@ async def connections(control_plane: ControlPlane) -> AsyncIterator[dict[Role, g
         Role.SITE: spiffe.site_agent("exch-access"),
         Role.NODE: spiffe.node_agent("exch-access", "n01"),
         Role.MONITOR: spiffe.parse_path("/monitor/prom"),
+        Role.LANDMARK: spiffe.landmark("slough"),
     }
     made = {role: control_plane.channel_as(name) for role, name in names.items()}
     yield made

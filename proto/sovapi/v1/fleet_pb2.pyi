@@ -206,7 +206,7 @@ class ListSitesResponse(_message.Message):
     def __init__(self, sites: _Optional[_Iterable[_Union[Site, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms")
+    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms", "location")
     ID_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +224,7 @@ class Node(_message.Message):
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     LAST_REPORT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
     id: str
     site: str
     pod: str
@@ -241,7 +242,22 @@ class Node(_message.Message):
     boot_id: str
     telemetry: str
     last_report_age_ms: int
-    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ...) -> None: ...
+    location: NodeLocation
+    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ..., location: _Optional[_Union[NodeLocation, _Mapping]] = ...) -> None: ...
+
+class NodeLocation(_message.Message):
+    __slots__ = ("verdict", "detail", "country", "bound_m", "age_ms")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    BOUND_M_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    verdict: str
+    detail: str
+    country: str
+    bound_m: int
+    age_ms: int
+    def __init__(self, verdict: _Optional[str] = ..., detail: _Optional[str] = ..., country: _Optional[str] = ..., bound_m: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("page", "site")
