@@ -10,10 +10,13 @@ STAMP := $(VENV)/.stamp
 EDITABLE := $(VENV)/.stamp-editable
 SEEDS ?= 50
 PYTEST_ARGS ?=
+# What is run with the cable cut unless said otherwise: every program, over real sockets.
+CABLE := tests/shared tests/agent/site tests/agent/landmark tests/api/test_sessions.py \
+	tests/api/test_locations.py
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 	--universal --python-version 3.11
 
-.PHONY: help setup demo up down test check sim bench proto proto-check proto-baseline \
+.PHONY: help setup demo up down test cable check sim bench proto proto-check proto-baseline \
 	requirements clean
 
 help: ## Show these targets.
@@ -42,6 +45,10 @@ down: setup ## Stop the local cluster.
 
 test: setup ## Run every test; REQUIRE_SERVICES=1 makes a skip a failure.
 	$(BIN)/python -m pytest -q tests $(PYTEST_ARGS)
+
+cable: setup ## Run tests with the network cut: make cable PYTEST_ARGS="tests/e2e" (root).
+	unshare --net -- $(SHELL) -c 'ip link set lo up && exec $(BIN)/python -m pytest -q \
+		$(or $(PYTEST_ARGS),$(CABLE))'
 
 sim: setup ## Simulate the control plane under faults: make sim SEEDS=50
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
