@@ -172,6 +172,13 @@ class AsyncOperationCalls(Connected):
         )
         return await self.link.call(self.link.policy.Apply, request)
 
+    async def diff_policy(
+        self, policy: policy_pb2.Policy, *, since_ms: int = 0
+    ) -> list[policy_pb2.DecisionChange]:
+        """Placements since a time that a policy would judge otherwise than the one in force."""
+        request = policy_pb2.DiffPolicyRequest(policy=policy, since_ms=since_ms)
+        return list((await self.link.call(self.link.policy.Diff, request)).changes)
+
     async def prove_policy(self, policy: policy_pb2.Policy) -> policy_pb2.ProvePolicyResponse:
         """What can be proved of a policy against the one in force; nothing is applied."""
         request = policy_pb2.ProvePolicyRequest(policy=policy)

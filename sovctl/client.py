@@ -215,16 +215,18 @@ class Client:
         override: str = "",
         signature: bytes = b"",
     ) -> policy_pb2.ApplyPolicyResponse:
-        """Makes the policy what is given; the changes, the new revision, and what was proved.
-
-        One that is looser than the one in force, or not proved, is refused, unless `override`
-        says why it shall come into force all the same.
-        """
+        """Makes the policy what is given; as `AsyncClient.apply_policy`."""
         return self._loop.run(
             self._client.apply_policy(
                 policy, dry_run=dry_run, reason=reason, override=override, signature=signature
             )
         )
+
+    def diff_policy(
+        self, policy: policy_pb2.Policy, *, since_ms: int = 0
+    ) -> list[policy_pb2.DecisionChange]:
+        """Placements since a time that a policy would judge otherwise than the one in force."""
+        return self._loop.run(self._client.diff_policy(policy, since_ms=since_ms))
 
     def prove_policy(self, policy: policy_pb2.Policy) -> policy_pb2.ProvePolicyResponse:
         """What can be proved of a policy against the one in force; nothing is applied."""

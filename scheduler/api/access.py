@@ -106,7 +106,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "JobService/Exec",
         "JobService/PortForward",
         "PolicyService/ApplyAgreement",
-        "PolicyService/Diff",
         "PolicyService/RevokeAgreement",
         "TenantService/ListSecrets",
         "TenantService/RemoveSecret",

@@ -8,9 +8,11 @@ from scheduler.api.pack_keys import PackKeys
 from scheduler.api.server import Methods
 from scheduler.control import policies
 from scheduler.control.policies import Change, Proved
+from scheduler.control.replay import replay
 from scheduler.model.proofs import Standing
 from scheduler.model.residency import Policy
 from scheduler.runtime.prover import Prover
+from scheduler.wire.jobs import denial_to_proto
 from scheduler.wire.policy import (
     finding_to_proto,
     pack_from_wire,
@@ -34,6 +36,7 @@ class PolicyService:
             "PolicyService/Get": self.get,
             "PolicyService/Apply": self.apply,
             "PolicyService/Prove": self.prove,
+            "PolicyService/Diff": self.diff,
         }
 
     async def get(self, _request: policy_pb2.GetPolicyRequest) -> policy_pb2.Policy:
@@ -66,6 +69,28 @@ class PolicyService:
             no_looser=proof.holds(),
             counterexample="\n".join(broken[0].counterexample) if broken else "",
             findings=[finding_to_proto(each) for each in proof.findings],
+        )
+
+    async def diff(self, request: policy_pb2.DiffPolicyRequest) -> policy_pb2.DiffPolicyResponse:
+        """Placements on record that another policy would judge differently."""
+        desk = self._desk
+        policy = self._read(request.policy, request.pack)
+        policies.check(policy)
+        now_ms = desk.now_ms()
+        found = await desk.reader.read(
+            lambda snapshot: replay(snapshot, policy, request.since_ms, now_ms)
+        )
+        return policy_pb2.DiffPolicyResponse(
+            changes=[
+                policy_pb2.DecisionChange(
+                    job_id=desk.codec.encode(change.key.job),
+                    site=change.site,
+                    permitted_before=change.permitted_before,
+                    permitted_after=not change.permitted_before,
+                    denials=[denial_to_proto(denial) for denial in change.denials],
+                )
+                for change in found
+            ]
         )
 
     def _proposed(self, policy: policy_pb2.Policy, pack: bytes, signature: bytes) -> Policy:

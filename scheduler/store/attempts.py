@@ -62,6 +62,11 @@ _LIVE_AT = Statement(
     " WHERE placements.live AND ordinal = 0 AND node > ? AND node < ?"
     f" ORDER BY attempts.job, attempts.attempt LIMIT {LIVE_READ_MAX}",
 )
+_PLACED_SINCE = Statement(
+    ATTEMPTS,
+    f"SELECT {_NAMES} FROM attempts WHERE placed_at_ms >= ?"
+    " ORDER BY attempts.job DESC, attempts.attempt DESC LIMIT ?",
+)
 _CHANGING = (
     "state",
     "live",
@@ -156,6 +161,10 @@ class AttemptsReader:
         """Attempts that hold nodes of `site`, oldest job first."""
         # "0" follows "/": the range holds the nodes of `site` and no others.
         return tuple(map(row_of, self._link.rows(_LIVE_AT, (f"{site}/", f"{site}0"))))
+
+    def placed_since(self, since_ms: int, limit: int) -> tuple[AttemptRow, ...]:
+        """Attempts placed at `since_ms` or later, live or over, the newest jobs' first."""
+        return tuple(map(row_of, self._link.rows(_PLACED_SINCE, (since_ms, limit))))
 
     def live_tenants(self) -> frozenset[TenantPath]:
         """Tenants whose work holds nodes now."""

@@ -91,6 +91,7 @@ def build() -> typer.Typer:
     policy.command("show")(policy_verbs.show_policy)
     policy.command("apply")(policy_verbs.apply_policy)
     policy.command("prove")(policy_verbs.prove_policy)
+    policy.command("diff")(policy_verbs.diff_policy)
     policy.command("sign")(policy_verbs.sign_policy)
     token = _group("Let somebody join.")
     token.command("create")(identity_verbs.create_token)

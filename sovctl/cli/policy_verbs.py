@@ -11,12 +11,14 @@ import typer
 from rich.text import Text
 
 from sovapi.v1 import policy_pb2
+from sovctl import clock
 from sovctl.cli.documents import message_document
 from sovctl.cli.operate_verbs import ApplyReason, DryRun, FileArgument, show_changes
-from sovctl.cli.output import Output, safe
+from sovctl.cli.output import Column, Listing, Output, safe
 from sovctl.cli.session import exit_with, read_file, session_of
 from sovctl.errors import InvalidArgumentError
 from sovctl.policy_file import SIGNED_AS, Policy
+from sovctl.spec_values import duration_ms
 from sovshared import pki, signing
 
 SIGNATURE_BYTES_MAX = 1_024
@@ -82,6 +84,39 @@ def prove_policy(ctx: typer.Context, file: FileArgument) -> None:
     else:
         session.output.result(message_document(response), "", "")
     exit_with(0 if response.no_looser else REFUSED)
+
+
+def diff_policy(
+    ctx: typer.Context,
+    file: FileArgument,
+    since: Annotated[
+        str, typer.Option("--since", metavar="DURATION", help="How far back; default: everything.")
+    ] = "",
+) -> None:
+    """List placements on record that FILE would judge otherwise than the policy in force.
+
+    They are judged by the facts as they are now. Nothing is applied.
+    """
+    session = session_of(ctx)
+    policy = read_file(Policy, file).to_proto()
+    try:
+        since_ms = max(0, clock.now_ms() - duration_ms(since)) if since else 0
+    except ValueError as error:
+        raise InvalidArgumentError(f"--since: {error}") from None
+    found = session.run(lambda client: client.diff_policy(policy, since_ms=since_ms))
+    rows = [_change_row(change) for change in found]
+    documents = [message_document(change) for change in found]
+    columns = [Column(name) for name in ("JOB", "SITE", "NOW", "THEN", "WHY")]
+    names = [change.job_id for change in found]
+    session.output.listing(Listing(columns, rows, documents, names, "nothing would change"))
+
+
+def _change_row(change: policy_pb2.DecisionChange) -> tuple[str, ...]:
+    said = {True: "permitted", False: "denied"}
+    first = change.denials[0] if change.denials else None
+    why = f"{first.reason}: {first.detail}" if first else ""
+    now, then = said[change.permitted_before], said[change.permitted_after]
+    return (change.job_id, change.site, now, then, why)
 
 
 def sign_policy(

@@ -115,6 +115,15 @@ def test_the_demos_change_is_refused_with_a_patients_work_abroad(file: Path) -> 
     assert "country NO" in refused.err
 
 
+def test_with_nothing_on_record_nothing_would_change(file: Path) -> None:
+    found = invoke("policy", "diff", str(file), "--since", "30d")
+    assert found.code == 0, found.err
+    assert "nothing would change" in found.out + found.err
+    bad = invoke("policy", "diff", str(file), "--since", "soon")
+    assert bad.code == 2
+    assert "--since" in bad.err
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in POLICIES.glob("*.yaml")))
 def test_every_shipped_pack_keeps_its_invariants(file: Path, name: str) -> None:
     proved = invoke("policy", "prove", str(POLICIES / f"{name}.yaml"), "-o", "json").json()
