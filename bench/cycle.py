@@ -47,6 +47,7 @@ from scheduler.runtime.planner_child import Follower, told
 from scheduler.runtime.writer import Writer
 from scheduler.store.store import ReadStore, Store
 from scheduler.wire.written import written
+from tests.shared.granting import Granting
 
 TURNS, WARM_TURNS = 150, 10
 SUBMITTED_A_TURN, BATCH = 600, 10
@@ -151,7 +152,12 @@ class _Nation:
         self._kinds = [(_principal(kind), written(kind.spec)) for kind in kinds]
         self._store = store
         self._now_ms = NOW_MS
-        self._control = Control(codec=CODEC, epoch=store.epoch, has_bundle=lambda _t, _d: True)
+        self._control = Control(
+            codec=CODEC,
+            epoch=store.epoch,
+            has_bundle=lambda _tenant, _digest: True,
+            granter=Granting().granter,
+        )
         self._writer = Writer(store, committed=lambda: None, ended=lambda _error: None)
         self._follower = Follower(ReadStore(store.url))
         self._running = _Running()
