@@ -51,6 +51,8 @@ class Backfill:
         self._numbers = fleet.numbers
         self._departures = Departures(fleet, now_ms)
         self._waiting: dict[JobId, Waiting] = {}
+        # Classes for a job of which nodes are kept, or were when this plan began.
+        self._served: set[Waiting] = set()
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
         self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
@@ -121,6 +123,8 @@ class Backfill:
 
     def holders_in(self, waiting: Waiting, start: int) -> list[int]:
         """The places, from `start` on, of those of a class that may go and have a reservation."""
+        if waiting not in self._served:
+            return []
         jobs = (job for job in sorted(self._standing) if self._waiting[job] is waiting)
         places = (at for job in jobs if (at := waiting.find(job)) is not None and at >= start)
         return [at for at in places if waiting.next_ready(at, self._now_ms) == at]
@@ -176,6 +180,7 @@ class Backfill:
     def _stand(self, made: Reservation, nodes: int, waiting: Waiting) -> None:
         self._standing[made.job] = made
         self._waiting[made.job] = waiting
+        self._served.add(waiting)
         if is_soon(self._fleet, made.nodes, made.starts_at_ms, self._now_ms):
             self._soon.add(made.job)
         held = self._held.setdefault(self._numbers[made.site], {})

@@ -47,7 +47,7 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
     fleet.alarm.reservations |= bool(desk.backfill.released)
     anew = wake(fleet, now_ms)  # 2. Who could find a place that found none before.
     try:
-        desk.deal(budget)  # 3. In fair order: filter, score, take.
+        desk.deal(budget, anew=anew)  # 3. In fair order: filter, score, take.
         placements = desk.placements()
         desk.keep_room()  # 4. Reserve for those who found none,
         desk.make_room(placements)  # 5. or have others leave for them.
@@ -78,11 +78,14 @@ class Desk:
         self.taken: list[Taken] = []
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
+        self._anew = True
         self._left: dict[NodeRecord, tuple[int, Left]] = {}
         self._shown: list[tuple[NodeRecord, JobId]] = []
 
-    def deal(self, budget: PlanBudget) -> None:
-        """Gives turns until nobody is left or the budget is spent; says who waits and why."""
+    def deal(self, budget: PlanBudget, *, anew: bool) -> None:
+        """Gives turns until nobody is left or the budget is spent; says who waits and why, all of
+        them if all are looked at `anew`."""
+        self._anew = anew
         order, search, attempts = self._order(self._in_turn()), self.search, 0
         while len(self.taken) < budget.placements_max and attempts < budget.attempts_max:
             turn = order.next()
@@ -90,6 +93,10 @@ class Desk:
                 return
             attempts += 1
             waiting, at = turn
+            if search.is_full(waiting):
+                order.blocked()
+                self._leave_full(waiting)
+                continue
             spot = search.place(waiting, JobId(waiting.ids[at]))
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
@@ -253,9 +260,17 @@ class Desk:
             until_ms=against.until_ms(waiting, self.fleet.book, self.now_ms),
         )
 
+    def _leave_full(self, waiting: Waiting) -> None:
+        """As `_block`, of a class that lacks room and nothing else."""
+        answer = self.fleet.answer_for(waiting, self.now_ms)
+        self._say(waiting, waiting.signature.full(answer))
+        self.fleet.alarm.sleep(waiting, room=True, until_ms=answer.until_ms)
+
     def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
+        """Tells why a class waits, unless the last plan that looked told the same."""
+        if self._anew or waiting.denials[:1] != denials[:1]:
+            self.blocked.append(Blocked(waiting.job_class, denials))
         waiting.denials = denials
-        self.blocked.append(Blocked(waiting.job_class, denials))
 
     def _without_room(self) -> Iterator[tuple[Waiting, int, tuple[ClassAnswer, ...]]]:
         """The first ready job of each class that lacks room and no quota and has waited, in fair

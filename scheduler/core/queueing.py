@@ -35,8 +35,8 @@ class Turn:
     """A tenant with queued work somewhere below it."""
 
     __slots__ = (
-        "capacity_milli", "children", "classes", "guarantees", "line", "order", "path", "share",
-        "tenant", "weights",
+        "capacity_milli", "children", "classes", "closed", "guarantees", "line", "order", "path",
+        "share", "tenant", "weights",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class Turn:
         self.guarantees: tuple[GpuQuota, ...] = ()
         self.children: list[tuple[TurnKey, Turn]] = []
         self.classes: list[tuple[ClassKey, Waiting, int]] = []
+        # Those that were not put in order yet; then there are none in `classes`.
+        self.closed: list[Waiting] = []
         self.share = 0
         for gpu_class in line:
             self.recount(gpu_class)
@@ -91,22 +93,24 @@ class FairOrder:
         """`wanted`: how many classes below a tenant can use a GPU class; "*": any of them.
         `begin`: the first place of a line that counts, where that is not its first."""
         self._now_ms = now_ms
+        self._begin = begin
         self._turns: dict[TenantPath, Turn] = {}
         self._path: list[Turn] = []
         self.root = Turn(Tenant(TenantPath("")), {}, {})
+        closed: dict[TenantPath, list[Waiting]] = {}
         for waiting in classes:
-            at = waiting.next_ready(begin.get(waiting, waiting.spent), now_ms)
-            if at == len(waiting.ids):
-                continue
-            for path in lineage(waiting.job_class.tenant):
+            of_tenant = closed.get(waiting.job_class.tenant)
+            if of_tenant is None:
+                of_tenant = closed[waiting.job_class.tenant] = []
+            of_tenant.append(waiting)
+        for tenant, of_tenant in closed.items():
+            for path in lineage(tenant):
                 if path not in self._turns:
                     line = usage.setdefault(path, {})
                     self._turns[path] = Turn(tenants[path], line, capacity_milli)
-            turn = self._turns[waiting.job_class.tenant]
-            turn.classes.append((_class_key(waiting, at, turn.order, now_ms), waiting, at))
+            self._turns[tenant].closed = of_tenant
         for path, turn in sorted(self._turns.items()):
             turn.guarantees = _relevant(guarantees.get(path, ()), wanted.get(path, {}))
-            heapq.heapify(turn.classes)
             above = path.rpartition("/")[0]
             parent = self._turns[TenantPath(above)] if above else self.root
             parent.children.append((turn.key(), turn))
@@ -119,12 +123,28 @@ class FairOrder:
         turn = self.root
         # A tenant with jobs of its own and children serves its own first.
         while not turn.classes:
-            if not turn.children:
+            if turn.closed:
+                self._open(turn)
+            elif turn.children:
+                turn = turn.children[0][1]
+                self._path.append(turn)
+            elif turn is self.root:
                 return None
-            turn = turn.children[0][1]
-            self._path.append(turn)
+            else:  # All of its jobs back off.
+                self._close()
+                turn = self.root
         _, waiting, at = turn.classes[0]
         return waiting, at
+
+    def _open(self, turn: Turn) -> None:
+        """Puts a tenant's own classes in order: those whose turn never comes need none."""
+        for waiting in turn.closed:
+            at = waiting.next_ready(self._begin.get(waiting, waiting.spent), self._now_ms)
+            if at < len(waiting.ids):
+                key = _class_key(waiting, at, turn.order, self._now_ms)
+                turn.classes.append((key, waiting, at))
+        turn.closed = []
+        heapq.heapify(turn.classes)
 
     def placed(self, gpu_class: GpuClass) -> None:
         """The job whose turn it was has its place; usage was charged."""
@@ -142,11 +162,17 @@ class FairOrder:
 
     def blocked(self) -> None:
         """The class whose turn it was waits; so do all its jobs."""
-        heapq.heappop(self._path[-1].classes)
-        self._close()
+        turn = self._path[-1]
+        heapq.heappop(turn.classes)
+        if turn.classes:
+            self._path.clear()  # Nothing was charged, so its tenant's turn is as it was.
+        else:
+            self._close()
 
     def rest(self) -> list[Waiting]:
         """The classes that had no turn to the end, in a fixed order."""
+        for turn in self._turns.values():
+            self._open(turn)
         left = [entry for turn in self._turns.values() for entry in turn.classes]
         return [waiting for _, waiting, _ in sorted(left, key=_by_class_key)]
 
@@ -156,7 +182,7 @@ class FairOrder:
         for depth in range(len(path) - 1, -1, -1):
             turn = path[depth]
             siblings = (path[depth - 1] if depth else self.root).children
-            if turn.classes or turn.children:
+            if turn.classes or turn.closed or turn.children:
                 heapq.heapreplace(siblings, (turn.key(), turn))
             else:
                 heapq.heappop(siblings)

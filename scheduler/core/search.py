@@ -80,6 +80,18 @@ class Search:
                 self._kept[waiting.signature] = waiting.job_class, against.held
         return against
 
+    def is_full(self, waiting: Waiting) -> bool:
+        """Whether it is known that a class lacks room and nothing else: most of a long queue."""
+        signature = waiting.signature
+        milli = signature.milli
+        if milli is None or not signature.busy or self._memory is not Memory.KEPT:
+            return False
+        places = self.fleet.answer_for(waiting, self.now_ms).classes
+        for where in places:
+            if not self._allows(waiting, where.gpu_class, milli):
+                return False
+        return bool(places)
+
     def barred(self, waiting: Waiting, number: int) -> int:
         """The nodes of a site that windows of time keep from a class."""
         if not self.bars:

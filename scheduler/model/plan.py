@@ -233,8 +233,8 @@ class Blocked:
 class Plan:
     """Placements to commit, in order. `sequence` is the change sequence it was planned on.
 
-    `blocked` names the classes that were judged anew: the others wait for what they waited for.
-    `anew`: all were, so nothing older counts.
+    `blocked` names the classes whose decisive reason is another than the plans before said: the
+    others wait for what they waited for. `anew`: all are named, so nothing older counts.
     """
 
     sequence: int
