@@ -59,6 +59,7 @@ class NodeConfig:
     poll_interval_ms: int
     nvml_library: str
     sysfs_root: Path
+    kernel_log: Path
     rdma_exclude: str
     location_listen: str | None
     location_key: Path | None
@@ -67,7 +68,7 @@ class NodeConfig:
     log_level: str
 
 
-PATHS = ("credentials", "facts", "state_dir", "sysfs_root", "location_key")
+PATHS = ("credentials", "facts", "state_dir", "sysfs_root", "kernel_log", "location_key")
 
 
 def become(settings: Mapping[str, object]) -> NoReturn:
@@ -176,6 +177,7 @@ def sources_of(config: NodeConfig, facts: NodeFacts) -> Sources:
         logical=telemetry.logical_gpus(config.site, config.slot, config.logical_gpus),
         nvml_library=config.nvml_library,
         sysfs_root=config.sysfs_root,
+        kernel_log=config.kernel_log,
         rdma_exclude=tuple(filter(None, config.rdma_exclude.split(","))),
     )
 

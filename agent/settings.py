@@ -115,6 +115,9 @@ class NodeSettings(BaseModel):
         default="", description="another NVML than the driver's own; its GPUs are taken for real"
     )
     sysfs_root: Path = Field(default=Path("/sys"), description="where to read ports")
+    kernel_log: Path = Field(
+        default=Path("/dev/kmsg"), description="where the kernel tells of NVSwitches' errors"
+    )
     location_listen: Endpoint | None = Field(
         default=None, description="where landmarks are answered, over UDP; nowhere unless given"
     )

@@ -215,10 +215,14 @@ def _gpus(page: MetricsPage, latest: Snapshot) -> None:
     page.family(
         "sov_gpu_xid_errors_total",
         "counter",
-        "Errors that the driver reported",
+        "Errors that the driver reported, of GPUs and of NVSwitches",
         [
             (
-                {"gpu": index.get(uuid, ""), "xid": str(xid), "action": xids.of(xid).action.value},
+                {
+                    "gpu": index.get(uuid, uuid),
+                    "xid": str(xid),
+                    "action": xids.of(xid).action.value,
+                },
                 count,
             )
             for (uuid, xid), count in sorted(latest.totals.xids.items())

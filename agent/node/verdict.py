@@ -185,7 +185,7 @@ def _confirmed(memory: Memory, found: list[Finding], now_ms: int) -> tuple[Memor
 
 def _latched(fault: Latched) -> Finding:
     meaning = xids.of(fault.xid).meaning
-    return Finding(f"XID_{fault.xid}", fault.health, fault.gpu, f"{meaning}; {fault.action}")
+    return Finding(xids.code(fault.xid), fault.health, fault.gpu, f"{meaning}; {fault.action}")
 
 
 def _node(log: FaultLog, readings: Readings) -> Iterator[Finding]:

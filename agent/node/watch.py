@@ -16,6 +16,7 @@ from pathlib import Path
 from agent.node import verdict as judging
 from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.collectors import ethernet, infiniband, simulated, system
+from agent.node.collectors.kernel_log import KernelLog
 from agent.node.collectors.nvml_process import NvmlProcess
 from agent.node.collectors.readings import GpuReadings, Missing, Readings, Telemetry
 from agent.node.fault_file import FaultFile
@@ -44,6 +45,8 @@ class Sources:
     nvml_library: str = ""
     sysfs_root: Path = Path("/sys")
     rdma_exclude: tuple[str, ...] = ()
+    kernel_log: Path = Path("/dev/kmsg")
+    """Where NVSwitches' errors are told; read where there are real GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class HealthWatch:
         self._nvml: NvmlProcess | None = None
         if sources.telemetry is Telemetry.NVML:
             self._nvml = NvmlProcess(sources.interval_ms, sources.nvml_library, self._now.set)
+        self._kernel_log = KernelLog(sources.kernel_log)
         self._memory = Memory()
         self._log = FaultLog("")
         self._saved: FaultLog | None = None
@@ -164,11 +168,13 @@ class HealthWatch:
 
     def _files(self, log: FaultLog) -> tuple[Readings, FaultLog | None]:
         """All that lies in files, and the log as an operator's word made it."""
-        sources = self._sources
+        sources, now_ms = self._sources, wall_ms()
+        switched = self._nvml is not None
         readings = Readings(
             boot_ms(),
-            wall_ms(),
+            now_ms,
             sources.telemetry,
+            xids=self._kernel_log.read(now_ms) if switched else (),
             ports=infiniband.read(sources.sysfs_root, sources.rdma_exclude),
             ethernet=ethernet.read(sources.sysfs_root),
             system=system.read(sources.spool),
@@ -186,7 +192,8 @@ class HealthWatch:
                 gpus = self.latest.readings.gpus if self.latest is not None else ()
                 return replace(readings, gpus=gpus, gpus_missing=missing)
             case GpuReadings() as told:
-                return replace(readings, gpus=told.gpus, xids=told.xids, driver=told.driver)
+                xids = (*readings.xids, *told.xids)
+                return replace(readings, gpus=told.gpus, xids=xids, driver=told.driver)
 
     def _unreadable(self, why: str) -> None:
         finding = Finding("NOT_READABLE", Health.UNKNOWN, "", why)

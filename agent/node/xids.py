@@ -68,14 +68,57 @@ ESCALATIONS: dict[int, Escalation] = {
 """health.md, section 3, escalation."""
 
 
+def code(number: int) -> str:
+    """The name of an error: those of switches have five digits."""
+    return f"SXID_{number}" if number >= SXID_FIRST else f"XID_{number}"
+
+
 def of(number: int) -> Xid:
-    """What a number means; an unlisted one is READ_RECOVERY_ACTION."""
+    """What a number means; an unlisted one is READ_RECOVERY_ACTION, of a switch INSPECT."""
+    if number >= SXID_FIRST:
+        return _of_switch(number)
     if number == RECORD_LOST:
         return Xid(Action.INSPECT, "the record of earlier faults was lost")
     return XIDS.get(number, Xid(Action.READ_RECOVERY_ACTION, "an error that is not listed"))
 
 
+def _of_switch(number: int) -> Xid:
+    for first, last, known in SXIDS:
+        if first <= number <= last:
+            return known
+    return Xid(Action.INSPECT, "an NVSwitch error that is not listed")
+
+
 _A = Action
+SXID_FIRST = 10_000
+_FATAL = Xid(_A.RESET, "fatal NVSwitch error: its GPUs and switches are to be reset")
+_HARMLESS = Xid(_A.WATCH, "NVSwitch error that asks for nothing")
+_PEER = Xid(_A.APP, "access through an NVSwitch to what is not mapped")
+SXIDS = (
+    (10_003, 10_003, _FATAL),
+    (10_004, 10_005, Xid(_A.WATCH, "NVSwitch temperature")),
+    (11_004, 11_004, _PEER),
+    (11_012, 11_012, _HARMLESS),
+    (11_021, 11_023, _HARMLESS),
+    (12_020, 12_020, _FATAL),
+    (12_021, 12_021, _HARMLESS),
+    (12_023, 12_023, _HARMLESS),
+    (12_028, 12_028, _PEER),
+    (15_008, 15_008, _HARMLESS),
+    (15_011, 15_011, _HARMLESS),
+    (19_084, 19_084, _FATAL),
+    (19_000, 19_099, _HARMLESS),
+    (20_001, 20_001, _HARMLESS),
+    (20_012, 20_012, Xid(_A.INSPECT, "NVSwitch link to be checked")),
+    (20_034, 20_034, Xid(_A.INSPECT, "NVSwitch link down: its mechanics to be checked")),
+    (22_003, 22_003, _FATAL),
+    (22_011, 22_011, _FATAL),
+    (22_013, 22_013, _HARMLESS),
+    (23_001, 23_017, _FATAL),
+    (24_001, 24_003, _HARMLESS),
+)
+"""Of NVSwitches, first to last number; the first row that fits counts (health.md, section 3)."""
+
 XIDS: dict[int, Xid] = {
     8: Xid(_A.APP, "channel idle timeout"),
     11: Xid(_A.APP, "bad command stream (missing hardware method)"),

@@ -17,6 +17,7 @@ poll_interval_ms: 500
 nvml_library: /opt/other/libnvidia-ml.so
 sysfs_root: /elsewhere
 rdma_exclude: mlx5_7
+kernel_log: /elsewhere/kmsg
 location_listen: 0.0.0.0:7466
 location_key: /var/lib/sov/location.pem
 metrics_listen: 0.0.0.0:9445

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,30 @@ async def test_what_is_broken_is_told_once_and_outlasts_the_agent(with_gpus: Mac
     async with watching(sources) as watch:
         await health(watch, Health.FAILED, "XID_48 GPU-stub-1")
         fault_file.ask_to_clear(sources.state_dir, "GPU replaced")
+        await health(watch, Health.OK)
+
+
+async def test_a_switchs_fatal_error_fails_the_node_until_somebody_mends_it(
+    with_gpus: Machine,
+) -> None:
+    said = with_gpus.root / "kmsg"
+    said.touch()
+    sources = replace(with_gpus.sources(Telemetry.NVML), kernel_log=said)
+    fatal = "6,1,2,-;nvidia-nvswitch0: SXid (PCI:0000:84:00.0): 12020, Fatal, Link 32 egress\n"
+    async with watching(sources) as watch:
+        await health(watch, Health.OK)
+        with said.open("a") as log:
+            log.write(fatal)
+            log.write(fatal.replace("84:00", "85:00"))
+        await health(watch, Health.FAILED, "SXID_12020 nvswitch 0000:84:00.0")
+        found = samples(exporter(watch).page())
+    told = {"node": "n01", "site": "exch-a", "xid": "12020", "action": "reset_gpu"}
+    for address in ("0000:84:00.0", "0000:85:00.0"):
+        labels = frozenset({**told, "gpu": f"nvswitch {address}"}.items())
+        assert found[("sov_gpu_xid_errors_total", labels)] == 1
+    async with watching(sources) as watch:  # It outlasts the agent, though nobody says it again.
+        await health(watch, Health.FAILED, "SXID_12020")
+        fault_file.ask_to_clear(sources.state_dir, "baseboard replaced")
         await health(watch, Health.OK)
 
 
