@@ -20,8 +20,6 @@ from enum import StrEnum
 from typing import TypeVar
 
 from scheduler.core import residency
-from scheduler.core.policy.base import rules_of
-from scheduler.core.policy.judge import applies
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
@@ -171,9 +169,7 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
             "digest": of.policy.digest,
         },
         "decision": {
-            "rules": [
-                rule.id for rule in rules_of(of.policy.policy) if applies(rule.when, of.requirement)
-            ],
+            "rules": list(residency.rules_about(of.requirement, of.policy.policy)),
             "facts": list(_relied_on(of)),
             "denials": [_denial(denial) for denial in of.denials[:DENIALS_MAX]],
             "denials_total": len(of.denials),

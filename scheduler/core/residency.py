@@ -40,6 +40,7 @@ __all__ = [
     "next_change_ms",
     "permits",
     "requirement_denials",
+    "rules_about",
 ]
 
 _JUDGES = Judges()
@@ -59,6 +60,11 @@ def permits(requirement: Requirement, site: Site, policy: Policy, now_ms: int) -
 def needed_facts(requirement: Requirement, policy: Policy = _DEFAULT) -> tuple[FactKey, ...]:
     """The facts that a verdict on `requirement` relies on, in the order they are judged."""
     return _JUDGES.of(policy).case(requirement).needed
+
+
+def rules_about(requirement: Requirement, policy: Policy) -> tuple[str, ...]:
+    """Ids of the rules of `policy` that are about work with `requirement`, in their order."""
+    return _JUDGES.of(policy).case(requirement).rule_ids
 
 
 def next_change_ms(site: Site, policy: Policy, now_ms: int) -> int | None:

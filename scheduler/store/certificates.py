@@ -26,7 +26,7 @@ from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.residency import Policy
 from scheduler.store.audit import AuditWriter
 from scheduler.store.bulk import How, Statement, inserting
-from scheduler.store.codec import canonical, decode, encode
+from scheduler.store.codec import decode, encode, known_canonical
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
 from scheduler.store.schema import ATTEMPTS, POLICIES
@@ -187,7 +187,7 @@ class CertificatesWriter(CertificatesReader):
         seq, prev = self._last(tenant)
         told = predicate(account, seq + 1, prev)
         subjects = [("spec", account.spec_digest), ("bundle", account.bundle_digest)]
-        statement = canonical(
+        statement = known_canonical(
             {
                 "_type": STATEMENT_TYPE,
                 "subject": [

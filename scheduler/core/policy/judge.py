@@ -73,6 +73,7 @@ class Case:
         about = [rule for rule in rules if applies(rule.when, work)]
         self.policy = policy
         self.work = work
+        self.rule_ids = tuple(rule.id for rule in about)
         self.needed = needed_by(about)
         self._needs = tuple(need(key, policy, work) for key in self.needed)
         self._sets = named_sets(policy, work)
