@@ -11,12 +11,13 @@ What leaves keeps its place in the queue: its id, and so its age, stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.control import recovery
 from scheduler.control.life import Cause
 from scheduler.core.asks import ask_of
+from scheduler.core.elastic import GROW_EVERY_MS
 from scheduler.core.evictable import LEAVING
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.power import cap_of
@@ -47,12 +48,15 @@ def preempt(txn: Txn, asked: Sequence[Preempt], now_ms: int) -> tuple[Preempt, .
     """Makes leave what still should; which of `asked` that is."""
     by_beneficiary: dict[JobId, list[Preempt]] = {}
     shed: list[Preempt] = []
+    grown: list[Preempt] = []
     for each in asked:
         if each.beneficiary is None:
             shed.append(each)
+        elif each.beneficiary == each.victim.job:
+            grown.append(each)
         else:
             by_beneficiary.setdefault(each.beneficiary, []).append(each)
-    begun = _shed(txn, shed, now_ms)
+    begun = [*_shed(txn, shed, now_ms), *_grow(txn, grown, now_ms)]
     if by_beneficiary:
         rights = _Rights(QuotaTree(txn.tenancy.tenants()), txn.ledger().used)
         for job, group in by_beneficiary.items():
@@ -105,6 +109,19 @@ def _shed(txn: Txn, asked: Iterable[Preempt], now_ms: int) -> list[Preempt]:
             _leave(txn, victim, f"{site} may not draw so much power any more", now_ms)
             begun.append(each)
     return begun
+
+
+def _grow(txn: Txn, asked: Iterable[Preempt], now_ms: int) -> Iterator[Preempt]:
+    """Ends elastic jobs that start again with more nodes, while nobody waits."""
+    for each in asked:
+        victim = _victim(txn, each)
+        if victim is None or victim.job.state is not JobState.RUNNING:
+            continue
+        wide = len(txn.attempts.footings(each.victim)) < victim.job_class.resources.max_nodes
+        due_ms = victim.attempt.started_at_ms + GROW_EVERY_MS
+        if wide and due_ms <= now_ms and _may_leave(victim, now_ms):
+            _leave(txn, victim, "it starts again with more nodes", now_ms)
+            yield each
 
 
 def _draws_too_much(txn: Txn, name: SiteId) -> bool:

@@ -18,6 +18,9 @@ CPU_JOB_MILLI_DEFAULT = 1000
 """CPU of a job without GPUs that names no amount."""
 
 
+WIDTHS_MAX = 8
+"""Numbers of nodes that are tried for an elastic job."""
+
 SHAPES_MAX = 65_536
 """Shapes of which there is one object only."""
 
@@ -64,6 +67,16 @@ class Ask:
     """The level that is liked; equal to `within` where it must hold."""
     sharing: NodeSharing
     organisation: TenantPath
+    nodes_max: int = 0
+    """An elastic job takes up to so many nodes where nobody waits for them; 0: `nodes`."""
+
+    def widths(self) -> tuple[int, ...]:
+        """How many nodes it may have, ascending: of many numbers, few that are far apart."""
+        more = self.nodes_max - self.nodes
+        if more <= 0:
+            return (self.nodes,)
+        steps = min(more, WIDTHS_MAX - 1)
+        return tuple(self.nodes + more * step // steps for step in range(steps + 1))
 
     def accepts(self, gpu_class: GpuClass) -> bool:
         """Whether the model will do."""
@@ -87,6 +100,7 @@ def ask_of(job_class: JobClass) -> Ask:
         prefer=level,
         sharing=job_class.residency.node_sharing,
         organisation=organisation_of(job_class.tenant),
+        nodes_max=resources.max_nodes if resources.max_nodes > resources.nodes else 0,
     )
 
 

@@ -186,7 +186,7 @@ def _powered(search: Search, ask: Ask, number: int) -> int:
         kind = node.gpu_class, node.gpus
         if kind not in known:
             milli = ask.nodes * ask.milli_on(node.gpus)
-            known[kind] = search.powered(number, node.gpu_class, milli)
+            known[kind] = search.fleet.may_draw(number, node.gpu_class, milli)
         mask |= known[kind] << at
     return mask
 

@@ -67,6 +67,8 @@ class FleetState:
         self.sites: dict[SiteId, tuple[Site, bool]] = {}
         self.nodes: dict[NodeId, NodeRecord] = {}
         self.live: dict[JobId, LiveAttempt] = {}
+        # Of these, elastic ones with fewer nodes than they would take.
+        self.growable: dict[JobId, None] = {}
         self.reservations: dict[JobId, Reservation] = {}
         self.usage: Usage = {}
         self.evictable = Evictable()
@@ -256,6 +258,11 @@ class FleetState:
                 index.enter(record)
                 self.alarm.note_room(index, record)
 
+    def may_draw(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
+        """Whether a site may draw what so many more GPUs draw."""
+        cap = self.caps.get(number)
+        return cap is None or cap.fits(self.draws.at(self.order[number][0].id), gpu_class, milli)
+
     def index_of(self, site: SiteId) -> SiteIndex | None:
         """The index of `site`, None while it is to be made anew."""
         return None if site in self._stale_sites else self._indices.get(site)
@@ -327,6 +334,8 @@ class FleetState:
                 if self.tree.has_budgets:
                     self.book.reserve(change.live)
             self.live[change.id] = change.live
+            if change.live.job_class.resources.max_nodes > len(change.live.placement.nodes):
+                self.growable[change.id] = None
             self.evictable.add(change.live)
         elif before is None:
             self.queued.remove(change.id, change.job_class)
@@ -341,6 +350,7 @@ class FleetState:
             return
         placed = before.placement
         del self.live[placed.key.job]
+        self.growable.pop(placed.key.job, None)
         self.vacate(placed)
         charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
         self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)

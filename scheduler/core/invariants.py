@@ -103,7 +103,7 @@ def shape_faults(world: World, attempt: LiveAttempt) -> list[str]:
     placement, wanted = attempt.placement, attempt.job_class.resources
     name, faults = _name(placement), list[str]()
     nodes = [part.node for part in placement.nodes]
-    if len(nodes) != wanted.nodes:
+    if not wanted.nodes <= len(nodes) <= max(wanted.nodes, wanted.max_nodes):
         faults.append(f"{name} has {len(nodes)} nodes, asked for {wanted.nodes}")
     if len(set(nodes)) != len(nodes):
         faults.append(f"{name} has a node twice")

@@ -20,6 +20,7 @@ from scheduler.core.allowance import allows
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
+from scheduler.core.elastic import growing
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, Taken
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
@@ -57,12 +58,13 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
         sequence=fleet.sequence,
         policy_revision=fleet.policy.revision,
         placements=placements,
-        preemptions=tuple(desk.preemptions),
+        preemptions=(*desk.preemptions, *growing(fleet, now_ms)),
         reservations=tuple(desk.backfill.made),
         released=tuple(sorted(desk.backfill.released)),
         blocked=tuple(desk.blocked),
         emptied=fleet.alarm.take_emptied(),
         anew=anew,
+        may_grow=bool(fleet.growable),
         mix=learned(fleet, now_ms),
     )
 
@@ -131,7 +133,7 @@ class Desk:
             index.move(record)
             masks.append(mask)
         milli, gpu_class = signature.milli, spot.gpu_class
-        if milli is None:
+        if milli is None or signature.wider:
             milli = spot.milli(signature.ask)
         for line in waiting.used:
             line[gpu_class] = line.get(gpu_class, 0) + milli

@@ -15,6 +15,7 @@ from operator import attrgetter
 from scheduler.core.allowance import allows, denials
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import Backfill
+from scheduler.core.elastic import widest
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, find
 from scheduler.core.no_place import NoPlace
@@ -104,7 +105,7 @@ class Search:
         """What `place` would find, for most decisions: where there is nothing else to look at."""
         fleet, signature = self.fleet, waiting.signature
         tenant, milli = waiting.job_class.tenant, signature.milli
-        if milli is None or signature.busy or not self._is_plain:
+        if milli is None or signature.wider or signature.busy or not self._is_plain:
             return None
         spots = [
             spot
@@ -120,11 +121,13 @@ class Search:
         """The best place on one GPU class that power and, where it is charged whole nodes, quota
         allow; what stood against others is added to `against`."""
         fleet, signature = self.fleet, waiting.signature
-        while (spot := self._look(waiting, job, where)) is not None:
+        if (spot := widest(fleet, self._look, waiting, job, where, self.now_ms)) is not None:
+            return spot
+        while (spot := self._look(waiting, job, where, signature)) is not None:
             milli = signature.milli
             if milli is None:
                 milli = spot.milli(waiting.ask)
-            if fleet.caps and not self.powered(spot.number, where.gpu_class, milli):
+            if not fleet.may_draw(spot.number, where.gpu_class, milli):
                 against.power += (Denial(Reason.POWER_CAP, NO_POWER, spot.site),)
             elif signature.milli is not None or self._allows(waiting, where.gpu_class, milli):
                 return spot
@@ -140,24 +143,19 @@ class Search:
     def _over(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> tuple[Denial, ...]:
         return denials(self.fleet, waiting.job_class, gpu_class, milli, self.now_ms)
 
-    def powered(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
-        """Whether a site may draw what so many more GPUs draw."""
-        cap = self.fleet.caps.get(number)
-        return cap is None or cap.fits(
-            self.fleet.draws.at(self.fleet.order[number][0].id), gpu_class, milli
-        )
-
-    def _look(self, waiting: Waiting, job: JobId, where: ClassAnswer) -> Spot | None:
+    def _look(
+        self, waiting: Waiting, job: JobId, where: ClassAnswer, signature: Signature
+    ) -> Spot | None:
         """The best place on one GPU class, leaving alone what is reserved for others."""
         backfill = self.backfill
         if not backfill and not self.bars:
-            return find(self.fleet, waiting.signature, where, None)
+            return find(self.fleet, signature, where, None)
         ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
 
         def held(number: int, _: GpuClass) -> int:
             return self.barred(waiting, number) | backfill.against(number, ends_ms, job)
 
-        return find(self.fleet, waiting.signature, where, held)
+        return find(self.fleet, signature, where, held)
 
     def _who_keeps(self, waiting: Waiting, answer: Answer) -> Reason | None:
         """Whether there would be room, were it not for reservations, or for windows of time."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, ask_of
@@ -36,7 +37,7 @@ class Signature:
 
     __slots__ = (
         "alone", "answer", "ask", "busy", "costs", "milli", "rankings", "residency", "told",
-        "users", "views",
+        "users", "views", "wider",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, residency: Requirement) -> None:
@@ -57,6 +58,11 @@ class Signature:
         # What a job is charged, unless that depends on the nodes it gets: None.
         alone = ask.sharing is NodeSharing.NONE
         self.milli = None if alone else ask.nodes * ask.shape.gpu_milli()
+        # An elastic job with more nodes than the least, the widest first.
+        self.wider: tuple[Signature, ...] = tuple(
+            Signature(replace(ask, nodes=nodes, nodes_max=0), residency)
+            for nodes in reversed(ask.widths()[1:])
+        )
 
     def full(self, answer: Answer) -> tuple[Denial, ...]:
         """That no node of `answer` has room, and what rules out other sites."""

@@ -249,6 +249,8 @@ class Plan:
     """New ones."""
     released: tuple[JobId, ...] = ()
     """Jobs for which nothing is kept any more."""
+    may_grow: bool = field(default=False, compare=False)
+    """Whether running elastic jobs may have more nodes later, though nothing changes till then."""
     mix: MixChanged | None = None
     """What is usually asked for, where it was time to learn that anew."""
 

@@ -72,6 +72,7 @@ class Planning:
         self._changed = asyncio.Event()
         self.waiting = Waiting()
         self.planned = False
+        self._may_grow = False
         self._unplanned_since_ms: int | None = None
         self._planning_since_ms: int | None = None
 
@@ -102,9 +103,11 @@ class Planning:
                 await asyncio.sleep(STORE_RETRY_MS / 1000)
 
     async def _wait(self) -> None:
-        """Until something changed; or, while jobs wait, for a while."""
+        """Until something changed; or, while jobs wait or may grow, for a while."""
         try:
-            async with asyncio.timeout(REPLAN_MS / 1000 if self.waiting.blocked else None):
+            async with asyncio.timeout(
+                REPLAN_MS / 1000 if self.waiting.blocked or self._may_grow else None
+            ):
                 await self._changed.wait()
         except TimeoutError:
             pass
@@ -124,6 +127,7 @@ class Planning:
         self.waiting.learn(planned)
         self.planned = True
         plan = planned.plan
+        self._may_grow = plan.may_grow
         if not plan.is_empty():
             await self._apply(plan)
 

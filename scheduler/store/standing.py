@@ -194,7 +194,8 @@ def _gang_complete(_s: Standing, p: Placement, g: Group) -> Denial | None:
     ask = g.ask
     if len(p.nodes) != ask.nodes or ask.nodes > 1:
         names = {placed.node for placed in p.nodes}
-        if len(p.nodes) != ask.nodes or len(names) != ask.nodes:
+        most = max(ask.nodes, ask.nodes_max)
+        if len(p.nodes) != len(names) or not ask.nodes <= len(names) <= most:
             return Denial(Reason.NODES_TOO_FEW, f"{len(names)} nodes, needed {ask.nodes}", p.site)
     for placed in p.nodes:
         if site_of(placed.node) != p.site:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.core.elastic import GROW_EVERY_MS
 from scheduler.core.ranks import SERVICE_STEP
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
 from scheduler.model.job import JobSpec, JobState, Preemption, Priority, RankPhase
@@ -228,3 +229,26 @@ def test_a_newer_checkpoint_counts_from_when_it_was_heard_of(plant: Plant) -> No
         [live] = [live for c in changes if (live := getattr(c, "live", None)) is not None]
     assert live.checkpoint_at_ms == plant.now_ms
     assert live.started_at_ms > 0
+
+
+def test_an_elastic_job_starts_again_with_more_nodes_when_nobody_waits(plant: Plant) -> None:
+    other = plant.run(spec("other", gpus=8))
+    plain = spec("elastic", gpus=8)
+    growing = plant.run(replace(plain, resources=replace(plain.resources, max_nodes=2)))
+    with plant.store.read() as view:
+        assert len(view.attempts.footings(growing)) == 1
+    plant.report(plant.ended(other))
+    plant.now_ms += GROW_EVERY_MS - SECOND_MS
+    asked = Preempt(growing, growing.job, "why")
+    assert plant.cycle().preempted == ()
+    assert preempt(plant, asked).preempted == (), "not before it ran for long enough"
+    plant.now_ms += SECOND_MS
+    assert [each.victim for each in plant.cycle().preempted] == [growing]
+    assert preempt(plant, asked).preempted == (), "what was begun is not begun again"
+    plant.report(plant.ended(growing, exit_code=143))
+    [wide] = plant.cycle().kept
+    assert (wide.key.job, len(wide.nodes), wide.gpu_milli) == (growing.job, 2, 16_000)
+    plant.now_ms += GROW_EVERY_MS
+    asked = Preempt(wide.key, growing.job, "why")
+    assert preempt(plant, asked).preempted == (), "it has all that it would take"
+    plant.check()

@@ -163,6 +163,7 @@ def job_class(
     arch: CpuArch = CpuArch.ANY,
     interconnect: Interconnect = Interconnect.ANY,
     share_milli: int = 1000,
+    nodes_max: int = 0,
 ) -> JobClass:
     """A class of one-GPU jobs."""
     return JobClass(
@@ -176,6 +177,7 @@ def job_class(
             memory_bytes_per_node=memory_bytes,
             interconnect=interconnect,
             gpu_share_milli=share_milli,
+            max_nodes=nodes_max,
         ),
         Topology(within, mode),
         replace(residency, node_sharing=sharing),

@@ -159,7 +159,6 @@ def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> No
         (spec(image="sha256:0"), "image"),
         (spec(egress=("a:1",)), "egress"),
         (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
-        (shaped(nodes=2, max_nodes=4), "resources.max_nodes"),
         (spec(inputs=(DatasetMount("d", "/d"),)), "inputs"),
         (spec(outputs=(DatasetOutput("d", "o"),)), "outputs"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),

@@ -138,6 +138,7 @@ def picky_classes(draw: st.DrawFn) -> JobClass:
         gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4, 8])),
         share_milli=draw(SHARES),
         nodes=draw(st.sampled_from([1, 1, 2, 3])),
+        nodes_max=draw(st.sampled_from([0, 0, 3, 5])),
         classes=draw(st.sampled_from([(), (), (H100,), (A100, H100)])),
         sharing=draw(
             st.sampled_from([NodeSharing.TENANT] * 3 + [NodeSharing.ANY, NodeSharing.NONE])
