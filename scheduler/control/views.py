@@ -259,7 +259,8 @@ def queued_gpus_milli(read: Snapshot) -> int:
 
 
 def _asked_milli(job_class: JobClass) -> int:
-    return job_class.resources.nodes * job_class.resources.gpus_per_node * 1000
+    resources = job_class.resources
+    return resources.nodes * resources.gpus_per_node * resources.milli_each()
 
 
 def sites(read: Snapshot) -> tuple[SiteView, ...]:

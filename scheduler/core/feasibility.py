@@ -192,7 +192,7 @@ def _size(ask: Ask) -> str:
 def least_milli(layout: Layout, ask: Ask, gpu_class: GpuClass) -> int:
     """The least that `ask` is charged on `gpu_class` here: where it does not share, whole nodes."""
     if ask.sharing is not NodeSharing.NONE:
-        return ask.nodes * ask.shape.gpus * 1000
+        return ask.nodes * ask.shape.gpu_milli()
     sizes = [
         node.gpus
         for node in layout.nodes

@@ -119,7 +119,7 @@ def hopeful_classes(fleet: FleetState, unserved: Sequence[Waiting]) -> list[Wait
             continue
         if of.tenant not in unmet:
             unmet[of.tenant] = _unmet(fleet, of.tenant)
-        least_milli = waiting.ask.nodes * waiting.ask.shape.gpus * 1000
+        least_milli = waiting.ask.nodes * waiting.ask.shape.gpu_milli()
         if any(
             milli >= least_milli and (name == ALL_CLASSES or waiting.ask.accepts(name))
             for name, milli in unmet[of.tenant]

@@ -370,7 +370,7 @@ class _Search:
 
     def _least(self, gpu_class: GpuClass) -> Stake:
         """What the job counts for at least, wherever it goes."""
-        milli = self._ask.nodes * self._ask.shape.gpus * 1000
+        milli = self._ask.nodes * self._ask.shape.gpu_milli()
         return Stake(self._class.tenant, self._rank, gpu_class, milli)
 
     def _stake_of(self, job: JobId) -> Stake:

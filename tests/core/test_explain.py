@@ -180,7 +180,8 @@ def _site_fits(
 
 def _milli(fleet: FleetState, of: JobClass, name: GpuClass) -> int:
     assert of.residency.node_sharing is not NodeSharing.NONE
-    return of.resources.nodes * of.resources.gpus_per_node * 1000
+    resources = of.resources
+    return resources.nodes * resources.gpus_per_node * resources.milli_each()
 
 
 def _class_fits(
@@ -213,10 +214,12 @@ def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
     joins = not beside or rules == {NodeSharing.ANY} or (same and NodeSharing.NONE not in rules)
     asks = [ask_of(live.job_class).shape for live in beside]
     said = record.report.gpus if record.report else of.gpus
-    used = 0
+    left = [1000] * min(of.gpus, said)
     for live in beside:
-        used |= next(p.gpu_mask for p in live.placement.nodes if p.node == of.id)
-    free = sum(1 for gpu in range(min(of.gpus, said)) if not used >> gpu & 1)
+        (part,) = [part for part in live.placement.nodes if part.node == of.id]
+        for gpu in set(part.gpu_indices()) & set(range(len(left))):
+            left[gpu] -= live.job_class.resources.milli_each()
+    free = sum(1 for milli in left if milli >= shape.share_milli)
     cpu_free = of.cpu_milli - sum(cpu_milli_on(each, of) for each in asks)
     memory_free = of.memory_bytes - sum(memory_bytes_on(each, of) for each in asks)
     cpu, memory = cpu_milli_on(shape, of), memory_bytes_on(shape, of)
