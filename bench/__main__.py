@@ -1,4 +1,4 @@
-"""`python -m bench [NAME] [--data DIR] [--json FILE]`: measure, compare, enforce floors.
+"""`python -m bench [NAME] [--data DIR] [--json FILE] ...`: measure, compare, enforce floors.
 
 Without a name every bench runs, and limits.toml's floors decide the exit code.
 """
@@ -9,11 +9,13 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from bench import (
     agent,
     cycle,
+    day,
     evidence,
     explain,
     fair,
@@ -31,6 +33,7 @@ from bench.traces import BadTrace
 BENCHES: Mapping[str, Callable[[Path | None], Result]] = {
     "agent": agent.run,
     "cycle": cycle.run,
+    "day": day.run,
     "evidence": evidence.run,
     "explain": explain.run,
     "fair": fair.run,
@@ -52,13 +55,16 @@ def main() -> int:
     parser.add_argument("name", nargs="?", choices=sorted(BENCHES), help="default: all of them")
     parser.add_argument("--data", type=Path, help="directory with traces of the documented columns")
     parser.add_argument("--json", type=Path, help="write figures, conditions and yardstick here")
+    parser.add_argument("--hours", type=int, default=24, help="of `day`")
+    parser.add_argument("--pods", type=int, default=0, help="of the fleet of `day`; 0: all")
     asked = parser.parse_args()
+    benches = {**BENCHES, "day": partial(day.run, hours=asked.hours, pods=asked.pods)}
     names = [asked.name] if asked.name else sorted(BENCHES)
     results: list[Result] = []
     unread: list[str] = []
     for name in names:
         try:
-            results.append(BENCHES[name](asked.data))
+            results.append(benches[name](asked.data))
         except BadTrace as bad:
             unread.append(name)
             sys.stderr.write(f"{name}: {bad}\n")

@@ -106,6 +106,8 @@ class Country:
         self.runs: dict[AttemptKey, Run] = {}
         self.over: Callable[[Run], None] = lambda run: None
         """Told of each attempt that is over."""
+        self.placed: Callable[[Run], None] = lambda run: None
+        """Told of each placement that was committed."""
         self.plans = 0
         self.last: Plan | None = None
         self.state = FleetState()
@@ -115,6 +117,8 @@ class Country:
         self._due: list[tuple[int, int, Act]] = []
         self._numbers = itertools.count()
         self._reports: dict[SiteId, list[AttemptReport]] = {}
+        # Sites that have something to say of what they were told, if only that they heard it.
+        self._heard: set[SiteId] = set()
         self._loaded = False
         with self.store.transaction() as txn:
             self.control.start(txn, self.now_ms)
@@ -205,7 +209,8 @@ class Country:
             with self.store.transaction() as txn:
                 applied = self.control.apply_plan(txn, made, self.now_ms)
             for placement in applied.kept:
-                self.runs[placement.key] = Run(placement, self.now_ms)
+                run = self.runs[placement.key] = Run(placement, self.now_ms)
+                self.placed(run)
                 self._unfold(placement.key.job)
             if not applied.kept and not applied.preempted:
                 return
@@ -246,7 +251,9 @@ class Country:
         if row.action is DesiredAction.FORGET:
             agent.rows.pop(row.key, None)
             self.runs.pop(row.key, None)
-            self.at(self.now_ms + self._grain_ms, lambda txn: self._say(txn, agent.name, ()))
+            if not self._heard:
+                self.at(self.now_ms + self._grain_ms, lambda txn: None)
+            self._heard.add(agent.name)
             return
         agent.rows[row.key] = row
         run = self.runs[row.key]
@@ -295,8 +302,9 @@ class Country:
     def _hear(self, txn: Txn) -> None:
         """What sites have to say of this moment."""
         reports, self._reports = self._reports, {}
-        for site, attempts in sorted(reports.items()):
-            self._say(txn, site, tuple(attempts))
+        heard, self._heard = self._heard, set[SiteId]()
+        for site in sorted({*reports, *heard}):
+            self._say(txn, site, tuple(reports.get(site, ())))
 
     def _say(
         self,

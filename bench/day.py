@@ -1,0 +1,235 @@
+"""A day of the reference fleet through the real control plane, in virtual time.
+
+Admission, store, planner, desired state and reports of sites are the product's; sites and the work
+are simulated (`country`). What is judged is judged outside of it, from what ran where: law, domains
+of gangs, and that no GPU is held twice. Beside it a queue that skips ahead plays the same jobs.
+
+`--hours` and `--pods` make the day and the fleet smaller; the jobs are thinned as the fleet is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench import traces
+from bench.country import BEGIN_MS, OPERATOR, Country, Run
+from bench.day_queue import skip_ahead
+from bench.day_world import HOUR_MS, REPAIR_MS, Arrival, Day, drawn, tenants_of
+from bench.record import Result
+from bench.stored import sqlite_database
+from bench.worlds import FOLDER, Shape, shape_from
+from scheduler.control.admission import Rejected
+from scheduler.control.policies import Change
+from scheduler.core.explain import explain
+from scheduler.model.identity import Principal, Role
+from scheduler.model.ids import JobId, NodeId, TenantPath
+from scheduler.model.job import TopologyLevel
+from scheduler.model.tenancy import Tenant
+from scheduler.store.store import Txn
+
+GRAIN_MS = 30_000
+SAMPLE = 20
+"""Of so many jobs that wait, one is asked when it will start."""
+PERCENTILE = 95
+SIZES = ((1, "1"), (8, "2-8"), (64, "9-64"), (512, "65-512"), (1 << 30, "513-"))
+"""Gangs by size: up to so many GPUs, and what they are called."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """What is true of what ran, whoever says what. Times since the beginning, in ms."""
+
+    day: Day
+    end_ms: int
+    used_gpu_ms: int = 0
+    useful_gpu_ms: int = 0
+    placements: int = 0
+    topology_violations: int = 0
+    residency_violations: int = 0
+    started_ms: dict[JobId, int] = field(default_factory=lambda: {})
+    arrivals: dict[JobId, Arrival] = field(default_factory=lambda: {})
+    stated_ms: dict[JobId, int] = field(default_factory=lambda: {})
+    held: dict[NodeId, int] = field(default_factory=lambda: {})
+    countries: dict[str, str] = field(default_factory=lambda: {})
+    models: dict[NodeId, str] = field(default_factory=lambda: {})
+
+    def placed(self, run: Run) -> None:
+        """A placement was committed."""
+        self.placements += 1
+        placement, job = run.placement, run.placement.key.job
+        spec = self.arrivals[job].spec
+        self.started_ms.setdefault(job, run.told_ms - BEGIN_MS)
+        wanted = spec.resources.gpu_classes
+        self.residency_violations += (
+            self.countries[placement.site] not in spec.residency.jurisdictions
+        )
+        slots = {part.node.partition("/")[2] for part in placement.nodes}
+        leaves = {slot[:3] for slot in slots}
+        within = spec.topology.within
+        apart = (within is TopologyLevel.NODE and len(slots) > 1) or (
+            within is TopologyLevel.LEAF and len(leaves) > 1
+        )
+        self.topology_violations += apart
+        for part in placement.nodes:
+            assert not self.held.get(part.node, 0) & part.gpu_mask, f"{part.node} is held twice"
+            assert not wanted or self.models[part.node] in wanted, f"{part.node} is no {wanted}"
+            self.held[part.node] = self.held.get(part.node, 0) | part.gpu_mask
+
+    def over(self, run: Run) -> None:
+        """Nothing of an attempt runs any more."""
+        gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
+        self.used_gpu_ms += gpus * (run.ended_ms - run.told_ms)
+        self.useful_gpu_ms += gpus * run.useful_ms
+        for part in run.placement.nodes:
+            self.held[part.node] &= ~part.gpu_mask
+
+    def at_the_end(self, running: Sequence[Run]) -> None:
+        """What still runs is counted to the end; its work is not lost yet."""
+        for run in running:
+            gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
+            self.used_gpu_ms += gpus * (self.end_ms - (run.told_ms - BEGIN_MS))
+            since_ms = run.started_ms if run.started_ms >= 0 else BEGIN_MS + self.end_ms
+            self.useful_gpu_ms += gpus * (BEGIN_MS + self.end_ms - since_ms)
+
+    def waits(self) -> list[tuple[int, int]]:
+        """GPUs and wait in ms of each job that arrived."""
+        return [
+            (each.gpus, self.started_ms.get(job, self.end_ms) - each.at_ms)
+            for job, each in self.arrivals.items()
+        ]
+
+    def coverage(self) -> float:
+        """The part of the jobs asked that started before the stated ninetieth percentile."""
+        known = [
+            (self.started_ms.get(job, self.end_ms + 1), stated)
+            for job, stated in self.stated_ms.items()
+            if job in self.started_ms or stated <= self.end_ms
+        ]
+        return sum(at <= stated for at, stated in known) / len(known) if known else 1.0
+
+
+def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
+    """The bench. `pods`: of the fleet; 0: all."""
+    folder = traces.folder(data, FOLDER)
+    whole = shape_from(folder)
+    shape = replace(whole, pods=min(whole.pods, pods or whole.pods))
+    day = drawn(folder, shape, hours, 1000 * shape.pods // whole.pods)
+    begun_s, cpu_s = time.monotonic(), time.process_time()
+    with sqlite_database() as url:
+        judge, refused, plans = _live(url, day, hours * HOUR_MS)
+    wall_s, cpu_s = time.monotonic() - begun_s, time.process_time() - cpu_s
+    return _result(day, shape, judge, {"wall_s": wall_s, "cpu_s": cpu_s}, refused, plans)
+
+
+def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
+    """The day; how many jobs were refused at the door, and how often was planned."""
+    country, judge = Country(url, GRAIN_MS), Judge(day, end_ms)
+    country.placed, country.over = judge.placed, judge.over
+    for site, nodes in day.sites:
+        judge.countries[site.id] = site.facts[0].values[0]
+        judge.models |= {node.id: node.gpu_class for node in nodes}
+    with country.store.transaction() as txn:
+        change = Change(day.policy, reason="day", override="work may go abroad")
+        country.control.apply_policy(txn, OPERATOR, change, dry_run=False, now_ms=country.now_ms)
+    country.declare(day.sites)
+    with country.store.transaction() as txn:
+        tree = [Tenant(path) for path in tenants_of(day.arrivals)]
+        country.control.apply_tenants(
+            txn, OPERATOR, tree, reason="day", dry_run=False, now_ms=country.now_ms
+        )
+    refused: list[Arrival] = []
+    for each in day.arrivals:
+        country.at(
+            BEGIN_MS + each.at_ms, lambda txn, a=each: _arrive(txn, country, judge, a, refused)
+        )
+    for outage in day.outages:
+        country.at(
+            BEGIN_MS + outage.at_ms, lambda txn, o=outage: country.fail(txn, o.node, REPAIR_MS)
+        )
+    while (next_ms := country.next_ms()) is not None and next_ms <= BEGIN_MS + end_ms:
+        country.run_until(next_ms)
+        _ask(country, judge)
+    judge.at_the_end([run for run in country.runs.values() if run.ended_ms < 0])
+    country.store.close()
+    return judge, len(refused), country.plans
+
+
+def _arrive(
+    txn: Txn, country: Country, judge: Judge, arrival: Arrival, refused: list[Arrival]
+) -> None:
+    organisation = TenantPath(arrival.spec.project.partition("/")[0])
+    who = Principal(f"/tenant/{organisation}/user/bench", Role.TENANT, organisation)
+    made = country.submit(txn, who, arrival.spec, arrival.work())
+    if isinstance(made, Rejected):
+        refused.append(arrival)
+    else:
+        judge.arrivals[made] = arrival
+
+
+def _ask(country: Country, judge: Judge) -> None:
+    """Asks for some jobs that have just found no place when they will start."""
+    for job, arrival in list(judge.arrivals.items())[-2 * SAMPLE :]:
+        if int(job) % SAMPLE or job in judge.stated_ms or job in judge.started_ms:
+            continue
+        queued = country.state.queued.get(job)
+        if queued is None or arrival.initial:
+            continue
+        stated_ms = explain(country.state, queued, country.now_ms).estimated_start_p90_ms
+        if stated_ms:
+            judge.stated_ms[job] = stated_ms - BEGIN_MS
+
+
+def _result(
+    day: Day, shape: Shape, judge: Judge, took_s: Mapping[str, float], refused: int, plans: int
+) -> Result:
+    gpus = shape.pods * shape.leaves_per_pod * shape.nodes_per_leaf * shape.gpus_per_node
+    down_ms = sum(max(0, min(REPAIR_MS, judge.end_ms - each.at_ms)) for each in day.outages)
+    healthy_gpu_ms = gpus * judge.end_ms - down_ms * shape.gpus_per_node
+    queue = skip_ahead(day.arrivals, shape, GRAIN_MS, judge.end_ms)
+    own, theirs = _p95_ms(judge.waits()), _p95_ms(queue.waits_ms)
+    used = judge.used_gpu_ms / healthy_gpu_ms
+    beside = queue.used_gpu_ms / (gpus * judge.end_ms)
+    return Result(
+        bench="day",
+        figures={
+            "utilisation": round(used, 4),
+            "goodput": round(judge.useful_gpu_ms / max(1, judge.used_gpu_ms), 4),
+            "topology_violations": judge.topology_violations,
+            "residency_violations": judge.residency_violations,
+            "wait_p95_ratio_by_gang": {
+                name: round(own[name] / max(GRAIN_MS, theirs[name]), 3)
+                for name in own
+                if name in theirs
+            },
+            "estimate_coverage": round(judge.coverage(), 4),
+            "wall_s": round(took_s["wall_s"], 1),
+            "cpu_s": round(took_s["cpu_s"], 1),
+            "placements": judge.placements,
+            "jobs": len(judge.arrivals),
+            "refused": refused,
+            "estimates": len(judge.stated_ms),
+            "plans": plans,
+            "hours": judge.end_ms // HOUR_MS,
+            "gpus": gpus,
+            "outages": len(day.outages),
+        },
+        yardstick={
+            "utilisation": round(beside, 4),
+            "wait_p95_s": {name: round(ms / 1000) for name, ms in theirs.items()},
+        },
+        ratios={"utilisation_to_queue": round(used / beside, 4)},
+        runs=1,
+    )
+
+
+def _p95_ms(waits: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """The ninety-fifth percentile of waits, by the size of gangs."""
+    by_size: dict[str, list[int]] = {}
+    for gpus, wait_ms in waits:
+        name = next(name for most, name in SIZES if gpus <= most)
+        by_size.setdefault(name, []).append(wait_ms)
+    place = {name: len(found) * PERCENTILE // 100 for name, found in by_size.items()}
+    return {name: sorted(found)[place[name]] for name, found in sorted(by_size.items())}
