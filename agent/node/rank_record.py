@@ -45,6 +45,13 @@ class Room:
             os.fsync(self._file)
             sync_folder(os.path.dirname(path))
 
+    def stands(self) -> bool:
+        """Whether its name still leads to it: a spool may have been moved to another disk since."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            return False
+
     def put(self, doc: dict[str, Any], name: str) -> bool:
         """Make `doc` the document `name`, durably; False if there is one."""
         body = json.dumps(doc).encode().ljust(RECORD_BYTES)
@@ -82,9 +89,9 @@ def claim_start(doc: dict[str, Any], room: Room | None = None) -> bool:
     """Make started.json: whole, durable, and only if nobody gave the key up by making it first.
 
     It may be seen a moment before it is durable: nothing runs before that. Without a `room` made
-    ahead every name in the rank's folder becomes durable with it.
+    ahead, that still stands, every name in the rank's folder becomes durable with it.
     """
-    if room is not None:
+    if room is not None and room.stands():
         return room.put(doc, "started.json")
     with contextlib.suppress(FileNotFoundError):
         os.unlink("started.tmp")

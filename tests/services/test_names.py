@@ -59,7 +59,7 @@ async def agent_names(folder: Path, patch: pytest.MonkeyPatch) -> set[str]:
 
     patch.setattr(MetricsPage, "family", told)
     facts = TestCa().control_plane().facts()
-    site_exporter.page("s", "0", Standing(True, {}, {}), facts, lambda: None)
+    site_exporter.page("s", "0", Standing(True, {}, {}), facts, lambda: None, {})
     watch = HealthWatch(
         Sources(
             telemetry=Telemetry.SIMULATED,

@@ -143,7 +143,7 @@ async def fleet(plane: ControlPlane, folder: Path) -> AsyncGenerator[FakeSite]:
     def page() -> bytes:
         standing = Standing(connected=True, attempts={}, nodes={})
         facts = pki.load(credentials).facts()
-        return site_exporter.page(LONDON, "1", standing, facts, lambda: None)
+        return site_exporter.page(LONDON, "1", standing, facts, lambda: None, {})
 
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(scraped(credentials, page))

@@ -13,7 +13,7 @@ from agent.site.state import Memory, Observed, Rank, Release
 from agent.site.view import RankView, Standing, look
 from scheduler.control import outbox
 from scheduler.control.control import Control
-from scheduler.core import allowance, answers, occupancy, planner, quota, residency
+from scheduler.core import allowance, answers, occupancy, quota, residency
 from scheduler.model.residency import FactKey, Permit
 from scheduler.model.sitelink import Launch
 from scheduler.store import leaves, standing
@@ -124,11 +124,11 @@ def test_a_guard_that_permits_everything(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_site_that_takes_every_grant_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     for check in ("refuse_row", "refuse_start"):
         monkeypatch.setattr(granted.SiteGrants, check, objects_not)
-    assert_caught(("outside", "twice"), often(Kind.INTRUDER, 60_000))
+    assert_caught(("outside", "twice", "gpus"), often(Kind.INTRUDER, 60_000))
 
 
 def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for judge in (planner, allowance, quota):
+    for judge in (allowance, quota):
         monkeypatch.setattr(judge, "within", is_within)
     assert_caught(("quota",), CALM)
 

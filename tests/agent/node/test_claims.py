@@ -128,3 +128,18 @@ def test_a_start_needs_no_room_made_ahead(site: Site, nursery: Nursery) -> None:
     site.spool.open_gate(KEY)
     nursery.run_shim(KEY)
     assert site.end(KEY).exit_code == 3
+
+
+def test_a_start_is_recorded_though_the_spool_moved_to_another_disk(
+    site: Site, nursery: Nursery
+) -> None:
+    nursery.warm_up()
+    wait_until(lambda: len(rooms(site)) == SPARES, "room for each spare")
+    for room in rooms(site):
+        copy = shutil.copy(room, site.root / "copy")
+        os.replace(copy, room)
+    site.prepare(KEY, ["/bin/sh", "-c", "exit 3"])
+    site.spool.open_gate(KEY)
+    nursery.run_shim(KEY)
+    assert "shim_pid" in json.loads((site.spool.home(KEY) / "started.json").read_text())
+    assert site.end(KEY).exit_code == 3
