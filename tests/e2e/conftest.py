@@ -4,6 +4,7 @@ cluster. Each is started when a test first asks for it, and always stopped.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -15,12 +16,16 @@ import pytest
 
 from agent.node.facts import NodeFacts, write_facts
 from agent.node.spool import Phase, Spool
-from deploy.local.cluster import local_cluster
+from deploy.local.cluster import OPERATOR, local_cluster
 from deploy.local.layout import default_root
 from deploy.local.ray_cell import CellNode, RayCell
+from sovctl.async_client import join
+from sovctl.link import load_trust
+from sovshared import pki
 from tests.agent.node.rig import LEVELS, wait_until
 from tests.e2e.granting import GRANTING, SITE
 from tests.e2e.local import RUNTIME_GRACE_MS, World, free_ports
+from tests.e2e.monitoring import Monitor
 
 SLOTS = ("n0", "n1")
 GPUS = 4
@@ -91,6 +96,19 @@ def running_world() -> Iterator[World]:
         finally:
             cluster.down()
             shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def monitor(running_world: World, tmp_path_factory: pytest.TempPathFactory) -> Monitor:
+    """A Prometheus of the session's own, with an identity from the cluster's CA."""
+    world, name = running_world, "/monitor/e2e"
+    context = world.cluster.context(OPERATOR)
+    token = world.operator.create_join_token(name).token
+    trust = load_trust(str(Path(context.credentials) / pki.TRUST_FILE))
+    joined = asyncio.run(join(context, trust, name, token))
+    kept = tmp_path_factory.mktemp("monitor")
+    pki.save(kept, joined.identity)
+    return Monitor(kept)
 
 
 @pytest.fixture(scope="module")

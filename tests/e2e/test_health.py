@@ -6,10 +6,8 @@ everything else is as always.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,20 +17,16 @@ from typing import Any, cast
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from agent.node.spool import Cause, Phase
-from deploy.local.cluster import OPERATOR
 from deploy.local.layout import SiteLayout
 from sovapi.v1 import common_pb2
-from sovctl.async_client import join
 from sovctl.client import Job
-from sovctl.link import load_trust
-from sovshared import pki
 from tests.agent.node.rig import wait_until
 from tests.agent.node.stub.library import Stub, build
 from tests.agent.node.sysfs_tree import Sysfs
 from tests.e2e.local import LIFE, LONDON, World
+from tests.e2e.monitoring import Monitor
 
 POLL_MS = 1_000
 POLLS_MAX = 3
@@ -99,45 +93,6 @@ class Hardware:
             lambda: self.told()[0] == health and code in self.told()[1],
             f"{self.slot} {common_pb2.Health.Name(health)} {code}; it is {self.told()}",
         )
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """A Prometheus of our own, with an identity from the cluster's CA."""
-
-    credentials: Path
-
-    def scrape(self, address: str) -> dict[tuple[str, str], float]:
-        """Samples by name and last label's value."""
-        context = ssl.create_default_context(cafile=str(self.credentials / pki.TRUST_FILE))
-        context.check_hostname = False  # Who serves is told by its SPIFFE id.
-        context.load_cert_chain(self.credentials / pki.IDENTITY_FILE)
-        host, _, port = address.rpartition(":")
-        with (
-            socket.create_connection((host, int(port)), timeout=60) as plain,
-            context.wrap_socket(plain) as secured,
-        ):
-            secured.sendall(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")
-            answer = b"".join(iter(lambda: secured.recv(65_536), b"")).decode()
-        head, _, body = answer.partition("\r\n\r\n")
-        assert " 200 " in head.splitlines()[0], answer[:200]
-        return {
-            (sample.name, [*sample.labels.values()][-1]): sample.value
-            for family in text_string_to_metric_families(body)
-            for sample in family.samples
-        }
-
-
-@pytest.fixture(scope="module")
-def monitor(shared_world: World, tmp_path_factory: pytest.TempPathFactory) -> Monitor:
-    world, name = shared_world, "/monitor/e2e"
-    context = world.cluster.context(OPERATOR)
-    token = world.operator.create_join_token(name).token
-    trust = load_trust(str(Path(context.credentials) / pki.TRUST_FILE))
-    joined = asyncio.run(join(context, trust, name, token))
-    kept = tmp_path_factory.mktemp("monitor")
-    pki.save(kept, joined.identity)
-    return Monitor(kept)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from sovctl import NotFoundError, verify
 from sovctl.client import Job
-from tests.e2e.local import LONDON, NARVIK, SLOUGH, World
+from tests.e2e.local import GB, HERE, LONDON, NARVIK, SLOUGH, World
+from tests.e2e.monitoring import Monitor
 
 NAME, ARGUMENT, VALUE, OUTPUT, FILE = (
     "canary-name",
@@ -74,3 +76,47 @@ def test_nobody_logs_commands_environment_or_output(world: World, job: Job) -> N
     assert job.id
     for canary in (ARGUMENT, VALUE, OUTPUT, FILE):
         assert files_with(world.cluster.layout.daemons_dir, canary) == [], canary
+
+
+@pytest.mark.parametrize("site", [SLOUGH, NARVIK])
+def test_other_sites_metrics_say_nothing_of_it(
+    world: World, job: Job, monitor: Monitor, site: str
+) -> None:
+    layout = world.site(site)
+    nodes = [layout.metrics.replace(".254:", f".{n + 1}:") for n in range(len(layout.slots))]
+    addresses = [layout.metrics, *nodes]
+    for address in addresses:
+        page = monitor.page(address)
+        assert "sov_" in page, "a page that says nothing proves nothing"
+        for canary in (NAME, ARGUMENT, VALUE, OUTPUT, FILE, job.id, "radiology"):
+            assert canary not in page, (address, canary)
+
+
+def test_another_tenant_sees_nothing_of_it(world: World, job: Job) -> None:
+    """All that it may list, as text: jobs, leaves, certificates, quota; and no name finds it."""
+    grace = world.grace
+    assert world.end(world.run("true", who=grace, residency=HERE[GB])).state == "SUCCEEDED"
+    view = [
+        *(str(each) for each in grace.list()),
+        *(str(each) for each in grace.audit_leaves()),
+        *(str(each) for each in grace.certificates()),
+        *(str(each) for each in grace.quota()),
+    ]
+    assert view, "a view that is empty proves nothing"
+    for canary in (NAME, ARGUMENT, VALUE, OUTPUT, FILE, job.id, "radiology"):
+        assert [line for line in view if canary in line] == [], canary
+    for name in (job.id, NAME):
+        with pytest.raises(NotFoundError):
+            grace.get(name)
+        with pytest.raises(NotFoundError):
+            grace.certificate(name)
+
+
+def test_the_log_and_the_certificate_hold_nothing_of_what_it_does(world: World, job: Job) -> None:
+    trust = verify.parse_trust(world.ada.trust())
+    found = verify.verify(world.ada.certificate(job.id), trust)
+    assert found.predicate["verdict"] == "IN_BOUNDS"
+    leaves = [leaf.canonical_json.decode() for leaf in world.ada.audit_leaves(job=job.id)]
+    assert len(leaves) >= 3
+    for canary in (NAME, ARGUMENT, VALUE, OUTPUT, FILE):
+        assert [text for text in (found.payload.decode(), *leaves) if canary in text] == []
