@@ -245,6 +245,13 @@ class AsyncOperationCalls(Connected):
         request = fleet_pb2.VerdictsRequest(requirements=messages, site=site)
         return tuple((await self.link.call(self.link.fleet.Verdicts, request)).verdicts)
 
+    async def external_dependencies(
+        self, home: Sequence[str] = ()
+    ) -> Sequence[fleet_pb2.ExternalDependency]:
+        """What outside the countries of `home` (empty: GB) the running system would contact."""
+        request = fleet_pb2.ListDependenciesRequest(home=home)
+        return tuple((await self.link.call(self.link.fleet.ListDependencies, request)).dependencies)
+
     async def whoami(self) -> identity_pb2.WhoamiResponse:
         """Who the control plane takes us for."""
         return await self.link.call(self.link.identity.Whoami, identity_pb2.WhoamiRequest())

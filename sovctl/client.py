@@ -269,6 +269,12 @@ class Client:
         """Which sites meet which of the requirements, with every reason."""
         return self._loop.run(self._client.verdicts(requirements, site=site))
 
+    def external_dependencies(
+        self, home: Sequence[str] = ()
+    ) -> Sequence[fleet_pb2.ExternalDependency]:
+        """What outside the countries of `home` (empty: GB) the running system would contact."""
+        return self._loop.run(self._client.external_dependencies(home))
+
     def audit_leaves(self, *, tenant: str = "", job: str = "") -> Iterator[audit_pb2.AuditLeaf]:
         """The audit log, as far as the caller may read it, oldest first."""
         return self._loop.iterate(lambda: self._client.audit_leaves(tenant=tenant, job=job))

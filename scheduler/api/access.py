@@ -48,6 +48,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "FleetService/Cordon": _OPERATOR,
     _V1 + "FleetService/Drain": _OPERATOR,
     _V1 + "FleetService/Fence": _OPERATOR,
+    _V1 + "FleetService/ListDependencies": _REVIEW,
     _V1 + "FleetService/ListMaintenance": _REVIEW,
     _V1 + "FleetService/ListNodes": _REVIEW,
     _V1 + "FleetService/ListSites": _REVIEW,

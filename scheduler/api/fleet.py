@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
+from scheduler.api.outside import OutsideCalls
 from scheduler.api.server import Methods
 from scheduler.api.windows import WindowCalls
 from scheduler.control.overview import SiteOverview
@@ -55,6 +56,7 @@ class FleetService:
             "FleetService/Fence": self.fence,
             "FleetService/Verdicts": self.verdicts,
             **WindowCalls(self._desk).methods(),
+            **OutsideCalls(self._desk).methods(),
         }
 
     async def apply(self, request: fleet_pb2.ApplyFleetRequest) -> fleet_pb2.ApplyFleetResponse:

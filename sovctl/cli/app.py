@@ -85,6 +85,7 @@ def build() -> typer.Typer:
     fleet.callback()(fleet_verbs.fleet_summary)
     fleet.command("apply")(operate_verbs.apply_fleet)
     fleet.command("verdicts")(fleet_verbs.fleet_verdicts)
+    fleet.command("dependencies")(fleet_verbs.fleet_dependencies)
     tenants = _group("Declare tenants and their quotas.")
     tenants.command("apply")(operate_verbs.apply_tenants)
     policy = _group("Set what work may ask for at most.")

@@ -281,3 +281,38 @@ def verdict_documents(
         {**message_document(verdict), "requirement_name": names[verdict.requirement]}
         for verdict in found
     ]
+
+
+def dependencies(found: Iterable[fleet_pb2.ExternalDependency], *, wide: bool) -> Listing:
+    """What outside the home zone would be contacted; `wide` with everything that is known of it."""
+    listed = list(found)
+    columns = [
+        Column("NAME"),
+        Column("STATE"),
+        Column("NEEDED", spare=1),
+        Column("HOST", whole=False, width_min=SENTENCE_WIDTH_MIN),
+        Column("KEPT FROM IT BY", whole=False, width_min=SENTENCE_WIDTH_MIN),
+    ]
+    if wide:
+        columns += [Column("PROGRAM"), Column("WHEN"), Column("DETAIL")]
+    return Listing(
+        columns=columns,
+        rows=[_dependency_row(each, wide=wide) for each in listed],
+        documents=[message_document(each) for each in listed],
+        names=[each.name for each in listed],
+        empty="nothing outside the home zone",
+    )
+
+
+def _dependency_row(each: fleet_pb2.ExternalDependency, *, wide: bool) -> list[str]:
+    word = fleet_pb2.ContactState.Name(each.state).removeprefix("CONTACT_STATE_")
+    state = word.replace("_", " ").lower()
+    settings = [f"{s.name}={s.value}" if s.value else s.name for s in each.settings]
+    row = [
+        each.name,
+        f"{state} by {each.site}" if each.site else state,
+        "yes" if each.needed else "no",
+        ", ".join([*each.hosts, *each.countries]) or "-",
+        ", ".join(settings) or "-",
+    ]
+    return [*row, each.program, each.when, each.detail] if wide else row

@@ -148,3 +148,22 @@ def _verdicts_of_files(session: Session, files: list[Path], site: str) -> None:
     output.listing(fleet_tables.verdict_matrix(names, found))
     if output.format is Format.TABLE and any(not verdict.permitted for verdict in found):
         output.note("every reason: -o wide")
+
+
+def fleet_dependencies(
+    ctx: typer.Context,
+    home: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COUNTRY", help="The home zone; may be repeated; default GB."),
+    ] = None,
+) -> None:
+    """List what outside the home zone the running system would contact.
+
+    Each with who would and when, whether it is needed, and what keeps it from that.
+    `-o wide` and `-o json` have every setting.
+    """
+    session = session_of(ctx)
+    found = session.run(lambda client: client.external_dependencies(home or []))
+    session.output.listing(
+        fleet_tables.dependencies(found, wide=session.output.format is Format.WIDE)
+    )

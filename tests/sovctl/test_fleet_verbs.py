@@ -138,11 +138,33 @@ async def test_a_drain_without_a_deadline_stops_nothing(control_plane: ControlPl
         (["top", "--every", "1ms"], 2, "at least 500ms"),
         (["fleet", "verdicts", REQUIREMENTS[0], "--marking", "X"], 2, "either"),
         (["fleet", "verdicts", "no-such-file.yaml"], 2, "no-such-file.yaml"),
+        (["fleet", "dependencies", "--home", "Britain"], 2, "'Britain'"),
     ],
 )
 def test_what_is_wrong_is_said(argv: list[str], code: int, told: str) -> None:
     result = invoke(*argv)
     assert (result.code, told in result.err) == (code, True), result.err
+
+
+async def test_what_is_outside_the_home_zone_is_listed(control_plane: ControlPlane) -> None:
+    olga = control_plane.channel_as(world.OLGA)
+    await world.declare(olga)
+    await olga.close()
+    found = {
+        each["name"]: each for each in (await run("fleet", "dependencies", "-o", "json")).json()
+    }
+    ray = found["ray-usage-statistics"]
+    assert (ray["state"], ray["needed"]) == ("BLOCKED", False)
+    assert {"RAY_USAGE_STATS_ENABLED"} < {setting["name"] for setting in ray["settings"]}
+    declared = {name: each for name, each in found.items() if each["site"]}
+    assert {each["site"] for each in declared.values()} == {world.NARVIK}
+    assert declared[f"sinks-of-{world.NARVIK}"]["countries"] == ["NO"]
+    assert declared[f"site-of-{world.NARVIK}"]["state"] == "DECLARED"
+    both = await run("fleet", "dependencies", "--home", "GB", "--home", "NO", "-o", "name")
+    assert both.out.split() == [name for name in found if name not in declared]
+    wide = await run("fleet", "dependencies", "-o", "wide")
+    assert "RAY_USAGE_STATS_ENABLED=0" in wide.out
+    assert f"declared by {world.NARVIK}" in wide.out
 
 
 async def test_the_fleet_is_shown_in_sum(control_plane: ControlPlane) -> None:

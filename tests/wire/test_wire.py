@@ -21,9 +21,10 @@ from scheduler.model.job import (
     RankStatus,
     TaskCounts,
 )
+from scheduler.model.outside import Contact, Dependency, Setting
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
-from scheduler.wire import fleet, jobs, policy, sitelink, spec, tenants, windows
+from scheduler.wire import fleet, jobs, outside, policy, sitelink, spec, tenants, windows
 from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
 from tests.wire.filling import fill
 
@@ -209,3 +210,24 @@ def test_a_fact_that_nobody_interprets_is_refused_with_its_field() -> None:
 def test_a_site_cannot_name_another_sites_node() -> None:
     message = jobs_pb2.RankStatus(rank=0, node="n01")
     assert jobs.rank_from_site(message, SITE).node == NodeId("exch-a/n01")
+
+
+def test_what_is_outside_is_told_whole() -> None:
+    found = Dependency(
+        name="a",
+        hosts=("b", "c"),
+        program="d",
+        when="e",
+        needed=True,
+        state=Contact.DECLARED,
+        detail="f",
+        settings=(Setting("g", "h", "i"),),
+        site="j",
+        countries=("NO",),
+    )
+    message = outside.dependency_to_proto(found)
+    told = {field.name for field, _ in message.ListFields()}
+    assert told == set(fleet_pb2.ExternalDependency.DESCRIPTOR.fields_by_name)
+    assert (list(message.hosts), message.state) == (["b", "c"], fleet_pb2.CONTACT_STATE_DECLARED)
+    setting = message.settings[0]
+    assert (setting.name, setting.value, setting.file) == ("g", "h", "i")

@@ -21,6 +21,14 @@ class WindowKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WINDOW_KIND_UNSPECIFIED: _ClassVar[WindowKind]
     WINDOW_KIND_MAINTENANCE: _ClassVar[WindowKind]
     WINDOW_KIND_RESERVED: _ClassVar[WindowKind]
+
+class ContactState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONTACT_STATE_UNSPECIFIED: _ClassVar[ContactState]
+    CONTACT_STATE_BLOCKED: _ClassVar[ContactState]
+    CONTACT_STATE_NOT_USED: _ClassVar[ContactState]
+    CONTACT_STATE_DECLARED: _ClassVar[ContactState]
+    CONTACT_STATE_NOT_CONTROLLED: _ClassVar[ContactState]
 SITE_STATUS_UNSPECIFIED: SiteStatus
 SITE_STATUS_ACTIVE: SiteStatus
 SITE_STATUS_PLANNED: SiteStatus
@@ -28,6 +36,11 @@ SITE_STATUS_ON_HOLD: SiteStatus
 WINDOW_KIND_UNSPECIFIED: WindowKind
 WINDOW_KIND_MAINTENANCE: WindowKind
 WINDOW_KIND_RESERVED: WindowKind
+CONTACT_STATE_UNSPECIFIED: ContactState
+CONTACT_STATE_BLOCKED: ContactState
+CONTACT_STATE_NOT_USED: ContactState
+CONTACT_STATE_DECLARED: ContactState
+CONTACT_STATE_NOT_CONTROLLED: ContactState
 
 class Fact(_message.Message):
     __slots__ = ("key", "values", "assurance", "asserted_by", "evidence_digest", "observed_at_ms", "expires_at_ms")
@@ -470,3 +483,49 @@ class RemoveMaintenanceRequest(_message.Message):
 class RemoveMaintenanceResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class BlockingSetting(_message.Message):
+    __slots__ = ("name", "value", "file")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    file: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., file: _Optional[str] = ...) -> None: ...
+
+class ExternalDependency(_message.Message):
+    __slots__ = ("name", "hosts", "program", "when", "needed", "state", "detail", "settings", "site", "countries")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    WHEN_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    COUNTRIES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    hosts: _containers.RepeatedScalarFieldContainer[str]
+    program: str
+    when: str
+    needed: bool
+    state: ContactState
+    detail: str
+    settings: _containers.RepeatedCompositeFieldContainer[BlockingSetting]
+    site: str
+    countries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., hosts: _Optional[_Iterable[str]] = ..., program: _Optional[str] = ..., when: _Optional[str] = ..., needed: _Optional[bool] = ..., state: _Optional[_Union[ContactState, str]] = ..., detail: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[BlockingSetting, _Mapping]]] = ..., site: _Optional[str] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListDependenciesRequest(_message.Message):
+    __slots__ = ("home",)
+    HOME_FIELD_NUMBER: _ClassVar[int]
+    home: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, home: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListDependenciesResponse(_message.Message):
+    __slots__ = ("dependencies",)
+    DEPENDENCIES_FIELD_NUMBER: _ClassVar[int]
+    dependencies: _containers.RepeatedCompositeFieldContainer[ExternalDependency]
+    def __init__(self, dependencies: _Optional[_Iterable[_Union[ExternalDependency, _Mapping]]] = ...) -> None: ...

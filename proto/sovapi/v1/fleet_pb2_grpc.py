@@ -94,6 +94,11 @@ class FleetServiceStub:
                 request_serializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.ListDependencies = channel.unary_unary(
+                '/sovapi.v1.FleetService/ListDependencies',
+                request_serializer=sovapi_dot_v1_dot_fleet__pb2.ListDependenciesRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_fleet__pb2.ListDependenciesResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
@@ -175,6 +180,13 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDependencies(self, request, context):
+        """What outside the home zone the running system would ever contact, and what keeps it from that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -237,6 +249,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.RemoveMaintenance,
                     request_deserializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.SerializeToString,
+            ),
+            'ListDependencies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDependencies,
+                    request_deserializer=sovapi_dot_v1_dot_fleet__pb2.ListDependenciesRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_fleet__pb2.ListDependenciesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -563,6 +580,33 @@ class FleetService:
             '/sovapi.v1.FleetService/RemoveMaintenance',
             sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.SerializeToString,
             sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDependencies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.FleetService/ListDependencies',
+            sovapi_dot_v1_dot_fleet__pb2.ListDependenciesRequest.SerializeToString,
+            sovapi_dot_v1_dot_fleet__pb2.ListDependenciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class FleetServiceStub:
     AddMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AddMaintenanceRequest, _fleet_pb2.AddMaintenanceResponse]
     ListMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListMaintenanceRequest, _fleet_pb2.ListMaintenanceResponse]
     RemoveMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RemoveMaintenanceRequest, _fleet_pb2.RemoveMaintenanceResponse]
+    ListDependencies: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListDependenciesRequest, _fleet_pb2.ListDependenciesResponse]
+    """What outside the home zone the running system would ever contact, and what keeps it from that."""
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
@@ -67,6 +69,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     AddMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AddMaintenanceRequest, _fleet_pb2.AddMaintenanceResponse]  # type: ignore[assignment]
     ListMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListMaintenanceRequest, _fleet_pb2.ListMaintenanceResponse]  # type: ignore[assignment]
     RemoveMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RemoveMaintenanceRequest, _fleet_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
+    ListDependencies: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListDependenciesRequest, _fleet_pb2.ListDependenciesResponse]  # type: ignore[assignment]
+    """What outside the home zone the running system would ever contact, and what keeps it from that."""
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -156,5 +160,13 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.RemoveMaintenanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.RemoveMaintenanceResponse, _abc.Awaitable[_fleet_pb2.RemoveMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListDependencies(
+        self,
+        request: _fleet_pb2.ListDependenciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ListDependenciesResponse, _abc.Awaitable[_fleet_pb2.ListDependenciesResponse]]:
+        """What outside the home zone the running system would ever contact, and what keeps it from that."""
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
