@@ -17,6 +17,8 @@ from scheduler.model.fleet import Health, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of, slot_of
 from scheduler.model.job import TERMINAL, JobState
 from scheduler.model.plan import JobClass
+from scheduler.model.reasons import Reason
+from scheduler.store.attempts import LEAVING
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.records import NodeEntry, SiteEntry
 from scheduler.store.store import Snapshot
@@ -50,6 +52,10 @@ class SiteCount:
     breaker_open: bool
     """So many nodes say they have failed that their work is left to operators."""
     gpus: Mapping[GpuClass, GpuCount]
+    draining: int
+    """Attempts that are being stopped where an operator let nothing new in, and hold nodes yet."""
+    unpermitted: int
+    """Attempts that hold nodes yet although the site may no longer hold them: told to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +133,22 @@ class Enumerator:
         for node in self._nodes.values():
             if (there := sums.get(site_of(node.node.id))) is not None:
                 there.add(node)
-        for use in read.attempts.live_by_site():
+        uses = read.attempts.live_by_site()
+        for use in uses:
             if (there := sums.get(use.site)) is not None:
                 there.gpus[use.gpu_class].allocated_milli += use.gpu_milli
+        if any(use.state in LEAVING for use in uses):
+            for attempt in read.attempts.leaving():
+                if (there := sums.get(attempt.site)) is not None:
+                    there.unpermitted += attempt.reason is Reason.RESIDENCY_LOST
+                    there.draining += attempt.state is not JobState.LOST and (
+                        there.entry.site.cordoned or any(map(self._closed, attempt.nodes))
+                    )
         return tuple(sums[entry.site.id].count() for entry in active)
+
+    def _closed(self, node: NodeId) -> bool:
+        entry = self._nodes.get(node)
+        return entry is not None and entry.node.cordoned
 
 
 class _Sums:
@@ -143,6 +161,8 @@ class _Sums:
         self.cordoned = 0
         self.schedulable = 0
         self.failed = 0
+        self.draining = 0
+        self.unpermitted = 0
         self.gpus: defaultdict[GpuClass, GpuCount] = defaultdict(GpuCount)
 
     def add(self, entry: NodeEntry) -> None:
@@ -170,6 +190,8 @@ class _Sums:
             nodes_schedulable=self.schedulable,
             breaker_open=too_many(self.failed, self.nodes.total()),
             gpus={name: self.gpus[name] for name in sorted(self.gpus)},
+            draining=self.draining,
+            unpermitted=self.unpermitted,
         )
 
 

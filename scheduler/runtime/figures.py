@@ -80,6 +80,7 @@ class FiguresCollector(Collector):
         found = self.figures
         yield from _jobs(found)
         yield from _sites(found.census.sites, found.silence_ms)
+        yield from _leaving(found.census.sites)
         yield from _power(found)
         yield from _gpus(found.census.sites)
         yield from _tenants(found.census.quota)
@@ -143,6 +144,21 @@ def _sites(
         open_.add_metric(name, site.nodes_schedulable)
     yield from (up, silence, desired, acked, cordoned, power, expected, health, closed, open_)
     yield breaker
+
+
+def _leaving(sites: tuple[SiteCount, ...]) -> Iterator[GaugeMetricFamily]:
+    draining = _gauge(
+        "sov_site_attempts_draining", "Attempts told to leave a closed place, still there", "site"
+    )
+    unpermitted = _gauge(
+        "sov_site_attempts_unpermitted",
+        "Attempts that the site may no longer hold, told to leave and still there",
+        "site",
+    )
+    for site in sites:
+        draining.add_metric((site.site,), site.draining)
+        unpermitted.add_metric((site.site,), site.unpermitted)
+    yield from (draining, unpermitted)
 
 
 def _power(found: Figures) -> Iterator[GaugeMetricFamily]:

@@ -14,7 +14,7 @@ from scheduler.model.reasons import Reason
 from scheduler.store.bulk import IDS, How, Statement, Values, inserting
 from scheduler.store.codec import decode, encode
 from scheduler.store.link import Link
-from scheduler.store.records import AttemptRow, Footing, LiveUse, Occupant, SiteUse
+from scheduler.store.records import AttemptRow, Footing, Leaving, LiveUse, Occupant, SiteUse
 from scheduler.store.schema import (
     ATTEMPTS,
     IS_LIVE,
@@ -27,6 +27,8 @@ from scheduler.store.schema import (
 )
 from scheduler.store.scratch import ChangeKind, Scratch
 
+LEAVING = (JobState.PREEMPTING, JobState.CANCELLING, JobState.LOST)
+"""States of attempts that should soon be over."""
 LIVE_READ_MAX = 100_000
 """Most live attempts of one site that one question answers."""
 
@@ -209,6 +211,24 @@ class AttemptsReader:
         return tuple(
             SiteUse(SiteId(site), GpuClass(gpu_class), JobState(state), int(attempts), int(milli))
             for site, gpu_class, state, attempts, milli in self._link.execute(query)
+        )
+
+    def leaving(self) -> tuple[Leaving, ...]:
+        """Attempts that hold nodes and are being stopped, or are lost, by job."""
+        columns = (ATTEMPTS.c.site, ATTEMPTS.c.state, ATTEMPTS.c.reason, PLACEMENTS.c.node)
+        query = select(ATTEMPTS.c.job, ATTEMPTS.c.attempt, *columns).join(
+            PLACEMENTS,
+            (PLACEMENTS.c.job == ATTEMPTS.c.job) & (PLACEMENTS.c.attempt == ATTEMPTS.c.attempt),
+        )
+        query = query.where(IS_LIVE, ATTEMPTS.c.state.in_([int(state) for state in LEAVING]))
+        query = query.order_by(ATTEMPTS.c.job, ATTEMPTS.c.attempt, PLACEMENTS.c.ordinal)
+        nodes: defaultdict[tuple[AttemptKey, str, int, str | None], list[NodeId]]
+        nodes = defaultdict(list)
+        for job, attempt, site, state, reason, node in self._link.execute(query):
+            nodes[AttemptKey(job, attempt), site, state, reason].append(NodeId(node))
+        return tuple(
+            Leaving(SiteId(site), JobState(state), Reason(reason) if reason else None, tuple(held))
+            for (_, site, state, reason), held in nodes.items()
         )
 
     def live_uses(self, under: TenantPath | None = None) -> Iterator[LiveUse]:

@@ -43,6 +43,16 @@ class SiteUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """An attempt that is being stopped, or is lost, and still holds `nodes`."""
+
+    site: SiteId
+    state: JobState
+    reason: Reason | None
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LiveUse:
     """An attempt that holds GPUs, as far as it costs something."""
 

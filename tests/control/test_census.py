@@ -9,7 +9,7 @@ from scheduler.control.failures import BREAKER_NODES_MIN
 from scheduler.core.quota import ALL_CLASSES
 from scheduler.model.fleet import Health, SiteStatus
 from scheduler.model.ids import SiteId
-from scheduler.model.job import JobState
+from scheduler.model.job import JobState, RankCause
 from scheduler.store import changes
 from tests.control.plant import N01, N02, OLGA, Plant, spec
 from tests.store.builders import H100, LONDON, RADIOLOGY, node, report, site
@@ -63,6 +63,37 @@ def test_nodes_are_counted_by_the_health_they_report(plant: Plant) -> None:
     assert london.nodes_schedulable == 1
     assert london.gpus[H100].installed == 40
     assert london.gpus[H100].schedulable == 8
+
+
+def test_what_was_told_to_leave_closed_nodes_is_counted_until_it_is_gone(plant: Plant) -> None:
+    key = plant.run()
+    assert take(plant).sites[0].draining == 0
+    with plant.store.transaction() as txn:
+        plant.control.drain(txn, OLGA, LONDON, "roof", 1_000, plant.now_ms)
+    plant.tick()
+    assert take(plant).sites[0].draining == 0  # Its deadline has not come.
+    plant.now_ms += 1_000
+    plant.tick()
+    assert (take(plant).sites[0].draining, take(plant).sites[0].unpermitted) == (1, 0)
+    plant.push()
+    plant.report(plant.ended(key, cause=RankCause.STOP, exit_code=143))
+    assert take(plant).sites[0].draining == 0
+
+
+def test_a_node_that_drains_counts_and_what_is_stopped_elsewhere_does_not(plant: Plant) -> None:
+    plant.run()
+    with plant.store.read() as view:
+        [held] = [n for n in (N01, N02) if view.attempts.occupants([n])]
+    other = N02 if held == N01 else N01
+    with plant.store.transaction() as txn:
+        plant.control.drain(txn, OLGA, held, "fan", 1, plant.now_ms)
+    plant.now_ms += 1
+    plant.tick()
+    assert take(plant).sites[0].draining == 1
+    with plant.store.transaction() as txn:
+        plant.control.uncordon(txn, OLGA, held, "no", plant.now_ms)
+        plant.control.cordon(txn, OLGA, other, "fan", plant.now_ms)
+    assert take(plant).sites[0].draining == 0
 
 
 def test_it_is_counted_where_too_much_failed_to_be_believed(plant: Plant) -> None:

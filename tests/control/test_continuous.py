@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.control.census import Enumerator
 from scheduler.control.continuous import DEADLINE_MS
 from scheduler.control.policies import Change
 from scheduler.model.ids import AttemptKey
@@ -48,6 +49,12 @@ def stopped(plant: Plant, key: AttemptKey) -> None:
     plant.report(plant.ended(key, cause=RankCause.STOP, exit_code=143))
 
 
+def unpermitted(plant: Plant) -> int:
+    """What the census says is still where it may not stay."""
+    with plant.store.read() as view:
+        return sum(each.unpermitted for each in Enumerator().take(view).sites)
+
+
 def lost(plant: Plant) -> list[dict[str, object]]:
     """Bodies of the leaves that say that work may not stay."""
     with plant.store.read() as view:
@@ -64,10 +71,12 @@ def test_an_operator_that_comes_under_foreign_control_loses_the_work_it_runs(pla
     job = plant.job(key.job)
     assert (job.state, job.reason) == (JobState.PREEMPTING, Reason.RESIDENCY_LOST)
     assert plant.action(key) is DesiredAction.STOP
+    assert unpermitted(plant) == 1
     [leaf] = lost(plant)
     assert leaf["attempt"] == key.attempt
     assert [d["reason"] for d in leaf["denials"]] == ["FOREIGN_COMPULSION"]  # type: ignore[index]
     stopped(plant, key)
+    assert unpermitted(plant) == 0
     job = plant.job(key.job)
     assert (job.state, job.reason) == (JobState.QUEUED, Reason.RESIDENCY_LOST)
     assert job.attempts[-1].reason is Reason.RESIDENCY_LOST
