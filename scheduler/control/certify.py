@@ -3,11 +3,11 @@ it, whatever ended it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from scheduler.core.certificates import Account, intervals
+from scheduler.core.certificates import Account, Stay, intervals
 from scheduler.model.ids import JobId
-from scheduler.model.job import TERMINAL, JobSpec
+from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec
 from scheduler.model.reasons import Denial
 from scheduler.store.records import JobRow
 from scheduler.store.store import Txn
@@ -15,14 +15,19 @@ from scheduler.store.store import Txn
 REFUSED = "REFUSED"
 
 
-def ended(txn: Txn, row: JobRow, now_ms: int) -> None:
-    """Certifies a job that is over now."""
+def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
+    """Certifies a job that is over now. `whole`: its spec and its attempts as they are now, where
+    the caller has them."""
     assert row.state in TERMINAL, "what is not over has no certificate"
     job_class = txn.jobs.job_class(row.class_id)
-    stays = txn.certificates.stays(row.id, now_ms) if row.next_attempt > 1 else ()
+    if whole is not None:
+        attempts, spec = whole.attempts, whole.spec
+    else:
+        attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
+        spec = txn.jobs.spec(row.spec_digest)
+    stays = _stays(attempts, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()
-    spec = txn.jobs.spec(row.spec_digest)
     account = Account(
         job=txn.audit.name_of(row.id),
         tenant=row.tenant,
@@ -41,6 +46,21 @@ def ended(txn: Txn, row: JobRow, now_ms: int) -> None:
         tasks=row.tasks,
     )
     txn.certificates.issue(row.id, account)
+
+
+def _stays(attempts: Iterable[Attempt], now_ms: int) -> tuple[Stay, ...]:
+    """Where a job was, attempt by attempt; one that has not ended ends now."""
+    return tuple(
+        Stay(
+            attempt=each.key.attempt,
+            site=each.site,
+            nodes=tuple(placed.node for placed in each.placement.nodes),
+            placed_at_ms=each.placed_at_ms,
+            started_at_ms=each.started_at_ms,
+            ended_at_ms=each.ended_at_ms or now_ms,
+        )
+        for each in attempts
+    )
 
 
 def refused(

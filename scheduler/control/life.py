@@ -12,7 +12,7 @@ from scheduler.control import certify
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
-from scheduler.model.job import TERMINAL, JobSpec, JobState
+from scheduler.model.job import TERMINAL, Job, JobSpec, JobState
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
 from scheduler.model.tenancy import QueueOrder, SettledUse
@@ -43,17 +43,24 @@ class Cause:
     actor: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A job with a live attempt as they were just read: its rows, and the whole, whose last
+    attempt it is."""
+
+    job: JobRow
+    attempt: AttemptRow
+    whole: Job
+
+    def __post_init__(self) -> None:
+        assert self.whole.attempts[-1].key == self.attempt.key, "a live attempt is its job's last"
+
+
 def settle(
-    txn: Txn,
-    job: JobRow,
-    attempt: AttemptRow,
-    outcome: Outcome,
-    *,
-    cause: Cause,
-    witness: Witness,
-    now_ms: int,
+    txn: Txn, live: Live, outcome: Outcome, *, cause: Cause, witness: Witness, now_ms: int
 ) -> JobRow:
     """Makes `outcome` of a live attempt so; the job's row after it."""
+    job, attempt = live.job, live.attempt
     ends = outcome.ends_attempt()
     over = outcome.state in TERMINAL
     after = replace(
@@ -66,7 +73,7 @@ def settle(
         not_before_ms=now_ms + outcome.back_off_ms if outcome.state is JobState.QUEUED else 0,
     )
     if outcome.state is JobState.QUEUED:
-        after = replace(after, class_id=_class_id(txn, job, now_ms))
+        after = replace(after, class_id=_class_id(txn, live, now_ms))
     attempt_after = replace(
         attempt,
         state=_attempt_state(outcome),
@@ -76,8 +83,9 @@ def settle(
         started_at_ms=_started_at_ms(attempt, outcome, now_ms),
         ended_at_ms=now_ms if ends else 0,
     )
+    placed = live.whole.attempts[-1].placement.nodes
     txn.jobs.save(job, after)
-    txn.attempts.save(job.tenant, attempt, attempt_after)
+    txn.attempts.save(job.tenant, attempt, attempt_after, [each.node for each in placed])
     leaves.moved(
         txn.audit,
         job,
@@ -89,7 +97,7 @@ def settle(
         settled=_settled(txn, job, attempt_after) if ends else None,
     )
     if over:
-        certify.ended(txn, after, now_ms)
+        certify.ended(txn, after, now_ms, _with_times(live.whole, attempt_after))
     if ends and witness is Witness.SITE:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
     elif ends:
@@ -97,15 +105,23 @@ def settle(
     return after
 
 
-def _class_id(txn: Txn, job: JobRow, now_ms: int) -> int:
+def _with_times(whole: Job, attempt: AttemptRow) -> Job:
+    """A job whose last attempt began and ended when its row says so."""
+    *past, last = whole.attempts
+    last = replace(last, started_at_ms=attempt.started_at_ms, ended_at_ms=attempt.ended_at_ms)
+    return replace(whole, attempts=(*past, last))
+
+
+def _class_id(txn: Txn, live: Live, now_ms: int) -> int:
     """The class of a job that waits again: what its attempts had may count from now on."""
+    job = live.job
     job_class = txn.jobs.job_class(job.class_id)
     order = txn.tenancy.tree().tenants[job.tenant].queue_order
     if order is not QueueOrder.SHORTEST or tells_length(job_class):
         return job.class_id
     ran_ms = sum(
         max(0, (attempt.ended_at_ms or now_ms) - attempt.started_at_ms)
-        for attempt in txn.attempts.of_jobs((job.id,)).get(job.id, ())
+        for attempt in live.whole.attempts
         if attempt.started_at_ms
     )
     return txn.jobs.intern(with_service(job_class, ran_ms * gpus_of(job_class), order))

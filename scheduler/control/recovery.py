@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scheduler.control.follow import follow
-from scheduler.control.life import Cause, Witness, begin_stop, settle, stop, stop_grace_ms
+from scheduler.control.life import Cause, Live, Witness, begin_stop, settle, stop, stop_grace_ms
 from scheduler.core import lifecycle
 from scheduler.core import recovery as proofs
 from scheduler.core.lifecycle import Event, step
@@ -70,8 +70,9 @@ def end(txn: Txn, row: AttemptRow, over: Over, cause: Cause, now_ms: int) -> Non
     """An attempt is certainly over, although its site did not say so."""
     job = txn.jobs.row(row.key.job)
     assert job is not None
-    outcome = lifecycle.lapsed(_whole(txn, row), over.reason, over.detail)
-    after = settle(txn, job, row, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
+    live = Live(job, row, _whole(txn, row))
+    outcome = lifecycle.lapsed(live.whole, over.reason, over.detail)
+    after = settle(txn, live, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
     follow(txn, after, now_ms)
 
 

@@ -8,46 +8,24 @@ ended, and to stop what it still runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from scheduler.control import evidence, failures, recovery
-from scheduler.control.follow import follow
-from scheduler.control.life import Cause, Witness, settle, short
-from scheduler.core.lifecycle import outcome
+from scheduler.control.life import short
+from scheduler.control.reported import take_attempts
 from scheduler.model.fleet import NodeReport, SiteContact
 from scheduler.model.ids import AttemptKey, NodeId, SiteId, site_of
-from scheduler.model.job import NodePlacement, RankPhase, RankStatus
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
-from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction, SiteReport
-from scheduler.store.records import AttemptRow, JobRow
+from scheduler.model.sitelink import SiteReport
 from scheduler.store.store import Txn
 
 ATTEMPTS_MAX = 20_000
 """Attempts in one report: more than a site's GPUs can hold."""
 NODES_MAX = 20_000
-RANKS_MAX = 65_536
-"""Ranks of one attempt: 4,096 nodes of 16."""
 TEXT_CHARACTERS_MAX = 200
-ANSWERS_OF_REPORT_MAX = 256
-"""Attempts nobody wants at a site that one of its reports has us answer: what it still has, it
-reports again."""
-ANSWERS_OF_SITE_MAX = 8_192
-"""As many such answers may wait for a site to confirm them: as many rows as it holds itself. Else
-one that makes attempts up would fill the store."""
 
 _ADDRESS = re.compile(r"(\[[0-9a-f:]+\]|[a-z0-9][a-z0-9._-]*):[1-9][0-9]{0,4}", re.I | re.A)
-NOT_DESIRED = "not desired here"
-"""Why a site is to end, or to forget, what nobody wants there."""
-_OVER_AT_SITE = frozenset(
-    {
-        AttemptPhase.ENDED,
-        AttemptPhase.REFUSED,
-        AttemptPhase.FAILED_TO_START,
-        AttemptPhase.LOST,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +49,6 @@ class Heard:
     """Attempts whose ranks cannot be theirs."""
     unanswered: int = 0
     """Attempts that nobody wants there, beyond what is answered."""
-
-
-class _Taken(Enum):
-    """What became of a site's word on an attempt."""
-
-    YES = "yes"
-    FOREIGN = "foreign"
-    """It is placed at another site, and the reporting one had not been told so yet."""
-    IMPLAUSIBLE = "implausible"
-
-
-@dataclass(slots=True)
-class _Answers:
-    """How many attempts that nobody wants at a site may yet be answered, and how many were not."""
-
-    txn: Txn
-    site: SiteId
-    left: int | None = None
-    refused: int = 0
-
-    def take(self) -> bool:
-        """Whether one more is answered."""
-        if self.left is None:
-            waiting = self.txn.outbox.count(self.site, NOT_DESIRED)
-            self.left = min(ANSWERS_OF_REPORT_MAX, ANSWERS_OF_SITE_MAX - waiting)
-        if self.left <= 0:
-            self.refused += 1
-            return False
-        self.left -= 1
-        return True
 
 
 def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) -> None:
@@ -141,27 +89,20 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
         raise not_found("site", site)
     _refuse_newer_epoch(report.epoch, epoch)
     foreign_nodes, undeclared, rebooted = _take_nodes(txn, site, report.nodes, now_ms)
-    foreign: list[AttemptKey] = []
-    implausible: list[AttemptKey] = []
-    answers = _Answers(txn, site)
-    for attempt in sorted(report.attempts, key=lambda a: a.key):
-        match _take_attempt(txn, answers, attempt, report.generation, now_ms):
-            case _Taken.FOREIGN:
-                foreign.append(attempt.key)
-            case _Taken.IMPLAUSIBLE:
-                implausible.append(attempt.key)
-            case _Taken.YES:
-                pass
+    attempts = take_attempts(txn, site, report.attempts, report.generation, now_ms)
     for node in rebooted:
         recovery.conclude_reboot(txn, node, now_ms)
     failures.move_work(txn, site, report.nodes, now_ms)
     contact = _acknowledge(txn, txn.fleet.contact(site), report.generation, now_ms)
     txn.fleet.put_contact(contact, now_ms)
     txn.outbox.drop_forgotten(site, contact.acked_generation)
-    if foreign:
-        evidence.misreported(txn.audit, site, foreign, now_ms)
+    if attempts.foreign:
+        evidence.misreported(txn.audit, site, attempts.foreign, now_ms)
     return Heard(
-        tuple(undeclared), tuple(foreign_nodes), tuple(implausible), unanswered=answers.refused
+        tuple(undeclared),
+        tuple(foreign_nodes),
+        tuple(attempts.implausible),
+        unanswered=attempts.unanswered,
     )
 
 
@@ -196,130 +137,9 @@ def _take_nodes(
     return foreign, sorted(set(own) - set(declared)), rebooted
 
 
-def _take_attempt(
-    txn: Txn, answers: _Answers, report: AttemptReport, generation: int, now_ms: int
-) -> _Taken:
-    """Takes a site's word on one attempt."""
-    site = answers.site
-    row = txn.attempts.row(report.key)
-    if row is None or not row.live or row.site != site:
-        is_news = _answer_past(txn, answers, report, generation)
-        return _Taken.FOREIGN if row and row.site != site and is_news else _Taken.YES
-    job = txn.jobs.get(report.key.job)
-    job_row = txn.jobs.row(report.key.job)
-    assert job is not None
-    assert job_row is not None
-    assert job.attempts[-1].key == report.key, "a live attempt is its job's last"
-    attempt = job.attempts[-1]
-    if not _plausible(report.ranks, attempt.placement.nodes):
-        return _Taken.IMPLAUSIBLE
-    ranks = _newer_ranks(attempt.ranks, report.ranks)
-    if ranks:
-        txn.attempts.put_ranks(report.key, ranks)
-        _remember_boots(txn, row, ranks)
-        row = _remember_checkpoint(txn, job_row, row, _newest(attempt.ranks), ranks, now_ms)
-    found = outcome(job, replace(report, detail=short(report.detail)))
-    if found is not None:
-        after = settle(
-            txn,
-            job_row,
-            row,
-            found,
-            cause=Cause(f"site reported {report.phase.name}", actor=site),
-            witness=Witness.SITE,
-            now_ms=now_ms,
-        )
-        follow(txn, after, now_ms)
-    return _Taken.YES
-
-
-def _answer_past(txn: Txn, answers: _Answers, report: AttemptReport, generation: int) -> bool:
-    """Tells a site what to do with an attempt that is not, or no longer, to be there.
-
-    Whether this is news: the same answer is not given twice.
-    """
-    over = report.phase in _OVER_AT_SITE
-    action = DesiredAction.FORGET if over else DesiredAction.STOP
-    site = answers.site
-    row = txn.outbox.get(site, report.key)
-    if row is None:
-        if not answers.take():
-            return False
-        txn.outbox.put(site, [report.key], action, reason=NOT_DESIRED)
-        return True
-    if row.action is DesiredAction.FORGET and not over and row.generation > generation:
-        return False  # The report is older than what we told the site since.
-    if row.action is not action:
-        txn.outbox.put(site, [report.key], action, reason=NOT_DESIRED)
-    return False
-
-
-def _plausible(ranks: Sequence[RankStatus], placed: Sequence[NodePlacement]) -> bool:
-    """Whether ranks can be those of an attempt: in number, and by where they are."""
-    nodes = {placement.node for placement in placed}
-    numbers = {rank.rank for rank in ranks}
-    return (
-        len(numbers) == len(ranks) <= RANKS_MAX
-        and all(0 <= number < RANKS_MAX for number in numbers)
-        and all(rank.node in nodes for rank in ranks)
-    )
-
-
-def _newer_ranks(
-    known: Sequence[RankStatus], reported: Sequence[RankStatus]
-) -> tuple[RankStatus, ...]:
-    """Those of `reported` that say more than what is known; ranks never go backwards."""
-    before = {rank.rank: rank for rank in known}
-    newer: list[RankStatus] = []
-    for rank in reported:
-        rank = replace(rank, detail=short(rank.detail))
-        old = before.get(rank.rank)
-        if old is not None and old.checkpoint_at_ms > rank.checkpoint_at_ms:
-            # Its agent was started anew and has not looked yet, or the rank is over.
-            rank = replace(rank, checkpoint_at_ms=old.checkpoint_at_ms)
-        if old is None or (old != rank and old.phase <= rank.phase):
-            newer.append(rank)
-    return tuple(newer)
-
-
 def _address(told: str) -> str:
     """Where an agent says that it is scraped; nowhere, when that is no address."""
     return told if len(told) <= TEXT_CHARACTERS_MAX and _ADDRESS.fullmatch(told) else ""
-
-
-def _remember_boots(txn: Txn, row: AttemptRow, ranks: Sequence[RankStatus]) -> None:
-    """Under which boot a rank runs, so that a later boot proves that it no longer does."""
-    running = {rank.node for rank in ranks if rank.phase is RankPhase.RUNNING}
-    if not running:
-        return
-    unknown = {f.node for f in txn.attempts.footings(row.key) if not f.boot_id} & running
-    boots: Mapping[NodeId, str] = {
-        node: entry.report.boot_id
-        for node, entry in txn.fleet.nodes_by_id(unknown).items()
-        if entry.report is not None
-    }
-    txn.attempts.set_boot(row.key, boots)
-
-
-def _remember_checkpoint(
-    txn: Txn,
-    job: JobRow,
-    row: AttemptRow,
-    known_ms: int,
-    ranks: Sequence[RankStatus],
-    now_ms: int,
-) -> AttemptRow:
-    """That there is a checkpoint newer than `known_ms`. When it was heard is what counts, by our
-    clock: the node's may be wrong."""
-    if _newest(ranks) <= known_ms:
-        return row
-    after = replace(row, checkpoint_at_ms=now_ms)
-    txn.attempts.save(job.tenant, row, after)
-    return after
-
-
-def _newest(ranks: Sequence[RankStatus]) -> int:
-    return max((rank.checkpoint_at_ms for rank in ranks), default=0)
 
 
 def _refuse_newer_epoch(heard: int, epoch: int) -> None:

@@ -17,19 +17,18 @@ from scheduler.core.certificates import (
     Account,
     FactsThen,
     PolicyThen,
-    Stay,
     predicate,
     verdict,
 )
 from scheduler.model.fleet import Site
-from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
+from scheduler.model.ids import JobId, SiteId, TenantPath
 from scheduler.model.residency import Policy
 from scheduler.store.audit import AuditWriter
 from scheduler.store.bulk import How, Statement, inserting
 from scheduler.store.codec import decode, encode, known_canonical
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
-from scheduler.store.schema import ATTEMPTS, POLICIES
+from scheduler.store.schema import POLICIES
 from scheduler.store.schema_evidence import CERTIFICATES, SITE_FACTS
 from scheduler.store.scratch import Scratch
 from scheduler.store.tenancy import TenancyWriter
@@ -44,12 +43,6 @@ COMPRESSION = 1
 HISTORY_MAX = 1_000
 """Versions of a site's facts that are kept; of the time before them it is not known what was."""
 
-_STAYS = Statement(
-    ATTEMPTS,
-    "SELECT attempts.attempt, site, placed_at_ms, started_at_ms, ended_at_ms, node FROM attempts"
-    " JOIN placements ON placements.job = attempts.job AND placements.attempt = attempts.attempt"
-    " WHERE attempts.job = ? ORDER BY attempts.attempt, ordinal",
-)
 _ADD = inserting(CERTIFICATES)
 _KNOW = inserting(SITE_FACTS, How.REPLACE)
 _FORGET = Statement(
@@ -168,18 +161,6 @@ class CertificatesWriter(CertificatesReader):
             found[-1] = replace(found[-1], policy=now)
             memo.policies = tuple(found)
         return memo.policies
-
-    def stays(self, job: JobId, now_ms: int) -> tuple[Stay, ...]:
-        """Where a job was, attempt by attempt; one that has not ended ends now."""
-        found: list[Stay] = []
-        for attempt, site, placed_ms, started_ms, ended_ms, node in self._link.rows(_STAYS, (job,)):
-            if found and found[-1].attempt == attempt:
-                found[-1] = replace(found[-1], nodes=(*found[-1].nodes, NodeId(node)))
-                continue
-            nodes = (NodeId(node),)
-            times = (placed_ms, started_ms, ended_ms or now_ms)
-            found.append(Stay(attempt, SiteId(site), nodes, *times))
-        return tuple(found)
 
     def issue(self, job: JobId, account: Account) -> None:
         """Certifies `account` as the next of its tenant."""

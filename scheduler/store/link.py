@@ -74,10 +74,13 @@ class Link:
         self.send()
         return question.pages(self.connection, values)
 
-    def among(self, question: Statement, ids: Iterable[object]) -> list[Any]:
-        """All that a question answers for any of `ids`."""
+    def among(self, question: Statement, ids: Iterable[object], values: Values = ()) -> list[Any]:
+        """All that a question answers for any of `ids`; `values` stand before them in it."""
+        wanted = tuple(ids)
+        if not wanted:
+            return []
         self.send()
-        return question.among(self.connection, ids)
+        return question.among(self.connection, wanted, values)
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows now, or replaces those with the same primary key."""

@@ -7,14 +7,14 @@ table when it says FORGET and the site has confirmed a generation that includes 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
-from scheduler.store.bulk import How, inserting
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
 from scheduler.store.records import OutboxRow
@@ -26,6 +26,11 @@ ROWS_OF_GENERATION_MAX = 64
 
 
 _PUT = inserting(OUTBOX, How.REPLACE)
+_OF = Statement(
+    OUTBOX,
+    "SELECT site, job, attempt, generation, action, grace_ms, reason FROM outbox"
+    f" WHERE site = ? AND job IN {IDS}",
+)
 
 
 class OutboxReader:
@@ -36,11 +41,13 @@ class OutboxReader:
 
     def get(self, site: SiteId, key: AttemptKey) -> OutboxRow | None:
         """What is desired of one attempt."""
-        query = select(OUTBOX).where(
-            OUTBOX.c.site == site, OUTBOX.c.job == key.job, OUTBOX.c.attempt == key.attempt
-        )
-        row = self._link.execute(query).first()
-        return None if row is None else _row(row)
+        return self.of(site, (key,)).get(key)
+
+    def of(self, site: SiteId, keys: Iterable[AttemptKey]) -> dict[AttemptKey, OutboxRow]:
+        """What is desired of those of `keys` of which `site` is told something."""
+        wanted = set(keys)
+        found = self._link.among(_OF, sorted({key.job for key in wanted}), (site,))
+        return {row.key: row for row in map(_row, found) if row.key in wanted}
 
     def count(self, site: SiteId, reason: str) -> int:
         """How many rows of `site` there are for this reason."""
@@ -113,11 +120,6 @@ class OutboxWriter(OutboxReader):
 
 
 def _row(row: Any) -> OutboxRow:
-    return OutboxRow(
-        site=SiteId(row.site),
-        key=AttemptKey(JobId(row.job), row.attempt),
-        generation=row.generation,
-        action=DesiredAction(row.action),
-        grace_ms=row.grace_ms,
-        reason=row.reason,
-    )
+    site, job, attempt, generation, action, grace_ms, reason = row
+    key = AttemptKey(JobId(job), attempt)
+    return OutboxRow(SiteId(site), key, generation, DesiredAction(action), grace_ms, reason)

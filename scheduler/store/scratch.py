@@ -20,11 +20,11 @@ from scheduler.core.certificates import FactsThen, PolicyThen
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import QuotaTree
 from scheduler.model.fleet import Site, SiteContact
-from scheduler.model.ids import NodeId, SiteId, TenantPath
+from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
-from scheduler.model.tenancy import Tenant
+from scheduler.model.tenancy import SettledUse, Tenant
 from scheduler.store.bulk import How, inserting
 from scheduler.store.ledger import Ledger
 from scheduler.store.link import Link, LinkMark
@@ -103,6 +103,8 @@ class Memo:
     """Every policy that was ever in force; read again when there is a newer one."""
     chains: dict[TenantPath, tuple[int, str]] = field(default_factory=lambda: {})
     """Number and digest of the newest certificate of tenants."""
+    settled: dict[tuple[TenantPath, GpuClass, int], SettledUse] = field(default_factory=lambda: {})
+    """What was used, by tenant, GPU class and day."""
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None

@@ -6,7 +6,7 @@ groups (`txn.jobs`, `txn.fleet`, ...), and moves state, audit, outbox and change
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.model.ids import JobId
 from scheduler.model.plan import JobClass
 from scheduler.store import lease, migrations
 from scheduler.store.attempts import AttemptsReader, AttemptsWriter
@@ -34,7 +35,7 @@ from scheduler.store.mix import MixReader, MixWriter
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
-from scheduler.store.scratch import DECLARED_COUNTER, Memo, Scratch
+from scheduler.store.scratch import DECLARED_COUNTER, ChangeKind, Memo, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 from scheduler.store.usage import UsageReader, UsageWriter
 from scheduler.store.waits import WaitsReader, WaitsWriter
@@ -262,6 +263,16 @@ class Txn(Snapshot):
         """As for a snapshot."""
         scratch = self._scratch
         return None if scratch.declared_changed else scratch.last(DECLARED_COUNTER)
+
+    def changes_made(self) -> int:
+        """How many changes this transaction has told the change log of."""
+        return len(self._scratch.changes)
+
+    def jobs_changed(self, since: int) -> Iterator[JobId]:
+        """The jobs of those changes, without the first `since`: the rows of these, of their
+        attempts and of what is desired of them may be others than they were then."""
+        changes = self._scratch.changes[since:]
+        return (JobId(int(key)) for kind, key in changes if kind is ChangeKind.JOB)
 
     def book(self) -> Book | None:
         """What budgets have left, counting what this transaction did; None: there are none."""

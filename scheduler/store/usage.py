@@ -16,12 +16,17 @@ from scheduler.core.budgets import BUDGET_DAYS
 from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.tenancy import SettledUse
+from scheduler.store.bulk import How, inserting
 from scheduler.store.link import Link
 from scheduler.store.schema import SETTLED
 from scheduler.store.scratch import ChangeKind, Scratch
 
 SEPARATOR = "|"
 """Between the parts of a change's key: no name has one."""
+LINES_CACHED_MAX = 50_000
+"""Lines that the writer remembers; past it they are all dropped and read again."""
+
+_PUT = inserting(SETTLED, How.REPLACE)
 
 
 class UsageReader:
@@ -89,23 +94,31 @@ class UsageWriter(UsageReader):
 
     def add(self, use: SettledUse, *, budgeted: bool) -> None:
         """`use` more. `budgeted`: a budget bears it, so the planner is told."""
-        before = self.get(use.tenant, use.gpu_class, use.day)
-        row = {
-            "tenant": use.tenant,
-            "gpu_class": use.gpu_class,
-            "day": use.day,
-            "charged_gpu_ms": before.charged_gpu_ms + use.charged_gpu_ms,
-            "refunded_gpu_ms": before.refunded_gpu_ms + use.refunded_gpu_ms,
-            "attempts": before.attempts + use.attempts,
-        }
-        self._link.upsert(SETTLED, [row])
+        line = (use.tenant, use.gpu_class, use.day)
+        before = self._scratch.memo.settled.get(line) or self.get(*line)
+        after = SettledUse(
+            *line,
+            charged_gpu_ms=before.charged_gpu_ms + use.charged_gpu_ms,
+            refunded_gpu_ms=before.refunded_gpu_ms + use.refunded_gpu_ms,
+            attempts=before.attempts + use.attempts,
+        )
+        sums = (after.charged_gpu_ms, after.refunded_gpu_ms, after.attempts)
+        self._link.do(_PUT, (*line, *sums))
+        self._remember(line, after)
         book = self._scratch.memo.book
         if book is not None:
-            book.settle(replace(before, charged_gpu_ms=before.charged_gpu_ms + use.charged_gpu_ms))
+            book.settle(replace(before, charged_gpu_ms=after.charged_gpu_ms))
             self._scratch.undo.append(lambda: book.settle(before))
         if budgeted:
             key = SEPARATOR.join((str(use.day), use.gpu_class, use.tenant))
             self._scratch.changed(ChangeKind.BUDGET, key)
+
+    def _remember(self, line: tuple[TenantPath, GpuClass, int], now: SettledUse) -> None:
+        settled = self._scratch.memo.settled
+        if len(settled) >= LINES_CACHED_MAX:
+            settled.clear()
+        settled[line] = now
+        self._scratch.undo.append(lambda: settled.pop(line, None))
 
 
 def _use(row: Any) -> SettledUse:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, delete, func, select
 
 from scheduler.model.ids import JobId
 from scheduler.model.job import Awaited, JobState
+from scheduler.store.bulk import IDS, Statement
 from scheduler.store.dialect import chunks
 from scheduler.store.link import How, Link
 from scheduler.store.schema_time import DEPENDENCIES, FOLLOW_UPS
@@ -19,6 +20,9 @@ _ON = (
     .where(DEPENDENCIES.c.on_job == bindparam("on"))
     .order_by(DEPENDENCIES.c.job, DEPENDENCIES.c.state)
     .limit(bindparam("most"))
+)
+_AWAITED = Statement(
+    DEPENDENCIES, f"SELECT DISTINCT on_job FROM dependencies WHERE on_job IN {IDS}"
 )
 
 
@@ -45,6 +49,11 @@ class WaitsReader:
         """Who waits for `job`, and for which state of it; the first `limit`."""
         rows = self._link.execute(_ON, {"on": job, "most": limit})
         return tuple((JobId(row.job), JobState(row.state)) for row in rows)
+
+    def awaited(self, jobs: Iterable[JobId]) -> frozenset[JobId]:
+        """Those of `jobs` that somebody waits for."""
+        rows = self._link.among(_AWAITED, sorted(set(jobs)))
+        return frozenset(JobId(row[0]) for row in rows)
 
     def follow_ups(self, limit: int) -> tuple[JobId, ...]:
         """Jobs whose consequences are not all drawn, oldest first."""

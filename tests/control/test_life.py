@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.control import outbox, reports
+from scheduler.control import outbox, reported
 from scheduler.core.lifecycle import BACK_OFF_MS
 from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState, RankCause, RankPhase
@@ -196,8 +196,8 @@ def test_an_attempt_that_nobody_knows_is_stopped_and_then_forgotten(plant: Plant
 def test_a_site_that_makes_attempts_up_does_not_fill_the_store(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "ANSWERS_OF_REPORT_MAX", 2)
-    monkeypatch.setattr(reports, "ANSWERS_OF_SITE_MAX", 3)
+    monkeypatch.setattr(reported, "ANSWERS_OF_REPORT_MAX", 2)
+    monkeypatch.setattr(reported, "ANSWERS_OF_SITE_MAX", 3)
     key = plant.run()
     made_up = [AttemptReport(AttemptKey(JobId(900 + n), 1), AttemptPhase.ENDED) for n in range(5)]
 

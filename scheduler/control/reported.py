@@ -1,0 +1,248 @@
+"""The attempts of a site's report: read from the store many at once, judged one after another.
+
+The simple equivalent is to read what is known of each attempt when its turn comes, which costs a
+dozen questions for each. Here a batch is read before the first of it is judged; what changes in
+between (an attempt that is told of twice, an array that is cancelled with its tasks) is noticed by
+the transaction's own changes and read anew. Nothing else is asked while a batch is judged, so what
+is written goes to the database a batch at a time, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from scheduler.control.follow import follow
+from scheduler.control.life import Cause, Live, Witness, settle, short
+from scheduler.core.lifecycle import outcome
+from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
+from scheduler.model.job import NodePlacement, RankPhase, RankStatus
+from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.store.records import AttemptRow, Footing, OutboxRow
+from scheduler.store.store import Txn
+
+RANKS_MAX = 65_536
+"""Ranks of one attempt: 4,096 nodes of 16."""
+BATCH_MAX = 256
+"""Attempts that are read at once: their jobs may be large."""
+ANSWERS_OF_REPORT_MAX = 256
+"""Attempts nobody wants at a site that one of its reports has us answer: what it still has, it
+reports again."""
+ANSWERS_OF_SITE_MAX = 8_192
+"""As many such answers may wait for a site to confirm them: as many rows as it holds itself. Else
+one that makes attempts up would fill the store."""
+
+NOT_DESIRED = "not desired here"
+"""Why a site is to end, or to forget, what nobody wants there."""
+_OVER_AT_SITE = frozenset(
+    {
+        AttemptPhase.ENDED,
+        AttemptPhase.REFUSED,
+        AttemptPhase.FAILED_TO_START,
+        AttemptPhase.LOST,
+    }
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """What was wrong with a site's word on its attempts."""
+
+    foreign: list[AttemptKey] = field(default_factory=lambda: [])
+    """Placed at another site, where the reporting one had not been told so yet."""
+    implausible: list[AttemptKey] = field(default_factory=lambda: [])
+    """Their ranks cannot be theirs."""
+    unanswered: int = 0
+    """Attempts that nobody wants there, beyond what is answered."""
+
+
+def take_attempts(
+    txn: Txn, site: SiteId, reports: Sequence[AttemptReport], generation: int, now_ms: int
+) -> Found:
+    """Takes a site's word on its attempts, in the order of their keys. `generation`: of what we
+    told it, how much it knew when it said so."""
+    taking = _Taking(txn, site, generation, now_ms)
+    ordered = sorted(reports, key=lambda report: report.key)
+    for n in range(0, len(ordered), BATCH_MAX):
+        for report, known in _with_known(txn, site, ordered[n : n + BATCH_MAX]):
+            taking.take(report, known)
+    return taking.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store has of some attempts that a site reported."""
+
+    rows: Mapping[AttemptKey, AttemptRow]
+    live: Mapping[AttemptKey, Live]
+    """Those that are live, and placed at the site."""
+    footings: Mapping[AttemptKey, tuple[Footing, ...]]
+    """Of those of `live` of which a rank is said to run."""
+    awaited: Collection[JobId]
+    """Jobs of `live` that others wait for."""
+    desired: Mapping[AttemptKey, OutboxRow]
+    """What the site was told of the others."""
+
+
+def _with_known(
+    txn: Txn, site: SiteId, batch: Sequence[AttemptReport]
+) -> Iterator[tuple[AttemptReport, _Known]]:
+    """Each of `batch` with what is known of it when its turn comes."""
+    seen = txn.changes_made()
+    known = _read(txn, site, batch)
+    stale: set[JobId] = set()
+    before: AttemptKey | None = None
+    for report in batch:
+        stale.update(txn.jobs_changed(seen))
+        seen = txn.changes_made()
+        # An answer to what is past changes no job: told twice, it is looked at twice.
+        is_current = report.key.job not in stale and report.key != before
+        yield report, known if is_current else _read(txn, site, (report,))
+        before = report.key
+
+
+def _read(txn: Txn, site: SiteId, reports: Sequence[AttemptReport]) -> _Known:
+    rows = txn.attempts.rows(report.key for report in reports)
+    ours = {key: row for key, row in rows.items() if row.live and row.site == site}
+    jobs = txn.jobs.rows(key.job for key in ours)
+    wholes = {job.id: job for job in txn.jobs.whole(tuple(jobs.values()), with_spec=True)}
+    running = [report.key for report in reports if report.key in ours and _running(report.ranks)]
+    return _Known(
+        rows=rows,
+        live={key: Live(jobs[key.job], row, wholes[key.job]) for key, row in ours.items()},
+        footings=txn.attempts.footings_of(running),
+        awaited=txn.waits.awaited(jobs),
+        desired=txn.outbox.of(site, (report.key for report in reports if report.key not in ours)),
+    )
+
+
+@dataclass(slots=True)
+class _Taking:
+    """One report that is being taken, and what was found in it so far."""
+
+    txn: Txn
+    site: SiteId
+    generation: int
+    now_ms: int
+    found: Found = field(default_factory=Found)
+    answers_left: int | None = None
+    """How many attempts that nobody wants at the site may yet be answered, once one was."""
+
+    def take(self, report: AttemptReport, known: _Known) -> None:
+        """Takes the site's word on one attempt."""
+        live = known.live.get(report.key)
+        if live is None:
+            row = known.rows.get(report.key)
+            is_news = self._answer_past(report, known.desired.get(report.key))
+            if row is not None and row.site != self.site and is_news:
+                self.found.foreign.append(report.key)
+            return
+        attempt = live.whole.attempts[-1]
+        if not _plausible(report.ranks, attempt.placement.nodes):
+            self.found.implausible.append(report.key)
+            return
+        ranks = _newer_ranks(attempt.ranks, report.ranks)
+        if ranks:
+            self.txn.attempts.put_ranks(report.key, ranks)
+            self._remember_boots(report.key, known.footings.get(report.key, ()), ranks)
+            live = self._remember_checkpoint(live, ranks)
+        self._settle(live, report, is_awaited=report.key.job in known.awaited)
+
+    def _settle(self, live: Live, report: AttemptReport, *, is_awaited: bool) -> None:
+        """Makes the outcome of a report so, if it has one, and what follows from it."""
+        made = outcome(live.whole, replace(report, detail=short(report.detail)))
+        if made is None:
+            return
+        cause = Cause(f"site reported {report.phase.name}", actor=self.site)
+        after = settle(self.txn, live, made, cause=cause, witness=Witness.SITE, now_ms=self.now_ms)
+        # To nobody else a job's move means anything.
+        if is_awaited or after.array_id is not None:
+            follow(self.txn, after, self.now_ms)
+
+    def _answer_past(self, report: AttemptReport, told: OutboxRow | None) -> bool:
+        """Tells the site what to do with an attempt that is not, or no longer, to be there.
+
+        Whether this is news: the same answer is not given twice.
+        """
+        over = report.phase in _OVER_AT_SITE
+        action = DesiredAction.FORGET if over else DesiredAction.STOP
+        if told is None:
+            if not self._may_answer():
+                return False
+            self.txn.outbox.put(self.site, [report.key], action, reason=NOT_DESIRED)
+            return True
+        if told.action is DesiredAction.FORGET and not over and told.generation > self.generation:
+            return False  # The report is older than what we told the site since.
+        if told.action is not action:
+            self.txn.outbox.put(self.site, [report.key], action, reason=NOT_DESIRED)
+        return False
+
+    def _may_answer(self) -> bool:
+        """Whether one more attempt that nobody wants there is answered."""
+        if self.answers_left is None:
+            waiting = self.txn.outbox.count(self.site, NOT_DESIRED)
+            self.answers_left = min(ANSWERS_OF_REPORT_MAX, ANSWERS_OF_SITE_MAX - waiting)
+        if self.answers_left <= 0:
+            self.found.unanswered += 1
+            return False
+        self.answers_left -= 1
+        return True
+
+    def _remember_boots(
+        self, key: AttemptKey, footings: Sequence[Footing], ranks: Sequence[RankStatus]
+    ) -> None:
+        """Under which boot a rank runs, so that a later boot proves that it no longer does."""
+        unknown = {stands.node for stands in footings if not stands.boot_id} & _running(ranks)
+        boots: Mapping[NodeId, str] = {
+            node: entry.report.boot_id
+            for node, entry in self.txn.fleet.nodes_by_id(unknown).items()
+            if entry.report is not None
+        }
+        self.txn.attempts.set_boot(key, boots)
+
+    def _remember_checkpoint(self, live: Live, ranks: Sequence[RankStatus]) -> Live:
+        """That there is a checkpoint newer than the last. When it was heard is what counts, by our
+        clock: the node's may be wrong."""
+        if _newest(ranks) <= _newest(live.whole.attempts[-1].ranks):
+            return live
+        after = replace(live.attempt, checkpoint_at_ms=self.now_ms)
+        nodes = (placed.node for placed in live.whole.attempts[-1].placement.nodes)
+        self.txn.attempts.save(live.job.tenant, live.attempt, after, nodes)
+        return replace(live, attempt=after)
+
+
+def _plausible(ranks: Sequence[RankStatus], placed: Sequence[NodePlacement]) -> bool:
+    """Whether ranks can be those of an attempt: in number, and by where they are."""
+    nodes = {placement.node for placement in placed}
+    numbers = {rank.rank for rank in ranks}
+    return (
+        len(numbers) == len(ranks) <= RANKS_MAX
+        and all(0 <= number < RANKS_MAX for number in numbers)
+        and all(rank.node in nodes for rank in ranks)
+    )
+
+
+def _newer_ranks(
+    known: Sequence[RankStatus], reported: Sequence[RankStatus]
+) -> tuple[RankStatus, ...]:
+    """Those of `reported` that say more than what is known; ranks never go backwards."""
+    before = {rank.rank: rank for rank in known}
+    newer: list[RankStatus] = []
+    for rank in reported:
+        rank = replace(rank, detail=short(rank.detail))
+        old = before.get(rank.rank)
+        if old is not None and old.checkpoint_at_ms > rank.checkpoint_at_ms:
+            # Its agent was started anew and has not looked yet, or the rank is over.
+            rank = replace(rank, checkpoint_at_ms=old.checkpoint_at_ms)
+        if old is None or (old != rank and old.phase <= rank.phase):
+            newer.append(rank)
+    return tuple(newer)
+
+
+def _running(ranks: Sequence[RankStatus]) -> set[NodeId]:
+    """Where ranks run."""
+    return {rank.node for rank in ranks if rank.phase is RankPhase.RUNNING}
+
+
+def _newest(ranks: Sequence[RankStatus]) -> int:
+    return max((rank.checkpoint_at_ms for rank in ranks), default=0)

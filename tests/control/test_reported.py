@@ -1,0 +1,91 @@
+"""Reports of many attempts: taken as one after another would be, with few questions."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine, event
+
+from scheduler.control import reported
+from scheduler.model.ids import AttemptKey
+from scheduler.model.job import JobArray, JobState
+from scheduler.model.reasons import Reason
+from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from tests.control.plant import LONDON, Plant, spec
+
+
+def under_way(plant: Plant, count: int) -> list[AttemptKey]:
+    """So many jobs, all running."""
+    jobs = [plant.submit(spec(gpus=1)) for _ in range(count)]
+    plant.cycle()
+    plant.push()
+    keys = [AttemptKey(job, 1) for job in jobs]
+    plant.report(*(plant.running(key) for key in keys))
+    return keys
+
+
+def statements_of(plant: Plant, *said: AttemptReport) -> int:
+    """How many statements the database is given for one report."""
+    given: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        given.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        plant.report(*said)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    return len(given)
+
+
+def test_many_ends_take_as_many_statements_as_one(plant: Plant) -> None:
+    first, second, *rest = under_way(plant, 12)
+    plant.report(plant.ended(first))  # What is remembered from then on is read with it.
+    one = statements_of(plant, plant.ended(second))
+    assert statements_of(plant, *(plant.ended(key) for key in rest)) == one
+    assert {plant.job(key.job).state for key in rest} == {JobState.SUCCEEDED}
+    plant.check()
+
+
+def test_a_report_is_taken_whole_however_many_batches_it_makes(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = under_way(plant, 5)
+    monkeypatch.setattr(reported, "BATCH_MAX", 2)
+    plant.report(*(plant.ended(key, exit_code=n) for n, key in enumerate(keys)))
+    assert [plant.job(key.job).exit_code for key in keys] == [0, 1, 2, 3, 4]
+    plant.check()
+
+
+def test_what_is_told_twice_in_a_report_counts_once(plant: Plant) -> None:
+    (key,) = under_way(plant, 1)
+    unknown = AttemptKey(key.job, 7)
+    made_up = AttemptReport(unknown, AttemptPhase.ENDED)
+    heard = plant.report(plant.ended(key), plant.ended(key, exit_code=3), made_up, made_up)
+    assert (heard.implausible, heard.unanswered) == ((), 0)
+    done = plant.job(key.job)
+    assert (done.state, done.exit_code) == (JobState.SUCCEEDED, 0)
+    assert plant.action(key) is DesiredAction.FORGET
+    with plant.store.read() as view:
+        told = {row.key: row.generation for row in view.outbox.since(LONDON, 0)}
+        held = view.fleet.contact(LONDON).generation
+    # One generation for the end, one for the answer, and none for what was told before.
+    assert (told[key], told[unknown]) == (held - 1, held)
+    plant.check()
+
+
+def test_what_one_end_does_to_another_attempt_of_the_report_is_seen(plant: Plant) -> None:
+    array = plant.submit(replace(spec("sweep", gpus=1), array=JobArray(2, 0)))
+    plant.cycle()
+    plant.push()
+    with plant.store.transaction() as txn:
+        first, second = (AttemptKey(row.id, 1) for row in txn.jobs.open_tasks(array, 10))
+    plant.report(plant.running(first), plant.running(second))
+    with plant.store.transaction() as txn:
+        row = txn.jobs.row(array)
+        assert row is not None
+        txn.jobs.save(row, replace(row, cancel_requested=True))
+    # The first end cancels the rest of the array, so the second is that of a cancelled task.
+    plant.report(plant.ended(first, exit_code=1), plant.ended(second, exit_code=1))
+    assert plant.job(first.job).reason is Reason.EXIT_NONZERO
+    assert plant.job(second.job).state is JobState.CANCELLED
