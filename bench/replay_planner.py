@@ -133,6 +133,8 @@ class PlannerReplay:
         changes += [ReservationChanged(kept.job, kept) for kept in made.reservations]
         changes += [self._started(placement) for placement in made.placements]
         changes += [self._leaves(preempt) for preempt in made.preemptions]
+        if made.mix is not None:
+            changes.append(made.mix)
         self._feed(changes)
 
     def _feed(self, changes: Iterable[Change]) -> None:

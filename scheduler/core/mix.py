@@ -31,6 +31,8 @@ def learned(fleet: FleetState, now_ms: int) -> MixChanged | None:
     before = fleet.usual
     if before.learned_at_ms and now_ms < before.learned_at_ms + LEARN_EVERY_MS:
         return None
+    if len(fleet.live) + sum(map(len, fleet.classes.values())) < JOBS_MIN:
+        return None
     seen: dict[_Kind, int] = {}
     jobs = 0
     for ask, count in _jobs(fleet):
