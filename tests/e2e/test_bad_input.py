@@ -195,7 +195,9 @@ async def test_what_only_a_hostile_client_sends_is_refused_by_field(world: World
     assert wanted <= fields, fields
 
 
-def test_a_refused_submission_leaves_a_leaf_and_nothing_else(world: World, tmp_path: Path) -> None:
+def test_a_refused_submission_leaves_its_record_and_nothing_else(
+    world: World, tmp_path: Path
+) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(GOOD + "resources: {nodes: 2, gpus_per_node: 8}\n")
     with world.settled():
@@ -203,9 +205,10 @@ def test_a_refused_submission_leaves_a_leaf_and_nothing_else(world: World, tmp_p
         answer = world.sovctl(TRUST_A, "submit", str(file))
         assert answer.returncode == 3, answer
         after = state(world)
-    assert after == (jobs, leaves + 1)
-    last = list(world.operator.audit_leaves())[-1]
-    assert "refused" in last.kind
+    assert after == (jobs, leaves + 2)
+    refusal, certificate = list(world.operator.audit_leaves())[-2:]
+    assert "refused" in refusal.kind
+    assert certificate.kind == "certificate_issued"
 
 
 @pytest.mark.parametrize("noise", ["binary junk", "half a TLS greeting", "silence"])
