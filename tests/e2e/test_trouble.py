@@ -75,8 +75,8 @@ def run(*words: str) -> None:
 
 
 def fill(ballast: Path) -> None:
-    """Leaves no byte free beside it."""
-    with open(ballast, "wb", 0) as file:
+    """Leaves no byte free beside it; again, if something was freed since."""
+    with open(ballast, "ab", 0) as file:
         for chunk in (bytes(1 << 20), bytes(4096)):
             with contextlib.suppress(OSError):
                 while True:
@@ -104,6 +104,7 @@ def test_a_full_spool_loses_nothing_and_new_work_says_why_it_did_not_start(
         world.tell(running, "go")
         world.until_said(running, "end")
         assert world.end(running).state == "SUCCEEDED"
+        fill(ballast)
         late = world.run("exit 4", site=site)
         info = world.until(
             late,

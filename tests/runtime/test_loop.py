@@ -158,7 +158,10 @@ class FullDisk(Control):
 
 async def test_a_store_that_is_away_for_a_while_does_not_end_us(running: Running) -> None:
     control = FullDisk(
-        codec=CODEC, epoch=running.plant.store.epoch, has_bundle=lambda _tenant, _digest: False
+        codec=CODEC,
+        epoch=running.plant.store.epoch,
+        has_bundle=lambda _tenant, _digest: False,
+        granter=running.plant.granting.granter,
     )
     ticking = asyncio.create_task(tick_forever(replace(running.cogs, control=control)))
     assert await asyncio.to_thread(control.ticked.wait, WAIT_S)
