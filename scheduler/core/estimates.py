@@ -1,18 +1,20 @@
-"""When a job that waits is thought to start: by the planner's own plans, in virtual time.
+"""When jobs that wait are thought to start: by the planner's own plans, in virtual time.
 
 From now on nothing new comes. What runs ends at its time limit, the planner plans, what it places
-runs and ends in turn, until the job is placed. That moment is told as the one by which it starts in
-nine cases of ten: limits are seldom reached, but jobs that go before it may still come. The other
-moment, when it is thought to start, comes of the same walk with every job ending after the part of
-its limit that jobs here lately used (their median); one that has run longer than that is thought to
-go on to its limit.
+runs and ends in turn, until every job asked after is placed. That moment is told as the one by
+which a job starts in nine cases of ten: limits are seldom reached, but jobs that go before it may
+still come. The other moment, when it is thought to start, comes of the same walk with every job
+ending after the part of its limit that jobs here lately used (their median); one that has run
+longer than that is thought to go on to its limit.
 
 The walk moves the planner's state and puts it back. It is short by bounds on the queue and on the
 steps; past them only a job that nodes are kept for has an estimate, which is when they are free.
+It takes seconds all the same, so nobody who asks waits for one: see `runtime.estimating`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
@@ -48,38 +50,65 @@ class Estimate:
     start_ms: int = 0
     p90_ms: int = 0
 
-
-def estimate(fleet: FleetState, job: QueuedJob, now_ms: int, used_percent: int) -> Estimate:
-    """When `job`, which waits or might be submitted, is thought to start.
-
-    `used_percent`: what part of its time limit a job mostly runs.
-    """
-    assert 1 <= used_percent <= WHOLE_PERCENT, f"{used_percent} percent of a limit"
-    if len(fleet.queued) > QUEUED_MAX or len(fleet.live) > LIVE_MAX:
-        return _promised(fleet, job, now_ms)
-    late = _Walk(fleet, job, now_ms, WHOLE_PERCENT).start_ms()
-    if late is None:
-        return _promised(fleet, job, now_ms)
-    if used_percent == WHOLE_PERCENT:
-        return Estimate(late, late)
-    likely = _Walk(fleet, job, now_ms, used_percent).start_ms()
-    return Estimate(late if likely is None else min(likely, late), late)
+    def seen_at(self, now_ms: int) -> Estimate:
+        """The same some time later: one that time has refuted is none."""
+        if self.p90_ms < now_ms:
+            return Estimate()
+        return Estimate(max(now_ms, self.start_ms), self.p90_ms)
 
 
-def _promised(fleet: FleetState, job: QueuedJob, now_ms: int) -> Estimate:
-    kept = fleet.reservations.get(job.id)
+def is_short(fleet: FleetState) -> bool:
+    """Whether the queue and what runs are few enough for a walk."""
+    return len(fleet.live) <= LIVE_MAX and len(fleet.queued) <= QUEUED_MAX
+
+
+def promised(fleet: FleetState, job: JobId, now_ms: int) -> Estimate:
+    """When the nodes that are kept for a job are free; none are: not known."""
+    kept = fleet.reservations.get(job)
     if kept is None:
         return Estimate()
     at_ms = max(now_ms, kept.starts_at_ms)
     return Estimate(at_ms, at_ms)
 
 
+def estimates(fleet: FleetState, now_ms: int, used_percent: int) -> dict[JobId, Estimate]:
+    """When each job that waits is thought to start.
+
+    `used_percent`: what part of its time limit a job mostly runs.
+    """
+    return _estimates(fleet, tuple(fleet.queued.in_line()), now_ms, used_percent)
+
+
+def estimate(fleet: FleetState, job: QueuedJob, now_ms: int, used_percent: int) -> Estimate:
+    """The same of one job, which waits or might be submitted."""
+    return _estimates(fleet, (job,), now_ms, used_percent)[job.id]
+
+
+def _estimates(
+    fleet: FleetState, jobs: Sequence[QueuedJob], now_ms: int, used_percent: int
+) -> dict[JobId, Estimate]:
+    assert 1 <= used_percent <= WHOLE_PERCENT, f"{used_percent} percent of a limit"
+    found = {job.id: promised(fleet, job.id, now_ms) for job in jobs}
+    if not is_short(fleet):
+        return found
+    late = _Walk(fleet, jobs, now_ms, WHOLE_PERCENT).starts()
+    likely = late
+    if late and used_percent < WHOLE_PERCENT:
+        likely = _Walk(fleet, jobs, now_ms, used_percent).starts()
+    for job, late_ms in late.items():
+        found[job] = Estimate(min(late_ms, likely.get(job, late_ms)), late_ms)
+    return found
+
+
 class _Walk:
     """One walk through virtual time."""
 
-    def __init__(self, fleet: FleetState, job: QueuedJob, now_ms: int, used_percent: int) -> None:
+    def __init__(
+        self, fleet: FleetState, jobs: Sequence[QueuedJob], now_ms: int, used_percent: int
+    ) -> None:
         self._fleet = fleet
-        self._job = job
+        self._asked = {job.id: job for job in jobs}
+        self._starts_ms: dict[JobId, int] = {}
         self._at_ms = now_ms
         self._used_percent = used_percent
         self._due = {
@@ -92,29 +121,33 @@ class _Walk:
         self._jobs: dict[JobId, JobChanged] = {}
         self._promises = dict(fleet.reservations)
 
-    def start_ms(self) -> int | None:
-        """When the job is placed; None: not in this walk."""
+    def starts(self) -> dict[JobId, int]:
+        """When the jobs asked after are placed, UTC milliseconds; without those that are not."""
         try:
-            if self._job.id not in self._fleet.queued:
-                self._change(JobChanged(self._job.id, self._job, None))
+            for job in self._asked.values():
+                if self._fleet.queued.find(job.id, job.job_class) is None:
+                    self._change(JobChanged(job.id, job, None))
             for _ in range(STEPS_MAX):
                 if self._plan():
-                    return self._at_ms
+                    break
                 following = self._next_ms()
                 if following is None:
-                    return None
+                    break
                 self._at_ms = following
                 while self._ends and self._ends[0][0] <= self._at_ms:
                     self._end(*heappop(self._ends))
-            return None
+            return self._starts_ms
         finally:
             self._put_back()
 
     def _plan(self) -> bool:
-        """Plans, and makes it so, until nothing more is placed; whether the job was."""
+        """Plans, and makes it so, until nothing more is placed; whether all asked after were."""
         for _ in range(PLANS_MAX):
             made = plan(self._fleet, self._at_ms, BUDGET)
-            if any(placement.key.job == self._job.id for placement in made.placements):
+            for placement in made.placements:
+                if placement.key.job in self._asked:
+                    self._starts_ms.setdefault(placement.key.job, self._at_ms)
+            if len(self._starts_ms) == len(self._asked):
                 return True
             self._make_so(made)
             if not made.placements:
@@ -187,18 +220,25 @@ class _Walk:
 
     def _change(self, change: JobChanged) -> None:
         if change.id not in self._jobs:
-            queued, live = self._fleet.queued.get(change.id), self._fleet.live.get(change.id)
-            self._jobs[change.id] = JobChanged(change.id, queued, live)
+            live = self._fleet.live.get(change.id)
+            told = live or change.queued or change.live
+            assert told is not None, "a walk moves only what waits or runs"
+            queued = None
+            if live is None:
+                queued = self._fleet.queued.find(change.id, told.job_class)
+            self._jobs[change.id] = JobChanged(change.id, queued, live, told.job_class)
         self._fleet.apply(change)
 
     def _put_back(self) -> None:
-        for number in self._jobs:
-            self._fleet.apply(JobChanged(number, None, None))
+        for before in self._jobs.values():
+            self._fleet.apply(JobChanged(before.id, None, None, before.job_class))
         for before in self._jobs.values():
             self._fleet.apply(before)
         for number in set(self._fleet.reservations) - set(self._promises):
             self._fleet.apply(ReservationChanged(number, None))
         for number, kept in self._promises.items():
             self._fleet.apply(ReservationChanged(number, kept))
-        # What the walk's plans found blocked was so at other times.
+        # What the walk's plans found blocked, and who ranked where, was so at other times.
+        evictable, tree = self._fleet.evictable, self._fleet.tree
+        self._fleet.evictable = evictable.under(tree.tenants, self._fleet.live.values())
         self._fleet.alarm.everything = True

@@ -1,5 +1,6 @@
 """The planner's own process: follows the change log of a read-only store, and answers one question
-at a time over a pipe. Its only other door is the store's, and that one opens inwards.
+at a time over a pipe. Its only other door is the store's, and that one opens inwards. When nobody
+asks, it may have estimates computed by a copy of itself (`estimating`).
 
 Run as `python -m scheduler.runtime.planner_child URL FD`; it ends when the pipe does.
 """
@@ -10,16 +11,17 @@ import gc
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 
-from scheduler.core.estimates import estimate
-from scheduler.core.explain import explain, forecast, last_in_line
+from scheduler.core.explain import explain, forecast
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
-from scheduler.model.plan import Blocked, Explanation, Plan, QueuedJob
+from scheduler.model.plan import Blocked, Explanation, Plan
 from scheduler.model.reasons import Refused
 from scheduler.model.whatif import WhatIf
+from scheduler.runtime.estimating import Estimating
 from scheduler.runtime.planner_talk import (
     Answered,
     Asked,
@@ -53,6 +55,7 @@ class Follower:
     def __init__(self, store: ReadStore) -> None:
         self._store = store
         self.state = FleetState()
+        self.estimating = Estimating()
         self._loaded = False
         self._rested = 0
 
@@ -101,21 +104,23 @@ class Follower:
                 queued = self.state.queued.find(question.job, question.job_class)
                 if queued is None:
                     return NOT_WAITING
-                answer = explain(self.state, queued, question.now_ms)
-                return self._timed(answer, queued, question.now_ms)
+                found = explain(self.state, queued, question.now_ms)
+                return self.estimating.of_job(self.state, found, queued, question.now_ms)
             case Forecast():
-                answer = forecast(self.state, question.job_class, question.now_ms)
-                asked = last_in_line(question.job_class, question.now_ms)
-                return self._timed(answer, asked, question.now_ms)
+                found = forecast(self.state, question.job_class, question.now_ms)
+                return self.estimating.of_class(
+                    self.state, found, question.job_class, question.now_ms
+                )
 
-    def _timed(self, told: Explanation, job: QueuedJob, now_ms: int) -> Explanation:
-        """The explanation with an estimate of the start, where any site may hold the job."""
-        if not any(site.permitted for site in told.sites):
-            return told
-        with self._store.read() as snapshot:
-            percent = used_percent(snapshot)
-        found = estimate(self.state, job, now_ms, percent)
-        return replace(told, estimated_start_ms=found.start_ms, estimated_start_p90_ms=found.p90_ms)
+    def look_ahead(self, now_ms: int, closed: Sequence[Connection] = ()) -> None:
+        """Has estimates computed aside, if somebody asked for some that are not kept.
+
+        `closed`: what the process that computes them has no use for.
+        """
+        if self.estimating.is_asked(self.state):
+            with self._store.read() as snapshot:
+                percent = used_percent(snapshot)
+            self.estimating.begin(self.state, now_ms, percent, closed)
 
 
 def told(plan: Plan) -> Planned:
@@ -129,10 +134,18 @@ def told(plan: Plan) -> Planned:
 
 
 def serve(follower: Follower, pipe: Connection) -> None:
-    """Answers until the other end is closed."""
+    """Answers until the other end is closed; looks ahead when nobody waits for an answer."""
+    now_ms = 0
     while True:
+        if not pipe.poll():
+            follower.look_ahead(now_ms, (pipe,))
+        ready = wait([pipe, *follower.estimating.waits_for()])
+        if pipe not in ready:
+            follower.estimating.collect()
+            continue
         try:
             asked: Asked = pipe.recv()
+            now_ms = asked.question.now_ms
         except EOFError:
             return
         try:
@@ -161,7 +174,11 @@ def main() -> None:
     # In the middle of a plan the collector would find nothing, and look at everything for it.
     gc.disable()
     with Connection(handle) as pipe:
-        serve(Follower(store), pipe)
+        follower = Follower(store)
+        try:
+            serve(follower, pipe)
+        finally:
+            follower.estimating.close()
 
 
 if __name__ == "__main__":

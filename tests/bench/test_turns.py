@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench import cycle, explain
 from bench.busy import Size, fill, kinds
 from bench.cycle import percentile
@@ -40,9 +42,14 @@ def test_turns_place_as_much_as_ends_and_keep_nodes_for_gangs() -> None:
 
 
 def test_questions_are_asked_of_what_waits() -> None:
-    result = explain.measure(SMALL, questions=20)
+    few = replace(SMALL, queued=60)
+    result = explain.measure(SMALL, few, questions=20)
     assert result.runs == 20
-    assert result.yardstick["verdicts_ms"]
+    assert result.yardstick["many_verdicts_ms"]
+    assert result.yardstick["few_verdicts_ms"]
+    shown = {name: figure for name, figure in result.figures.items() if isinstance(figure, float)}
+    assert shown["p99_ms"] == max(shown["many_p99_ms"], shown["few_p99_ms"])
+    assert result.figures["few_estimated"] in range(1, few.queued + 1)
 
 
 def test_a_percentile_is_the_least_that_so_many_do_not_exceed() -> None:

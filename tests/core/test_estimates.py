@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from scheduler.core import estimates
 from scheduler.core.estimates import Estimate, estimate
+from scheduler.core.estimates import estimates as estimates_of
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import derived, world_of
 from scheduler.core.planner import plan
@@ -128,3 +129,22 @@ def test_asking_moves_nothing_and_tells_of_now_what_the_plan_does(begin: list[Ch
         assert (found.p90_ms == NOW_MS) == (job.id in placed)
         assert (derived(fleet), world_of(fleet)) == before
         assert plan(fleet, NOW_MS) == made
+
+
+@settings(max_examples=25)
+@given(starts())
+def test_one_walk_for_all_tells_of_each_what_a_walk_of_its_own_does(begin: list[Change]) -> None:
+    fleet = start(begin)
+    commit(fleet, plan(fleet, NOW_MS))
+    before = derived(fleet), world_of(fleet)
+    queue = tuple(fleet.queued.in_line())
+    together = estimates_of(fleet, NOW_MS, 60)
+    assert (derived(fleet), world_of(fleet)) == before
+    assert together == {job.id: estimate(fleet, job, NOW_MS, 60) for job in queue}
+
+
+def test_an_estimate_grows_old_until_time_has_refuted_it() -> None:
+    found = Estimate(start_ms=NOW_MS + 2, p90_ms=NOW_MS + 4)
+    assert found.seen_at(NOW_MS + 1) == found
+    assert found.seen_at(NOW_MS + 3) == Estimate(NOW_MS + 3, NOW_MS + 4)
+    assert found.seen_at(NOW_MS + 5) == Estimate()

@@ -1,24 +1,30 @@
 """The planner's child process: right answers, and another child when one dies."""
 
+import asyncio
+import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.plan import Blocked, Plan, PlanBudget
+from scheduler.model.job import Resources
+from scheduler.model.plan import Blocked, Explanation, Plan, PlanBudget
 from scheduler.model.reasons import Denial, Reason
 from scheduler.runtime.loop import Waiting
 from scheduler.runtime.planner_child import CHANGES_MAX, Follower, told
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
-from scheduler.runtime.planner_talk import MakePlan
+from scheduler.runtime.planner_talk import ExplainJob, MakePlan
+from scheduler.store.apply import apply_plan
 from scheduler.store.store import ReadStore, Store
-from tests.store.builders import CODEC, NOW_MS, RADIOLOGY, job_class, lay_out, queue, salts
+from tests.store.builders import CODEC, NOW_MS, RADIOLOGY, job_class, lay_out, place, queue, salts
+from tests.store.builders import plan as made
 
 BUDGET = PlanBudget()
+ASKS_MAX = 1_200
 
 
 class Restarts:
@@ -65,6 +71,56 @@ async def test_it_plans_what_was_committed_since(
     forecast = await process.forecast(job_class(), NOW_MS)
     assert forecast.would_run_at == explanation.would_run_at
     assert (await process.explain(JobId(999), NOW_MS)).sites == ()
+
+
+async def estimated(ask: Callable[[], Awaitable[Explanation]]) -> int:
+    """Asks until an answer has an estimate."""
+    for _ in range(ASKS_MAX):
+        told = await ask()
+        if told.estimated_start_p90_ms:
+            return told.estimated_start_p90_ms
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no estimate in {ASKS_MAX} answers")
+
+
+async def test_what_waits_is_estimated_aside_and_told_when_it_is_known(
+    store: Store, planner: tuple[PlannerProcess, Restarts]
+) -> None:
+    process, restarts = planner
+    whole = job_class(resources=Resources(gpus_per_node=8))
+    with store.transaction() as txn:
+        first, second, third = (queue(txn, whole).id for _ in range(3))
+        apply_plan(txn, made(place(first, "n01", mask=255), place(second, "n02", mask=255)), NOW_MS)
+    limit_ms = whole.time_limit_bucket_ms
+    assert (await process.explain(third, NOW_MS)).estimated_start_p90_ms == 0
+    assert await estimated(lambda: process.explain(third, NOW_MS)) == NOW_MS + limit_ms
+    assert await estimated(lambda: process.forecast(job_class(), NOW_MS)) == NOW_MS + limit_ms
+    # What it was thought to be is told until it is known anew, but not when it is refuted.
+    with store.transaction() as txn:
+        queue(txn, whole)
+    late_ms = NOW_MS + 1
+    assert (await process.explain(third, late_ms)).estimated_start_p90_ms == NOW_MS + limit_ms
+    assert restarts.count == 0
+
+
+def test_a_walk_ends_with_the_planner_and_is_not_asked_for_twice(store: Store) -> None:
+    whole = job_class(resources=Resources(gpus_per_node=8))
+    with store.transaction() as txn:
+        jobs = [queue(txn, whole).id for _ in range(20)]
+    reader = ReadStore(store.url)
+    follower = Follower(reader)
+    follower.look_ahead(NOW_MS)
+    assert not follower.estimating.waits_for(), "nobody asked"
+    follower.answer(ExplainJob(NOW_MS, jobs[-1]))
+    follower.look_ahead(NOW_MS)
+    (walker,) = multiprocessing.active_children()
+    follower.answer(ExplainJob(NOW_MS, jobs[-1]))
+    follower.look_ahead(NOW_MS)
+    assert multiprocessing.active_children() in ([walker], []), "one at a time"
+    follower.estimating.close()
+    assert not multiprocessing.active_children()
+    assert not follower.estimating.waits_for()
+    reader.close()
 
 
 async def test_killed_it_is_started_again_and_catches_up(
