@@ -159,7 +159,10 @@ async def test_joining_renewing_and_being_revoked(
         await identity_pb2_grpc.IdentityServiceStub(olga).Revoke(
             identity_pb2.RevokeRequest(name=path, reason="left the trust"), timeout=WAIT_S
         )
-        assert await watch.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in watch:  # Its end comes after all jobs that it tells of.
+                pass
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await whoami(connection)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
