@@ -179,15 +179,10 @@ def _ahead(search: Search, waiting: Waiting, job: JobId, number: int) -> list[Ch
 
 def _powered(search: Search, ask: Ask, number: int) -> int:
     """The nodes of a site on whose like the whole job could draw what it draws at most."""
-    nodes = search.fleet.order[number][1].layout.nodes
-    known: dict[tuple[GpuClass, int], bool] = {}
     mask = 0
-    for at, node in enumerate(nodes):
-        kind = node.gpu_class, node.gpus
-        if kind not in known:
-            milli = ask.nodes * ask.milli_on(node.gpus)
-            known[kind] = search.fleet.may_draw(number, node.gpu_class, milli)
-        mask |= known[kind] << at
+    for (gpu_class, gpus), nodes in search.fleet.order[number][1].layout.of_kind.items():
+        if search.fleet.may_draw(number, gpu_class, ask.nodes * ask.milli_on(gpus)):
+            mask |= nodes
     return mask
 
 

@@ -160,23 +160,41 @@ class Stand:
         passing = self.checks.get(reason, self.all).bit_count()
         counted = f"{passing} of {total} {name} nodes"
         needed = f"needed {ask.nodes}"
-        wording = {
-            Reason.GPU_CLASS: f"its nodes are {name}, needed {', '.join(ask.gpu_classes)}",
-            Reason.CPU_ARCH: f"{counted} are {CpuArch(ask.shape.cpu_arch).name}, {needed}",
-            Reason.INTERCONNECT: f"{counted} have {Interconnect(ask.shape.interconnect).name},"
-            f" {needed}",
-            Reason.ISOLATION: f"{counted} isolate jobs as site and policy demand, {needed}",
-            Reason.NODE_SHAPE: f"{counted} are as large as {_size(ask)}, {needed}",
-            Reason.NODES_TOO_FEW: f"it has {total} {name} nodes, {needed}",
-            Reason.TOPOLOGY: f"no one {ask.within.name} has {ask.nodes} {name} nodes that pass",
-            Reason.NODES_UNHEALTHY: f"{counted} are healthy and open to new work, {needed}",
-            Reason.NODE_SHARING: f"{counted} hold nobody whom the job may not meet, {needed}",
-            Reason.WINDOW: f"{counted} are not set aside before it would end, {needed}",
-            Reason.POWER_CAP: f"{counted} may draw what it would draw on their like, {needed}",
-            Reason.BEHIND_OTHERS: f"{counted} are kept for no other job, {needed}",
-            Reason.NODES_BUSY: f"{counted} have room for {_size(ask)}, {needed}",
-        }
-        return wording[reason]
+        match reason:
+            case Reason.GPU_CLASS:
+                return f"its nodes are {name}, needed {', '.join(ask.gpu_classes)}"
+            case Reason.NODES_TOO_FEW:
+                return f"it has {total} {name} nodes, {needed}"
+            case Reason.TOPOLOGY:
+                return f"no one {ask.within.name} has {ask.nodes} {name} nodes that pass"
+            case _:
+                return f"{counted} {_passing(reason, ask)}, {needed}"
+
+
+def _passing(reason: Reason, ask: Ask) -> str:
+    """What nodes that pass the check do or are."""
+    match reason:
+        case Reason.CPU_ARCH:
+            return f"are {CpuArch(ask.shape.cpu_arch).name}"
+        case Reason.INTERCONNECT:
+            return f"have {Interconnect(ask.shape.interconnect).name}"
+        case Reason.NODE_SHAPE:
+            return f"are as large as {_size(ask)}"
+        case Reason.NODES_BUSY:
+            return f"have room for {_size(ask)}"
+        case _:
+            return _ALIKE[reason]
+
+
+_ALIKE = {
+    Reason.ISOLATION: "isolate jobs as site and policy demand",
+    Reason.NODES_UNHEALTHY: "are healthy and open to new work",
+    Reason.NODE_SHARING: "hold nobody whom the job may not meet",
+    Reason.WINDOW: "are not set aside before it would end",
+    Reason.POWER_CAP: "may draw what it would draw on their like",
+    Reason.BEHIND_OTHERS: "are kept for no other job",
+}
+"""The same where it is the same for whatever is asked."""
 
 
 def _size(ask: Ask) -> str:
@@ -193,11 +211,7 @@ def least_milli(layout: Layout, ask: Ask, gpu_class: GpuClass) -> int:
     """The least that `ask` is charged on `gpu_class` here: where it does not share, whole nodes."""
     if ask.sharing is not NodeSharing.NONE:
         return ask.nodes * ask.shape.gpu_milli()
-    sizes = [
-        node.gpus
-        for node in layout.nodes
-        if node.gpu_class == gpu_class and node.gpus >= ask.shape.gpus
-    ]
+    sizes = [gpus for name, gpus in layout.of_kind if name == gpu_class and gpus >= ask.shape.gpus]
     return ask.nodes * min(sizes, default=ask.shape.gpus) * 1000
 
 

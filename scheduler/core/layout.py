@@ -30,6 +30,12 @@ class Layout:
             name: self._mask(lambda node, name=name: node.gpu_class == name)
             for name in self.classes
         }
+        kinds = sorted({(node.gpu_class, node.gpus) for node in self.nodes})
+        self.of_kind = {
+            kind: self._mask(lambda node, kind=kind: (node.gpu_class, node.gpus) == kind)
+            for kind in kinds
+        }
+        """By GPU class and GPUs a node."""
         self.domains = {level: self._domains(level) for level in LEVELS}
         self.widest = {
             level: max((mask.bit_count() for mask in masks), default=0)
