@@ -135,12 +135,13 @@ class SiteIndex:
     def with_room(self, shape: Shape) -> int:
         """The nodes, ready or not, with room for `shape`, whoever is on them. For explanations."""
         empty = used = 0
+        fittings = {name: self._rankings(name, shape) for name in self.layout.classes}
         for lanes in (self.up, self.down):
             for (gpu_class, view), lane in lanes.items():
                 if view == EMPTY:
                     empty |= lane.all()
                     continue
-                fitting = self._rankings(gpu_class, shape)
+                fitting = fittings[gpu_class]
                 for room, nodes in lane.masks.items():
                     if nodes and room in fitting:
                         used |= nodes
