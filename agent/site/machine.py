@@ -14,7 +14,7 @@ that says so is durable. Orders are repeated until what they ask for is seen: no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -108,7 +108,6 @@ class SiteMachine:
         self._parts = rules.Parts()
         self._reservations: frozenset[str] | None = None
         self._launching: set[str] = set()
-        self._reserving: set[str] = set()
         self._tries: dict[str, _Try] = {}
         self._ordered: dict[Order, int] = {}
         self._reports: dict[str, AttemptReport] = {}
@@ -165,7 +164,7 @@ class SiteMachine:
                 self._observe(event, now_ms)
             case ev.NodePinged():
                 self._pong(event, now_ms)
-            case ev.LaunchFinished() | ev.Released() | ev.ReservationsSeen() | ev.ReserveFinished():
+            case ev.LaunchFinished() | ev.Released() | ev.ReservationsSeen():
                 self._executor_said(event, now_ms)
             case ev.Persisted() | ev.PersistFailed():
                 self._written(event, now_ms)
@@ -225,9 +224,7 @@ class SiteMachine:
             self._out.append(ev.Note(f"the journal cannot be written: {event.detail}"))
 
     def _executor_said(
-        self,
-        event: ev.LaunchFinished | ev.Released | ev.ReservationsSeen | ev.ReserveFinished,
-        now_ms: int,
+        self, event: ev.LaunchFinished | ev.Released | ev.ReservationsSeen, now_ms: int
     ) -> None:
         held = self._reservations
         match event:
@@ -236,10 +233,6 @@ class SiteMachine:
             case ev.Released():
                 if event.ok and held is not None:
                     self._reservations = held - {event.key}
-            case ev.ReserveFinished():
-                self._reserving.discard(event.key)
-                if held is not None:
-                    self._reservations = held | {event.key}
             case ev.LaunchFinished():
                 if held is not None and not event.refused:
                     self._reservations = held | {event.key}  # However it ended, it may hold one.
@@ -275,18 +268,11 @@ class SiteMachine:
             age_ms=now_ms - self._began_ms,
             nodes=self._nodes.views(now_ms),
             reservations=self._reservations,
-            launching=frozenset(self._launching) | self._not_yet_durable(),
+            launching=frozenset(self._launching),
             memory=self._ledger.durable.memory,
             progress={key: self._progress(key, t, now_ms) for key, t in self._tries.items()},
             runtime_grace_ms=self._runtime_grace_ms,
         )
-
-    def _not_yet_durable(self) -> Set[str]:
-        """Attempts being written: what was reserved for one is not given back under its hands."""
-        durable, proposed = self._ledger.durable.rows, self._ledger.proposed.rows
-        if proposed is durable:
-            return self._reserving - durable.keys()
-        return (self._reserving | proposed.keys()) - durable.keys()
 
     def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:
         row = self._ledger.durable.rows.get(key)
@@ -361,7 +347,7 @@ class SiteMachine:
 
     def _foresee(self) -> None:
         """Of an attempt that is new and can be started at once, remember so with the first write of
-        it, for a second one would keep it waiting; and have its nodes reserved meanwhile.
+        it: a second one would keep it waiting.
         """
         durable, proposed = self._ledger.durable, self._ledger.proposed
         if proposed is durable or self._reservations is None:
@@ -376,14 +362,11 @@ class SiteMachine:
             if self._nodes.can_start(slots) and self._judge(launch, isolation) is None:
                 boots = {slot: self._nodes.boot_id(slot) for slot in slots}
                 self._ledger.remember(key, replace(memory, boots=boots))
-                if key not in self._reserving and len(self._reserving) < LAUNCHES_MAX:
-                    self._reserving.add(key)
-                    self._out.append(ev.Reserve(key, launch))
 
     def _check(self) -> None:
         """What must hold after every step."""
         self._nodes.check()
-        assert max(len(self._launching), len(self._reserving)) <= LAUNCHES_MAX
+        assert len(self._launching) <= LAUNCHES_MAX
         for key in self._launching:
             memory = self._ledger.durable.memory.get(key)
             assert memory is not None, f"{key} is being launched and was forgotten"

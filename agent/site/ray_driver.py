@@ -6,8 +6,7 @@ order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray d
 agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
 executor `executor/<node>`. Ends when its input does.
 
-`launch` is: reserve the nodes (unless `reserve` did so ahead of it) and prepare every rank (the
-barrier), start every rank. Each step is
+`launch` is: reserve the nodes and prepare every rank (the barrier), start every rank. Each step is
 a swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
 failed launch left is stopped by the site agent through the node agents, and its reservation
 released after that.
@@ -20,6 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -32,19 +32,19 @@ from ray.util.placement_group import PlacementGroup
 from agent.node.clock import boot_ms
 from agent.node.executor import NotGranted, Prepared, RankSpec, ResidentExecutor
 from agent.site import executor as port
-from agent.site.ahead import Ahead
-from agent.site.driver_calls import Method, serve
 from agent.site.launch_order import ATTEMPT_KEY, Failed, Rank, first_line, ranks_of, result
 from agent.site.watch import Watch
 
 NAMESPACE = "sov"
+THREADS = 16  # Launches served at once.
+QUICK_THREADS = 4  # Other calls, which must not wait behind launches that wait for nodes.
 EXECUTOR_CALLS = 64  # Calls one executor serves at once.
 RESERVE_MS = 20_000  # Unless the configuration says otherwise.
 STEP_S = 45.0  # Preparing or starting all ranks of a gang, an executor's restart included.
 ATTEMPT_S = 25.0  # One try of it, above the time a shim is given to come up.
 RETRY_PAUSE_S = 0.3
 REMOVE_S = 10.0
-BUNDLE_PART_BYTES = 4 << 20
+BUNDLE_PART_BYTES = 4 * 1024 * 1024
 WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
@@ -57,7 +57,6 @@ class Driver:
     def __init__(self, reserve_ms: int) -> None:
         self._reserve_ms = reserve_ms
         self._executors: dict[str, Any] = {}
-        self._ahead = Ahead()
         self._lock = threading.Lock()
 
     def executor(self, node: str) -> Any:
@@ -96,7 +95,7 @@ class Driver:
         try:
             ranks = ranks_of(order)
             asked = self._ask_to_prepare(order, ranks)
-            self._reserve(order, ranks)
+            reserve(order, ranks, self._reserve_ms)
             prepared = self._prepare(order, ranks, asked)
             self._deliver_bundle(order, ranks, prepared)
             self._start(order, ranks, prepared)
@@ -105,25 +104,6 @@ class Driver:
         except RayError as error:
             return result(key, port.REASON_NODE, first_line(error), retryable=True)
         return result(key)
-
-    def reserve(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """See `executor.Executor.reserve`. What comes of it is kept for the launch."""
-        if (outcome := self._ahead.begin(key := str(params["key"]))) is None:
-            return result(key)
-        try:
-            reserve(key, params["nodes"], int(params["gpus"]), self._reserve_ms)
-        except Exception as failed:
-            outcome.set_exception(failed)
-            raise
-        outcome.set_result(None)
-        return result(key)
-
-    def _reserve(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> None:
-        """Hold the order's nodes, unless that was done ahead or is being done."""
-        if (outcome := self._ahead.take(str(order["key"]))) is not None:
-            return outcome.result()
-        nodes = [*dict(sorted((rank.order["node_rank"], rank.node) for rank in ranks)).values()]
-        reserve(str(order["key"]), nodes, port.whole_gpus(order), self._reserve_ms)
 
     def _ask_to_prepare(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> list[Asked]:
         """Room is made while Ray still reserves: it is no rank's yet, and stopping gives it up."""
@@ -241,7 +221,7 @@ class Driver:
 
     def release(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """See `executor.Executor.release`."""
-        self._ahead.take(key := str(params["key"]))
+        key = str(params["key"])
         group = find_group(key)
         if group is None:
             return result(key)
@@ -317,22 +297,25 @@ def rank_spec(
     }
 
 
-def reserve(key: str, nodes: Sequence[str], gpus: int, wait_ms: int) -> None:
-    """Hold these nodes under a key, all or nothing; a group that exists is the one we want.
+def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> None:
+    """Hold the order's nodes under its key, all or nothing; a group that exists is the one we want.
 
     A group that this call made and that cannot be had in time is given back. One from before is
     left: ranks may run in it.
     """
+    key = str(order["key"])
+    places = sorted({(rank.order["node_rank"], rank.node) for rank in ranks})
+    gpus = port.whole_gpus(order)
     # A bundle must ask for something: without GPUs it asks for one byte of memory.
     bundle: dict[str, float] = {"GPU": gpus} if gpus else {"memory": 1}
     made = True
     try:
         group = placement_group(
-            [dict(bundle) for _ in nodes],
-            "STRICT_SPREAD" if len(nodes) > 1 else "STRICT_PACK",
+            [dict(bundle) for _ in places],
+            "STRICT_SPREAD" if len(places) > 1 else "STRICT_PACK",
             key,
             "detached",
-            bundle_label_selector=[{"node": node} for node in nodes],
+            bundle_label_selector=[{"node": node} for _, node in places],
         )
     except RaySystemError as error:
         made = False
@@ -341,9 +324,8 @@ def reserve(key: str, nodes: Sequence[str], gpus: int, wait_ms: int) -> None:
     if not group.wait(wait_ms / 1000):
         if made:
             remove_placement_group(group)
-        detail = (
-            f"no reservation on {', '.join(nodes)} in {wait_ms} ms: busy, or no such live raylet"
-        )
+        named = ", ".join(node for _, node in places)
+        detail = f"no reservation on {named} in {wait_ms} ms: busy, or no such live raylet"
         raise Failed(port.REASON_PLACEMENT, detail, retryable=True)
 
 
@@ -361,6 +343,29 @@ def refused(call: str, error: RayTaskError) -> Failed:
     said = cause if isinstance(cause, BaseException) else error
     reason = port.REASON_GRANT if isinstance(said, NotGranted) else port.REASON_RANK
     return Failed(reason, f"{call}: {first_line(said)}", retryable=False)
+
+
+def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None]) -> None:
+    """Answer calls until there are no more."""
+    methods = {
+        "launch": driver.launch,
+        "release": driver.release,
+        "reservations": driver.reservations,
+        "nodes": driver.nodes,
+    }
+
+    def answer(call: Mapping[str, Any]) -> None:
+        try:
+            send({"id": call["id"], "result": methods[call["method"]](call["params"])})
+        except Exception as error:  # A call must not take the others along.
+            send({"id": call["id"], "error": first_line(error)})
+
+    slow, quick = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(QUICK_THREADS)
+    for line in iter(lambda: calls.readline(port.LINE_BYTES_MAX), b""):
+        call = json.loads(line)
+        (slow if call["method"] == "launch" else quick).submit(answer, call)
+    for pool in (slow, quick):
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> None:
@@ -385,14 +390,7 @@ def main() -> None:
     driver.warm()
     Watch(ray.nodes, every_s=WATCH_EVERY_S, silence_s=GCS_SILENT_S).start()
     send({"ready": os.getpid()})
-    methods: dict[str, Method] = {
-        "launch": driver.launch,
-        "reserve": driver.reserve,
-        "release": driver.release,
-        "reservations": driver.reservations,
-        "nodes": driver.nodes,
-    }
-    serve(methods, calls, send)
+    serve(driver, calls, send)
     os._exit(0)  # Ray's own farewell may wait for a head that is gone.
 
 

@@ -99,19 +99,6 @@ class RayCell:
         launch = _Launch(order, done, driver)
         self._loop.after(self._call_ms(), lambda: self._reserve(launch), driver)
 
-    def reserve(self, key: str, ranks: tuple[Rank, ...], driver: Life, done: Done) -> None:
-        """Hold an attempt's nodes ahead of its launch."""
-
-        def hold() -> None:
-            failed = not self.head_up or self._dice.chance(self.fail_per_mille)
-            if key in self.groups or failed or self._no_room(ranks):
-                done(LaunchResult(key, ok=key in self.groups, retryable=True))
-                return
-            self.groups[key] = ranks
-            done(LaunchResult(key, ok=True))
-
-        self._loop.after(self._call_ms(), hold, driver)
-
     def release(self, key: str, driver: Life, done: Done) -> None:
         """Give a reservation back."""
 
@@ -155,7 +142,7 @@ class RayCell:
             self._fail(launch, "no driver", retryable=True)
             return
         if order.key not in self.groups:
-            if (why := self._no_room(order.ranks)) or self._dice.chance(self.fail_per_mille):
+            if (why := self._no_room(order)) or self._dice.chance(self.fail_per_mille):
                 self._loop.after(
                     RESERVE_MS,
                     lambda: self._fail(launch, why or "a fault", retryable=True),
@@ -165,12 +152,12 @@ class RayCell:
             self.groups[order.key] = order.ranks
         self._begin(launch, "prepare")
 
-    def _no_room(self, ranks: tuple[Rank, ...]) -> str:
+    def _no_room(self, order: Order) -> str:
         wanted: dict[str, int] = {}
-        for group in (*self.groups.values(), ranks):
+        for group in (*self.groups.values(), order.ranks):
             for rank in group:
                 wanted[rank.slot] = wanted.get(rank.slot, 0) + len(rank.gpus)
-        for slot in sorted({rank.slot for rank in ranks}):
+        for slot in sorted({rank.slot for rank in order.ranks}):
             node = self.nodes.get(slot)
             if node is None or not node.raylet_up:
                 return f"{slot} is away"

@@ -6,7 +6,6 @@ import pytest
 
 from agent.site import events as ev
 from agent.site.machine import SiteMachine
-from agent.site.reconcile import UNDESIRED_PATIENCE_MS
 from agent.site.state import Journal, Release, StopRank, Verdict
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1 import jobs_pb2 as jobs
@@ -90,46 +89,6 @@ def test_what_can_start_at_once_waits_for_one_write(slots: tuple[str, ...], writ
     assert len(write.journal.memory["job-b.1"].boots) == (2 if writes else 0)
     launched = of(ev.LaunchAttempt, site.handle(ev.Persisted(write.version), 20))
     assert [attempt.key for attempt in launched] == ["job-b.1"] * writes
-
-
-def test_nodes_are_reserved_while_the_journal_is_written() -> None:
-    site = machine()
-    ready(site, launch("n01"))
-    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
-    out = site.handle(ev.DesiredReceived(word), 10)
-    (write,) = of(ev.Persist, out)
-    assert [each.key for each in of(ev.Reserve, out)] == ["job-b.1"]
-    assert of(ev.Reserve, site.handle(ev.Tick(), 15)) == []
-    out = site.handle(ev.Persisted(write.version), 20)  # The launch itself waits for the nodes.
-    assert [each.key for each in of(ev.LaunchAttempt, out)] == ["job-b.1"]
-
-
-def test_nodes_reserved_for_what_never_became_durable_are_given_back_and_not_before() -> None:
-    site = machine()
-    ready(site, launch("n01"))
-    site.handle(ev.LaunchFinished("job-a.1", True), 0)
-    late_ms = UNDESIRED_PATIENCE_MS + 1
-    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
-    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), late_ms))
-    seen = ev.ReservationsSeen(frozenset({"job-a.1", "job-b.1"}))
-    assert of(Release, site.handle(seen, late_ms)) == []
-    assert of(Release, site.handle(ev.ReserveFinished("job-b.1"), late_ms)) == []
-    assert of(Release, site.handle(seen, late_ms)) == []
-    out = site.handle(ev.PersistFailed(write.version, "full"), late_ms)
-    assert of(Release, out) == [Release("job-b.1")]
-
-
-def test_nodes_still_being_reserved_are_given_back_once_they_are() -> None:
-    site = machine()
-    ready(site, launch("n01"))
-    site.handle(ev.LaunchFinished("job-a.1", True), 0)
-    late_ms = UNDESIRED_PATIENCE_MS + 1
-    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
-    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), late_ms))
-    site.handle(ev.ReservationsSeen(frozenset({"job-a.1", "job-b.1"})), late_ms)
-    assert of(Release, site.handle(ev.PersistFailed(write.version, "full"), late_ms)) == []
-    out = site.handle(ev.ReserveFinished("job-b.1"), late_ms)
-    assert of(Release, out) == [Release("job-b.1")]
 
 
 def test_a_site_may_be_told_all_that_it_has_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
