@@ -41,9 +41,16 @@ class Room:
         self._path, self._ahead = path, ahead
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         if ahead:
+            self._make_durable()
+
+    def _make_durable(self) -> None:
+        try:
             os.write(self._file, b" " * RECORD_BYTES)
             os.fsync(self._file)
-            sync_folder(os.path.dirname(path))
+            sync_folder(os.path.dirname(self._path))
+        except OSError:  # A full disk, say: no half of a room stays there.
+            self.leave()
+            raise
 
     def stands(self) -> bool:
         """Whether its name still leads to it: a spool may have been moved to another disk since."""

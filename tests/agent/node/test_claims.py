@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +145,15 @@ def test_a_start_is_recorded_though_the_spool_moved_to_another_disk(
     nursery.run_shim(KEY)
     assert "shim_pid" in json.loads((site.spool.home(KEY) / "started.json").read_text())
     assert site.end(KEY).exit_code == 3
+
+
+def test_a_room_that_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys; from agent.node.rank_record import room_ahead; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+        "sys.exit(room_ahead(sys.argv[1]) is not None)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == []
