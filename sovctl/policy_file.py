@@ -8,7 +8,7 @@ default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,20 @@ SetName: TypeAlias = Literal["work", "allowed", "home", "tolerated"]
 at once without agreements, and those whose compulsion it tolerates."""
 
 
-class About(Written):
+class OneOf(Written):
+    """A condition: exactly one of its fields is given."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = sorted(name for name in self.model_fields_set if getattr(self, name) is not None)
+        if len(given) != 1:
+            raise contradiction(
+                few(given) or "nothing", "exactly one condition; join several by all"
+            )
+        return self
+
+
+class About(OneOf):
     """Which work a rule is about; exactly one field of it."""
 
     tier_at_least: Tier | None = None
@@ -44,11 +57,6 @@ class About(Written):
     """Data of one of these kinds; an empty list: of any kind."""
     all: Annotated[Sequence[About], Field(max_length=CONDITIONS_MAX)] | None = None
     any: Annotated[Sequence[About], Field(max_length=CONDITIONS_MAX)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> About:
-        _one_of(self)
-        return self
 
     def to_proto(self) -> policy_pb2.PolicyCondition:
         """The condition on the wire."""
@@ -91,7 +99,7 @@ class Known(Written):
     max_age: Duration | None = None
 
 
-class Demand(Written):
+class Demand(OneOf):
     """What must hold of the site; exactly one field of it."""
 
     each_in: EachIn | None = None
@@ -106,11 +114,6 @@ class Demand(Written):
     """The work itself must be such."""
     all: Annotated[Sequence[Demand], Field(max_length=CONDITIONS_MAX)] | None = None
     any: Annotated[Sequence[Demand], Field(max_length=CONDITIONS_MAX)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Demand:
-        _one_of(self)
-        return self
 
     def to_proto(self) -> policy_pb2.PolicyCondition:
         """The condition on the wire."""
@@ -153,12 +156,6 @@ class Demand(Written):
             number=_ASSURANCES[known.min_assurance] if known.min_assurance else 0,
             age_ms=None if known.max_age is None else duration_ms(known.max_age),
         )
-
-
-def _one_of(model: Written) -> None:
-    given = sorted(name for name in model.model_fields_set if getattr(model, name) is not None)
-    if len(given) != 1:
-        raise contradiction(few(given) or "nothing", "exactly one condition; join several by all")
 
 
 class Rule(Written):
