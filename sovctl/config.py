@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, Field
 
 from sovctl.errors import ConfigError, SpecError
@@ -166,7 +165,7 @@ def save(path: Path, current: str, contexts: Mapping[str, Context]) -> None:
         },
     }
     text = "# Contexts of sovctl; `sovctl context list` shows them.\n"
-    text += yaml.safe_dump(content, sort_keys=False)
+    text += yamlio.dumps(content)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         pki.write_private(path, text.encode())

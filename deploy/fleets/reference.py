@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sovctl.errors import SpecError
 from sovctl.faults import check
 from sovctl.fleet_file import Fleet
+from sovshared import yamlio
 
 SITES = 43
 NODES = 15_000
@@ -119,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         faults = "".join(f"{fault.subject}: {fault.detail}\n" for fault in error.details)
         sys.stderr.write(faults or f"{error}\n")
         return 2
-    text = yaml.safe_dump(made, sort_keys=False, allow_unicode=True)
+    text = yamlio.dumps(made)
     header = HEADER.format(sites=arguments.sites, nodes=arguments.nodes)
     arguments.output.write_text(header + text, encoding="utf-8")
     return 0

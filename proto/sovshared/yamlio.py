@@ -1,4 +1,4 @@
-"""YAML that people write, read within bounds.
+"""YAML that people write, read within bounds, and written so that it reads back as it was.
 
 Plain data only: maps with string keys, lists, strings, integers, decimals, booleans, null. Refused
 by name and line: anchors and aliases (a few lines of them can unfold into gigabytes), tags,
@@ -168,18 +168,53 @@ class _Builder:
         text: str = event.value
         if event.style in ("'", '"', "|", ">"):
             return text
-        if text in _NULL:
-            return None
-        if text in _TRUE or text in _FALSE:
-            return text in _TRUE
-        if _HEX.fullmatch(text) or _OCTAL.fullmatch(text) or _INTEGER.fullmatch(text):
-            if len(text) > INTEGER_DIGITS_MAX:
-                raise self._invalid(event, f"a number of {len(text)} digits", INTEGER_ALLOWED)
-            return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-        return float(text) if _DECIMAL.fullmatch(text) else text
+        if _is_integer(text) and len(text) > INTEGER_DIGITS_MAX:
+            raise self._invalid(event, f"a number of {len(text)} digits", INTEGER_ALLOWED)
+        return _plain(text)
 
     def _invalid(self, event: events.Event, found: str, allowed: str) -> YamlInvalid:
         return YamlInvalid(f"{self._name}:{_line(event)}: found {found}, allowed {allowed}")
+
+
+def dumps(value: object) -> str:
+    """`value` as text that `loads` reads back as it was: plain data, keys in their order.
+
+    PyYAML follows YAML 1.1, in which `1e5` needs no quotes and `NO` does; this adds the quotes that
+    1.2 needs and leaves the others.
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would be read back as anything else, and says what is there twice twice."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    is_text = not _is_integer(text) and isinstance(_plain(text), str)
+    style = None if is_text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)  # pyright: ignore[reportUnknownMemberType]
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+def _is_integer(text: str) -> bool:
+    return any(form.fullmatch(text) for form in (_HEX, _OCTAL, _INTEGER))
+
+
+def _plain(text: str) -> str | int | float | bool | None:
+    """What text without quotes is."""
+    if text in _NULL:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _is_integer(text):
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+    return float(text) if _DECIMAL.fullmatch(text) else text
 
 
 def _line(event: events.Event) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import IO, Any, Literal, TextIO
 
-import yaml
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from sovctl.cli.documents import Document, error_document
 from sovctl.errors import InvalidArgumentError, SovError
+from sovshared import yamlio
 
 UNBOUNDED_WIDTH = 100_000
 """Of output that no terminal shows: a pipe gets every cell whole, on one line."""
@@ -257,7 +257,7 @@ def _details(error: SovError) -> Table:
 
 def _serialised(document: Any, form: Format) -> str:
     if form is Format.YAML:
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return yamlio.dumps(document)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
