@@ -7,10 +7,12 @@ version is another copy. Programs find their library beside themselves, wherever
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import hashlib
 import importlib.metadata
 import os
+import py_compile
 import shutil
 import stat
 import subprocess
@@ -21,7 +23,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RECIPE = 1  # Part of the name: a copy made another way is another copy.
+RECIPE = 2  # Part of the name: a copy made another way is another copy.
 CHECK_S = 120
 NOBODY = 65_534
 LEFT_OUT = (  # Of the standard library: what no job needs, half of its size.
@@ -94,6 +96,7 @@ def _build(target: Path) -> None:
         _copy_package(name, packages)
     for shared in sorted(_shared_libraries(Path(sys.base_prefix) / "lib")):
         shutil.copy2(shared, target / "lib" / shared.name)
+    _compile(library)
     _open_to_all(target)
 
 
@@ -130,6 +133,15 @@ def _shared_libraries(folder: Path) -> Iterator[Path]:
     name = sysconfig.get_config_var("INSTSONAME")
     if isinstance(name, str) and name.startswith("libpython") and (folder / name).is_file():
         yield folder / name
+
+
+def _compile(library: Path) -> None:
+    """The bytecode of all of it: a job's user may not write it down, and would compile what it
+    imports at each start anew. Unchecked, since a copy is never changed.
+    """
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    # Some of a library is written for other versions, and is not there to be imported.
+    compileall.compile_dir(library, quiet=2, invalidation_mode=mode, stripdir=library)
 
 
 def _open_to_all(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -57,3 +58,22 @@ def test_any_user_runs_numpy_with_it_after_it_was_moved(parent: Path, name: str)
     uid, total, where = done.stdout.split()
     assert (int(uid), float(total)) == (65_534 if user is not None else os.geteuid(), 3.0)
     assert Path(where).is_relative_to(moved)
+
+
+def test_nothing_is_compiled_when_a_job_imports_it(parent: Path) -> None:
+    user = 65_534 if os.geteuid() == 0 else None
+    text = "import numpy, sys; [print(m.__cached__) for m in sys.modules.values() if is_file(m)]"
+    text = "is_file = lambda m: getattr(m, '__cached__', None); " + text
+    done = subprocess.run(
+        [ensure_runtime(parent) / "bin" / "python", "-B", "-c", text],
+        env={},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+        user=user,
+        group=user,
+    )
+    wanted = [Path(line) for line in done.stdout.splitlines() if line.endswith(".pyc")]
+    assert len(wanted) > 20
+    assert [path for path in wanted if not path.stat().st_mode & stat.S_IROTH] == []
