@@ -70,6 +70,19 @@ class AsyncOperationCalls(Connected):
             self.link.tenants.WhatIf, request, timeout_ms_min=WHAT_IF_TIMEOUT_MS
         )
 
+    async def fleet_what_if(
+        self,
+        sites: Iterable[fleet_pb2.SiteDeclaration] = (),
+        *,
+        without_sites: Iterable[str] = (),
+    ) -> fleet_pb2.FleetWhatIfResponse:
+        """What the queue would do with the whole fleet `sites`, or with the one in force but for
+        `without_sites`, beside what it does; changes nothing."""
+        request = fleet_pb2.FleetWhatIfRequest(sites=sites, without_sites=without_sites)
+        return await self.link.call(
+            self.link.fleet.WhatIf, request, timeout_ms_min=WHAT_IF_TIMEOUT_MS
+        )
+
     async def sites(self) -> AsyncIterator[fleet_pb2.Site]:
         """All sites; pages are fetched as needed."""
         token = ""

@@ -174,6 +174,15 @@ class Client:
             self._client.quota_what_if(tenants, allow_unknown_gpu_classes=allow_unknown_gpu_classes)
         )
 
+    def fleet_what_if(
+        self,
+        sites: Iterable[fleet_pb2.SiteDeclaration] = (),
+        *,
+        without_sites: Iterable[str] = (),
+    ) -> fleet_pb2.FleetWhatIfResponse:
+        """What the queue would do with another fleet, or without some sites; changes nothing."""
+        return self._loop.run(self._client.fleet_what_if(sites, without_sites=without_sites))
+
     def sites(self) -> Iterator[fleet_pb2.Site]:
         """All sites."""
         return self._loop.iterate(self._client.sites)

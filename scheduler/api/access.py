@@ -56,6 +56,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "FleetService/RemoveMaintenance": _OPERATOR,
     _V1 + "FleetService/Uncordon": _OPERATOR,
     _V1 + "FleetService/Verdicts": _REVIEW,
+    _V1 + "FleetService/WhatIf": _OPERATOR,
     _V1 + "IdentityService/CreateJoinToken": Rule(frozenset({Role.OPERATOR, Role.SITE})),
     _V1 + "IdentityService/Join": Rule(frozenset(Role), anonymous=True),
     _V1 + "IdentityService/Login": _ANYBODY,

@@ -19,6 +19,7 @@ from scheduler.api.calls import Calls, Guard
 from scheduler.api.certificates import CertificateService
 from scheduler.api.desk import Desk
 from scheduler.api.fleet import FleetService
+from scheduler.api.fleet_what_if import FleetWhatIf
 from scheduler.api.identity import Revocations
 from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
@@ -256,6 +257,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
         **FleetService(desk, sites.power, locations).methods(),
+        **FleetWhatIf(desk, cogs.planner).methods(),
         **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
         **AuditService(desk).methods(),

@@ -15,6 +15,7 @@ from scheduler.control import declare
 from scheduler.control.declare import UnknownClasses
 from scheduler.core.budgets import day_of
 from scheduler.model.ids import TenantPath
+from scheduler.model.whatif import OtherTenants
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.tenants import tenant_from_proto, tenant_to_proto
@@ -127,7 +128,7 @@ class TenantService:
             return changes, declare.tenant_warnings(snapshot, tenants)
 
         changes, warnings = await desk.reader.read(look)
-        found = await self._planner.what_if(tenants, desk.now_ms())
+        found = await self._planner.what_if(OtherTenants(tenants), desk.now_ms())
         return tenants_pb2.QuotaWhatIfResponse(
             now=outcome_to_proto(found.now, desk.codec),
             then=outcome_to_proto(found.then, desk.codec),

@@ -16,8 +16,8 @@ from scheduler.control import evidence
 from scheduler.core import tree_rules
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
-from scheduler.model.ids import NodeId, SiteId, TenantPath
-from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
+from scheduler.model.ids import NodeId, SiteId, TenantPath, site_of
+from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.model.tenancy import Tenant
 from scheduler.store.store import Snapshot, Txn
 
@@ -100,16 +100,13 @@ def apply_fleet(
     now_ms: int,
 ) -> tuple[str, ...]:
     """Makes the declared fleet what was said; reports and cordons stay."""
-    if faults := rules.fleet_faults(declarations):
-        raise invalid(*faults)
-    sites_before = {e.site.id: replace(e.site, cordoned=False) for e in txn.fleet.sites()}
-    nodes_before = {e.node.id: replace(e.node, cordoned=False) for e in txn.fleet.nodes()}
-    sites = {site.id: replace(site, cordoned=False) for site, _ in declarations}
-    nodes = {n.id: replace(n, cordoned=False) for _, at in declarations for n in at}
+    check_fleet(declarations)
+    sites_before, nodes_before = _by_name(declared(txn))
+    sites, nodes = _by_name(declarations)
     _refuse_busy(
         [
             *_busy_sites(txn, sorted(set(sites_before) - set(sites))),
-            *_busy_nodes(txn, _unsettled(nodes_before, nodes)),
+            *_busy_nodes(txn, unsettled(nodes_before, nodes)),
         ]
     )
     changes = (*difference(sites_before, sites), *difference(nodes_before, nodes))
@@ -122,6 +119,48 @@ def apply_fleet(
                 evidence.site_declared(txn.audit, site, at, now_ms)
                 txn.certificates.know(site, now_ms)
     return changes
+
+
+def check_fleet(declarations: Sequence[Declaration]) -> None:
+    """Refuses a fleet that makes no sense, whole, with every fault."""
+    if faults := rules.fleet_faults(declarations):
+        raise invalid(*faults)
+
+
+def declared(read: Snapshot) -> tuple[Declaration, ...]:
+    """The fleet in force, by id, without cordons."""
+    at: dict[SiteId, list[Node]] = {}
+    for entry in read.fleet.nodes():
+        at.setdefault(site_of(entry.node.id), []).append(replace(entry.node, cordoned=False))
+    return tuple(
+        (replace(entry.site, cordoned=False), tuple(at.get(entry.site.id, ())))
+        for entry in read.fleet.sites()
+    )
+
+
+def declared_without(read: Snapshot, lost: Sequence[SiteId]) -> tuple[Declaration, ...]:
+    """The fleet in force but for some sites, each of which must be declared."""
+    fleet = declared(read)
+    known = {site.id for site, _ in fleet}
+    for site in lost:
+        if site not in known:
+            raise not_found("site", site[:200])
+    return tuple(entry for entry in fleet if entry[0].id not in set(lost))
+
+
+def fleet_difference(
+    before: Sequence[Declaration], after: Sequence[Declaration]
+) -> tuple[str, ...]:
+    """What would change from one fleet to another."""
+    sites, nodes = _by_name(before)
+    then_sites, then_nodes = _by_name(after)
+    return (*difference(sites, then_sites), *difference(nodes, then_nodes))
+
+
+def _by_name(fleet: Sequence[Declaration]) -> tuple[dict[SiteId, Site], dict[NodeId, Node]]:
+    sites = {site.id: replace(site, cordoned=False) for site, _ in fleet}
+    nodes = {node.id: replace(node, cordoned=False) for _, at in fleet for node in at}
+    return sites, nodes
 
 
 def difference(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -166,7 +205,7 @@ def _write(
         add(after[name])  # Last, and one after the other: the store adds them many at once.
 
 
-def _unsettled(before: Mapping[NodeId, Node], after: Mapping[NodeId, Node]) -> dict[NodeId, str]:
+def unsettled(before: Mapping[NodeId, Node], after: Mapping[NodeId, Node]) -> dict[NodeId, str]:
     """Nodes that are gone, or have become something that work on them was not placed for."""
     found: dict[NodeId, str] = {}
     for name, old in before.items():

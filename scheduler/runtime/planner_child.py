@@ -95,7 +95,7 @@ class Follower:
         """The answer, from the newest committed state."""
         if isinstance(question, AskWhatIf):
             with self._store.read() as snapshot:
-                return what_if(snapshot, question.tenants, question.now_ms)
+                return what_if(snapshot, question.other, question.now_ms)
         self.catch_up()
         match question:
             case MakePlan():

@@ -20,8 +20,7 @@ from typing import cast
 from scheduler.model.ids import JobId
 from scheduler.model.plan import Explanation, JobClass, PlanBudget
 from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.model.tenancy import Tenant
-from scheduler.model.whatif import WhatIf
+from scheduler.model.whatif import Other, WhatIf
 from scheduler.runtime.planner_talk import (
     Answer,
     Answered,
@@ -87,9 +86,9 @@ class PlannerProcess:
         """What would become of a job of this class, were it queued now."""
         return await self._explain(Forecast(now_ms, job_class))
 
-    async def what_if(self, tenants: tuple[Tenant, ...], now_ms: int) -> WhatIf:
-        """What the queue would do under another tree."""
-        return cast("WhatIf", await self._answer(AskWhatIf(now_ms, tenants), WHAT_IF_S_MAX))
+    async def what_if(self, other: Other, now_ms: int) -> WhatIf:
+        """What the queue would do under another tree, or with another fleet."""
+        return cast("WhatIf", await self._answer(AskWhatIf(now_ms, other), WHAT_IF_S_MAX))
 
     async def close(self) -> None:
         """Ends the child."""

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 from scheduler.model.ids import JobId
 from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, PlanBudget
-from scheduler.model.tenancy import Tenant
-from scheduler.model.whatif import WhatIf
+from scheduler.model.whatif import Other, WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class AskWhatIf:
-    """What the queue would do under these tenants."""
+    """What the queue would do under this tree, or with this fleet."""
 
     now_ms: int
-    tenants: tuple[Tenant, ...]
+    other: Other
 
 
 Question: TypeAlias = MakePlan | ExplainJob | Forecast | AskWhatIf

@@ -1,6 +1,7 @@
-"""What the queue would do under another tenant tree: the planner itself, on facts with that tree.
+"""What the queue would do under another tenant tree or with another fleet: the planner itself, on
+facts with that in place of what is in force.
 
-Each tree gets a state of its own, read from one snapshot of the store, so the planner's state in
+Each side gets a state of its own, read from one snapshot of the store, so the planner's state in
 use is never touched, and both are asked of the same moment. That costs a reading of the store for
 each: with a million queued jobs, the better part of a minute in which nothing else is planned.
 """
@@ -8,24 +9,36 @@ each: with a million queued jobs, the better part of a minute in which nothing e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.planner import plan
 from scheduler.core.quota import QuotaTree
-from scheduler.model.ids import JobId
+from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import (
     BudgetChanged,
     Change,
     JobChanged,
     JobClass,
+    LiveAttempt,
     Plan,
     PlanBudget,
     QueueLoaded,
     TenantsChanged,
 )
 from scheduler.model.tenancy import Tenant
-from scheduler.model.whatif import JobsWaiting, JobThere, Outcome, WhatIf
+from scheduler.model.whatif import (
+    Displaced,
+    JobsWaiting,
+    JobThere,
+    Other,
+    OtherTenants,
+    Outcome,
+    WhatIf,
+)
+from scheduler.runtime.other_fleet import FleetInstead
 from scheduler.store.store import Snapshot
 
 LISTED_MAX = 1_000
@@ -34,21 +47,40 @@ BUDGET = PlanBudget(placements_max=1_000_000, attempts_max=10_000_000)
 """One plan for the whole queue: what is asked is where it ends, not what one round does."""
 
 
-def what_if(snapshot: Snapshot, tenants: Sequence[Tenant], now_ms: int) -> WhatIf:
-    """The next plan under the tree in force and under `tenants`."""
+Gone: TypeAlias = Mapping[JobId, tuple[LiveAttempt, str]]
+"""Attempts that would have to end, and why."""
+
+
+def what_if(snapshot: Snapshot, other: Other, now_ms: int) -> WhatIf:
+    """The next plan as things are, and with `other` in place of what is in force."""
+    now = _side(*snapshot.changes.load_all(), now_ms)
+    sequence, changes = snapshot.changes.load_all()
+    if isinstance(other, OtherTenants):
+        then = _side(sequence, _under(snapshot, other.tenants, changes), now_ms)
+        return WhatIf(now=_told(snapshot, now, {}), then=_told(snapshot, then, {}))
+    fleet = FleetInstead(snapshot, other, now_ms)
+    then = _side(sequence, fleet.under(changes), now_ms)
     return WhatIf(
-        now=_outcome(snapshot, None, now_ms),
-        then=_outcome(snapshot, tuple(tenants), now_ms),
+        now=_told(snapshot, now, {}),
+        then=_told(snapshot, then, fleet.displaced),
+        displaced=_displaced(fleet.displaced, then.plan),
+        nodes_assumed=fleet.nodes_assumed,
     )
 
 
-def _outcome(snapshot: Snapshot, tenants: tuple[Tenant, ...] | None, now_ms: int) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The plan made of one side's facts, and how many jobs of each class waited for it."""
+
+    plan: Plan
+    waiting: Counter[JobClass]
+
+
+def _side(sequence: int, changes: Iterable[Change], now_ms: int) -> _Side:
     waiting: Counter[JobClass] = Counter()
     state = FleetState()
-    sequence, changes = snapshot.changes.load_all()
-    state.apply_all(sequence, _under(snapshot, tenants, _counted(waiting, changes)))
-    made = plan(state, now_ms, BUDGET)
-    return _told(snapshot, made, waiting)
+    state.apply_all(sequence, _counted(waiting, changes))
+    return _Side(plan(state, now_ms, BUDGET), waiting)
 
 
 def _counted(waiting: Counter[JobClass], changes: Iterable[Change]) -> Iterator[Change]:
@@ -62,13 +94,11 @@ def _counted(waiting: Counter[JobClass], changes: Iterable[Change]) -> Iterator[
 
 
 def _under(
-    snapshot: Snapshot, tenants: tuple[Tenant, ...] | None, changes: Iterable[Change]
+    snapshot: Snapshot, tenants: tuple[Tenant, ...], changes: Iterable[Change]
 ) -> Iterator[Change]:
     """The changes, with `tenants` in place of the tree in force, and what their budgets spent."""
     for change in changes:
-        if tenants is None:
-            yield change
-        elif isinstance(change, TenantsChanged):
+        if isinstance(change, TenantsChanged):
             yield TenantsChanged(tenants)
             for use in snapshot.usage.for_budgets(QuotaTree(tenants)):
                 yield BudgetChanged(use)
@@ -76,17 +106,45 @@ def _under(
             yield change
 
 
-def _told(snapshot: Snapshot, made: Plan, waiting: Counter[JobClass]) -> Outcome:
+def _told(snapshot: Snapshot, side: _Side, gone: Gone) -> Outcome:
+    made = side.plan
     starts = tuple(
         JobThere(p.key.job, row.tenant, p.site, p.gpu_class, p.gpu_milli)
         for p in made.placements[:LISTED_MAX]
         if (row := snapshot.jobs.row(p.key.job)) is not None
     )
-    reclaims: list[JobThere] = []
-    for preempt in made.preemptions[:LISTED_MAX]:
+    ended = [_ended(live, why) for _, (live, why) in sorted(gone.items())[:LISTED_MAX]]
+    ended += _preempted(snapshot, made, LISTED_MAX - len(ended))
+    left = side.waiting - _placed_by_class(snapshot, [p.key.job for p in made.placements])
+    waits = _waits(left, made)
+    return Outcome(
+        starts=starts,
+        reclaims=tuple(ended),
+        waits=waits,
+        jobs_starting=len(made.placements),
+        jobs_reclaimed=len(gone) + len(made.preemptions),
+        jobs_waiting=left.total(),
+    )
+
+
+def _ended(live: LiveAttempt, why: str) -> JobThere:
+    placement = live.placement
+    return JobThere(
+        placement.key.job,
+        live.tenant,
+        placement.site,
+        placement.gpu_class,
+        placement.gpu_milli,
+        why,
+    )
+
+
+def _preempted(snapshot: Snapshot, made: Plan, listed_max: int) -> list[JobThere]:
+    found: list[JobThere] = []
+    for preempt in made.preemptions[:listed_max]:
         row, attempt = snapshot.jobs.row(preempt.victim.job), snapshot.attempts.row(preempt.victim)
         if row is not None and attempt is not None:
-            reclaims.append(
+            found.append(
                 JobThere(
                     row.id,
                     row.tenant,
@@ -96,7 +154,10 @@ def _told(snapshot: Snapshot, made: Plan, waiting: Counter[JobClass]) -> Outcome
                     preempt.detail,
                 )
             )
-    left = waiting - _placed_by_class(snapshot, [p.key.job for p in made.placements])
+    return found
+
+
+def _waits(left: Counter[JobClass], made: Plan) -> tuple[JobsWaiting, ...]:
     reasons = {blocked.job_class: blocked.denials for blocked in made.blocked}
     waits = [
         JobsWaiting(
@@ -109,13 +170,22 @@ def _told(snapshot: Snapshot, made: Plan, waiting: Counter[JobClass]) -> Outcome
         for job_class in left
     ]
     waits.sort(key=lambda wait: (wait.tenant, -wait.jobs, wait.nodes, wait.gpus_per_node))
-    return Outcome(
-        starts=starts,
-        reclaims=tuple(reclaims),
-        waits=tuple(waits[:LISTED_MAX]),
-        jobs_starting=len(made.placements),
-        jobs_reclaimed=len(made.preemptions),
-        jobs_waiting=left.total(),
+    return tuple(waits[:LISTED_MAX])
+
+
+def _displaced(gone: Gone, made: Plan) -> tuple[Displaced, ...]:
+    """What each tenant holds where it may not stay, and what of it starts elsewhere at once."""
+    held: Counter[tuple[TenantPath, GpuClass]] = Counter()
+    placed: Counter[tuple[TenantPath, GpuClass]] = Counter()
+    again = {placement.key.job for placement in made.placements}
+    for job, (live, _) in gone.items():
+        of = (live.tenant, live.placement.gpu_class)
+        held[of] += live.placement.gpu_milli
+        if job in again:
+            placed[of] += live.placement.gpu_milli
+    return tuple(
+        Displaced(tenant, gpu_class, held[tenant, gpu_class], placed[tenant, gpu_class])
+        for tenant, gpu_class in sorted(held)
     )
 
 

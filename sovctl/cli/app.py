@@ -15,6 +15,7 @@ from sovctl.cli import (
     policy_verbs,
     quota_verbs,
     submit_verb,
+    what_if_verbs,
     window_verbs,
 )
 from sovctl.cli.output import Format
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     fleet.callback()(fleet_verbs.fleet_summary)
     fleet.command("apply")(operate_verbs.apply_fleet)
     fleet.command("verdicts")(fleet_verbs.fleet_verdicts)
+    fleet.command("what-if")(what_if_verbs.fleet_what_if)
     fleet.command("dependencies")(fleet_verbs.fleet_dependencies)
     tenants = _group("Declare tenants and their quotas.")
     tenants.command("apply")(operate_verbs.apply_tenants)
@@ -154,5 +156,5 @@ def _quota() -> typer.Typer:
     )
     quota.command(quota_verbs.SHOW)(quota_verbs.show_quota)
     quota.command("budgets")(quota_verbs.show_budgets)
-    quota.command("what-if")(quota_verbs.what_if)
+    quota.command("what-if")(what_if_verbs.quota_what_if)
     return quota

@@ -1,12 +1,12 @@
-"""Rows and columns of quota, budgets, usage and what-if."""
+"""Rows and columns of quota, budgets and usage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 from sovapi.v1 import tenants_pb2
-from sovctl.cli.documents import Document, message_document
+from sovctl.cli.documents import message_document
 from sovctl.cli.output import Column, Listing
 from sovctl.spec_values import format_milli
 
@@ -115,78 +115,6 @@ def usage(response: tenants_pb2.GetUsageResponse) -> Listing:
         documents=[message_document(line) for line in listed],
         names=[f"{line.tenant} {line.gpu_class}" for line in listed],
         empty=f"nothing was placed since {day(response.first_day)}",
-    )
-
-
-def starts(outcome: tenants_pb2.WhatIfOutcome, now: tenants_pb2.WhatIfOutcome) -> Listing:
-    """What would start, and whether it starts under the tree in force too."""
-    before = {start.job_id for start in now.starts}
-    return _jobs(
-        outcome.starts,
-        ["as now" if start.job_id in before else "new" for start in outcome.starts],
-        "nothing would start",
-    )
-
-
-def reclaims(outcome: tenants_pb2.WhatIfOutcome) -> Listing:
-    """What would be ended so that owners of guarantees start."""
-    details = [reclaim.detail for reclaim in outcome.reclaims]
-    return _jobs(outcome.reclaims, details, "nothing would be reclaimed")
-
-
-def waits(outcome: tenants_pb2.WhatIfOutcome) -> Listing:
-    """What would go on waiting, and why."""
-    listed = list(outcome.waits)
-    return Listing(
-        columns=[
-            Column("TENANT"),
-            Column("JOBS", justify=_NUMBER),
-            Column("SHAPE"),
-            Column("REASON"),
-            Column("DETAIL", whole=False),
-        ],
-        rows=[
-            [
-                wait.tenant,
-                str(wait.jobs),
-                f"{wait.nodes} x {wait.gpus_per_node} GPUs",
-                wait.reason,
-                wait.detail,
-            ]
-            for wait in listed
-        ],
-        documents=[message_document(wait) for wait in listed],
-        names=[wait.tenant for wait in listed],
-        empty="nothing would wait",
-    )
-
-
-def what_if_document(response: tenants_pb2.QuotaWhatIfResponse) -> Document:
-    """The whole answer."""
-    return message_document(response)
-
-
-def _jobs(
-    found: Sequence[tenants_pb2.WhatIfStart] | Sequence[tenants_pb2.WhatIfReclaim],
-    details: Sequence[str],
-    empty: str,
-) -> Listing:
-    return Listing(
-        columns=[
-            Column("JOB"),
-            Column("TENANT"),
-            Column("SITE"),
-            Column("GPUS", justify=_NUMBER),
-            Column("GPU"),
-            Column("", whole=False),
-        ],
-        rows=[
-            [job.job_id, job.tenant, job.site, format_milli(job.gpu_milli), job.gpu_class, detail]
-            for job, detail in zip(found, details, strict=True)
-        ],
-        documents=[message_document(job) for job in found],
-        names=[job.job_id for job in found],
-        empty=empty,
     )
 
 

@@ -1,22 +1,18 @@
-"""Quota, budgets, usage, and what another tree would change."""
+"""Quota, budgets and usage."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from sovapi.v1 import tenants_pb2
 from sovctl import clock
 from sovctl.cli import quota_tables
-from sovctl.cli.output import Output, safe
-from sovctl.cli.session import read_file, session_of
+from sovctl.cli.session import session_of
 from sovctl.errors import InvalidArgumentError
 from sovctl.fleet_values import parse_moment
 from sovctl.spec_values import duration_ms
-from sovctl.tenants_file import Tenants
 
 SHOW = "show"
 TenantArgument = Annotated[
@@ -63,43 +59,6 @@ def show_usage(
     since_ms = _since_ms(since)
     response = session.run(lambda client: client.usage(tenant, since_ms=since_ms))
     session.output.listing(quota_tables.usage(response))
-
-
-def what_if(
-    ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tenants file.")],
-) -> None:
-    """Say what the queue would do under the tenants of FILE; nothing is changed."""
-    session = session_of(ctx)
-    tree = read_file(Tenants, file)
-    response = session.run(
-        lambda client: client.quota_what_if(
-            tree.to_proto(), allow_unknown_gpu_classes=tree.unknown_gpu_classes == "warn"
-        )
-    )
-    if session.output.is_human:
-        _show(session.output, response)
-    else:
-        session.output.result(quota_tables.what_if_document(response), "", "")
-
-
-def _show(output: Output, response: tenants_pb2.QuotaWhatIfResponse) -> None:
-    then, now = response.then, response.now
-    for warning in response.warnings:
-        output.note(f"warning: {safe(warning)}")
-    for title, count, before, listing in (
-        ("would start", then.jobs_starting, now.jobs_starting, quota_tables.starts(then, now)),
-        (
-            "would be reclaimed",
-            then.jobs_reclaimed,
-            now.jobs_reclaimed,
-            quota_tables.reclaims(then),
-        ),
-        ("would wait", then.jobs_waiting, now.jobs_waiting, quota_tables.waits(then)),
-    ):
-        output.print(f"{count} job(s) {title}; under the tree in force {before}")
-        if listing.rows:
-            output.listing(listing)
 
 
 def _since_ms(since: str) -> int:

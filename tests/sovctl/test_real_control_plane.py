@@ -126,10 +126,30 @@ def test_quota_budgets_and_usage_are_shown_and_a_bad_tree_is_refused(
     assert asked.json()["then"]["jobs_starting"] == 0
     assert any(change.startswith("~ trust-a quotas") for change in asked.json()["changes"])
     told = as_("op", "quota", "what-if", str(tree)).out
-    assert "0 job(s) would start; under the tree in force 0" in told
+    assert "0 job(s) would start; as things are 0" in told
     assert as_("ada", "quota", "what-if", str(tree)).code == 5
     back = as_("op", "tenants", "apply", str(DEPLOY / "tenants" / "demo.yaml"))
     assert back.code == 0, back.err
+
+
+def test_another_fleet_is_asked_about_and_nothing_is_changed(as_: As) -> None:
+    """The whole fleet of a file, or the one in force without some of its sites."""
+    file = DEPLOY / "fleets" / "demo.yaml"
+    same = as_("op", "fleet", "what-if", str(file), "-o", "json")
+    assert same.code == 0, same.err
+    assert same.json()["changes"] == []
+    [site, *_] = as_("op", "sites", "-o", "json").json()
+    told = as_("op", "fleet", "what-if", "--without", site["id"])
+    assert "as things are 0" in told.out
+    assert "nothing that runs would lose its place" in told.out + told.err
+    lost = as_("op", "fleet", "what-if", "--without", site["id"], "-o", "json").json()
+    assert f"- {site['id']}" in lost["changes"]
+    assert site["id"] in [each["id"] for each in as_("op", "sites", "-o", "json").json()]
+    for wrong in ([], [str(file), "--without", site["id"]], ["--without", "nowhere"]):
+        refused = as_("op", "fleet", "what-if", *wrong)
+        assert refused.code != 0
+        assert "allowed FILE or --without SITE" in refused.err or "'nowhere'" in refused.err
+    assert as_("ada", "fleet", "what-if", str(file)).code == 5
 
 
 def test_an_array_is_one_line_and_its_tasks_have_names(as_: As) -> None:

@@ -1,5 +1,6 @@
 from sovapi.v1 import common_pb2 as _common_pb2
 from sovapi.v1 import jobs_pb2 as _jobs_pb2
+from sovapi.v1 import tenants_pb2 as _tenants_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -157,6 +158,40 @@ class ApplyFleetResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, changes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FleetWhatIfRequest(_message.Message):
+    __slots__ = ("sites", "without_sites")
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_SITES_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[SiteDeclaration]
+    without_sites: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sites: _Optional[_Iterable[_Union[SiteDeclaration, _Mapping]]] = ..., without_sites: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Displaced(_message.Message):
+    __slots__ = ("tenant", "gpu_class", "held_milli", "placed_milli")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    HELD_MILLI_FIELD_NUMBER: _ClassVar[int]
+    PLACED_MILLI_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    gpu_class: str
+    held_milli: int
+    placed_milli: int
+    def __init__(self, tenant: _Optional[str] = ..., gpu_class: _Optional[str] = ..., held_milli: _Optional[int] = ..., placed_milli: _Optional[int] = ...) -> None: ...
+
+class FleetWhatIfResponse(_message.Message):
+    __slots__ = ("now", "then", "changes", "displaced", "nodes_assumed")
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    THEN_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    DISPLACED_FIELD_NUMBER: _ClassVar[int]
+    NODES_ASSUMED_FIELD_NUMBER: _ClassVar[int]
+    now: _tenants_pb2.WhatIfOutcome
+    then: _tenants_pb2.WhatIfOutcome
+    changes: _containers.RepeatedScalarFieldContainer[str]
+    displaced: _containers.RepeatedCompositeFieldContainer[Displaced]
+    nodes_assumed: int
+    def __init__(self, now: _Optional[_Union[_tenants_pb2.WhatIfOutcome, _Mapping]] = ..., then: _Optional[_Union[_tenants_pb2.WhatIfOutcome, _Mapping]] = ..., changes: _Optional[_Iterable[str]] = ..., displaced: _Optional[_Iterable[_Union[Displaced, _Mapping]]] = ..., nodes_assumed: _Optional[int] = ...) -> None: ...
 
 class Site(_message.Message):
     __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w", "gpu_power_w", "gpu_power_nodes")

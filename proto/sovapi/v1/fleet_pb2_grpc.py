@@ -94,6 +94,11 @@ class FleetServiceStub:
                 request_serializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.WhatIf = channel.unary_unary(
+                '/sovapi.v1.FleetService/WhatIf',
+                request_serializer=sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfResponse.FromString,
+                _registered_method=True)
         self.ListDependencies = channel.unary_unary(
                 '/sovapi.v1.FleetService/ListDependencies',
                 request_serializer=sovapi_dot_v1_dot_fleet__pb2.ListDependenciesRequest.SerializeToString,
@@ -180,6 +185,13 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhatIf(self, request, context):
+        """What the queue would do with another fleet, or without some sites; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDependencies(self, request, context):
         """What outside the home zone the running system would ever contact, and what keeps it from that.
         """
@@ -249,6 +261,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.RemoveMaintenance,
                     request_deserializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.SerializeToString,
+            ),
+            'WhatIf': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatIf,
+                    request_deserializer=sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfResponse.SerializeToString,
             ),
             'ListDependencies': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDependencies,
@@ -580,6 +597,33 @@ class FleetService:
             '/sovapi.v1.FleetService/RemoveMaintenance',
             sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceRequest.SerializeToString,
             sovapi_dot_v1_dot_fleet__pb2.RemoveMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.FleetService/WhatIf',
+            sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfRequest.SerializeToString,
+            sovapi_dot_v1_dot_fleet__pb2.FleetWhatIfResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class FleetServiceStub:
     AddMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.AddMaintenanceRequest, _fleet_pb2.AddMaintenanceResponse]
     ListMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListMaintenanceRequest, _fleet_pb2.ListMaintenanceResponse]
     RemoveMaintenance: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RemoveMaintenanceRequest, _fleet_pb2.RemoveMaintenanceResponse]
+    WhatIf: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.FleetWhatIfRequest, _fleet_pb2.FleetWhatIfResponse]
+    """What the queue would do with another fleet, or without some sites; changes nothing."""
     ListDependencies: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListDependenciesRequest, _fleet_pb2.ListDependenciesResponse]
     """What outside the home zone the running system would ever contact, and what keeps it from that."""
 
@@ -69,6 +71,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     AddMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.AddMaintenanceRequest, _fleet_pb2.AddMaintenanceResponse]  # type: ignore[assignment]
     ListMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListMaintenanceRequest, _fleet_pb2.ListMaintenanceResponse]  # type: ignore[assignment]
     RemoveMaintenance: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RemoveMaintenanceRequest, _fleet_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
+    WhatIf: _aio.UnaryUnaryMultiCallable[_fleet_pb2.FleetWhatIfRequest, _fleet_pb2.FleetWhatIfResponse]  # type: ignore[assignment]
+    """What the queue would do with another fleet, or without some sites; changes nothing."""
     ListDependencies: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListDependenciesRequest, _fleet_pb2.ListDependenciesResponse]  # type: ignore[assignment]
     """What outside the home zone the running system would ever contact, and what keeps it from that."""
 
@@ -160,6 +164,14 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.RemoveMaintenanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.RemoveMaintenanceResponse, _abc.Awaitable[_fleet_pb2.RemoveMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WhatIf(
+        self,
+        request: _fleet_pb2.FleetWhatIfRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.FleetWhatIfResponse, _abc.Awaitable[_fleet_pb2.FleetWhatIfResponse]]:
+        """What the queue would do with another fleet, or without some sites; changes nothing."""
 
     @_abc_1.abstractmethod
     def ListDependencies(
