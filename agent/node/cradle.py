@@ -1,17 +1,21 @@
 """The two processes below a shim: the **init** and the **rank**, born before it is known whose.
 
 All that takes long and needs no spec is done when a cradle is made: both are forked, the init is
-PID 1 of its namespace, the rank leads a session of its own. Then they wait: for the rank's spool
-directory, which the shim says once the start is recorded, or for the end of the shim, which is
-theirs too. Mount namespaces are made after that word and not ahead, so that a rank sees what is
-mounted when it starts.
+PID 1 of its namespace, the rank leads a session of its own. Then the rank waits for two words of
+the shim. `meet` names its spool directory: it takes on the view of the world, the limits and the
+user that the spec there says, while the shim records the start. `go`, once that is durable, lets it
+become the program. Without them, or with the end of the shim, it ends and has run nothing. Mount
+namespaces are made after the first word and not ahead, so that a rank sees what is mounted when it
+starts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -22,6 +26,7 @@ FORWARDED = (
     *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
 )
 HOME_BYTES_MAX = 4096
+GO = b"go"
 
 
 class Cradle:
@@ -38,27 +43,37 @@ class Cradle:
         else:
             confine.own_pids()
         self.level = level
-        go_read, self._go = os.pipe()
+        # Keeps its words apart, and tells each end when the other is gone.
+        self._words, words = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.output, output_write = os.pipe()
         self.report, report_write = os.pipe()
         self.init = os.fork()
         if self.init == 0:
-            for fd in (self._go, self.output, self.report, *foreign):
+            for fd in (self._words.fileno(), self.output, self.report, *foreign):
                 os.close(fd)
-            _run_init(level, go_read, output_write, report_write)
-        for fd in (go_read, output_write, report_write):
+            _run_init(level, words.fileno(), output_write, report_write)
+        words.close()
+        for fd in (output_write, report_write):
             os.close(fd)
         os.set_blocking(self.output, False)
         self.pidfd = os.pidfd_open(self.init)
 
-    def go(self, home: str) -> None:
-        """Let the rank of this spool directory run."""
-        os.write(self._go, os.fsencode(home))
-        os.close(self._go)
+    def meet(self, home: str) -> None:
+        """Let the rank of this spool directory get ready."""
+        self._say(os.fsencode(home))
+
+    def go(self) -> None:
+        """Let it run."""
+        self._say(GO)
+        self._words.close()
 
     def give_up(self) -> None:
         """Let nothing run: both end."""
-        os.close(self._go)
+        self._words.close()
+
+    def _say(self, word: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # It failed to get ready, and has reported so.
+            self._words.send(word)
 
 
 def _tell(report: int, doc: dict[str, Any]) -> None:
@@ -66,7 +81,7 @@ def _tell(report: int, doc: dict[str, Any]) -> None:
     os.write(report, json.dumps(doc).encode() + b"\n")
 
 
-def _run_init(level: str, go: int, output: int, report: int) -> NoReturn:
+def _run_init(level: str, words: int, output: int, report: int) -> NoReturn:
     """The init: starts the rank, passes signals on, reaps."""
     try:
         confine.die_with_parent()
@@ -74,28 +89,37 @@ def _run_init(level: str, go: int, output: int, report: int) -> NoReturn:
         if level == "none":
             confine.adopt_orphans()
         session_read, session_write = os.pipe()
-        born_read, born_write = os.pipe()
         rank = os.fork()
         if rank == 0:
-            for fd in (go, session_read, born_write):
-                os.close(fd)
-            _run_rank(level, born_read, output, report, session_write)
-        for fd in (output, session_write, born_read):
+            os.close(session_read)
+            _run_rank(level, words, output, report, session_write)
+        for fd in (words, output, session_write):
             os.close(fd)
         os.read(session_read, 1)  # Before that its session does not exist, and a signal is lost.
-        if not (home := os.read(go, HOME_BYTES_MAX)):  # The shim gave up, or died: nothing may run.
-            os._exit(0)
-        if level != "none":
-            confine.own_mounts()
-        for number in FORWARDED:
-            signal.signal(number, lambda got, _: confine.send_session(rank, got))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        os.write(born_write, home)
-        os.close(born_write)
+        _forward_signals(level, rank)
     except OSError as error:
         _tell(report, {"failed": f"isolation {level}: {error}"})
         os._exit(1)
     _reap_until_over(rank, report)
+
+
+def _forward_signals(level: str, rank: int) -> None:
+    """Pass on to the rank's session whatever comes. Who is in it is told by the namespace's own
+    /proc, which few ever need: it is mounted for the first signal.
+    """
+    own_proc = level == "none"
+
+    def forward(number: int, _: object) -> None:
+        nonlocal own_proc
+        with contextlib.suppress(OSError):  # The shim's SIGKILL, at the end, needs no /proc.
+            if not own_proc:
+                confine.own_mounts()
+                own_proc = True
+            confine.send_session(rank, number)
+
+    for number in FORWARDED:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
 def _reap_until_over(rank: int, report: int) -> NoReturn:
@@ -109,7 +133,7 @@ def _reap_until_over(rank: int, report: int) -> NoReturn:
             os._exit(0)
 
 
-def _run_rank(level: str, born: int, output: int, report: int, own_session: int) -> NoReturn:
+def _run_rank(level: str, words: int, output: int, report: int, own_session: int) -> NoReturn:
     """The rank's process up to its exec. A failed set-up is reported; a failed exec is an exit."""
     step = "rank set-up"
     try:
@@ -117,16 +141,17 @@ def _run_rank(level: str, born: int, output: int, report: int, own_session: int)
             confine.die_with_parent()
         os.setsid()
         os.write(own_session, b"s")
-        if not (home := os.read(born, HOME_BYTES_MAX)):
+        if not (home := os.read(words, HOME_BYTES_MAX)):
             os._exit(0)
         with open(os.path.join(os.fsdecode(home), "spec.json"), encoding="utf-8") as file:
             spec: dict[str, Any] = json.load(file)
+        if spec["isolation"] != level:  # The shim refuses it, and says so.
+            os._exit(0)
         step = f"isolation {level}"
         _isolate(level, spec)
         step = "rank set-up"
         for number in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.umask(spec.get("umask", 0o077))
@@ -137,6 +162,9 @@ def _run_rank(level: str, born: int, output: int, report: int, own_session: int)
     except (OSError, ValueError, KeyError) as error:
         _tell(report, {"failed": f"{step}: {error}"})
         os._exit(125)
+    if os.read(words, len(GO)) != GO:
+        os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (no shell: it is the point)
     except (OSError, ValueError) as error:

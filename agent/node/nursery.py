@@ -119,6 +119,8 @@ def _be_shim(
     home, descriptors, _, _ = socket.recv_fds(channel, HOME_BYTES_MAX, 1)
     if not home:
         _end(room)
+    if cradle is not None:
+        cradle.meet(os.fsdecode(home))
     confine.outlive_parent()
     with contextlib.suppress(OSError):  # The nursery may be gone.
         os.write(take, _PID.pack(os.getpid()))

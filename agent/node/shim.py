@@ -90,7 +90,7 @@ class Shim:
         own = {"key": os.path.basename(os.getcwd()), "boot_id": boot_id()}
         run = claim_start({**own, **shim, **init, **self.started}, room)
         if run:
-            cradle.go(os.getcwd())
+            cradle.go()
         else:
             cradle.give_up()
         return run
@@ -244,7 +244,8 @@ def read_spec() -> dict[str, Any]:
 
 def keep_rank(ready: int, cradle: Cradle | None = None, room: Room | None = None) -> None:
     """Everything from the claim of the key to its record. Only one process ever gets past the
-    bind. Without a cradle one is made, and without room for the record of the start.
+    bind. Without a `cradle`, whose rank is getting ready, one is made, and without room for the
+    record of the start.
     """
     try:
         _keep_rank(ready, cradle, room)
@@ -267,7 +268,10 @@ def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
         spec = read_spec()
         locks = lock_gpus(spec)
         shim = Shim(spec, ctl)
-        if not shim.launch(cradle or Cradle(spec["isolation"], (ready,)), room):
+        if cradle is None:
+            cradle = Cradle(spec["isolation"], (ready,))
+            cradle.meet(os.getcwd())
+        if not shim.launch(cradle, room):
             return  # Whoever gave the key up has recorded its end.
         os.close(ready)
         shim.watch()
