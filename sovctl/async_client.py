@@ -8,6 +8,7 @@ from types import TracebackType
 import grpc
 
 from sovctl import config
+from sovctl.async_datasets import AsyncDatasetCalls
 from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
 from sovctl.async_operations import AsyncOperationCalls, Joined
@@ -16,7 +17,7 @@ from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
 
 
-class AsyncClient(AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls):
+class AsyncClient(AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls, AsyncDatasetCalls):
     """A control plane, as one identity sees it.
 
     Use it in an `async with`, or close it. Nothing is sent before the first call.

@@ -15,6 +15,7 @@ import grpc
 
 from sovapi.v1 import (
     audit_pb2,
+    datasets_pb2,
     fleet_pb2,
     identity_pb2,
     jobs_pb2,
@@ -307,6 +308,24 @@ class Client:
     def witness(self, keeper: Witness) -> audit_pb2.Checkpoint:
         """Looks at the log once and cosigns its head; see `AsyncEvidenceCalls.witness`."""
         return self._loop.run(self._client.witness(keeper))
+
+    def apply_datasets(
+        self, datasets: Iterable[datasets_pb2.Dataset], *, dry_run: bool = False, reason: str = ""
+    ) -> Sequence[str]:
+        """Declares datasets, or changes them; the changes."""
+        return self._loop.run(self._client.apply_datasets(datasets, dry_run=dry_run, reason=reason))
+
+    def datasets(self) -> Iterator[datasets_pb2.Dataset]:
+        """What of the data catalogue the caller may see, by name."""
+        return self._loop.iterate(self._client.datasets)
+
+    def dataset(self, name: str) -> datasets_pb2.Dataset:
+        """One dataset: where it lies, its label and, where a job wrote it, its lineage."""
+        return self._loop.run(self._client.dataset(name))
+
+    def remove_dataset(self, name: str, *, reason: str = "") -> None:
+        """Takes a dataset out of the catalogue; its files stay, and no work may read them."""
+        self._loop.run(self._client.remove_dataset(name, reason=reason))
 
     def whoami(self) -> identity_pb2.WhoamiResponse:
         """Who the control plane takes us for."""

@@ -18,6 +18,7 @@ import grpc
 
 from sovapi.v1 import (
     audit_pb2_grpc,
+    datasets_pb2_grpc,
     fleet_pb2_grpc,
     identity_pb2_grpc,
     jobs_pb2_grpc,
@@ -104,6 +105,7 @@ class Link:
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
         self.tenants = tenants_pb2_grpc.TenantServiceStub(channel)
+        self.datasets = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.policy = policy_pb2_grpc.PolicyServiceStub(channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(channel)
         self.identity = identity_pb2_grpc.IdentityServiceStub(channel)

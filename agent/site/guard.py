@@ -175,6 +175,8 @@ def judge(
     """
     need = launch.residency
     denials = [*_requirement_denials(need)]
+    if need.HasField("data_sites") and facts.site not in need.data_sites.sites:
+        denials.append(Denial("DATA_ELSEWHERE", "what the work reads does not lie here"))
     usable: dict[str, Fact] = {}
     needed = ["country", *UNDER_LAW, PARENTS, "accreditation"]
     for key in [*needed, *(["markings"] if need.markings else [])]:

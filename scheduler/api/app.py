@@ -17,6 +17,7 @@ from scheduler.api.audit import AuditService
 from scheduler.api.ca import AltNames
 from scheduler.api.calls import Calls, Guard
 from scheduler.api.certificates import CertificateService
+from scheduler.api.datasets import DatasetService
 from scheduler.api.desk import Desk
 from scheduler.api.fleet import FleetService
 from scheduler.api.fleet_what_if import FleetWhatIf
@@ -256,6 +257,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **link.methods(),
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
+        **DatasetService(desk).methods(),
         **FleetService(desk, sites.power, locations).methods(),
         **FleetWhatIf(desk, cogs.planner).methods(),
         **LocationService(desk, locations).methods(),

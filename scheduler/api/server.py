@@ -26,6 +26,7 @@ from scheduler.api.access import NOT_AVAILABLE
 from scheduler.api.calls import Calls
 from sovapi.v1 import (
     audit_pb2,
+    datasets_pb2,
     fleet_pb2,
     identity_pb2,
     jobs_pb2,
@@ -41,6 +42,7 @@ CALLS_MAX = 10_000
 
 FILES = (
     audit_pb2,
+    datasets_pb2,
     fleet_pb2,
     identity_pb2,
     jobs_pb2,

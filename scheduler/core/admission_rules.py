@@ -84,7 +84,7 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
         *_environment(spec),
         *_resources(spec.resources),
         *_topology(spec),
-        *_residency(spec.residency),
+        *requirement_faults(spec.residency),
         *_times(spec),
         *_choices(spec),
         *_others(spec),
@@ -205,8 +205,8 @@ def _topology(spec: JobSpec) -> Faults:
         yield _fault("topology.within", f"node, for {nodes} nodes", "nvlink, leaf, pod or site")
 
 
-def _residency(requirement: Requirement) -> Faults:
-    at = "residency"
+def requirement_faults(requirement: Requirement, at: str = "residency") -> Faults:
+    """Everything malformed in a requirement that is written in the field `at`."""
     # That none is named is for residency to refuse, with its own reason.
     for name, countries in (
         ("jurisdictions", requirement.jurisdictions),

@@ -323,7 +323,7 @@ def _fact(fact: Fact) -> dict[str, object]:
 
 
 def _requirement(requirement: Requirement) -> dict[str, object]:
-    return {
+    told: dict[str, object] = {
         "jurisdictions": list(requirement.jurisdictions),
         "tier": requirement.tier.name,
         "markings": list(requirement.markings),
@@ -333,6 +333,9 @@ def _requirement(requirement: Requirement) -> dict[str, object]:
         "min_assurance": requirement.min_assurance.name,
         "data_kinds": list(requirement.data_kinds),
     }
+    if requirement.data_sites is not None:
+        told["data_sites"] = list(requirement.data_sites)
+    return told
 
 
 def _denial(denial: Denial) -> dict[str, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
+from scheduler.model.ids import SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.rules import FactRule, Invariant, Rule
 
@@ -103,6 +104,9 @@ class Requirement:
     data_kinds: tuple[str, ...] = ()
     """Kinds of data that the work touches, such as personal or health: what rules and agreements
     may speak of beside tier and markings."""
+    data_sites: tuple[SiteId, ...] | None = None
+    """Where all that the work reads of the catalogue lies: it may be nowhere else. None: it reads
+    nothing; empty: there is no such site. Never asked for, always found out (`core.data_rules`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, inspect, select, text
 
-from scheduler.store import tree
+from scheduler.store import schema_data, tree
 from scheduler.store.bulk import Statement
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import (
@@ -141,6 +141,12 @@ def _add_certificates(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_datasets(connection: Connection) -> None:
+    """The data catalogue; no job there was read any of it."""
+    for table in schema_data.TABLES:
+        table.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -151,6 +157,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(8, _add_proofs),
     Migration(9, _order_queue_by_age),
     Migration(10, _add_certificates),
+    Migration(11, _add_datasets),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

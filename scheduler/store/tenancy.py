@@ -1,4 +1,4 @@
-"""The tenant tree and the policy in force."""
+"""The tenant tree, the policy in force, and the tenants' data catalogue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scheduler.core.quota import QuotaTree
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.store.codec import decode, encode
+from scheduler.store.datasets import DatasetsReader, DatasetsWriter
 from scheduler.store.fleet import FleetReader
 from scheduler.store.link import Link
 from scheduler.store.schema import POLICIES, TENANTS
@@ -22,6 +23,12 @@ class TenancyReader:
     def __init__(self, link: Link, memo: Memo) -> None:
         self._link = link
         self._memo = memo
+        self._datasets = DatasetsReader(link)
+
+    @property
+    def datasets(self) -> DatasetsReader:
+        """The data catalogue."""
+        return self._datasets
 
     def tenants(self) -> tuple[Tenant, ...]:
         """The whole tree, ordered by path: parents before their children."""
@@ -56,6 +63,12 @@ class TenancyWriter(TenancyReader):
     def __init__(self, scratch: Scratch) -> None:
         super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
+        self._datasets = DatasetsWriter(scratch)
+
+    @property
+    def datasets(self) -> DatasetsWriter:
+        """The data catalogue."""
+        return self._datasets
 
     def replace_tenants(self, tenants: Sequence[Tenant]) -> None:
         """The tree is now this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from scheduler.model.fleet import CpuArch, Interconnect
-from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.model.ids import GpuClass, SiteId, TenantPath
 from scheduler.model.job import (
     DatasetMount,
     DatasetOutput,
@@ -31,7 +31,7 @@ from sovapi.v1 import common_pb2, jobs_pb2
 
 def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirement:
     """What work demands of a site."""
-    return jobs_pb2.ResidencyRequirement(
+    message = jobs_pb2.ResidencyRequirement(
         jurisdictions=requirement.jurisdictions,
         tier=number(common_pb2.Tier, requirement.tier),
         markings=requirement.markings,
@@ -41,6 +41,9 @@ def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirem
         min_assurance=number(common_pb2.Assurance, requirement.min_assurance),
         data_kinds=requirement.data_kinds,
     )
+    if requirement.data_sites is not None:
+        message.data_sites.CopyFrom(jobs_pb2.DataSites(sites=requirement.data_sites))
+    return message
 
 
 def requirement_from_proto(message: jobs_pb2.ResidencyRequirement) -> Requirement:
@@ -54,6 +57,11 @@ def requirement_from_proto(message: jobs_pb2.ResidencyRequirement) -> Requiremen
         node_sharing=known(NodeSharing, message.node_sharing),
         min_assurance=known(Assurance, message.min_assurance),
         data_kinds=tuple(message.data_kinds),
+        data_sites=(
+            tuple(SiteId(site) for site in message.data_sites.sites)
+            if message.HasField("data_sites")
+            else None
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sovctl.cli import (
+    dataset_verbs,
     evidence_verbs,
     fleet_verbs,
     identity_verbs,
@@ -90,6 +91,11 @@ def build() -> typer.Typer:
     fleet.command("dependencies")(fleet_verbs.fleet_dependencies)
     tenants = _group("Declare tenants and their quotas.")
     tenants.command("apply")(operate_verbs.apply_tenants)
+    datasets = _group("Say which data lies where, and what its label demands of work.")
+    datasets.command("apply")(dataset_verbs.apply_datasets)
+    datasets.command("list")(dataset_verbs.list_datasets)
+    datasets.command("show")(dataset_verbs.show_dataset)
+    datasets.command("remove")(dataset_verbs.remove_dataset)
     policy = _group("Set what work may ask for at most.")
     policy.command("show")(policy_verbs.show_policy)
     policy.command("apply")(policy_verbs.apply_policy)
@@ -104,6 +110,7 @@ def build() -> typer.Typer:
     schema = _group("Print the schemas of files.")
     schema.command("job")(identity_verbs.schema_job)
     for name, group in (
+        ("datasets", datasets),
         ("quota", _quota()),
         ("fleet", fleet),
         ("tenants", tenants),

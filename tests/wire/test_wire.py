@@ -24,8 +24,8 @@ from scheduler.model.job import (
 from scheduler.model.outside import Contact, Dependency, Setting
 from scheduler.model.plan import Explanation, SiteReasons
 from scheduler.model.reasons import Denial, Reason, Refused
-from scheduler.wire import fleet, jobs, outside, policy, sitelink, spec, tenants, windows
-from sovapi.v1 import fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
+from scheduler.wire import datasets, fleet, jobs, outside, policy, sitelink, spec, tenants, windows
+from sovapi.v1 import datasets_pb2, fleet_pb2, jobs_pb2, policy_pb2, sitelink_pb2, tenants_pb2
 from tests.wire.filling import fill
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ def _site_there_and_back(message: fleet_pb2.SiteDeclaration) -> Message:
     return fleet.site_to_proto(*fleet.site_from_proto(message))
 
 
+def _dataset_there_and_back(message: datasets_pb2.Dataset) -> Message:
+    return datasets.dataset_to_proto(datasets.dataset_from_proto(message))
+
+
 def _policy_there_and_back(message: policy_pb2.Policy) -> Message:
     return policy.policy_to_proto(policy.policy_from_proto(message))
 
@@ -76,6 +80,7 @@ def _report_there_and_back(message: sitelink_pb2.SiteReport) -> Message:
         pytest.param(jobs_pb2.JobSpec(), _spec_there_and_back, id="a job's specification"),
         pytest.param(fleet_pb2.SiteDeclaration(), _site_there_and_back, id="a declared site"),
         pytest.param(tenants_pb2.Tenant(), _tenant_there_and_back, id="a tenant"),
+        pytest.param(datasets_pb2.Dataset(), _dataset_there_and_back, id="a dataset"),
         pytest.param(policy_pb2.Policy(), _policy_there_and_back, id="a policy"),
         pytest.param(sitelink_pb2.Desired(), _desired_there_and_back, id="desired state"),
         pytest.param(sitelink_pb2.SiteReport(), _report_there_and_back, id="a site's report"),

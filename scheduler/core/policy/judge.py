@@ -81,11 +81,17 @@ class Case:
         self._holds = tuple(applied.holds for applied in self._rules)
         self._permit = Permit(self.needed)
         self._own = requirement_denials(work)
+        self._data_sites = None if work.data_sites is None else frozenset(work.data_sites)
 
     def verdict(self, site: Site, now_ms: int) -> Verdict:
         """Permit, or Deny with every reason, in the order of the rules."""
         stated = {fact.key: fact for fact in site.facts}
-        if not self._own and len(stated) == len(site.facts) and sound(stated, self._needs, now_ms):
+        if (
+            not self._own
+            and self._has_data(site)
+            and len(stated) == len(site.facts)
+            and sound(stated, self._needs, now_ms)
+        ):
             for holds in self._holds:
                 if not holds(site, stated, now_ms):
                     break
@@ -93,8 +99,16 @@ class Case:
                 return self._permit
         return self._deny(site, now_ms)
 
+    def _has_data(self, site: Site) -> bool:
+        """Whether all that the work reads lies there. No policy has a say in it."""
+        return self._data_sites is None or site.id in self._data_sites
+
     def _deny(self, site: Site, now_ms: int) -> Deny:
         denials = [*self._own]
+        if not self._has_data(site):
+            lies = words.listed(self.work.data_sites or ())
+            detail = f"what the work reads lies at: {lies}"
+            denials.append(Denial(Reason.DATA_ELSEWHERE, detail, site.id))
         usable: dict[FactKey, Fact] = {}
         for asked in self._needs:
             fact, faults = fact_faults(asked, site, now_ms)
