@@ -1,8 +1,8 @@
 """The two processes below a shim: the **init** and the **rank**, born before it is known whose.
 
 All that takes long and needs no spec is done when a cradle is made: both are forked, the init is
-PID 1 of its namespace, the rank leads a session of its own. Then the rank waits for two words of
-the shim. `meet` names its spool directory: it takes on the view of the world, the limits and the
+PID 1 of its namespace, both are in a network of their own, the rank leads a session of its own.
+Then the rank waits for two words of the shim. `meet` names its spool directory: it takes on the view of the world, the limits and the
 user that the spec there says, while the shim records the start. `go`, once that is durable, lets it
 become the program. Without them, or with the end of the shim, it ends and has run nothing. Mount
 namespaces are made after the first word and not ahead, so that a rank sees what is mounted when it
@@ -19,7 +19,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from agent.node import confine
+from agent.node import confine, network
+from agent.node.network import Namespace
 
 FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
@@ -42,16 +43,21 @@ class Cradle:
             confine.adopt_orphans()
         else:
             confine.own_pids()
+        self.network = None if level == "none" else Namespace()
         self.level = level
+        inner = [] if self.network is None else self.network.descriptors()
+        outside = [] if self.network is None else [self.network.outside]
         # Keeps its words apart, and tells each end when the other is gone.
         self._words, words = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.output, output_write = os.pipe()
         self.report, report_write = os.pipe()
         self.init = os.fork()
         if self.init == 0:
-            for fd in (self._words.fileno(), self.output, self.report, *foreign):
+            for fd in (self._words.fileno(), self.output, self.report, *foreign, *inner):
                 os.close(fd)
-            _run_init(level, words.fileno(), output_write, report_write)
+            _run_init(level, words.fileno(), output_write, report_write, outside)
+        if self.network is not None:
+            self.network.leave()
         words.close()
         for fd in (output_write, report_write):
             os.close(fd)
@@ -81,8 +87,9 @@ def _tell(report: int, doc: dict[str, Any]) -> None:
     os.write(report, json.dumps(doc).encode() + b"\n")
 
 
-def _run_init(level: str, words: int, output: int, report: int) -> NoReturn:
-    """The init: starts the rank, passes signals on, reaps."""
+def _run_init(level: str, words: int, output: int, report: int, outside: list[int]) -> NoReturn:
+    """The init: starts the rank, passes signals on, reaps. `outside`: leads to the node's network,
+    where its own is another."""
     try:
         confine.die_with_parent()
         os.setsid()
@@ -92,8 +99,8 @@ def _run_init(level: str, words: int, output: int, report: int) -> NoReturn:
         rank = os.fork()
         if rank == 0:
             os.close(session_read)
-            _run_rank(level, words, output, report, session_write)
-        for fd in (words, output, session_write):
+            _run_rank(level, words, output, report, session_write, outside)
+        for fd in (words, output, session_write, *outside):
             os.close(fd)
         os.read(session_read, 1)  # Before that its session does not exist, and a signal is lost.
         _forward_signals(level, rank)
@@ -133,7 +140,9 @@ def _reap_until_over(rank: int, report: int) -> NoReturn:
             os._exit(0)
 
 
-def _run_rank(level: str, words: int, output: int, report: int, own_session: int) -> NoReturn:
+def _run_rank(
+    level: str, words: int, output: int, report: int, own_session: int, outside: list[int]
+) -> NoReturn:
     """The rank's process up to its exec. A failed set-up is reported; a failed exec is an exit."""
     step = "rank set-up"
     try:
@@ -148,7 +157,7 @@ def _run_rank(level: str, words: int, output: int, report: int, own_session: int
         if spec["isolation"] != level:  # The shim refuses it, and says so.
             os._exit(0)
         step = f"isolation {level}"
-        _isolate(level, spec)
+        _isolate(level, spec, outside)
         step = "rank set-up"
         for number in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
@@ -173,8 +182,11 @@ def _run_rank(level: str, words: int, output: int, report: int, own_session: int
         os._exit(127 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else 126)
 
 
-def _isolate(level: str, spec: dict[str, Any]) -> None:
+def _isolate(level: str, spec: dict[str, Any], outside: list[int]) -> None:
     """The view of the world that the level promises, as it is mounted now."""
+    if spec.get("network") == network.SHARED:
+        for namespace in outside:
+            network.enter(namespace)
     if level != "none":
         confine.own_mounts()
     if level == "uid":

@@ -27,6 +27,7 @@ from agent.node.clock import boot_ms, wall_ms
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
 from agent.node.launcher import LEVELS, Nursery
+from agent.node.network import SHARED
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from sovshared.grants import GrantInvalid, GrantTrust
 
@@ -39,6 +40,7 @@ PORT_FIRST, PORT_LAST = (
     32_767,
 )  # Above Ray's worker ports, below the kernel's ephemeral ones.
 PORT_TRIES_MAX = 512
+LOOPBACK = "127.0.0.1"
 RESERVED_NAMES = frozenset(
     [
         "RANK",
@@ -244,6 +246,7 @@ class Executor:
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
+            "network": "own" if alone(spec) else SHARED,
             "grace_ms": spec["grace_ms"],
             "lease_until_ms": spec["lease_until_ms"],
             "time_limit_ms": spec["time_limit_ms"],
@@ -284,7 +287,7 @@ class Executor:
             "WORLD_SIZE": spec["world_size"],
             "LOCAL_WORLD_SIZE": spec["local_world_size"],
             "GROUP_RANK": spec["node_rank"],
-            "MASTER_ADDR": spec["master_address"],
+            "MASTER_ADDR": LOOPBACK if alone(spec) else spec["master_address"],
             "MASTER_PORT": spec["master_port"],
             "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
             "SOV_JOB_ID": spec["job_id"],
@@ -310,6 +313,11 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
+
+
+def alone(spec: RankSpec) -> bool:
+    """Whether the rank is in a network of its own: it is its attempt's only one."""
+    return spec["isolation"] != "none" and spec["world_size"] == 1
 
 
 def user_environment(env: Mapping[str, str]) -> dict[str, str]:

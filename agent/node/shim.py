@@ -31,6 +31,7 @@ from agent.node import confine
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
 from agent.node.gpu_shares import lock_gpus
+from agent.node.network import SHARED, Namespace
 from agent.node.rank_record import (
     LOG_LIMIT_BYTES,
     Log,
@@ -51,6 +52,7 @@ ORDER_BYTES = 4096
 TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
 KILL_POLL_S = 0.02
 KILL_AGAIN_MS = 50
+DENIED = "\n[sov: {} attempts to reach what the job's `egress` does not list were denied]\n"
 
 
 class Shim:
@@ -68,6 +70,7 @@ class Shim:
         self.init = 0
         self.reported = b""
         self.started: dict[str, Any] = {}
+        self.network: Namespace | None = None
 
     def launch(self, cradle: Cradle, room: Room | None) -> bool:
         """Record what waits in the cradle durably, and only then let it run. False: the key was
@@ -77,6 +80,7 @@ class Shim:
             raise ValueError(f"isolation {self.spec['isolation']}: this shim's is {cradle.level}")
         self.init, self.pidfd = cradle.init, cradle.pidfd
         self.output, self.report = cradle.output, cradle.report
+        self.network = cradle.network if self.spec.get("network") != SHARED else None
         now = boot_ms()
         if self.lease_until is not None and now >= self.lease_until:
             raise TimeoutError("its lease lapsed before it could start")
@@ -203,6 +207,7 @@ class Shim:
         """Reap the tree, close the log, and say how it ended."""
         self.reap()
         self.read_log(LAST_READS)
+        egress = self.egress()
         self.log.close()
         said = os.read(self.report, ORDER_BYTES)
         answer: dict[str, Any] = json.loads(said.splitlines()[0]) if said else {}
@@ -211,6 +216,7 @@ class Shim:
             "ended_boot_ms": boot_ms(),
             "ended_wall_ms": wall_ms(),
             "boot_id": boot_id(),
+            **egress,
         }
         if "failed" in answer and self.cause == "exit":  # Else we broke into its set-up ourselves.
             return {
@@ -225,6 +231,16 @@ class Shim:
         )
         number = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
         return {**number, "cause": self.cause, **ended}
+
+    def egress(self) -> dict[str, Any]:
+        """What is recorded of the rank's way out, told in its log too; nothing where it had the
+        node's network, or could have gone back there.
+        """
+        if self.network is None or self.spec["isolation"] != "uid":
+            return {}
+        if denied := self.network.denied():
+            self.log.add(DENIED.format(denied).encode())
+        return {"egress": {"denied": denied}}
 
 
 def reap_strays() -> None:
