@@ -15,12 +15,11 @@ import hashlib
 import os
 import shutil
 import socket
-import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
-from typing import IO, TypedDict
+from pathlib import Path
+from typing import TypedDict
 
 from agent.node import gpu_shares
 from agent.node.clock import boot_ms, wall_ms
@@ -29,11 +28,10 @@ from agent.node.granted import RankAsked, check
 from agent.node.launcher import LEVELS, Nursery
 from agent.node.network import SHARED
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
+from agent.node.unpacking import BundleInvalid, unpack
 from sovshared.grants import GrantInvalid, GrantTrust
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
-UNPACKED_BYTES_MAX = 1024 * 1024 * 1024
-BUNDLE_MEMBERS_MAX = 100_000
 BUNDLES_KEPT_MAX = 16
 PORT_FIRST, PORT_LAST = (
     20_000,
@@ -227,8 +225,11 @@ class Executor:
         if (digest := spec["bundle_digest"]) is not None:
             shutil.rmtree(work, ignore_errors=True)  # A start that was cut off left half of it.
             work.mkdir(mode=0o700)
-            with open(self._bundle(digest), "rb") as bundle:
-                unpack(bundle, work)
+            try:
+                with open(self._bundle(digest), "rb") as bundle:
+                    unpack(bundle, work)
+            except BundleInvalid as error:
+                raise ExecutorError(str(error)) from error
         own: dict[str, object] = {"uid": None, "gid": None}
         if spec["isolation"] == "uid":
             uid = self._uid(spec["job_id"], checkpoints)
@@ -330,34 +331,6 @@ def user_environment(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def unpack(bundle: IO[bytes], target: Path) -> None:
-    """Unpack a bundle of plain files and directories with relative paths; anything else is refused.
-
-    Checked here and again by tarfile's own `data` filter, before a byte of a member is written.
-    """
-    total = 0
-    try:
-        with tarfile.open(fileobj=bundle, mode="r:") as archive:
-            for count, member in enumerate(archive):
-                total += member.size
-                _check_member(member, count, total)
-                archive.extract(member, target, filter="data")
-    except tarfile.TarError as error:
-        raise ExecutorError(f"bundle is not a tar archive we can read: {error}") from error
-
-
-def _check_member(member: tarfile.TarInfo, count: int, total_bytes: int) -> None:
-    path, named = PurePosixPath(member.name), f"bundle member {member.name!r}"
-    if not (member.isreg() or member.isdir()):
-        raise ExecutorError(f"{named}: only files and directories are allowed")
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise ExecutorError(f"{named}: want a relative path without '..'")
-    if count >= BUNDLE_MEMBERS_MAX:
-        raise ExecutorError(f"bundle has more than {BUNDLE_MEMBERS_MAX} members")
-    if total_bytes > UNPACKED_BYTES_MAX:
-        raise ExecutorError(f"bundle unpacks to more than {UNPACKED_BYTES_MAX} bytes")
-
-
 def _give(folder: Path, uid: int) -> None:
     for place, folders, files in os.walk(folder):
         for name in ("", *folders, *files):
@@ -399,5 +372,4 @@ __all__: Sequence[str] = (
     "NodeFacts",
     "Prepared",
     "RankSpec",
-    "unpack",
 )

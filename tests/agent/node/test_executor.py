@@ -18,10 +18,10 @@ from agent.node.executor import (
     BUNDLES_KEPT_MAX,
     Executor,
     ExecutorError,
-    unpack,
 )
 from agent.node.facts import NodeFacts, read_facts, write_facts
 from agent.node.spool import Cause, Phase, SpoolError
+from agent.node.unpacking import BundleInvalid, unpack
 from tests.agent.node.executing import KEY, facts_at, spec, start
 from tests.agent.node.rig import Site, needs_root
 
@@ -246,7 +246,7 @@ def test_a_bundle_over_the_limit_is_refused_at_once(executor: Executor) -> None:
 def test_a_bundle_with_anything_but_plain_relative_files_is_refused(
     tmp_path: Path, bad: tarfile.TarInfo, message: str
 ) -> None:
-    with pytest.raises(ExecutorError, match=message):
+    with pytest.raises(BundleInvalid, match=message):
         unpack(io.BytesIO(tar((member("ok"), b"fine"), (bad, b""))), tmp_path)
 
 
@@ -255,14 +255,14 @@ def test_a_bundle_that_claims_an_absurd_size_is_refused_before_it_is_written(
 ) -> None:
     huge = member("huge")
     huge.size = 1 << 40
-    with pytest.raises(ExecutorError, match="unpacks to more"):
+    with pytest.raises(BundleInvalid, match="unpacks to more"):
         unpack(io.BytesIO(huge.tobuf()), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x00\xff" * 700, b"PK\x03\x04 not a tar"])
 def test_junk_for_a_bundle_is_refused(tmp_path: Path, junk: bytes) -> None:
-    with pytest.raises(ExecutorError, match="not a tar"):
+    with pytest.raises(BundleInvalid, match="not a tar"):
         unpack(io.BytesIO(junk), tmp_path)
 
 
