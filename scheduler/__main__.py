@@ -22,7 +22,9 @@ from pydantic_core import ErrorDetails
 from scheduler.api import state as state_module
 from scheduler.api.app import App, Listeners, Sources, running
 from scheduler.api.ca import AltNames
+from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.state import State
+from scheduler.model.identity import Claims, Clearance
 from scheduler.model.reasons import Refused
 from scheduler.runtime import clock, logs, tiles
 from scheduler.settings import SchedulerSettings
@@ -31,6 +33,8 @@ from scheduler.store.migrations import SchemaMismatch
 from scheduler.store.store import ReadStore
 from sovshared import pki, spiffe
 
+FOUNDER = "/control-plane"
+"""Who vouches for the first operator: whoever founds the control plane."""
 DISTRIBUTION = "sovereign-compute-scheduler"
 SECRET_BYTES = 24
 EXIT_USAGE = 2
@@ -63,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="make a new control plane's CA and first operator")
     init.add_argument("--operator", required=True, help="name of the first operator")
     init.add_argument("--credentials", type=Path, required=True, help="where to keep their key")
+    init.add_argument("--country", default="", help="where they work, such as GB")
+    init.add_argument(
+        "--clearance", choices=sorted(c.name for c in Clearance if c), help="their clearance"
+    )
     rotate = commands.add_parser(
         "rotate-grant-key", help="sign placement grants with a new key from now on"
     )
@@ -131,7 +139,11 @@ def _init(asked: Mapping[str, Any]) -> None:
         )
     now_ms = clock.now_ms()
     state = state_module.found(settings.state_dir, settings.trust_domain, now_ms)
-    identity = state_module.issue_identity(state.ca, operator, credentials, AltNames(), now_ms)
+    clearance = Clearance[asked["clearance"]] if asked["clearance"] else Clearance.UNSPECIFIED
+    claims = Claims(asked["country"], clearance, FOUNDER, now_ms + CLAIMS_LIFE_MS)
+    identity = state_module.issue_identity(
+        state.ca, operator, credentials, AltNames(), now_ms, claims
+    )
     print(f"control plane of {settings.trust_domain} founded in {settings.state_dir}")
     print(f"credentials of {identity.facts().spiffe_id} are in {credentials}")
 

@@ -8,6 +8,7 @@ from types import TracebackType
 import grpc
 
 from sovctl import config
+from sovctl.async_access import AsyncAccessCalls
 from sovctl.async_datasets import AsyncDatasetCalls
 from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
@@ -17,7 +18,9 @@ from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
 
 
-class AsyncClient(AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls, AsyncDatasetCalls):
+class AsyncClient(
+    AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls, AsyncDatasetCalls, AsyncAccessCalls
+):
     """A control plane, as one identity sees it.
 
     Use it in an `async with`, or close it. Nothing is sent before the first call.

@@ -270,10 +270,18 @@ class AsyncOperationCalls(Connected):
         return await self.link.call(self.link.identity.Whoami, identity_pb2.WhoamiRequest())
 
     async def create_join_token(
-        self, name: str, *, ttl_ms: int = 0
+        self,
+        name: str,
+        *,
+        ttl_ms: int = 0,
+        country: str = "",
+        clearance: common_pb2.Clearance = common_pb2.CLEARANCE_UNSPECIFIED,
     ) -> identity_pb2.CreateJoinTokenResponse:
-        """A token that lets `name` ("/site/exch-a/agent") join once."""
-        request = identity_pb2.CreateJoinTokenRequest(name=name, ttl_ms=ttl_ms)
+        """A token that lets `name` ("/site/exch-a/agent") join once; `country` and `clearance` of
+        a person are what we vouch for, and stand in its certificates."""
+        request = identity_pb2.CreateJoinTokenRequest(
+            name=name, ttl_ms=ttl_ms, country=country, clearance=clearance
+        )
         method = self.link.identity.CreateJoinToken
         return await self.link.call(method, request, Repeat.NEVER)
 

@@ -15,6 +15,7 @@ import grpc
 
 from sovapi.v1 import (
     audit_pb2,
+    common_pb2,
     datasets_pb2,
     fleet_pb2,
     identity_pb2,
@@ -25,6 +26,7 @@ from sovapi.v1 import (
 from sovctl import config
 from sovctl.async_client import AsyncClient
 from sovctl.async_jobs import AsyncJob, Forecast, Spec, SubmitOutcome
+from sovctl.client_access import AccessCalls
 from sovctl.event_loop import EventLoop
 from sovctl.link import CALL_TIMEOUT_MS
 from sovctl.logs import LogChunk
@@ -78,7 +80,7 @@ class Job:
         return self._loop.run(self._job.explain())
 
 
-class Client:
+class Client(AccessCalls):
     """A control plane, as one identity sees it. Use it in a `with`, or close it."""
 
     def __init__(
@@ -332,10 +334,18 @@ class Client:
         return self._loop.run(self._client.whoami())
 
     def create_join_token(
-        self, name: str, *, ttl_ms: int = 0
+        self,
+        name: str,
+        *,
+        ttl_ms: int = 0,
+        country: str = "",
+        clearance: common_pb2.Clearance = common_pb2.CLEARANCE_UNSPECIFIED,
     ) -> identity_pb2.CreateJoinTokenResponse:
-        """A token that lets `name` join once."""
-        return self._loop.run(self._client.create_join_token(name, ttl_ms=ttl_ms))
+        """A token that lets `name` join once; of a person, what we vouch for."""
+        made = self._client.create_join_token(
+            name, ttl_ms=ttl_ms, country=country, clearance=clearance
+        )
+        return self._loop.run(made)
 
     def revoke(self, name: str, *, reason: str) -> None:
         """Takes back every certificate of a name."""

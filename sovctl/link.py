@@ -17,6 +17,7 @@ from typing import TypeVar
 import grpc
 
 from sovapi.v1 import (
+    access_pb2_grpc,
     audit_pb2_grpc,
     datasets_pb2_grpc,
     fleet_pb2_grpc,
@@ -102,6 +103,7 @@ class Link:
         self.channel = channel
         self.timeout_ms = timeout_ms
         self._draw = draw
+        self.access = access_pb2_grpc.AccessServiceStub(channel)
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
         self.tenants = tenants_pb2_grpc.TenantServiceStub(channel)

@@ -131,7 +131,8 @@ class Cluster:
         if found:
             self.say("founding a control plane, with a CA of its own")
             operator = str(layout.credentials_dir / OPERATOR)
-            self._run("scheduler", "init", "--operator", "demo", "--credentials", operator, *state)
+            person = ["--operator", "demo", "--country", "GB", "--clearance", "SC"]
+            self._run("scheduler", "init", *person, "--credentials", operator, *state)
         addresses = ["--listen", layout.endpoint, "--join-listen", layout.join_endpoint]
         addresses += ["--telemetry-listen", layout.telemetry, "--metrics-listen", layout.metrics]
         self.daemons.start("control", ["scheduler", "serve", *state, *addresses])

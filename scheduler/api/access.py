@@ -1,7 +1,8 @@
 """The one access table: every RPC of this server and who may call it. What is not here is denied.
 
 A role in this table may make the call; which tenants', sites' and nodes' objects it then reaches is
-decided where they are looked up, and what it may not reach is NOT_FOUND.
+decided where they are looked up, and what it may not reach is NOT_FOUND. What operators may do with
+a tenant's data they may with a grant only: `operator_access.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ _ANYBODY = Rule(frozenset(Role))
 _V1 = "/sovapi.v1."
 
 RULES: Mapping[str, Rule] = {
+    _V1 + "AccessService/Approve": _OPERATOR,
+    _V1 + "AccessService/GetPolicy": _POLICY,
+    _V1 + "AccessService/List": _AUDIT,
+    _V1 + "AccessService/Request": _OPERATOR,
+    _V1 + "AccessService/Revoke": _JOB_STATE,
+    _V1 + "AccessService/SetPolicy": _TENANT,
     _V1 + "AuditService/AddCosignature": _WITNESS,
     _V1 + "AuditService/GetCertificate": _AUDIT,
     _V1 + "AuditService/GetCheckpoint": _AUDIT,
@@ -73,7 +80,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "JobService/Explain": _JOB_STATE,
     _V1 + "JobService/Get": _JOB_STATE,
     _V1 + "JobService/List": _JOB_STATE,
-    _V1 + "JobService/Logs": _TENANT,
+    _V1 + "JobService/Logs": _JOB_STATE,
     _V1 + "JobService/PortForward": _TENANT,
     _V1 + "JobService/Submit": _TENANT,
     _V1 + "JobService/SubmitMany": _TENANT,

@@ -26,6 +26,7 @@ from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
 from scheduler.api.locations import LocationService
 from scheduler.api.monitors import Monitors, Sight, admission
+from scheduler.api.operator_access import AccessService
 from scheduler.api.policy import PolicyService
 from scheduler.api.proofs import LogKeys, ProofService, keys_of
 from scheduler.api.server import Listen, Method, Server
@@ -262,6 +263,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **FleetWhatIf(desk, cogs.planner).methods(),
         **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
+        **AccessService(desk).methods(),
         **AuditService(desk).methods(),
         **ProofService(desk, parts.keys).methods(),
         **CertificateService(desk, parts.keys).methods(),
@@ -276,7 +278,7 @@ def _monitors(parts: Parts, served: _Served) -> MonitorServer:
     sight = Sight(
         cogs=cogs,
         planning=parts.planning,
-        taker=CensusTaker(cogs.reader, parts.sources.boot_ms),
+        taker=CensusTaker(cogs.reader, parts.sources.boot_ms, parts.sources.now_ms),
         tunnels_open=served.tunnels.count,
         own_certificate=lambda: pki.load(state.server).facts(),
         ca=state.ca,

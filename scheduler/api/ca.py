@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from scheduler.api.claims import extension_of
+from scheduler.model.identity import NO_CLAIMS, Claims
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from sovshared import pki, spiffe
 from sovshared.spiffe import NameRole
@@ -35,7 +37,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _DNS = re.compile(
     r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*"
 )
-_PEOPLE = frozenset({NameRole.TENANT, NameRole.OPERATOR, NameRole.AUDITOR})
+PEOPLE = frozenset({NameRole.TENANT, NameRole.OPERATOR, NameRole.AUDITOR})
 _SERVERS = frozenset({NameRole.CONTROL_PLANE, NameRole.SITE, NameRole.NODE})
 _SCRAPED = frozenset({NameRole.SITE, NameRole.NODE})
 
@@ -73,12 +75,17 @@ class Ca:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
-        self, name: spiffe.Name, key: ec.EllipticCurvePublicKey, names: AltNames, now_ms: int
+        self,
+        name: spiffe.Name,
+        key: ec.EllipticCurvePublicKey,
+        names: AltNames,
+        now_ms: int,
+        claims: Claims = NO_CLAIMS,
     ) -> Issued:
         """A certificate of `name` for the holder of `key`."""
-        life_ms = PERSON_LIFE_MS if name.role in _PEOPLE else AGENT_LIFE_MS
+        life_ms = PERSON_LIFE_MS if name.role in PEOPLE else AGENT_LIFE_MS
         uri = name.uri(self.trust_domain)
-        leaf = (
+        builder = (
             _builder(self.certificate.subject, key, now_ms - BACKDATE_MS, now_ms + life_ms)
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name.path[-64:])]))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -86,8 +93,10 @@ class Ca:
             .add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(_purposes(name.role)), critical=False)
             .add_extension(_authority(self.key), critical=False)
-            .sign(self.key, hashes.SHA256())
         )
+        if claims != NO_CLAIMS:
+            builder = builder.add_extension(extension_of(claims), critical=False)
+        leaf = builder.sign(self.key, hashes.SHA256())
         facts = pki.facts_of(leaf)
         pem = leaf.public_bytes(serialization.Encoding.PEM)
         return Issued(pem, self.trust_pem, uri, facts.not_after_ms, facts.serial)

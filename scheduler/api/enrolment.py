@@ -7,14 +7,25 @@ it that still counts, or, for an agent whose certificate lapsed while we were aw
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scheduler.api.ca import LAPSED_RENEWAL_MS, AltNames, Ca, Issued, check_alt_names, join_refused
+from scheduler.api.ca import (
+    LAPSED_RENEWAL_MS,
+    PEOPLE,
+    AltNames,
+    Ca,
+    Issued,
+    check_alt_names,
+    join_refused,
+)
+from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.identity import Caller, Revocations
-from scheduler.model.identity import Role
+from scheduler.model.identity import NO_CLAIMS, Claims, Clearance, Role
+from scheduler.model.ids import TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store.identity import (
     TOKENS_OF_SITE_MAX,
@@ -32,6 +43,7 @@ TOKEN_LIFE_MS_DEFAULT = 24 * 3600 * 1000
 TOKEN_LIFE_MS_MAX = 30 * 24 * 3600 * 1000
 REASON_CHARS_MAX = 500
 
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _AGENTS = frozenset({NameRole.SITE, NameRole.NODE, NameRole.MONITOR, NameRole.LANDMARK})
 
 
@@ -68,10 +80,23 @@ def name_from(path: str, field: str = "name") -> Name:
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class TokenAsked:
+    """A token that is asked for: whose, for how long (0: the default), and what its maker vouches
+    for of the person."""
+
+    name: Name
+    ttl_ms: int = 0
+    country: str = ""
+    clearance: Clearance = Clearance.UNSPECIFIED
+
+
 def create_token(
-    txn: Txn, caller: Caller, name: Name, ttl_ms: int, secret: str, now_ms: int
+    txn: Txn, caller: Caller, asked: TokenAsked, secret: str, now_ms: int
 ) -> JoinToken:
     """A token that lets `name` join once. Sites may make them for their own nodes only."""
+    name, ttl_ms = asked.name, asked.ttl_ms
+    _check_claims(asked)
     principal = caller.principal
     if principal.role is Role.SITE and (
         name.role is not NameRole.NODE or name.site != principal.site
@@ -90,10 +115,23 @@ def create_token(
     _refuse_too_many(txn.identity.open_tokens(), TOKENS_OPEN_MAX)
     if principal.role is Role.SITE:
         _refuse_too_many(txn.identity.open_tokens(principal.path), TOKENS_OF_SITE_MAX)
-    token = JoinToken(_hash(secret), name.path, principal.path, now_ms + life_ms)
+    token = JoinToken(
+        token_hash=_hash(secret),
+        name=name.path,
+        created_by=principal.path,
+        expires_at_ms=now_ms + life_ms,
+        country=asked.country,
+        clearance=asked.clearance,
+    )
     txn.identity.add_join_token(token)
-    body = {"name": name.path, "actor": principal.path, "expires_at_ms": token.expires_at_ms}
-    txn.audit.append("join_token_created", now_ms, body)
+    body: dict[str, object] = {
+        "name": name.path,
+        "actor": principal.path,
+        "expires_at_ms": token.expires_at_ms,
+        "country": token.country,
+        "clearance": token.clearance.name if token.clearance else "",
+    }
+    txn.audit.append("join_token_created", now_ms, body, tenant=_tenant_of(name))
     return token
 
 
@@ -103,7 +141,8 @@ def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int)
     if found is not None:
         txn.identity.use_join_token(found.token_hash, now_ms)
     how = "lapsed certificate" if found is None else "token"
-    return _issue(txn, ca, name_from(path), request, now_ms, how=how)
+    claims = NO_CLAIMS if found is None else _claims_of(found, now_ms)
+    return _issue(txn, ca, name_from(path), request, claims, now_ms, how=how)
 
 
 def may_join(
@@ -140,7 +179,8 @@ def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Is
             raise join_refused("the certificate lapsed too long ago: join with a new token")
         name = replaced
     check_alt_names(name, request.names, ca.trust_domain)
-    return _issue(txn, ca, name, request, now_ms, how="renewal")
+    claims = caller.principal.claims if name == own else NO_CLAIMS
+    return _issue(txn, ca, name, request, claims, now_ms, how="renewal")
 
 
 def revoke(txn: Txn, caller: Caller, name: Name, reason: str, now_ms: int) -> Revocation:
@@ -209,8 +249,39 @@ def _check_not_revoked(read: Snapshot, name: Name, facts: pki.CertificateFacts) 
         Revocations({found.name: found.at_ms}).check(name.path, facts)
 
 
-def _issue(txn: Txn, ca: Ca, name: Name, request: Request, now_ms: int, *, how: str) -> Issued:
-    issued = ca.issue(name, request.public_key, request.names, now_ms)
+def _claims_of(token: JoinToken, now_ms: int) -> Claims:
+    """What stands in the certificates of who joins with a token; nothing for what is no person."""
+    if name_from(token.name).role not in PEOPLE:
+        return NO_CLAIMS
+    return Claims(token.country, token.clearance, token.created_by, now_ms + CLAIMS_LIFE_MS)
+
+
+def _check_claims(asked: TokenAsked) -> None:
+    claimed = bool(asked.country or asked.clearance)
+    if claimed and asked.name.role not in PEOPLE:
+        found = f"found claims of {asked.name.path}, allowed of tenants' users, operators, auditors"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "country"))
+    if asked.country and not _COUNTRY.fullmatch(asked.country):
+        found = f"found {asked.country[:20]!r}, allowed a code such as GB, or nothing"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "country"))
+
+
+def _tenant_of(name: Name) -> TenantPath | None:
+    """The tenant in whose log it belongs that somebody may act in its name."""
+    return TenantPath(name.tenant) if name.tenant else None
+
+
+def _issue(
+    txn: Txn,
+    ca: Ca,
+    name: Name,
+    request: Request,
+    claims: Claims,
+    now_ms: int,
+    *,
+    how: str,
+) -> Issued:
+    issued = ca.issue(name, request.public_key, request.names, now_ms, claims)
     body = {
         "name": name.path,
         "how": how,
@@ -219,7 +290,7 @@ def _issue(txn: Txn, ca: Ca, name: Name, request: Request, now_ms: int, *, how: 
         "dns_names": sorted(request.names.dns),
         "ip_addresses": sorted(request.names.ip),
     }
-    txn.audit.append("certificate_issued", now_ms, body)
+    txn.audit.append("certificate_issued", now_ms, body, tenant=_tenant_of(name))
     return issued
 
 

@@ -7,12 +7,13 @@ the one SPIFFE id in it, strictly, and to ask whether that name still counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cryptography import x509
 
 from scheduler.api.ca import issued_at_ms
+from scheduler.api.claims import claims_of
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import SiteId, TenantPath
 from scheduler.model.reasons import Code, Reason, Refused
@@ -87,6 +88,7 @@ def _named(pem: bytes, trust_domain: str) -> Caller:
         certificate = x509.load_pem_x509_certificate(pem)
         facts = pki.facts_of(certificate)
         principal = principal_of(spiffe.parse(facts.spiffe_id, trust_domain))
+        principal = replace(principal, claims=claims_of(certificate))
     except ValueError as error:
         raise Refused(
             Code.UNAUTHENTICATED, Reason.UNAUTHENTICATED, f"client certificate: {error}"

@@ -9,9 +9,11 @@ from scheduler.api.ca import Ca
 from scheduler.api.calls import Calls
 from scheduler.api.identity import Revocations
 from scheduler.api.server import Methods
+from scheduler.model.identity import Clearance
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.writer import Writer
-from sovapi.v1 import identity_pb2
+from scheduler.wire.enums import known, number
+from sovapi.v1 import common_pb2, identity_pb2
 
 
 class IdentityService:
@@ -97,18 +99,27 @@ class IdentityService:
             tenant=caller.principal.tenant or "",
             certificate_not_after_ms=caller.certificate.not_after_ms,
             server_version=self._version,
+            country=caller.principal.claims.country,
+            clearance=number(common_pb2.Clearance, caller.principal.claims.clearance),
+            vouched_by=caller.principal.claims.vouched_by,
+            claims_until_ms=caller.principal.claims.until_ms,
         )
 
     async def create_join_token(
         self, request: identity_pb2.CreateJoinTokenRequest
     ) -> identity_pb2.CreateJoinTokenResponse:
         """A token, whose secret is only ever in this answer."""
-        name = enrolment.name_from(request.name)
+        asked = enrolment.TokenAsked(
+            enrolment.name_from(request.name),
+            request.ttl_ms,
+            request.country,
+            known(Clearance, request.clearance),
+        )
         caller = calls.caller()
         secret = self._new_secret()
         now_ms = self._now_ms()
         token = await self._writer.write(
-            lambda txn: enrolment.create_token(txn, caller, name, request.ttl_ms, secret, now_ms)
+            lambda txn: enrolment.create_token(txn, caller, asked, secret, now_ms)
         )
         return identity_pb2.CreateJoinTokenResponse(token=secret, expires_at_ms=token.expires_at_ms)
 

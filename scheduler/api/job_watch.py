@@ -8,7 +8,7 @@ from dataclasses import replace
 from scheduler.api import calls
 from scheduler.api.desk import Desk
 from scheduler.control.dependencies import waiting_text
-from scheduler.control.views import shown
+from scheduler.control.views import shown, shown_job
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId
@@ -42,7 +42,7 @@ def with_reasons(
     rows = snapshot.jobs.rows(queued)
     blocked = waiting.blocked
     result: list[Job] = []
-    for job in jobs:
+    for job in (shown_job(principal, each) for each in jobs):
         if job.waits_for:
             text = waiting_text(codec, job.waits_for)
             result.append(replace(job, reason=Reason.DEPENDENCY, message=text))

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
 from scheduler.api.intake import TOGETHER_MAX, Intake, Outcome, Outcomes
+from scheduler.api.job_logs import JobLogs
 from scheduler.api.job_watch import JobWatch, with_reasons
+from scheduler.api.operator_access import eyes, touch
 from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.admission import Asked, refusal_of, resolved_project
-from scheduler.control.views import shown_explanation
-from scheduler.model.identity import Principal
-from scheduler.model.ids import JobId, SiteId, TenantPath, organisation_of
+from scheduler.control.operator_access import holds
+from scheduler.control.views import shown_explanation, shown_job
+from scheduler.model.identity import Principal, Role
+from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import Job, JobSpec, JobState
+from scheduler.model.operator_access import AccessAction
 from scheduler.model.plan import Explanation
-from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
+from scheduler.model.reasons import Denial, Reason, Refused, invalid, not_found
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.loop import Waiting
 from scheduler.runtime.planner_process import PlannerProcess
-from scheduler.store.store import Snapshot
+from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.enums import known
 from scheduler.wire.jobs import denial_to_proto, explanation_to_proto, job_to_proto
 from scheduler.wire.spec import spec_from_proto
@@ -86,6 +90,7 @@ class JobService:
         self._streams = streams
         self._intake = Intake(desk.control, desk.writer, now_ms=desk.now_ms)
         self._watch = JobWatch(desk, feed, waiting)
+        self._logs = JobLogs(desk, streams.tunnels)
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -97,7 +102,7 @@ class JobService:
             "JobService/Watch": self._watch.watch,
             "JobService/Cancel": self.cancel,
             "JobService/Explain": self.explain,
-            "JobService/Logs": self.logs,
+            "JobService/Logs": self._logs.logs,
             "JobService/Upload": self.upload,
         }
 
@@ -202,11 +207,22 @@ class JobService:
 
     async def get(self, request: jobs_pb2.GetJobRequest) -> jobs_pb2.Job:
         """One job."""
-        job = await self._job(request.id)
+        job = await self._job(request.id, await self._seen_by(request.id))
         return job_to_proto(job, self._desk.codec)
 
-    async def _job(self, name: str) -> Job:
+    async def _seen_by(self, name: str) -> Principal:
+        """As whom the caller is shown a job: an operator sees the work and not what it says, unless
+        it has access."""
         desk, principal = self._desk, calls.principal()
+        if principal.role is not Role.OPERATOR:
+            return principal
+        held = await desk.reader.read(
+            lambda snapshot: holds(snapshot, desk.codec, principal, name, desk.now_ms())
+        )
+        return await eyes(desk, principal, name, AccessAction.READ) if held else principal
+
+    async def _job(self, name: str, principal: Principal) -> Job:
+        desk = self._desk
 
         def read(snapshot: Snapshot) -> Job:
             job = desk.control.get(snapshot, principal, name)
@@ -251,18 +267,19 @@ class JobService:
 
     async def cancel(self, request: jobs_pb2.CancelJobRequest) -> jobs_pb2.CancelJobResponse:
         """Ends a job. Doing it twice is doing it once, so its idempotency key is not needed."""
-        desk, principal = self._desk, calls.principal()
-        now_ms = desk.now_ms()
-        job = await desk.writer.write(
-            lambda txn: desk.control.cancel(
-                txn, principal, request.id, now=request.now, now_ms=now_ms
-            )
-        )
+        desk, now_ms = self._desk, self._desk.now_ms()
+        caller = calls.principal()
+
+        def cancel(txn: Txn, principal: Principal) -> Job:
+            return desk.control.cancel(txn, principal, request.id, now=request.now, now_ms=now_ms)
+
+        job = await touch(desk, caller, request.id, AccessAction.CANCEL, cancel)
+        job = shown_job(caller, job)
         return jobs_pb2.CancelJobResponse(job=job_to_proto(job, desk.codec))
 
     async def explain(self, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobResponse:
         """Why a job does not run."""
-        job = await self._job(request.id)
+        job = await self._job(request.id, calls.principal())
         if job.held:
             explanation = Explanation(_held(job), (), (), (), queue_position=-1)
         elif job.state is JobState.QUEUED:
@@ -277,21 +294,6 @@ class JobService:
         message = explanation_to_proto(shown, job, self._desk.codec)
         message.queue_position = explanation.queue_position + 1
         return message
-
-    async def logs(
-        self, request: jobs_pb2.LogsRequest
-    ) -> AsyncGenerator[jobs_pb2.LogsResponse, None]:
-        """A rank's log, streamed from the site that has it."""
-        job = await self._job(request.id)
-        public = self._desk.codec.encode(job.id)
-        site, number = _log_place(job, request)
-        wanted = jobs_pb2.LogsRequest()
-        wanted.CopyFrom(request)
-        wanted.id, wanted.attempt = public, number
-        owner = organisation_of(job.tenant)
-        logs = self._streams.tunnels.logs(site, public, number, wanted, owner=owner)
-        async for response in logs:
-            yield response
 
     async def upload(
         self, requests: AsyncIterator[jobs_pb2.UploadRequest]
@@ -345,27 +347,6 @@ def _held(job: Job) -> str:
 def _not_waiting(job: Job) -> str:
     where = f" at {job.attempts[-1].site}" if job.attempts else ""
     return f"the job is {job.state.name}{where}" + (f": {job.message}" if job.message else "")
-
-
-def _log_place(job: Job, request: jobs_pb2.LogsRequest) -> tuple[SiteId, int]:
-    """Where the log is: the site and the number of the attempt."""
-    if request.rank < 0 or request.offset < 0 or request.attempt < 0:
-        found = f"found {request.rank}, {request.offset}, {request.attempt}, allowed 0 or more"
-        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "rank, offset, attempt"))
-    if job.tasks is not None:
-        detail = "found an array, allowed one of its tasks, as JOB[0]"
-        raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "id"))
-    if not job.attempts:
-        raise Refused(
-            Code.FAILED_PRECONDITION,
-            job.reason or Reason.NOT_FOUND,
-            f"the job has not started, so there is no log yet (it is {job.state.name})",
-        )
-    wanted = request.attempt or job.attempts[-1].key.attempt
-    for attempt in job.attempts:
-        if attempt.key.attempt == wanted:
-            return attempt.site, wanted
-    raise not_found("attempt", str(wanted))
 
 
 def _uploader(snapshot: Snapshot, principal: Principal, project: str) -> TenantPath:

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from scheduler.api.access import NOT_AVAILABLE
 from scheduler.api.calls import Calls
 from sovapi.v1 import (
+    access_pb2,
     audit_pb2,
     datasets_pb2,
     fleet_pb2,
@@ -41,6 +42,7 @@ CALLS_MAX = 10_000
 """Calls open at the same time; gRPC refuses more with RESOURCE_EXHAUSTED."""
 
 FILES = (
+    access_pb2,
     audit_pb2,
     datasets_pb2,
     fleet_pb2,

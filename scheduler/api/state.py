@@ -21,6 +21,7 @@ from scheduler.api import ca as ca_module
 from scheduler.api.ca import AltNames, Ca, check_alt_names
 from scheduler.api.grant_keys import GrantKeys
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.model.identity import NO_CLAIMS, Claims
 from scheduler.wire.grants import Granter
 from sovshared import pki, signing, spiffe
 from sovshared.signing import Signer
@@ -99,12 +100,17 @@ def load(directory: Path, trust_domain: str) -> State:
 
 
 def issue_identity(
-    ca: Ca, name: spiffe.Name, directory: Path, names: AltNames, now_ms: int
+    ca: Ca,
+    name: spiffe.Name,
+    directory: Path,
+    names: AltNames,
+    now_ms: int,
+    claims: Claims = NO_CLAIMS,
 ) -> pki.Identity:
     """Makes an identity with the CA at hand and keeps it in `directory`."""
     check_alt_names(name, names, ca.trust_domain)
     key = pki.new_key()
-    issued = ca.issue(name, key.public_key(), names, now_ms)
+    issued = ca.issue(name, key.public_key(), names, now_ms, claims)
     identity = pki.Identity(pki.key_to_pem(key), issued.chain_pem, issued.trust_pem)
     pki.save(directory, identity)
     return identity

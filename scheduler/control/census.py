@@ -16,8 +16,10 @@ from scheduler.control.views import QuotaLine, quota_lines_under
 from scheduler.model.fleet import Health, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of, slot_of
 from scheduler.model.job import TERMINAL, JobState
+from scheduler.model.operator_access import AccessState
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Reason
+from scheduler.store import operator_access
 from scheduler.store.attempts import LEAVING
 from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.records import NodeEntry, SiteEntry
@@ -68,6 +70,14 @@ class Scraped:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """An operator's access to a tenant's data, asked for or open; `break_glass`: unapproved."""
+
+    state: AccessState
+    break_glass: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """Everything that is counted, as of one moment."""
 
@@ -78,6 +88,7 @@ class Census:
     quota: tuple[QuotaLine, ...] = ()
     audit_leaves: int = 0
     scraped: tuple[Scraped, ...] = ()
+    access: tuple[Access, ...] = ()
 
 
 class Enumerator:
@@ -88,7 +99,7 @@ class Enumerator:
         self._nodes: dict[NodeId, NodeEntry] = {}
         self._sequence = -1
 
-    def take(self, read: Snapshot) -> Census:
+    def take(self, read: Snapshot, now_ms: int) -> Census:
         """The census of a snapshot that is no older than the one before."""
         self._follow(read)
         return Census(
@@ -98,6 +109,10 @@ class Enumerator:
             quota=quota_lines_under(read, None),
             audit_leaves=read.audit.peaks().size,
             scraped=tuple(self._scraped(read)),
+            access=tuple(
+                Access(grant.state(now_ms), grant.break_glass)
+                for grant in operator_access.open_grants(read, now_ms)
+            ),
         )
 
     def _follow(self, read: Snapshot) -> None:

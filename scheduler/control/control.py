@@ -39,7 +39,7 @@ from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Job, JobSpec, JobState
 from scheduler.model.plan import Plan
-from scheduler.model.reasons import Refused
+from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.model.tenancy import Tenant
 from scheduler.model.window import Window, WindowAsked, WindowKind
@@ -137,10 +137,15 @@ class Control:
     def cancel(self, txn: Txn, principal: Principal, name: str, *, now: bool, now_ms: int) -> Job:
         """Cancels a job that waits, begins to stop one that is placed; `now` skips the grace.
 
-        A job that is over, or is being cancelled already, is answered as it is.
+        A job that is over, or is being cancelled already, is answered as it is. An operator cancels
+        with its tenant's eyes: `operator_access.eyes`.
         """
+        if principal.tenant is None:
+            detail = f"{principal.path} cancels no tenant's work without access to it"
+            raise Refused(Code.PERMISSION_DENIED, Reason.ACCESS_NOT_GRANTED, detail)
         row = views.find_job(txn, self.codec, principal, name)
-        cause = Cause("cancelled by its tenant", principal.path)
+        who = "its tenant" if principal.path.startswith("/tenant/") else "an operator"
+        cause = Cause(f"cancelled by {who}", principal.path)
         cancelled = cancel(txn, row, cause, now=now, now_ms=now_ms)
         if now and row.tasks:
             hurried = txn.jobs.open_tasks(row.id, consequences.FOLLOW_MAX)

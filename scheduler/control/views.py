@@ -142,6 +142,13 @@ def _is_above(principal: Principal, denial: Denial) -> bool:
     return denial.reason in _ABOVE_OWN and own is not None and own.startswith(f"{denial.subject}/")
 
 
+def shown_job(principal: Principal, job: Job) -> Job:
+    """A job as a caller is shown it: what its tenant calls it, and who there, is its tenant's."""
+    if principal.role is Role.TENANT:
+        return job
+    return replace(job, name="", owner="")
+
+
 def shows_spec(principal: Principal) -> bool:
     """Whether a caller that may see a job may see what it runs: arguments are its tenant's."""
     return principal.role is Role.TENANT

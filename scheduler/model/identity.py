@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from scheduler.model.ids import SiteId, TenantPath
 
@@ -20,6 +20,28 @@ class Role(StrEnum):
     LANDMARK = "landmark"
 
 
+class Clearance(IntEnum):
+    """Security clearance of a person; ordered, 0 where none is known."""
+
+    UNSPECIFIED = 0
+    BPSS = 1
+    SC = 2
+    DV = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What the operator `vouched_by` vouched for of a person, until `until_ms` (UTC)."""
+
+    country: str = ""
+    clearance: Clearance = Clearance.UNSPECIFIED
+    vouched_by: str = ""
+    until_ms: int = 0
+
+
+NO_CLAIMS = Claims()
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller. `path` is the SPIFFE path, "/tenant/trust-a/user/ada".
@@ -32,6 +54,7 @@ class Principal:
     role: Role
     tenant: TenantPath | None = None
     site: SiteId | None = None
+    claims: Claims = NO_CLAIMS
 
     def may_see(self, tenant: TenantPath) -> bool:
         """Whether work of `tenant` is this caller's to know of."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from scheduler.control.census import Census, Enumerator, SiteCount
+from scheduler.control.census import Access, Census, Enumerator, SiteCount
 from scheduler.control.views import QuotaLine
 from scheduler.model.fleet import Health
 from scheduler.model.ids import SiteId
@@ -51,9 +51,12 @@ class Figures:
 class CensusTaker:
     """Takes a census when the last one is too old."""
 
-    def __init__(self, reader: Reader, boot_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, reader: Reader, boot_ms: Callable[[], int], now_ms: Callable[[], int]
+    ) -> None:
         self._reader = reader
         self._boot_ms = boot_ms
+        self._now_ms = now_ms
         self._enumerator = Enumerator()
         self._turn = asyncio.Lock()
         self._census = Census()
@@ -64,7 +67,9 @@ class CensusTaker:
         async with self._turn:
             now = self._boot_ms()
             if self._taken_boot_ms is None or now - self._taken_boot_ms > CENSUS_AGE_MS_MAX:
-                self._census = await self._reader.read(self._enumerator.take)
+                self._census = await self._reader.read(
+                    lambda snapshot: self._enumerator.take(snapshot, self._now_ms())
+                )
                 self._taken_boot_ms = now
             return self._census
 
@@ -87,6 +92,7 @@ class FiguresCollector(Collector):
         audit = _gauge("sov_audit_leaves", "Entries of the audit log")
         audit.add_metric((), found.census.audit_leaves)
         yield audit
+        yield from _access(found.census.access)
         yield from _certificates(found.certificates)
 
 
@@ -215,6 +221,17 @@ def _certificates(spans: tuple[CertificateSpan, ...]) -> Iterator[GaugeMetricFam
         end.add_metric((span.name,), span.not_after_ms / 1000)
         life.add_metric((span.name,), (span.not_after_ms - span.not_before_ms) / 1000)
     yield from (end, life)
+
+
+def _access(found: tuple[Access, ...]) -> Iterator[GaugeMetricFamily]:
+    """How many operators may, or want to, touch tenants' data; whose is nobody's here."""
+    grants = _gauge(
+        "sov_operator_access_grants", "Operators' access to tenants' data, by its state", "state"
+    )
+    states = Counter("break_glass" if a.break_glass else a.state.name.lower() for a in found)
+    for state in ("active", "break_glass", "pending"):
+        grants.add_metric((state,), states[state])
+    yield grants
 
 
 def _word(health: Health) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, or_, select, update
 
+from scheduler.model.identity import Clearance
 from scheduler.store.link import Link
 from scheduler.store.schema import JOIN_TOKENS, REVOCATIONS
 from scheduler.store.scratch import Scratch
@@ -18,13 +19,15 @@ TOKENS_OF_SITE_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """Lets its holder join once, under one name (a SPIFFE path)."""
+    """Lets its holder join once, under one name (a SPIFFE path), of whom this is vouched for."""
 
     token_hash: bytes
     name: str
     created_by: str
     expires_at_ms: int
     used_at_ms: int | None = None
+    country: str = ""
+    clearance: Clearance = Clearance.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,13 @@ class IdentityReader:
         if row is None:
             return None
         return JoinToken(
-            row.token_hash, row.name, row.created_by, row.expires_at_ms, row.used_at_ms
+            token_hash=row.token_hash,
+            name=row.name,
+            created_by=row.created_by,
+            expires_at_ms=row.expires_at_ms,
+            used_at_ms=row.used_at_ms,
+            country=row.country,
+            clearance=Clearance(row.clearance),
         )
 
     def open_tokens(self, created_by: str | None = None) -> int:
@@ -86,6 +95,8 @@ class IdentityWriter(IdentityReader):
             "created_by": token.created_by,
             "expires_at_ms": token.expires_at_ms,
             "used_at_ms": token.used_at_ms,
+            "country": token.country,
+            "clearance": token.clearance,
         }
         self._link.execute(insert(JOIN_TOKENS), row)
 

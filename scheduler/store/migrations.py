@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, inspect, select, text
 
-from scheduler.store import schema_data, tree
+from scheduler.store import schema_access, schema_data, tree
 from scheduler.store.bulk import Statement
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import (
     ATTEMPTS,
     AUDIT,
     JOBS,
+    JOIN_TOKENS,
     META,
     METADATA,
     PARTICULARS,
@@ -147,6 +148,16 @@ def _add_datasets(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_operator_access(connection: Connection) -> None:
+    """Operators have access to nothing yet, and of no person is anything vouched for."""
+    for table in schema_access.TABLES:
+        table.create(connection, checkfirst=True)
+    known = {column["name"] for column in inspect(connection).get_columns(JOIN_TOKENS.name)}
+    for column in ("country TEXT NOT NULL DEFAULT ''", "clearance SMALLINT NOT NULL DEFAULT 0"):
+        if column.partition(" ")[0] not in known:
+            connection.execute(text(f"ALTER TABLE {JOIN_TOKENS.name} ADD COLUMN {column}"))
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -158,6 +169,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(9, _order_queue_by_age),
     Migration(10, _add_certificates),
     Migration(11, _add_datasets),
+    Migration(12, _add_operator_access),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

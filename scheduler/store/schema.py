@@ -344,6 +344,8 @@ JOIN_TOKENS = _table(
     _text("created_by"),
     _int("expires_at_ms"),
     Column("used_at_ms", BigInteger, nullable=True),
+    _text("country", ""),
+    _small("clearance"),
 )
 
 REVOCATIONS = _table(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sovctl.cli import (
+    access_verbs,
     dataset_verbs,
     evidence_verbs,
     fleet_verbs,
@@ -117,6 +118,7 @@ def build() -> typer.Typer:
         ("policy", policy),
         ("audit", _audit()),
         ("certificates", _certificates()),
+        ("access", _access()),
     ):
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)
@@ -147,6 +149,19 @@ def _audit() -> typer.Typer:
     audit.command("witness")(evidence_verbs.audit_witness)
     audit.command("trust")(evidence_verbs.audit_trust)
     return audit
+
+
+def _access() -> typer.Typer:
+    access = _group("See which operators touch your data, and let them.")
+    access.command("list")(access_verbs.list_access)
+    access.command("show")(access_verbs.show_access)
+    access.command("log")(access_verbs.access_log)
+    access.command("request")(access_verbs.request_access)
+    access.command("approve")(access_verbs.approve_access)
+    access.command("revoke")(access_verbs.revoke_access)
+    access.command("policy")(access_verbs.show_policy)
+    access.command("set-policy")(access_verbs.set_policy)
+    return access
 
 
 def _certificates() -> typer.Typer:

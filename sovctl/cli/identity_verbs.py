@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from sovapi.v1 import common_pb2, identity_pb2
 from sovctl import config
 from sovctl.async_client import join as exchange_token
 from sovctl.cli.documents import message_document
@@ -22,6 +23,12 @@ from sovctl.spec import job_schema
 from sovctl.spec_values import duration_ms
 from sovshared import pki, spiffe
 
+_CLEARANCES: dict[str, common_pb2.Clearance] = {
+    "": common_pb2.CLEARANCE_UNSPECIFIED,
+    "bpss": common_pb2.CLEARANCE_BPSS,
+    "sc": common_pb2.CLEARANCE_SC,
+    "dv": common_pb2.CLEARANCE_DV,
+}
 _CONTEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
 
 
@@ -36,10 +43,20 @@ def whoami(ctx: typer.Context) -> None:
         ("Identity", found.spiffe_id),
         ("Role", found.role),
         ("Tenant", found.tenant or "-"),
+        ("Vouched for", _vouched(found)),
         ("Certificate", f"until {moment(found.certificate_not_after_ms)}"),
         ("Server", f"{session.context().endpoint} version {found.server_version or '-'}"),
     ]
     session.output.print(Text("\n".join(f"{f'{key}:':<13}{value}" for key, value in lines)))
+
+
+def _vouched(found: identity_pb2.WhoamiResponse) -> str:
+    """What somebody vouched for when we joined."""
+    if not found.vouched_by:
+        return "-"
+    clearance = message_document(found)["clearance"] or "no clearance"
+    until = moment(found.claims_until_ms)
+    return f"{found.country or 'no country'}, {clearance}, by {found.vouched_by}, until {until}"
 
 
 def join(
@@ -120,16 +137,35 @@ def create_token(
     ttl: Annotated[
         str, typer.Option(metavar="DURATION", help="How long it is good for, such as 1h.")
     ] = "",
+    country: Annotated[
+        str, typer.Option(metavar="CC", help="Of a person: where they work; you vouch for it.")
+    ] = "",
+    clearance: Annotated[
+        str, typer.Option(metavar="LEVEL", help="Of a person: bpss, sc or dv; you vouch for it.")
+    ] = "",
 ) -> None:
     """Make a join token, good for one use by one name."""
     session = session_of(ctx)
+    level = clearance_of(clearance)
     try:
         ttl_ms = duration_ms(ttl) if ttl else 0
     except ValueError as error:
         raise InvalidArgumentError(f"--ttl: {error}") from None
-    found = session.run(lambda client: client.create_join_token(name, ttl_ms=ttl_ms))
+    found = session.run(
+        lambda client: client.create_join_token(
+            name, ttl_ms=ttl_ms, country=country, clearance=level
+        )
+    )
     session.output.note(f"for {name}, until {moment(found.expires_at_ms)}")
     session.output.result(message_document(found), found.token, found.token)
+
+
+def clearance_of(word: str) -> common_pb2.Clearance:
+    """A clearance by its word; none for an empty one."""
+    found = _CLEARANCES.get(word.lower())
+    if found is None:
+        raise InvalidArgumentError(f"--clearance: found {word!r}, allowed bpss, sc or dv")
+    return found
 
 
 def schema_job(ctx: typer.Context) -> None:

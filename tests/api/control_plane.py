@@ -15,6 +15,7 @@ import grpc
 
 from scheduler.api import ca as ca_module
 from scheduler.api.ca import AltNames, Ca
+from scheduler.model.identity import NO_CLAIMS, Claims
 from scheduler.runtime import clock
 from sovshared import pki, spiffe, tls
 from sovshared.spiffe import Name
@@ -60,10 +61,10 @@ class ControlPlane:
         """The control plane's own CA."""
         return ca_module.load(self.directory / "state", TRUST_DOMAIN)
 
-    def identity(self, name: Name) -> pki.Identity:
-        """An identity of `name`, as if it had joined."""
+    def identity(self, name: Name, claims: Claims = NO_CLAIMS) -> pki.Identity:
+        """An identity of `name`, as if it had joined and somebody had vouched for `claims`."""
         key = pki.new_key()
-        issued = self.ca.issue(name, key.public_key(), AltNames(), clock.now_ms())
+        issued = self.ca.issue(name, key.public_key(), AltNames(), clock.now_ms(), claims)
         return pki.Identity(pki.key_to_pem(key), issued.chain_pem, issued.trust_pem)
 
     def credentials(self, name: Name) -> Path:
@@ -123,6 +124,7 @@ def found(directory: Path) -> None:
     subprocess.run(
         [
             *(sys.executable, "-m", "scheduler", "init", "--operator", "olga"),
+            *("--country", "GB", "--clearance", "SC"),
             *("--state-dir", str(directory / "state"), "--credentials", str(directory / "olga")),
         ],
         check=True,

@@ -35,7 +35,8 @@ class Office:
 
     def token(self, name: Name, secret: str = "t0", *, by: Name = OLGA, now: int = NOW) -> None:
         with self.store.transaction() as txn:
-            enrolment.create_token(txn, caller(self.ca, by), name, 0, secret, now)
+            asked = enrolment.TokenAsked(name)
+            enrolment.create_token(txn, caller(self.ca, by), asked, secret, now)
 
     def join(
         self,

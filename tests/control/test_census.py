@@ -19,7 +19,7 @@ SLOUGH = SiteId("slough")
 
 def take(plant: Plant, by: Enumerator | None = None) -> Census:
     with plant.store.read() as view:
-        return (by or Enumerator()).take(view)
+        return (by or Enumerator()).take(view, plant.now_ms)
 
 
 def test_an_empty_control_plane_counts_nothing(plant: Plant) -> None:

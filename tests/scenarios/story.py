@@ -265,9 +265,14 @@ class Story:
         job = self._jobs[line.word("the job")]
         line.done()
         name = CODEC.encode(job)
-        return self._operate(
-            lambda txn, c: c.control.cancel(txn, OPERATOR, name, now=False, now_ms=c.now_ms)
-        )
+
+        def cancel(txn: Txn, country: Country) -> object:
+            row = txn.jobs.row(job)
+            assert row is not None
+            whose = Principal(row.owner, Role.TENANT, row.tenant)
+            return country.control.cancel(txn, whose, name, now=False, now_ms=country.now_ms)
+
+        return self._operate(cancel)
 
     def _cordon(self, line: Line) -> str:
         place = _place(line.word("the site or node"))

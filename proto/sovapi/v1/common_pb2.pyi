@@ -51,6 +51,13 @@ class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIER_OFFICIAL: _ClassVar[Tier]
     TIER_SECRET: _ClassVar[Tier]
     TIER_TOP_SECRET: _ClassVar[Tier]
+
+class Clearance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLEARANCE_UNSPECIFIED: _ClassVar[Clearance]
+    CLEARANCE_BPSS: _ClassVar[Clearance]
+    CLEARANCE_SC: _ClassVar[Clearance]
+    CLEARANCE_DV: _ClassVar[Clearance]
 ASSURANCE_UNSPECIFIED: Assurance
 ASSURANCE_DECLARED: Assurance
 ASSURANCE_AUDITED: Assurance
@@ -80,6 +87,10 @@ TIER_UNSPECIFIED: Tier
 TIER_OFFICIAL: Tier
 TIER_SECRET: Tier
 TIER_TOP_SECRET: Tier
+CLEARANCE_UNSPECIFIED: Clearance
+CLEARANCE_BPSS: Clearance
+CLEARANCE_SC: Clearance
+CLEARANCE_DV: Clearance
 
 class GpuQuantity(_message.Message):
     __slots__ = ("gpu_class", "gpu_milli")

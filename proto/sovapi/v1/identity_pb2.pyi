@@ -1,8 +1,9 @@
+from sovapi.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -73,26 +74,38 @@ class WhoamiRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WhoamiResponse(_message.Message):
-    __slots__ = ("spiffe_id", "role", "tenant", "certificate_not_after_ms", "server_version")
+    __slots__ = ("spiffe_id", "role", "tenant", "certificate_not_after_ms", "server_version", "country", "clearance", "vouched_by", "claims_until_ms")
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_NOT_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    CLEARANCE_FIELD_NUMBER: _ClassVar[int]
+    VOUCHED_BY_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     spiffe_id: str
     role: str
     tenant: str
     certificate_not_after_ms: int
     server_version: str
-    def __init__(self, spiffe_id: _Optional[str] = ..., role: _Optional[str] = ..., tenant: _Optional[str] = ..., certificate_not_after_ms: _Optional[int] = ..., server_version: _Optional[str] = ...) -> None: ...
+    country: str
+    clearance: _common_pb2.Clearance
+    vouched_by: str
+    claims_until_ms: int
+    def __init__(self, spiffe_id: _Optional[str] = ..., role: _Optional[str] = ..., tenant: _Optional[str] = ..., certificate_not_after_ms: _Optional[int] = ..., server_version: _Optional[str] = ..., country: _Optional[str] = ..., clearance: _Optional[_Union[_common_pb2.Clearance, str]] = ..., vouched_by: _Optional[str] = ..., claims_until_ms: _Optional[int] = ...) -> None: ...
 
 class CreateJoinTokenRequest(_message.Message):
-    __slots__ = ("name", "ttl_ms")
+    __slots__ = ("name", "ttl_ms", "country", "clearance")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    CLEARANCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     ttl_ms: int
-    def __init__(self, name: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+    country: str
+    clearance: _common_pb2.Clearance
+    def __init__(self, name: _Optional[str] = ..., ttl_ms: _Optional[int] = ..., country: _Optional[str] = ..., clearance: _Optional[_Union[_common_pb2.Clearance, str]] = ...) -> None: ...
 
 class CreateJoinTokenResponse(_message.Message):
     __slots__ = ("token", "expires_at_ms")

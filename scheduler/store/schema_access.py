@@ -1,0 +1,32 @@
+"""Tables of operators' access to tenants' data."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text
+
+from scheduler.store.schema import METADATA
+
+ACCESS_GRANTS = Table(
+    "access_grants",
+    METADATA,
+    Column("id", Text, primary_key=True, nullable=False),
+    Column("organisation", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("ends_at_ms", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_access_grants_organisation", "organisation"),
+    Index("ix_access_grants_ends", "ends_at_ms"),
+    sqlite_with_rowid=False,
+)
+"""What operators asked for. Rows stay: a tenant sees what was before. Revoking ends a row."""
+
+ACCESS_POLICIES = Table(
+    "access_policies",
+    METADATA,
+    Column("tenant", Text, primary_key=True, nullable=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Whom tenants let operators be. No row: the default."""
+
+TABLES = (ACCESS_GRANTS, ACCESS_POLICIES)
