@@ -2,11 +2,11 @@
 
 All that takes long and needs no spec is done when a cradle is made: both are forked, the init is
 PID 1 of its namespace, both are in a network of their own, the rank leads a session of its own.
-Then the rank waits for two words of the shim. `meet` names its spool directory: it takes on the view of the world, the limits and the
-user that the spec there says, while the shim records the start. `go`, once that is durable, lets it
-become the program. Without them, or with the end of the shim, it ends and has run nothing. Mount
-namespaces are made after the first word and not ahead, so that a rank sees what is mounted when it
-starts.
+Then the rank waits for two words of the shim. `meet` names its spool directory: it takes on the
+view of the world, the limits and the user that the spec there says, while the shim records the
+start. `go`, once that is durable, lets it become the program. Without them, or with the end of the
+shim, it ends and has run nothing. Mount namespaces are made after the first word and not ahead, so
+that a rank sees what is mounted when it starts.
 """
 
 from __future__ import annotations

@@ -97,12 +97,6 @@ def build() -> typer.Typer:
     datasets.command("list")(dataset_verbs.list_datasets)
     datasets.command("show")(dataset_verbs.show_dataset)
     datasets.command("remove")(dataset_verbs.remove_dataset)
-    policy = _group("Set what work may ask for at most.")
-    policy.command("show")(policy_verbs.show_policy)
-    policy.command("apply")(policy_verbs.apply_policy)
-    policy.command("prove")(policy_verbs.prove_policy)
-    policy.command("diff")(policy_verbs.diff_policy)
-    policy.command("sign")(policy_verbs.sign_policy)
     token = _group("Let somebody join.")
     token.command("create")(identity_verbs.create_token)
     contexts = _group("Choose a control plane and an identity.")
@@ -115,7 +109,7 @@ def build() -> typer.Typer:
         ("quota", _quota()),
         ("fleet", fleet),
         ("tenants", tenants),
-        ("policy", policy),
+        ("policy", _policy()),
         ("audit", _audit()),
         ("certificates", _certificates()),
         ("access", _access()),
@@ -139,6 +133,16 @@ def _add_windows(app: typer.Typer) -> None:
     reservation.command("remove")(window_verbs.remove_window)
     app.add_typer(maintenance, name="maintenance")
     app.add_typer(reservation, name="reservation")
+
+
+def _policy() -> typer.Typer:
+    policy = _group("Set what work may ask for at most.")
+    policy.command("show")(policy_verbs.show_policy)
+    policy.command("apply")(policy_verbs.apply_policy)
+    policy.command("prove")(policy_verbs.prove_policy)
+    policy.command("diff")(policy_verbs.diff_policy)
+    policy.command("sign")(policy_verbs.sign_policy)
+    return policy
 
 
 def _audit() -> typer.Typer:
