@@ -17,6 +17,8 @@ after its placement. The writer checks placements against what is reserved once 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from scheduler.core.ageing import ageing_ms
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.departures import Departures
@@ -148,8 +150,17 @@ class Backfill:
         """Whether no more reservations may be made."""
         return len(self._standing) - len(self._soon) >= RESERVATIONS_MAX
 
-    def reserve(self, waiting: Waiting, job: JobId, places: tuple[ClassAnswer, ...]) -> None:
-        """Keeps nodes for a job that found no room in `places`, unless some are kept for it."""
+    def reserve(
+        self,
+        waiting: Waiting,
+        job: JobId,
+        places: tuple[ClassAnswer, ...],
+        show: Callable[[int], None],
+    ) -> None:
+        """Keeps nodes for a job that found no room in `places`, unless some are kept for it.
+
+        `show` has the nodes of a site list as occupants whom this plan put there.
+        """
         if job in self._standing or self.is_full():
             return
         best: tuple[int, int, GpuClass, int] | None = None
@@ -159,6 +170,7 @@ class Backfill:
                 if tried >= SITES_TRIED_MAX or self._is_full(number, where.gpu_class):
                     continue
                 tried += 1
+                show(number)
                 index = self._fleet.order[number][1]
                 nodes = where.nodes[number] & index.ready & ~self._others(number)
                 nodes &= ~self._set_aside(number, waiting.job_class.tenant)

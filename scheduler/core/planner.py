@@ -83,6 +83,8 @@ class Desk:
         self._anew = True
         self._left: dict[NodeRecord, tuple[int, Left]] = {}
         self._shown: list[tuple[NodeRecord, JobId]] = []
+        # What the nodes' lists do not tell yet, by the site's number.
+        self._unshown: dict[int, list[Taken]] | None = None
 
     def deal(self, budget: PlanBudget, *, anew: bool) -> None:
         """Gives turns until nobody is left or the budget is spent; says who waits and why, all of
@@ -154,7 +156,7 @@ class Desk:
         if backfill.is_full():
             return
         for waiting, at, places in self._without_room():
-            backfill.reserve(waiting, JobId(waiting.ids[at]), places)
+            backfill.reserve(waiting, JobId(waiting.ids[at]), places, self._show)
             if backfill.is_full():
                 return
 
@@ -169,7 +171,8 @@ class Desk:
         )
         if not hopeful:
             return
-        self._show()
+        for number in sorted({taken.spot.number for taken in self.taken}):
+            self._show(number)
         placed = {
             placement.key.job: stake_of(fleet, placement, taken.waiting.job_class)
             for placement, taken in zip(placements, self.taken, strict=True)
@@ -282,7 +285,6 @@ class Desk:
             waiting, at = turn
             waited_ms = self.now_ms - waiting.submitted_at_ms[at]
             if waited_ms >= RESERVE_AFTER_MS and (places := self._within_quota(waiting)):
-                self._show()
                 yield waiting, at, places
             order.blocked()
 
@@ -295,11 +297,14 @@ class Desk:
             if allows(fleet, waiting.job_class, where.gpu_class, milli, self.now_ms)
         )
 
-    def _show(self) -> None:
-        """Writes what was taken into the nodes' lists of occupants, for those who read these."""
-        if self._shown:
-            return
-        for taken in self.taken:
+    def _show(self, number: int) -> None:
+        """Writes what was taken at a site into its nodes' lists of occupants, for those who read
+        these: few sites are asked about, and most of what a plan takes never is."""
+        if self._unshown is None:
+            self._unshown = {}
+            for taken in self.taken:
+                self._unshown.setdefault(taken.spot.number, []).append(taken)
+        for taken in self._unshown.pop(number, ()):
             waiting, ask = taken.waiting, taken.waiting.ask
             job = JobId(waiting.ids[taken.at])
             until_ms = ends_by_ms(waiting.job_class, self.now_ms)

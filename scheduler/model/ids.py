@@ -6,8 +6,7 @@ Limits on names live here too: everything that people name obeys them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 JobId = NewType("JobId", int)
 """The store's row id. Its public form is a keyed permutation (`core/job_ids.py`)."""
@@ -30,9 +29,8 @@ GPU_INDEX_MAX = 63
 """GPU indices of one node fit one 64-bit mask."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class AttemptKey:
-    """One attempt at running one job."""
+class AttemptKey(NamedTuple):
+    """One attempt at running one job. A tuple: keys are made, hashed and sent by the thousand."""
 
     job: JobId
     attempt: int

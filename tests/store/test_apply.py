@@ -186,15 +186,14 @@ WRONG: dict[str, tuple[JobClass | None, Callable[[JobId], Placement], Reason]] =
     ),
     "a gang across sites": (
         GANG,
-        lambda job: replace(
-            place(job, "n01", "n02", mask=3),
+        lambda job: place(job, "n01", "n02", mask=3)._replace(
             nodes=(NodePlacement(N01, 3), NodePlacement(node_id(LEEDS, "n01"), 3)),
         ),
         Reason.TOPOLOGY,
     ),
     "a node of another GPU class": (
         None,
-        lambda job: replace(place(job, "n01"), gpu_class=GpuClass("B200")),
+        lambda job: place(job, "n01")._replace(gpu_class=GpuClass("B200")),
         Reason.GPU_CLASS,
     ),
     "a ninth GPU": (None, lambda job: place(job, "n01", mask=1 << 8), Reason.NODES_BUSY),
@@ -205,7 +204,7 @@ WRONG: dict[str, tuple[JobClass | None, Callable[[JobId], Placement], Reason]] =
     ),
     "a site that nobody declared": (
         None,
-        lambda job: replace(place(job, "n01"), site=LEEDS),
+        lambda job: place(job, "n01")._replace(site=LEEDS),
         Reason.SITE_NOT_ACTIVE,
     ),
     "a job that never was": (None, lambda _: place(JobId(999), "n01"), Reason.NOT_FOUND),
@@ -296,7 +295,7 @@ def test_shares_of_a_gpu_are_placed_until_it_is_full_and_no_whole_job_beside_the
 ) -> None:
     def shared(txn: Txn, milli: int, mask: int = 1) -> Placement:
         row = queue(txn, job_class(resources=Resources(gpu_share_milli=milli)))
-        return replace(place(row.id, "n01", mask=mask), gpu_milli=milli)
+        return place(row.id, "n01", mask=mask)._replace(gpu_milli=milli)
 
     with store.transaction() as txn:
         lay_out(txn)
