@@ -140,17 +140,18 @@ def free_at_ms(
     None: never, as it reports fewer GPUs than it was declared with.
     """
     shape, node = ask.shape, record.node
-    if record.kind.cost(shape, node) == (node.cpu_milli, node.memory_bytes):
+    if record.kind.cost(shape) == (node.cpu_milli, node.memory_bytes):
         return _empty_at_ms(record, ask, now_ms, leaving)
-    if not record.occupants and shape.gpus > record.free:
+    if not record.occupants and shape.gpus > record.left.free:
         return None
     staying = sorted(
         record.occupants.values(),
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
     )
-    at_ms, free = now_ms, record.free
-    needed_cpu, needed_memory = record.kind.cost(shape, node)
-    cpu, memory = record.cpu_free_milli - needed_cpu, record.memory_free_bytes - needed_memory
+    left = record.left
+    at_ms, free = now_ms, left.free
+    needed_cpu, needed_memory = record.kind.cost(shape)
+    cpu, memory = left.cpu_milli - needed_cpu, left.memory_bytes - needed_memory
     while (
         free < shape.gpus
         or cpu < 0
@@ -166,7 +167,7 @@ def free_at_ms(
             other.gpu_mask == next_to.gpu_mask for other in staying
         ):
             free += (next_to.gpu_mask & record.capacity_mask).bit_count()
-        freed_cpu, freed_memory = record.kind.cost(next_to.shape, node)
+        freed_cpu, freed_memory = record.kind.cost(next_to.shape)
         cpu += freed_cpu
         memory += freed_memory
     return at_ms

@@ -16,6 +16,7 @@ from scheduler.core.fleet import FleetState
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord
+from scheduler.core.ranking import Ranking
 from scheduler.core.topology import compact, tightest
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, SiteId
@@ -35,6 +36,8 @@ class Spot:
     records: list[NodeRecord]
     growth: int
     """Of the placement score, over all nodes: less is better."""
+    ranking: Ranking
+    """By which they were chosen: it knows what the job takes of each."""
 
     def milli(self, ask: Ask) -> int:
         """What the job would be charged here."""
@@ -77,23 +80,22 @@ def _find_node(
 ) -> Spot | None:
     gpu_class, allowed = where.gpu_class, where.sites
     ranking = signature.ranking(fleet.rooms, gpu_class)
-    rooms, places = ranking.numbers, ranking.place
+    rooms, place_of = ranking.numbers, ranking.place.get
     best: Spot | None = None
-    stop = len(rooms)
+    stop: int = len(rooms)
     for view in signature.views:
         lane = fleet.lanes.get((gpu_class, view))
         if not lane:
             continue
         # The views in use come first: an empty node must fit better to be taken.
-        for place in sorted([places[room] for room in lane.keys() & places.keys()]):
-            if place >= stop:
-                break
+        fitting: list[int] = [at for room in lane if (at := place_of(room, stop)) < stop]
+        fitting.sort()
+        for place in fitting:
             room = rooms[place]
             sites = lane[room] & allowed
             if sites:
-                spot = _node_of(fleet, signature, where, (gpu_class, view), room, sites, held)
+                spot = _node_of(fleet, ranking, where, (gpu_class, view), room, sites, held)
                 if spot is not None:
-                    spot.growth = ranking.growth[room]
                     best, stop = spot, place
                     break
     return best
@@ -101,7 +103,7 @@ def _find_node(
 
 def _node_of(
     fleet: FleetState,
-    signature: Signature,
+    ranking: Ranking,
     where: ClassAnswer,
     lane: LaneKey,
     room: int,
@@ -109,8 +111,7 @@ def _node_of(
     held: Held | None,
 ) -> Spot | None:
     """The first node with room among those of `sites` that are in `room`."""
-    cost = signature.cost
-    records_of = fleet.order
+    steps, records_of = ranking.steps, fleet.order
     while sites:
         low = sites & -sites
         sites ^= low
@@ -124,9 +125,10 @@ def _node_of(
             nodes ^= first
             record = index.records[first.bit_length() - 1]
             # The room promises GPUs, and CPU and memory up to a step.
-            cpu_milli, memory_bytes = cost(record)
-            if cpu_milli <= record.cpu_free_milli and memory_bytes <= record.memory_free_bytes:
-                return Spot(site.id, number, where.gpu_class, [record], 0)
+            left = record.left
+            if (steps[left] if left in steps else ranking.step(left)) is not None:
+                growth = ranking.growth[room]
+                return Spot(site.id, number, where.gpu_class, [record], growth, ranking)
     return None
 
 
@@ -157,7 +159,7 @@ def _find_gang(
     index = fleet.order[number][1]
     records = [index.records[at] for at in bits(chosen)]
     growth = sum(ranking.growth[record.room] for record in records)
-    return Spot(fleet.order[number][0].id, number, gpu_class, records, growth)
+    return Spot(fleet.order[number][0].id, number, gpu_class, records, growth, ranking)
 
 
 def _gang_at(
@@ -176,7 +178,7 @@ def _gang_at(
         chosen = compact(index.layout, domain, ask.nodes, level, best_first)
         # CPU and memory are in the index in steps: look at the chosen few, and choose again
         # without those that turn out too small.
-        cramped = [at for at in bits(chosen) if not index.records[at].has_room(ask.shape)]
+        cramped = [at for at in bits(chosen) if not index.records[at].left.holds(ask.shape)]
         if not cramped:
             return level, chosen
         for at in cramped:

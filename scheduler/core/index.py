@@ -62,7 +62,7 @@ class SiteIndex:
         Call it after the change."""
         bit, lanes = 1 << record.at, record.lanes
         if record.laned == record.views:
-            before, room = record.room, record.room_now().number
+            before, room = record.room, record.left.room.number
             record.room = room
             for lane in lanes:
                 lane.shift(before, room, bit)
@@ -73,7 +73,7 @@ class SiteIndex:
         self._enter(record, bit, self.up)
 
     def _enter(self, record: NodeRecord, bit: int, lanes: dict[LaneKey, Lane]) -> None:
-        room = record.room = record.room_now().number
+        room = record.room = record.left.room.number
         gpu_class = record.kind.gpu_class
         record.laned = record.views
         for view in record.views:
@@ -148,7 +148,7 @@ class SiteIndex:
         # An empty node has room for whatever its size suits; only the others are looked at.
         mask = empty & self.layout.suits(shape)[2]
         for at in bits(used):
-            if self.records[at].has_room(shape):
+            if self.records[at].left.holds(shape):
                 mask |= 1 << at
         return mask
 

@@ -309,7 +309,7 @@ def derived(fleet: FleetState) -> dict[str, object]:
         },
         "ready": {site.id: index.ready for site, index, _ in fleet.order},
         "order": {site.id: [r.node.id for r in index.records] for site, index, _ in fleet.order},
-        "left": {name: record.left() for name, record in fleet.nodes.items()},
+        "left": {name: (record.left.key(), record.views) for name, record in fleet.nodes.items()},
         "lines": {job_class: tuple(w.in_line()) for job_class, w in fleet.classes.items()},
         "wanted": {path: counts for path, counts in fleet.queued.wanted.items() if counts},
         "reservations": fleet.reservations,

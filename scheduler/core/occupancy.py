@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NewType, TypeAlias
+from typing import NewType
 
 from scheduler.core.asks import Shape
 from scheduler.core.ranking import Rooms
-from scheduler.core.rooms import NodeKind, Room
-from scheduler.core.scoring import CHOICES_MAX, choose_gpus
+from scheduler.core.rooms import Left, NodeKind
 from scheduler.model.fleet import Isolation, Node, NodeReport
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.residency import NodeSharing
@@ -169,28 +168,20 @@ class Lane:
         return mask
 
 
-Left: TypeAlias = tuple[int, int, tuple[tuple[int, int], ...], int, int, tuple[View, ...]]
-"""What is left of a node, to be put back: see `NodeRecord.left`."""
-
-
 class NodeRecord:
-    """A declared node, its last report, and what is left of it. Changed by `fleet` and by the plan
-    that is being made alone."""
+    """A declared node, its last report, what is left of it, and for whom. Changed by `fleet` and by
+    the plan that is being made alone."""
 
     __slots__ = (
         "at",
         "capacity_mask",
-        "cpu_free_milli",
-        "free",
-        "free_mask",
         "kind",
         "laned",
         "lanes",
         "last",
-        "memory_free_bytes",
+        "left",
         "node",
         "occupants",
-        "partial",
         "report",
         "room",
         "rooms",
@@ -218,12 +209,6 @@ class NodeRecord:
         # What `last_end` found; nothing when somebody came or went since.
         self.last: tuple[int, bool] | None = None
         self.capacity_mask = 0
-        self.free_mask = 0
-        self.free = 0
-        # GPUs that are shared and have something left: how much, in milli-GPU, and which.
-        self.partial: tuple[tuple[int, int], ...] = ()
-        self.cpu_free_milli = 0
-        self.memory_free_bytes = 0
         self.recount()
 
     def recount(self) -> None:
@@ -237,62 +222,39 @@ class NodeRecord:
         self.capacity_mask = (1 << gpus) - 1
         used = 0
         shared: dict[int, int] = {}
-        self.cpu_free_milli = self.node.cpu_milli
-        self.memory_free_bytes = self.node.memory_bytes
+        cpu_free_milli, memory_free_bytes = self.node.cpu_milli, self.node.memory_bytes
         for occupant in self.occupants.values():
             used |= occupant.gpu_mask
             share_milli = occupant.shape.share_milli
             if share_milli < 1000 and occupant.gpu_mask:
                 gpu = occupant.gpu_mask.bit_length() - 1
                 shared[gpu] = shared.get(gpu, 1000) - share_milli
-            cpu_milli, memory_bytes = self.kind.cost(occupant.shape, self.node)
-            self.cpu_free_milli -= cpu_milli
-            self.memory_free_bytes -= memory_bytes
-        self.free_mask = self.capacity_mask & ~used
-        self.free = self.free_mask.bit_count()
-        self.partial = tuple(
+            cpu_milli, memory_bytes = self.kind.cost(occupant.shape)
+            cpu_free_milli -= cpu_milli
+            memory_free_bytes -= memory_bytes
+        partial = tuple(
             sorted((m, gpu) for gpu, m in shared.items() if m > 0 and self.capacity_mask >> gpu & 1)
+        )
+        free_mask = self.capacity_mask & ~used
+        self.left = self.rooms.left(
+            self.kind, free_mask, partial, cpu_free_milli, memory_free_bytes
         )
         self.views = views_of(self.occupants.values())
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
         self.show(occupant)
+        after = self.left.without(occupant.shape, occupant.gpu_mask)
         alone = alone_views(occupant.sharing, occupant.organisation)
-        self.take(occupant.shape, occupant.gpu_mask, alone)
+        self.take(self.rooms.left(self.kind, *after), alone)
 
-    def take(
-        self,
-        shape: Shape,
-        gpu_mask: int,
-        alone: tuple[View, ...],
-        cost: tuple[int, int] | None = None,
-    ) -> None:
-        """Takes what a job of `shape` needs: `cost`, where that is known. `alone` are the views of
-        a node that only it is on."""
+    def take(self, after: Left, alone: tuple[View, ...]) -> None:
+        """Somebody came, and this is left. `alone` are the views of a node that only it is on."""
+        self.left = after
         if self.views is _NOBODY:
             self.views = alone
         elif self.views is not alone and self.views != alone:
             self.views = tuple(view for view in self.views if view in alone) or (CLOSED,)
-        if shape.share_milli < 1000 and gpu_mask:
-            self._share(gpu_mask.bit_length() - 1, shape.share_milli)
-        self.free_mask &= ~gpu_mask
-        self.free = self.free_mask.bit_count()
-        cpu_milli, memory_bytes = cost or self.kind.cost(shape, self.node)
-        self.cpu_free_milli -= cpu_milli
-        self.memory_free_bytes -= memory_bytes
-
-    def _share(self, gpu: int, milli: int) -> None:
-        left = 1000 if self.free_mask >> gpu & 1 else 0
-        others: list[tuple[int, int]] = []
-        for entry in self.partial:
-            if entry[1] == gpu:
-                left = entry[0]
-            else:
-                others.append(entry)
-        if left > milli:
-            others.append((left - milli, gpu))
-        self.partial = tuple(sorted(others))
 
     def remove(self, occupant: Occupant) -> None:
         """Takes `occupant` away."""
@@ -318,64 +280,6 @@ class NodeRecord:
             self.last = max([o.until_ms for o in occupants], default=0), len(kinds) <= 1
         return self.last
 
-    def left(self) -> Left:
-        """What is left now, for `restore`."""
-        return (
-            self.free_mask,
-            self.free,
-            self.partial,
-            self.cpu_free_milli,
-            self.memory_free_bytes,
-            self.views,
-        )
-
-    def restore(self, left: Left) -> None:
-        """What was left is left again."""
-        (
-            self.free_mask,
-            self.free,
-            self.partial,
-            self.cpu_free_milli,
-            self.memory_free_bytes,
-            self.views,
-        ) = left
-
-    def room_now(self) -> Room:
-        """The room that what is left makes."""
-        kind = self.kind
-        known = kind.exact.get(
-            (self.free, self.partial, self.cpu_free_milli, self.memory_free_bytes)
-        )
-        if known is not None:
-            return known
-        return self.rooms.room(
-            kind, self.free, self.partial, self.cpu_free_milli, self.memory_free_bytes
-        )
-
-    def choose(self, shape: Shape) -> int:
-        """The GPUs that a job of `shape` would get here, as a mask; the node has the room."""
-        if shape.share_milli < 1000 and shape.gpus:
-            milli = self.rooms.share_from(self.room_now(), shape)
-            for left, gpu in self.partial:
-                if left == milli:
-                    return 1 << gpu
-        chosen = self.kind.choices.get((self.free_mask, shape.gpus))
-        if chosen is None:
-            chosen = choose_gpus(self.free_mask, shape.gpus)
-            if len(self.kind.choices) < CHOICES_MAX:
-                self.kind.choices[self.free_mask, shape.gpus] = chosen
-        return chosen
-
-    def has_free(self, shape: Shape, gpu_mask: int) -> bool:
-        """Whether a job of `shape` may have just these GPUs, or its share of this one."""
-        busy = gpu_mask & ~self.free_mask
-        if not busy or shape.share_milli == 1000:
-            return not busy
-        gpu = busy.bit_length() - 1
-        return busy == 1 << gpu and any(
-            shared == gpu and left >= shape.share_milli for left, shared in self.partial
-        )
-
     def ready(self) -> bool:
         """Whether new work may start here at all."""
         return self.report is not None and self.report.ready() and not self.node.cordoned
@@ -384,16 +288,3 @@ class NodeRecord:
         """Whether the reported isolation suffices. What is not reported is not judged here:
         such a node is not ready."""
         return self.report is None or self.report.isolation >= least
-
-    def has_room(self, shape: Shape) -> bool:
-        """Whether enough GPUs, CPU and memory are free for one rank group of `shape`."""
-        cpu_milli, memory_bytes = self.kind.cost(shape, self.node)
-        if cpu_milli > self.cpu_free_milli or memory_bytes > self.memory_free_bytes:
-            return False
-        if shape.gpus <= self.free:
-            return True
-        return (
-            shape.share_milli < 1000
-            and bool(self.partial)
-            and self.partial[-1][0] >= shape.share_milli
-        )

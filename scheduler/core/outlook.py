@@ -145,7 +145,7 @@ class Outlook:
         ranking = self.fleet.rooms.ranking(where.gpu_class, ask.shape)
         with_gpus = index.candidates(where.gpu_class, views, ranking)
         for at in bits(nodes & ~shifted & with_gpus):
-            if index.records[at].has_room(ask.shape):
+            if index.records[at].left.holds(ask.shape):
                 mask |= 1 << at
         return mask
 

@@ -26,10 +26,11 @@ from scheduler.core.gangs import Spot, Taken
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
-from scheduler.core.occupancy import Left, NodeRecord, Occupant
+from scheduler.core.occupancy import NodeRecord, Occupant, View
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import ALL_CLASSES, ROOT, lineage
+from scheduler.core.rooms import Left
 from scheduler.core.search import Memory, Search
 from scheduler.core.waiting import Waiting
 from scheduler.core.waking import wake
@@ -81,7 +82,7 @@ class Desk:
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
         self._anew = True
-        self._left: dict[NodeRecord, tuple[int, Left]] = {}
+        self._left: dict[NodeRecord, tuple[int, Left, tuple[View, ...]]] = {}
         self._shown: list[tuple[NodeRecord, JobId]] = []
         # What the nodes' lists do not tell yet, by the site's number.
         self._unshown: dict[int, list[Taken]] | None = None
@@ -97,7 +98,7 @@ class Desk:
                 return
             attempts += 1
             waiting, at = turn
-            if search.is_full(waiting):
+            if waiting.signature.busy and search.is_full(waiting):
                 order.blocked()
                 self._leave_full(waiting)
                 continue
@@ -123,17 +124,18 @@ class Desk:
 
     def take(self, waiting: Waiting, at: int, spot: Spot) -> None:
         """Puts the job on its nodes for the rest of this plan."""
-        signature, left = waiting.signature, self._left
-        shape, alone = signature.ask.shape, signature.alone
+        signature, left, steps = waiting.signature, self._left, spot.ranking.steps
         index = self.fleet.order[spot.number][1]
         masks: list[int] = []
         for record in spot.records:
+            before = record.left
             if record not in left:
-                left[record] = spot.number, record.left()
-            mask = record.choose(shape)
-            record.take(shape, mask, alone, signature.cost(record))
+                left[record] = spot.number, before, record.views
+            step = steps.get(before) or spot.ranking.step(before)
+            assert step is not None, "the search saw room"
+            record.take(step[1], signature.alone)
             index.move(record)
-            masks.append(mask)
+            masks.append(step[0])
         milli, gpu_class = signature.milli, spot.gpu_class
         if milli is None or signature.wider:
             milli = spot.milli(signature.ask)
@@ -198,8 +200,8 @@ class Desk:
         """Takes back everything."""
         for record, job in self._shown:
             record.hide(job)
-        for record, (number, left) in self._left.items():
-            record.restore(left)
+        for record, (number, left, views) in self._left.items():
+            record.left, record.views = left, views
             self.fleet.order[number][1].move(record)
         for taken in self.taken:
             gpu_class, milli = taken.spot.gpu_class, taken.milli

@@ -20,7 +20,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from scheduler.core.ageing import ageing_ms, rank_of
+from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms, rank_of
 from scheduler.core.quota import ALL_CLASSES, SHARE_SCALE, Usage, lineage, weight_of
 from scheduler.core.ranks import service_gpu_ms
 from scheduler.core.waiting import Waiting
@@ -150,7 +150,9 @@ class FairOrder:
         """The job whose turn it was has its place; usage was charged."""
         turn = self._path[-1]
         _, waiting, at = turn.classes[0]
-        following = waiting.next_ready(at + 1, self._now_ms)
+        following = at + 1
+        if waiting.odd:
+            following = waiting.next_ready(following, self._now_ms)
         if following == len(waiting.ids):
             heapq.heappop(turn.classes)
         else:
@@ -200,6 +202,8 @@ def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
 def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
     job, waited_ms = waiting.ids[at], now_ms - waiting.submitted_at_ms[at]
     priority, limit_ms = -int(waiting.job_class.priority), waiting.job_class.time_limit_bucket_ms
+    if waited_ms < AGEING_MAX_MS and order is not QueueOrder.SHORTEST:
+        return priority, 0, 0, job  # Most keys, and nothing else to look at.
     step_ms = ageing_ms(order, limit_ms)
     if waited_ms >= step_ms:
         priority = -rank_of(waiting.job_class.priority, waited_ms, step_ms)

@@ -15,12 +15,14 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Shape
 from scheduler.core.packing import NodeState, Packing
-from scheduler.core.rooms import KindKey, NodeKind, Room, RoomKey, kind_key
+from scheduler.core.rooms import KindKey, Left, NodeKind, Room, RoomKey, kind_key
 from scheduler.model.fleet import Node
 from scheduler.model.ids import GpuClass
 
-EXACT_MAX = 200_000
-"""Exact amounts whose rooms are remembered, for one kind of node."""
+LEFTS_MAX = 200_000
+"""Exact amounts left that are remembered, for one kind of node."""
+STEPS_MAX = 20_000
+"""What a shape makes of so many of them is remembered."""
 RANKED_MAX = 4_000_000
 """Rooms in all rankings together: with more, all are forgotten."""
 ROOMS_MIN = 512
@@ -33,12 +35,23 @@ Ranked: TypeAlias = tuple[tuple[int, ...], tuple[RoomKey, KindKey], int]
 the order in which rooms were first seen, and so history."""
 
 
+Step: TypeAlias = tuple[int, Left]
+"""The GPUs that a job takes of a node, as a mask, and what is left then."""
+
+
 class Ranking:
     """The rooms of one GPU class that can hold a shape, the best first."""
 
-    __slots__ = ("from_milli", "growth", "numbers", "place", "ranked", "seen", "stamp")
+    __slots__ = (
+        "from_milli", "growth", "numbers", "place", "ranked", "rooms", "seen", "shape", "stamp",
+        "steps",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, rooms: Rooms, shape: Shape) -> None:
+        self.rooms = rooms
+        self.shape = shape
+        # What a job takes of what is left, and leaves; see `step`.
+        self.steps: dict[Left, Step | None] = {}
         self.numbers: list[int] = []
         # By room: where it is among these.
         self.place: dict[int, int] = {}
@@ -50,8 +63,32 @@ class Ranking:
         self.seen = -1
         self.stamp = -1
 
+    def step(self, left: Left) -> Step | None:
+        """Which GPUs a job of the shape takes of a node of which this is left, and what is left
+        then. None: it has not quite the room. Remembered, as most nodes are filled alike."""
+        if not left.holds(self.shape):
+            step = None
+        else:
+            mask = self._choose(left)
+            after = self.rooms.left(left.room.kind, *left.without(self.shape, mask))
+            step = mask, after
+        if len(self.steps) >= STEPS_MAX:
+            self.steps.clear()
+        self.steps[left] = step
+        return step
+
+    def _choose(self, left: Left) -> int:
+        shape = self.shape
+        if shape.share_milli < 1000 and shape.gpus:
+            milli = self.from_milli.get(left.room.number, 1000)
+            for shared, gpu in left.partial:
+                if shared == milli:
+                    return 1 << gpu
+        return left.room.kind.choose(left.free_mask, shape.gpus)
+
     def keep_only(self, inhabited: Set[int]) -> None:
         """Forgets all rooms but these."""
+        self.steps.clear()
         self.ranked = [each for each in self.ranked if each[2] in inhabited]
         self.put_in_order()
         self.growth = {number: self.growth[number] for number in self.numbers}
@@ -71,7 +108,6 @@ class Rooms:
     def __init__(self) -> None:
         self._packing: Packing | None = None
         self._kinds: dict[KindKey, NodeKind] = {}
-        self._nodes: dict[KindKey, Node] = {}
         self._of_class: dict[GpuClass, list[Room]] = {}
         self._rankings: dict[tuple[GpuClass, Shape], Ranking] = {}
         self._ranked = 0
@@ -87,29 +123,37 @@ class Rooms:
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = NodeKind(node)
-            self._nodes[key] = node
             self._of_class.setdefault(node.gpu_class, [])
         return kind
 
-    def room(
+    def left(
         self,
         kind: NodeKind,
-        free: int,
-        shared: tuple[tuple[int, int], ...],
+        free_mask: int,
+        partial: tuple[tuple[int, int], ...],
+        cpu_milli: int,
+        memory_bytes: int,
+    ) -> Left:
+        """What is left of a node of `kind` on which so much is; see `Left`."""
+        exactly = (free_mask, partial, cpu_milli, memory_bytes)
+        known = kind.lefts.get(exactly)
+        if known is None:
+            if len(kind.lefts) >= LEFTS_MAX:
+                kind.lefts.clear()
+            known = kind.lefts[exactly] = Left(exactly, self._room(kind, *exactly))
+        return known
+
+    def _room(
+        self,
+        kind: NodeKind,
+        free_mask: int,
+        partial: tuple[tuple[int, int], ...],
         cpu_milli: int,
         memory_bytes: int,
     ) -> Room:
-        """The room of a node of `kind` with this much left; `shared`: what is left of GPUs that
-        are shared, and which."""
-        exactly = (free, shared, cpu_milli, memory_bytes)
-        known = kind.exact.get(exactly)
-        if known is not None:
-            return known
-        if len(kind.exact) >= EXACT_MAX:
-            kind.exact.clear()
         key = (
-            free,
-            tuple(milli for milli, _ in shared),
+            free_mask.bit_count(),
+            tuple(milli for milli, _ in partial),
             cpu_milli * kind.steps // kind.cpu_milli,
             memory_bytes * kind.steps // kind.memory_bytes,
         )
@@ -119,7 +163,6 @@ class Rooms:
             self._count += 1
             self.all[room.number] = room
             self._of_class[kind.gpu_class].append(room)
-        kind.exact[exactly] = room
         return room
 
     def score_by(self, packing: Packing | None) -> None:
@@ -139,7 +182,7 @@ class Rooms:
         self._era += ERA
         for room in [room for room in self.all.values() if room.number not in inhabited]:
             del self.all[room.number], room.kind.rooms[room.key()[0]]
-            room.kind.exact.clear()
+            room.kind.lefts.clear()
         for gpu_class, rooms in self._of_class.items():
             self._of_class[gpu_class] = [room for room in rooms if room.number in inhabited]
         for ranking in self._rankings.values():
@@ -157,24 +200,20 @@ class Rooms:
             if self._ranked >= RANKED_MAX:
                 self._rankings.clear()
                 self._ranked = 0
-            ranking = self._rankings[gpu_class, shape] = Ranking()
+            ranking = self._rankings[gpu_class, shape] = Ranking(self, shape)
         stamp = self.stamp(gpu_class)
         if ranking.stamp != stamp:
             rooms = self._of_class.get(gpu_class, [])
             first = bisect_right(rooms, ranking.seen, key=_number)
-            self._learn(ranking, rooms[first:], shape)
+            self._learn(ranking, rooms[first:])
             ranking.seen, ranking.stamp = self._count - 1, stamp
         return ranking
 
-    def share_from(self, room: Room, shape: Shape) -> int:
-        """How much is left of the GPU on which a share of `shape` goes; 1000: a whole one."""
-        ranking = self.ranking(room.kind.gpu_class, shape)
-        return ranking.from_milli.get(room.number, 1000)
-
-    def _learn(self, ranking: Ranking, rooms: Sequence[Room], shape: Shape) -> None:
+    def _learn(self, ranking: Ranking, rooms: Sequence[Room]) -> None:
         found: list[Ranked] = []
+        shape = ranking.shape
         for room in rooms:
-            cost = room.kind.cost(shape, self._nodes[room.kind.key])
+            cost = room.kind.cost(shape)
             if not room.may_hold(shape, cost):
                 continue
             growth, from_milli = growth_of(self._packing, room, shape, cost)

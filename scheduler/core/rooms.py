@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Shape, cpu_milli_on, memory_bytes_on
 from scheduler.core.packing import NodeState
+from scheduler.core.scoring import CHOICES_MAX, choose_gpus
 from scheduler.model.fleet import Node
 from scheduler.model.ids import GpuClass
 
@@ -25,18 +26,20 @@ STEPS_MIN = 32
 
 KindKey: TypeAlias = tuple[GpuClass, int, int, int]
 RoomKey: TypeAlias = tuple[int, tuple[int, ...], int, int]
+LeftKey: TypeAlias = tuple[int, tuple[tuple[int, int], ...], int, int]
 
 
 class NodeKind:
     """Nodes of one model and size: what shapes cost on them, and the rooms they have been in."""
 
     __slots__ = (
-        "choices", "costs", "cpu_milli", "exact", "gpu_class", "gpus", "key", "memory_bytes",
-        "rooms", "steps",
+        "choices", "costs", "cpu_milli", "gpu_class", "gpus", "key", "lefts", "memory_bytes",
+        "node", "rooms", "steps",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
         self.key = kind_key(node)
+        self.node = node  # One of them: what they are declared with is the same.
         self.gpu_class = node.gpu_class
         self.gpus = node.gpus
         self.cpu_milli = max(1, node.cpu_milli)
@@ -44,17 +47,90 @@ class NodeKind:
         self.steps = max(STEPS_MIN, STEPS_PER_GPU * node.gpus)
         self.rooms: dict[RoomKey, Room] = {}
         self.costs: dict[Shape, tuple[int, int]] = {}
-        # Remembered: the room of exactly this much left, and which GPUs of those free to take.
-        self.exact: dict[tuple[int, tuple[tuple[int, int], ...], int, int], Room] = {}
+        # Remembered: by exactly what is left; and which GPUs of those free to take.
+        self.lefts: dict[LeftKey, Left] = {}
         self.choices: dict[tuple[int, int], int] = {}
 
-    def cost(self, shape: Shape, node: Node) -> tuple[int, int]:
-        """CPU (milli-cores) and memory (bytes) that a job of `shape` takes of such a `node`."""
+    def cost(self, shape: Shape) -> tuple[int, int]:
+        """CPU (milli-cores) and memory (bytes) that a job of `shape` takes of such a node."""
         known = self.costs.get(shape)
         if known is None:
-            known = cpu_milli_on(shape, node), memory_bytes_on(shape, node)
+            known = cpu_milli_on(shape, self.node), memory_bytes_on(shape, self.node)
             self.costs[shape] = known
         return known
+
+    def choose(self, free_mask: int, count: int) -> int:
+        """Which `count` of the GPUs that are free to take, as a mask."""
+        chosen = self.choices.get((free_mask, count))
+        if chosen is None:
+            chosen = choose_gpus(free_mask, count)
+            if len(self.choices) < CHOICES_MAX:
+                self.choices[free_mask, count] = chosen
+        return chosen
+
+
+class Left:
+    """What is left of a node, never changed: nodes in the same state share one, so a plan takes and
+    gives back by putting one in another's place.
+
+    `free_mask`: the GPUs that are free, bit i for GPU i. `partial`: those that are shared and have
+    something left: how much, in milli-GPU, and which, ascending.
+    """
+
+    __slots__ = ("cpu_milli", "free", "free_mask", "memory_bytes", "partial", "room")
+
+    def __init__(self, key: LeftKey, room: Room) -> None:
+        self.free_mask, self.partial, self.cpu_milli, self.memory_bytes = key
+        self.free = self.free_mask.bit_count()
+        self.room = room
+
+    def key(self) -> LeftKey:
+        """What makes it equal to another."""
+        return self.free_mask, self.partial, self.cpu_milli, self.memory_bytes
+
+    def without(self, shape: Shape, gpu_mask: int) -> LeftKey:
+        """What would be left if a job of `shape` took the GPUs of `gpu_mask`, or its share."""
+        partial = self.partial
+        if shape.share_milli < 1000 and gpu_mask:
+            partial = self._shared(gpu_mask.bit_length() - 1, shape.share_milli)
+        cpu_milli, memory_bytes = self.room.kind.cost(shape)
+        left_milli, left_bytes = self.cpu_milli - cpu_milli, self.memory_bytes - memory_bytes
+        return self.free_mask & ~gpu_mask, partial, left_milli, left_bytes
+
+    def holds(self, shape: Shape) -> bool:
+        """Whether enough GPUs, CPU and memory are free for one rank group of `shape`."""
+        cpu_milli, memory_bytes = self.room.kind.cost(shape)
+        if cpu_milli > self.cpu_milli or memory_bytes > self.memory_bytes:
+            return False
+        if shape.gpus <= self.free:
+            return True
+        return (
+            shape.share_milli < 1000
+            and bool(self.partial)
+            and self.partial[-1][0] >= shape.share_milli
+        )
+
+    def has_free(self, shape: Shape, gpu_mask: int) -> bool:
+        """Whether a job of `shape` may have just these GPUs, or its share of this one."""
+        busy = gpu_mask & ~self.free_mask
+        if not busy or shape.share_milli == 1000:
+            return not busy
+        gpu = busy.bit_length() - 1
+        return busy == 1 << gpu and any(
+            shared == gpu and left >= shape.share_milli for left, shared in self.partial
+        )
+
+    def _shared(self, gpu: int, milli: int) -> tuple[tuple[int, int], ...]:
+        left = 1000 if self.free_mask >> gpu & 1 else 0
+        others: list[tuple[int, int]] = []
+        for entry in self.partial:
+            if entry[1] == gpu:
+                left = entry[0]
+            else:
+                others.append(entry)
+        if left > milli:
+            others.append((left - milli, gpu))
+        return tuple(sorted(others))
 
 
 @dataclass(slots=True, eq=False)

@@ -51,13 +51,14 @@ class Search:
         self._memory = memory
         self.bars = Bars(fleet.windows, now_ms)
         self._is_plain = not (backfill or self.bars or fleet.caps or fleet.tree.has_budgets)
+        self._answers: dict[Signature, Answer] = {}
         # Of classes that found no room but what is kept for others: one, and how it is kept.
         self._kept: dict[Signature, tuple[JobClass, Reason]] = {}
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
-        answer = self.fleet.answer_for(waiting, self.now_ms)
-        if (spot := self._find_plain(waiting, answer)) is not None:
+        answer = self._answer_for(waiting)
+        if self._is_plain and (spot := self._find_plain(waiting, answer)) is not None:
             return spot
         against = NoPlace(answer)
         kept = self._kept_before(waiting, job)
@@ -87,7 +88,7 @@ class Search:
         milli = signature.milli
         if milli is None or not signature.busy or self._memory is not Memory.KEPT:
             return False
-        places = self.fleet.answer_for(waiting, self.now_ms).classes
+        places = self._answer_for(waiting).classes
         for where in places:
             if not self._allows(waiting, where.gpu_class, milli):
                 return False
@@ -101,19 +102,27 @@ class Search:
         site, index, _ = self.fleet.order[number]
         return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
 
+    def _answer_for(self, waiting: Waiting) -> Answer:
+        """Where a class may go by law and shape: the same to the end of the plan."""
+        known = self._answers.get(waiting.signature)
+        if known is None:
+            known = self.fleet.answer_for(waiting, self.now_ms)
+            self._answers[waiting.signature] = known
+        return known
+
     def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
         """What `place` would find, for most decisions: where there is nothing else to look at."""
         fleet, signature = self.fleet, waiting.signature
         tenant, milli = waiting.job_class.tenant, signature.milli
-        if milli is None or signature.wider or signature.busy or not self._is_plain:
+        if milli is None or signature.wider or signature.busy:
             return None
-        spots = [
-            spot
-            for where in answer.classes
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli)
-            and (spot := find(fleet, signature, where, None)) is not None
-        ]
-        return min(spots, key=_growth) if spots else None
+        best: Spot | None = None
+        for where in answer.classes:
+            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
+                spot = find(fleet, signature, where, None)
+                if spot is not None and (best is None or spot.growth < best.growth):
+                    best = spot
+        return best
 
     def _place_on(
         self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace

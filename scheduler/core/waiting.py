@@ -16,9 +16,8 @@ from dataclasses import replace
 
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, ask_of
-from scheduler.core.occupancy import NodeRecord, View, alone_views, joinable_views
+from scheduler.core.occupancy import View, alone_views, joinable_views
 from scheduler.core.ranking import Ranking, Rooms
-from scheduler.core.rooms import NodeKind
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, QueuedJob
 from scheduler.model.reasons import Denial, Reason
@@ -36,7 +35,7 @@ class Signature:
     """What classes ask of the fleet, tenant and turn aside."""
 
     __slots__ = (
-        "alone", "answer", "ask", "busy", "costs", "milli", "rankings", "residency", "told",
+        "alone", "answer", "ask", "busy", "milli", "rankings", "residency", "told",
         "users", "views", "wider",
     )  # fmt: skip
 
@@ -53,8 +52,6 @@ class Signature:
         self.told: tuple[Answer, tuple[Denial, ...]] | None = None
         self.users = 0
         self.rankings: dict[GpuClass, Ranking] = {}
-        # CPU and memory of one node's part, by the kind of node.
-        self.costs: dict[NodeKind, tuple[int, int]] = {}
         # What a job is charged, unless that depends on the nodes it gets: None.
         alone = ask.sharing is NodeSharing.NONE
         self.milli = None if alone else ask.nodes * ask.shape.gpu_milli()
@@ -73,13 +70,6 @@ class Signature:
             detail = f"{room} are not free together at any site that may hold the work"
             known = self.told = answer, (Denial(Reason.NODES_BUSY, detail), *answer.denials)
         return known[1]
-
-    def cost(self, record: NodeRecord) -> tuple[int, int]:
-        """CPU (milli-cores) and memory (bytes) that it takes of a node."""
-        known = self.costs.get(record.kind)
-        if known is None:
-            known = self.costs[record.kind] = record.kind.cost(self.ask.shape, record.node)
-        return known
 
     def ranking(self, rooms: Rooms, gpu_class: GpuClass) -> Ranking:
         """The rooms of `gpu_class` that can hold a part of it, the best first."""

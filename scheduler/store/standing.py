@@ -308,7 +308,7 @@ def _room(s: Standing, p: Placement, g: Group) -> Denial | None:
     ask = g.ask
     for placed in p.nodes:
         record = s.nodes[placed.node]
-        if not record.has_free(ask.shape, placed.gpu_mask) or not record.has_room(ask.shape):
+        if not record.left.has_free(ask.shape, placed.gpu_mask) or not record.left.holds(ask.shape):
             return Denial(Reason.NODES_BUSY, f"{placed.node} is not free any more", p.site)
         others = record.occupants
         if others and not may_join(ask.sharing, ask.organisation, others.values()):

@@ -30,7 +30,7 @@ def running(
     """Job `number` has run for so long on `slots`; its last checkpoint is `saved_ms` old."""
     records = [fleet.nodes[node_id(SiteId(at), slot)] for slot in slots]
     gpus = of.resources.gpus_per_node
-    parts = tuple(NodePlacement(r.node.id, _lowest(r.free_mask, gpus)) for r in records)
+    parts = tuple(NodePlacement(r.node.id, _lowest(r.left.free_mask, gpus)) for r in records)
     charged = sum(
         r.node.gpus if of.residency.node_sharing is NodeSharing.NONE else gpus for r in records
     )

@@ -55,9 +55,9 @@ def one(made: Plan) -> NodeId:
 
 def left_on(fleet: FleetState, name: NodeId) -> NodeState:
     record = fleet.nodes[name]
-    free = [milli for milli, _ in record.partial] + [1000] * record.free
+    free = [milli for milli, _ in record.left.partial] + [1000] * record.left.free
     return NodeState(
-        record.node.gpu_class, record.cpu_free_milli, record.memory_free_bytes, tuple(free)
+        record.node.gpu_class, record.left.cpu_milli, record.left.memory_bytes, tuple(free)
     )
 
 
