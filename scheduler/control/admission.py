@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from scheduler.control import certify, evidence
+from scheduler.control.datasets import readable
 from scheduler.control.dependencies import Waits, waits_of
 from scheduler.control.follow import follow
+from scheduler.control.requirements import effective
 from scheduler.control.standing import Standing
 from scheduler.control.views import shown
-from scheduler.core import admission_rules, residency
+from scheduler.core import admission_rules, data_rules, residency
 from scheduler.core.classes import class_of
 from scheduler.core.feasibility import Prospect, could_ever_run
 from scheduler.core.job_ids import JobIdCodec
@@ -162,6 +164,7 @@ class Admission:
         )
         txn.jobs.add(row)
         txn.waits.add(row.id, found.waits_for)
+        txn.tenancy.datasets.read_by(row.id, (mount.dataset for mount in spec.inputs))
         leaves.submitted(txn.audit, row, found.waits_for)
         if key:
             txn.idempotency.put(principal.path, key, Remembered(digest, row.id), now_ms)
@@ -179,10 +182,11 @@ class Admission:
     ) -> Judgement:
         spec = asked.spec
         welcome = standing.welcome(spec.project, asked.shape, now_ms)
-        if welcome is not None and self._is_fit(principal, spec):
+        if welcome is not None and not spec.inputs and self._is_fit(principal, spec):
             return Judgement(spec, welcome, None, (), "")
         faults = [
             *admission_rules.value_faults(spec),
+            *data_rules.spec_faults(spec),
             *_project_faults(principal, spec, standing.projects),
         ]
         if not faults and spec.bundle_digest:
@@ -198,8 +202,13 @@ class Admission:
                 "; ".join(f"{m.subject}: {m.detail}" for m in missing),
                 missing,
             )
-        job_class = class_of(spec, spec.project)
-        at_the_door = residency.admission_denials(spec.residency, standing.policy)
+        known = readable(read, [mount.dataset for mount in spec.inputs], spec.project)
+        requirement = effective(read, spec)
+        job_class = class_of(replace(spec, residency=requirement), spec.project)
+        if unread := data_rules.input_denials(spec, known):
+            why = "; ".join(denial.detail for denial in unread)
+            return Judgement(spec, job_class, None, unread, why)
+        at_the_door = residency.admission_denials(requirement, standing.policy)
         if at_the_door:
             return Judgement(spec, job_class, None, at_the_door, "no site may ever hold this work")
         if waits.lost:
@@ -207,7 +216,7 @@ class Admission:
             return Judgement(spec, job_class, None, waits.lost, why)
         prospect = could_ever_run(standing.fleet, job_class, now_ms)
         if prospect.possible():
-            if not spec.depends_on:  # Else other jobs decide too.
+            if not spec.depends_on and not spec.inputs:  # Else others decide too.
                 standing.admit(spec.project, asked.shape, job_class, now_ms)
             return Judgement(spec, job_class, prospect, (), "", waits.open)
         denials = _decisive_first(prospect)

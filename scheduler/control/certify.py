@@ -25,6 +25,8 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
     else:
         attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
         spec = txn.jobs.spec(row.spec_digest)
+    if spec is not None and spec.inputs:
+        txn.tenancy.datasets.over(row.id)
     stays = _stays(attempts, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()

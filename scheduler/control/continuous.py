@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from scheduler.control import evidence
 from scheduler.control.life import Cause, begin_stop, stop, stop_grace_ms
+from scheduler.control.requirements import effective, judge_again
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.residency import next_change_ms, permits
 from scheduler.model.fleet import Site
@@ -63,6 +64,8 @@ class Continuous:
     def turn(self, txn: Txn, now_ms: int) -> int:
         """Makes leave what may not stay; how many attempts that is."""
         policy = txn.tenancy.policy()
+        for site in sorted(judge_again(txn)):
+            self._settled.pop(site, None)
         told = 0
         for entry in txn.fleet.sites():
             site = entry.site
@@ -82,10 +85,11 @@ class Continuous:
         """Looks at everything that is live at a site."""
         live = txn.attempts.live_at(site.id)
         jobs = txn.jobs.rows(sorted({row.key.job for row in live}))
+        requirements = _requirements(txn, jobs)
         verdicts: dict[Requirement, Verdict] = {}
         told, waits = 0, False
         for row in live:
-            requirement = txn.jobs.job_class(jobs[row.key.job].class_id).residency
+            requirement = requirements[row.key.job]
             verdict = verdicts.get(requirement)
             if verdict is None:
                 verdict = permits(requirement, site, policy, now_ms)
@@ -132,6 +136,18 @@ class Continuous:
             now_ms=now_ms,
         )
         return True
+
+
+def _requirements(txn: Txn, jobs: Mapping[JobId, JobRow]) -> dict[JobId, Requirement]:
+    """What each of `jobs` asks of its site: as it was placed, or as its inputs' labels are now."""
+    found = {job: txn.jobs.job_class(row.class_id).residency for job, row in jobs.items()}
+    reading = {job for job, requirement in found.items() if requirement.data_sites is not None}
+    specs = txn.jobs.specs({jobs[job].spec_digest for job in reading})
+    for job in sorted(reading):
+        spec = specs.get(jobs[job].spec_digest)
+        if spec is not None:
+            found[job] = effective(txn, spec)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from scheduler.control import certify
+from scheduler.control.requirements import effective
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
@@ -113,12 +114,16 @@ def _with_times(whole: Job, attempt: AttemptRow) -> Job:
 
 
 def _class_id(txn: Txn, live: Live, now_ms: int) -> int:
-    """The class of a job that waits again: what its attempts had may count from now on."""
-    job = live.job
+    """The class of a job that waits again: what its attempts had may count from now on, and its
+    inputs may have other labels than before."""
+    job, spec = live.job, live.whole.spec
     job_class = txn.jobs.job_class(job.class_id)
+    reads = spec is not None and bool(spec.inputs)
+    if spec is not None and reads:
+        job_class = replace(job_class, residency=effective(txn, spec))
     order = txn.tenancy.tree().tenants[job.tenant].queue_order
     if order is not QueueOrder.SHORTEST or tells_length(job_class):
-        return job.class_id
+        return txn.jobs.intern(job_class) if reads else job.class_id
     ran_ms = sum(
         max(0, (attempt.ended_at_ms or now_ms) - attempt.started_at_ms)
         for attempt in live.whole.attempts

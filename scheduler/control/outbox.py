@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.control.life import stop_grace_ms
+from scheduler.control.requirements import effective
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.residency import permits
 from scheduler.model.fleet import Isolation, Site
@@ -131,7 +132,7 @@ def _attempts(
             action=row.action,
             stop_grace_ms=row.grace_ms,
             stop_reason=row.reason,
-            launch=_launch_of(row, attempts, policy, floor),
+            launch=_launch_of(read, row, attempts, policy, floor),
         )
         for row in rows
     )
@@ -160,6 +161,7 @@ def _granted(row: DesiredAttempt, sending: Sending, site: Site, policy: Policy) 
 
 
 def _launch_of(
+    read: Snapshot,
     row: OutboxRow,
     attempts: Mapping[AttemptKey, tuple[Attempt, JobSpec | None]],
     policy: Policy,
@@ -171,7 +173,7 @@ def _launch_of(
     attempt, spec = attempts[row.key]
     if spec is None:
         return None
-    return launch(spec, attempt, policy, floor)
+    return launch(replace(spec, residency=effective(read, spec)), attempt, policy, floor)
 
 
 def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:

@@ -105,8 +105,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
         ("image", bool(spec.image), "container images are not run yet"),
         ("egress", bool(spec.egress), "no egress rule can be enforced yet"),
         ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
-        ("inputs", bool(spec.inputs), "there is no dataset catalogue yet"),
-        ("outputs", bool(spec.outputs), "there is no dataset catalogue yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
     return tuple(

@@ -316,6 +316,8 @@ class FleetState:
         before = self.live.get(change.id)
         told = change.queued or change.live
         of = told.job_class if told is not None else change.job_class
+        if of is not None and of.residency.data_sites is not None:
+            self.queued.remove(change.id, None)  # A label may have moved it from any line.
         for lesser in with_less_service(of) if of is not None else ():
             self.queued.remove(change.id, lesser)
         if before is not None:

@@ -11,8 +11,6 @@ from scheduler.core.classes import BUCKET_MS_MIN, bucket_ms, class_of
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import (
-    DatasetMount,
-    DatasetOutput,
     Dependency,
     JobArray,
     JobKind,
@@ -159,8 +157,6 @@ def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> No
         (spec(image="sha256:0"), "image"),
         (spec(egress=("a:1",)), "egress"),
         (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
-        (spec(inputs=(DatasetMount("d", "/d"),)), "inputs"),
-        (spec(outputs=(DatasetOutput("d", "o"),)), "outputs"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
