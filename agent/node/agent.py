@@ -19,6 +19,7 @@ from agent.node.link import NodeLink
 from agent.node.notice import DirectoryNotice
 from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
+from agent.node.status import Egress
 from agent.node.watch import HealthWatch
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.nodelink_pb2 import (
@@ -290,7 +291,16 @@ def to_proto(status: RankStatus, slot: str) -> jobs.RankStatus:
         ended_at_ms=status.ended_wall_ms or 0,
         log_bytes=status.log_bytes,
         detail=status.detail,
+        egress=None if status.egress is None else _egress(status.egress),
     )
+
+
+def _egress(egress: Egress) -> jobs.RankEgress:
+    uses = [
+        jobs.EgressUse(connections=connections, sent_bytes=sent, received_bytes=received)
+        for connections, sent, received in egress.uses
+    ]
+    return jobs.RankEgress(denied=egress.denied, uses=uses)
 
 
 def same(new: jobs.RankStatus, told: jobs.RankStatus | None) -> bool:

@@ -22,6 +22,7 @@ class RankAsked:
     command: Sequence[str]
     env: Mapping[str, str]
     bundle_digest: str
+    egress: Sequence[str] = ()
 
 
 def check(
@@ -42,7 +43,10 @@ def check(
         detail = f"gpus: found {sorted(asked.gpus)}, granted {sorted(place.gpu_indices)}"
         raise GrantInvalid(grants.MISPLACED, detail)
     found = grants.work_digest(
-        command=asked.command, env=asked.env, bundle_digest=asked.bundle_digest
+        command=asked.command,
+        env=asked.env,
+        bundle_digest=asked.bundle_digest,
+        egress=asked.egress,
     )
     if found != grant.work_digest:
         detail = f"work: found {found.hex()[:16]}, granted {grant.work_digest.hex()[:16]}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any, cast
 
 from agent.node.spool_files import Document, number_or_none
 
@@ -32,6 +34,16 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """What a rank's network let out. `uses`: connections, bytes sent and bytes received, for each
+    destination in the order of the job's list.
+    """
+
+    denied: int
+    uses: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     """What a node knows of one rank.
 
@@ -54,6 +66,7 @@ class RankStatus:
     log_bytes: int = 0
     orphaned: bool = False
     archived: bool = False
+    egress: Egress | None = None  # Once it is over; None: its node's network was its own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,16 @@ def ended(key: str, record: Document) -> RankStatus:
         ended_boot_ms=number_or_none(record.get("ended_boot_ms")),
         ended_wall_ms=number_or_none(record.get("ended_wall_ms")),
         boot_id=str(record.get("boot_id", "")),
+        egress=_egress_of(record.get("egress")),
     )
+
+
+def _egress_of(found: object) -> Egress | None:
+    if not isinstance(found, dict):
+        return None
+    record = cast("Mapping[str, Any]", found)
+    uses = tuple((int(c), int(s), int(r)) for c, s, r in record.get("uses", ()))
+    return Egress(int(record["denied"]), uses)
 
 
 def record_of(status: RankStatus) -> Document:
@@ -115,4 +137,6 @@ def record_of(status: RankStatus) -> Document:
         "boot_id",
     )
     record: Document = {name: getattr(status, name) for name in names}
+    if status.egress is not None:
+        record["egress"] = asdict(status.egress)
     return {**record, "code": status.exit_code, "cause": str(status.cause)}

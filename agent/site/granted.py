@@ -151,6 +151,7 @@ def _work(launch: Launch) -> bytes:
         bundle_digest=launch.bundle_digest,
         image=launch.image,
         secrets=dict(launch.secrets),
+        egress=launch.egress,
     )
 
 

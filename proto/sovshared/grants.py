@@ -5,7 +5,8 @@ key is vouched for by the CA of the trust domain: whoever joined has all that it
 offline. What a grant is for it holds as three digests, so that it is as small for a job with a long
 environment as for any other:
 
-* the work: what runs (command, environment, bundle, image, secrets). A node can check it.
+* the work: what runs (command, environment, bundle, image, secrets) and what it may reach. A node
+  can check it.
 * the requirement: where the work may be, and what it demands of a place.
 * the terms: how long, how many processes, how it is stopped.
 
@@ -198,10 +199,15 @@ def work_digest(
     bundle_digest: str,
     image: str = "",
     secrets: Mapping[str, str] | None = None,
+    egress: Sequence[str] = (),
 ) -> bytes:
-    """Of what runs. `bundle_digest` with or without its "sha256:"; empty: no bundle."""
+    """Of what runs, and what it may reach. `bundle_digest` with or without its "sha256:"; empty: no
+    bundle.
+    """
     bundle = bundle_digest.removeprefix("sha256:")
-    return _digest("work", [list(command), dict(env), bundle, image, dict(secrets or {})])
+    work = [list(command), dict(env), bundle, image, dict(secrets or {})]
+    # Only where there is any: the grants of all other work are as they always were.
+    return _digest("work", [*work, list(egress)] if egress else work)
 
 
 def requirement_digest(

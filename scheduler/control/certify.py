@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scheduler.core.certificates import Account, Stay, intervals
+from scheduler.core.certificates import Account, Egress, Stay, intervals
+from scheduler.core.egress import of_attempt
 from scheduler.model.ids import JobId
 from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec
 from scheduler.model.reasons import Denial
@@ -27,6 +28,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         spec = txn.jobs.spec(row.spec_digest)
     if spec is not None and spec.inputs:
         txn.tenancy.datasets.over(row.id)
+    allowed = () if spec is None else spec.egress
     stays = _stays(attempts, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()
@@ -43,6 +45,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         policy=policies[-1],
         intervals=intervals(job_class.residency, stays, facts, policies),
         facts=facts,
+        egress=Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts)),
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
@@ -82,6 +85,7 @@ def refused(
         policy=txn.certificates.policies()[-1],
         intervals=(),
         facts={},
+        egress=Egress(spec.egress),
         denials=tuple(denials),
     )
     txn.certificates.issue(job, account)

@@ -211,4 +211,5 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
         secrets=spec.secrets,
         image=spec.image,
+        egress=spec.egress,
     )

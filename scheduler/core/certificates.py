@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from scheduler.core import residency
+from scheduler.core.egress import AttemptEgress, Control, overall
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
@@ -29,11 +30,18 @@ PIECES_MAX = 1_000
 """Pieces of one stay; beyond it the rest of the stay counts as not known."""
 DENIALS_MAX = 100
 """Reasons that one interval, or a refusal, lists; how many there were is said as well."""
+EGRESS_LIMITS = {
+    Control.CONTROLLED: "What left the job by its nodes' network was held to a list and counted by "
+    "its nodes; devices that pass by the network of the kernel (InfiniBand, RoCE) are not seen.",
+    Control.NOT_CONTROLLED: "Network egress of the job was not controlled: copies that it sent "
+    "itself are not seen.",
+    Control.NOT_KNOWN: "What left the job while it ran is not known of every process: how some "
+    "ended was lost.",
+}
 LIMITS = (
     "The log proves what was recorded, when and unaltered; it does not prove that it was true.",
     "What is known of a site is as good as the assurance of each fact says.",
     "Where the hardware is was not measured, and nothing attests it or the software that ran.",
-    "Network egress of the job was not controlled: copies that it sent itself are not seen.",
     "Access by a site's staff outside the control plane is not recorded.",
 )
 
@@ -96,6 +104,14 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """What a job was allowed to reach, and what each attempt did."""
+
+    allowed: tuple[str, ...] = ()
+    attempts: tuple[AttemptEgress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """All that a certificate is made of, besides its place in the tenant's sequence."""
 
@@ -111,6 +127,7 @@ class Account:
     policy: PolicyThen
     intervals: tuple[Interval, ...]
     facts: Mapping[SiteId, Sequence[FactsThen]]
+    egress: Egress = Egress()
     denials: tuple[Denial, ...] = ()
     """Why it was refused."""
     array: str | None = None
@@ -175,11 +192,11 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
             "denials_total": len(of.denials),
         },
         "intervals": [_interval(interval) for interval in of.intervals],
-        "data": {"inputs": [], "outputs": [], "egress": "NOT_CONTROLLED"},
+        "data": {"inputs": [], "outputs": [], "egress": _egress(of.egress)},
         "sinks": _sinks(of),
         "operator_access": [],
         "attestation": "NONE",
-        "limits": list(LIMITS),
+        "limits": _limits(of),
     }
     if of.tasks:
         told["tasks"] = of.tasks
@@ -187,6 +204,36 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
         told["array"] = of.array
         told["task"] = of.task
     return told
+
+
+def _limits(account: Account) -> list[str]:
+    """What this certificate does not prove."""
+    way_out = EGRESS_LIMITS.get(overall(account.egress.attempts))
+    return [*LIMITS, *([] if way_out is None else [way_out])]
+
+
+def _egress(egress: Egress) -> dict[str, object]:
+    return {
+        "control": overall(egress.attempts).value,
+        "allowed": list(egress.allowed),
+        "attempts": [
+            {
+                "attempt": each.attempt,
+                "control": each.control.value,
+                "denied": each.denied,
+                "destinations": [
+                    {
+                        "destination": destination,
+                        "connections": use.connections,
+                        "sent_bytes": use.sent_bytes,
+                        "received_bytes": use.received_bytes,
+                    }
+                    for destination, use in zip(egress.allowed, each.uses, strict=True)
+                ],
+            }
+            for each in egress.attempts
+        ],
+    }
 
 
 def _pieces(

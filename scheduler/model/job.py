@@ -252,6 +252,25 @@ class RankCause(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EgressUse:
+    """What went to and came from one destination of a job's `egress`."""
+
+    connections: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RankEgress:
+    """What a rank's network let out, when it ended; ranks of an attempt on one node share one."""
+
+    denied: int = 0
+    """Connections and datagrams that found no way out."""
+    uses: tuple[EgressUse, ...] = ()
+    """In the order of the job's `egress`."""
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     """One process of an attempt as its site last reported it."""
 
@@ -267,6 +286,8 @@ class RankStatus:
     detail: str = ""
     checkpoint_at_ms: int = 0
     """By its node's clock, when the newest checkpoint was written; 0: none that was seen."""
+    egress: RankEgress | None = None
+    """None while it runs, and where nothing kept it from what its node reaches."""
 
 
 class NodePlacement(NamedTuple):

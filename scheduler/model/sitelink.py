@@ -42,6 +42,8 @@ class Launch:
     controlling_stake_milli_percent: int
     secrets: tuple[tuple[str, str], ...] = ()
     image: str = ""
+    egress: tuple[str, ...] = ()
+    """host:port that its processes may reach."""
     grant: bytes = b""
 
 

@@ -61,6 +61,7 @@ class Granter:
                 bundle_digest=launch.bundle_digest,
                 image=launch.image,
                 secrets=dict(launch.secrets),
+                egress=launch.egress,
             ),
             terms_digest=_terms_digest(launch),
             not_before_ms=now_ms,

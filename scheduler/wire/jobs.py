@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from scheduler.core.egress import DESTINATIONS_MAX
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId, NodeId, SiteId, node_id, slot_of
 from scheduler.model.job import (
     Attempt,
     Awaited,
+    EgressUse,
     Job,
     RankCause,
+    RankEgress,
     RankPhase,
     RankStatus,
     TaskCounts,
@@ -18,6 +21,9 @@ from scheduler.model.reasons import Denial, Reason
 from scheduler.wire.enums import known, number
 from scheduler.wire.spec import spec_to_proto
 from sovapi.v1 import common_pb2, jobs_pb2
+
+EGRESS_COUNT_MAX = 1 << 53
+"""Bytes, and everything else that a site counts of a rank's way out; more is not believed."""
 
 
 def denial_to_proto(denial: Denial) -> common_pb2.Denial:
@@ -56,6 +62,38 @@ def rank_to_proto(rank: RankStatus, *, node_as_slot: bool = False) -> jobs_pb2.R
         log_bytes=rank.log_bytes,
         detail=rank.detail,
         checkpoint_at_ms=rank.checkpoint_at_ms,
+        egress=None if rank.egress is None else _egress_to_proto(rank.egress),
+    )
+
+
+def _egress_to_proto(egress: RankEgress) -> jobs_pb2.RankEgress:
+    uses = [
+        jobs_pb2.EgressUse(
+            connections=use.connections,
+            sent_bytes=use.sent_bytes,
+            received_bytes=use.received_bytes,
+        )
+        for use in egress.uses
+    ]
+    return jobs_pb2.RankEgress(denied=egress.denied, uses=uses)
+
+
+def _egress_from_site(message: jobs_pb2.RankEgress) -> RankEgress:
+    """What a site counted, as far as it can be true."""
+
+    def counted(found: int) -> int:
+        return min(max(0, found), EGRESS_COUNT_MAX)
+
+    return RankEgress(
+        denied=counted(message.denied),
+        uses=tuple(
+            EgressUse(
+                connections=counted(use.connections),
+                sent_bytes=counted(use.sent_bytes),
+                received_bytes=counted(use.received_bytes),
+            )
+            for use in message.uses[:DESTINATIONS_MAX]
+        ),
     )
 
 
@@ -73,6 +111,7 @@ def rank_from_site(message: jobs_pb2.RankStatus, site: SiteId) -> RankStatus:
         log_bytes=message.log_bytes,
         detail=message.detail,
         checkpoint_at_ms=message.checkpoint_at_ms,
+        egress=_egress_from_site(message.egress) if message.HasField("egress") else None,
     )
 
 

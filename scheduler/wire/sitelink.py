@@ -40,6 +40,7 @@ def launch_to_proto(launch: Launch) -> sitelink_pb2.Launch:
         tasks_per_node=launch.tasks_per_node,
         gpus_per_node=launch.gpus_per_node,
         gpu_share_milli=launch.gpu_share_milli,
+        egress=launch.egress,
         time_limit_ms=launch.time_limit_ms,
         stop_grace_ms=launch.stop_grace_ms,
         leased=launch.leased,
@@ -69,6 +70,7 @@ def launch_from_proto(message: sitelink_pb2.Launch, site: SiteId) -> Launch:
         tasks_per_node=message.tasks_per_node,
         gpus_per_node=message.gpus_per_node,
         gpu_share_milli=message.gpu_share_milli,
+        egress=tuple(message.egress),
         time_limit_ms=message.time_limit_ms,
         stop_grace_ms=message.stop_grace_ms,
         signal_before_end=(

@@ -95,7 +95,9 @@ def test_a_job_that_ran_is_certified_to_have_been_where_it_may(kept: Kept) -> No
     ][0].items()
     assert "base/jurisdiction" in told["decision"]["rules"]
     assert told["attestation"] == "NONE"
-    assert told["data"]["egress"] == "NOT_CONTROLLED"
+    way_out = told["data"]["egress"]
+    assert (way_out["control"], way_out["allowed"]) == ("NOT_CONTROLLED", [])
+    assert [(each["attempt"], each["denied"]) for each in way_out["attempts"]] == [(1, 0)]
     assert told["limits"]
     assert "certified" not in found.payload.decode().replace("certificates", "")
     assert found.statement["subject"][0]["name"] == "spec"

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.core.egress import DESTINATIONS_MAX
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import (
     Attempt,
     Awaited,
+    EgressUse,
     Job,
     JobState,
     NodePlacement,
     Placement,
     RankCause,
+    RankEgress,
     RankPhase,
     RankStatus,
     TaskCounts,
@@ -106,6 +109,7 @@ def _full_job() -> Job:
         log_bytes=3,
         checkpoint_at_ms=4,
         detail="d",
+        egress=RankEgress(1, (EgressUse(2, 3, 4),)),
     )
     key = AttemptKey(JobId(7), 1)
     nodes = (NodePlacement(NodeId("exch-a/n01"), 0b101),)
@@ -215,6 +219,15 @@ def test_a_fact_that_nobody_interprets_is_refused_with_its_field() -> None:
 def test_a_site_cannot_name_another_sites_node() -> None:
     message = jobs_pb2.RankStatus(rank=0, node="n01")
     assert jobs.rank_from_site(message, SITE).node == NodeId("exch-a/n01")
+
+
+def test_what_a_site_counts_is_kept_within_bounds() -> None:
+    absurd = jobs_pb2.EgressUse(connections=-1, sent_bytes=(1 << 63) - 1, received_bytes=5)
+    told = jobs_pb2.RankEgress(denied=-7, uses=[absurd] * (DESTINATIONS_MAX + 1))
+    found = jobs.rank_from_site(jobs_pb2.RankStatus(node="n01", egress=told), SITE).egress
+    assert found is not None
+    assert found.denied == 0
+    assert found.uses == (EgressUse(0, jobs.EGRESS_COUNT_MAX, 5),) * DESTINATIONS_MAX
 
 
 def test_what_is_outside_is_told_whole() -> None:

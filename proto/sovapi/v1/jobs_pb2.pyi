@@ -357,7 +357,7 @@ class SubmitResult(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., denials: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ...) -> None: ...
 
 class RankStatus(_message.Message):
-    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail", "checkpoint_at_ms")
+    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail", "checkpoint_at_ms", "egress")
     RANK_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +369,7 @@ class RankStatus(_message.Message):
     LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     node: str
     phase: RankPhase
@@ -380,7 +381,26 @@ class RankStatus(_message.Message):
     log_bytes: int
     detail: str
     checkpoint_at_ms: int
-    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., checkpoint_at_ms: _Optional[int] = ...) -> None: ...
+    egress: RankEgress
+    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., checkpoint_at_ms: _Optional[int] = ..., egress: _Optional[_Union[RankEgress, _Mapping]] = ...) -> None: ...
+
+class RankEgress(_message.Message):
+    __slots__ = ("denied", "uses")
+    DENIED_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    denied: int
+    uses: _containers.RepeatedCompositeFieldContainer[EgressUse]
+    def __init__(self, denied: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[EgressUse, _Mapping]]] = ...) -> None: ...
+
+class EgressUse(_message.Message):
+    __slots__ = ("connections", "sent_bytes", "received_bytes")
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    connections: int
+    sent_bytes: int
+    received_bytes: int
+    def __init__(self, connections: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ...) -> None: ...
 
 class Attempt(_message.Message):
     __slots__ = ("number", "site", "nodes", "state", "reason", "message", "ranks", "placed_at_ms", "started_at_ms", "ended_at_ms", "country")

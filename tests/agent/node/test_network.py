@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.node.network import SHARED
+from agent.node.status import Egress
 from tests.agent.node.rig import Site, needs_root, running, wait_until
 from tests.agent.node.test_shim import KEY, shell
 
@@ -63,10 +64,13 @@ def test_a_rank_reaches_neither_the_node_nor_anybody_else(
 
 
 def test_what_was_denied_is_counted_recorded_and_told(site: Site) -> None:
+    """Where the record goes later, too: when the rank is archived."""
     site.start(KEY, dialling(NOBODY, "[2001:db8::7]:443", NOBODY), "uid")
     assert site.end(KEY).exit_code == 0
     assert recorded(site)["egress"] == {"denied": 3}
     assert "3 attempts to reach" in site.log(KEY)
+    site.spool.archive(KEY)
+    assert site.spool.status(KEY).egress == Egress(3)
 
 
 def test_a_rank_that_was_killed_has_its_count_too(site: Site) -> None:

@@ -23,6 +23,7 @@ NOW_MS = 1_800_000_000_000
 GRANTING = Granting()
 COVERED = {
     "command": "work", "env": "work", "bundle_digest": "work", "image": "work", "secrets": "work",
+    "egress": "work",
     "residency": "requirement", "min_isolation": "requirement",
     "controlling_stake_milli_percent": "requirement",
     "tasks_per_node": "terms", "gpus_per_node": "terms", "gpu_share_milli": "terms",
@@ -90,7 +91,7 @@ def test_every_field_of_a_launch_is_bound_by_its_grant() -> None:
 
 CHANGES: dict[str, object] = {
     "command": ["false"], "env": {"A": "b"}, "bundle_digest": "sha256:" + "0" * 64, "image": "x",
-    "secrets": {"A": "b"}, "min_isolation": common.ISOLATION_UID,
+    "secrets": {"A": "b"}, "egress": ["a:1"], "min_isolation": common.ISOLATION_UID,
     "controlling_stake_milli_percent": 50_000, "tasks_per_node": 2, "gpus_per_node": 2,
     "gpu_share_milli": 500, "time_limit_ms": 9, "stop_grace_ms": 9, "leased": True,
     "policy_revision": 2, "signal_before_end": SignalBeforeEnd(signal="USR1", before_ms=1),
