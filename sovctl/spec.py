@@ -49,12 +49,14 @@ COMMAND_ARGUMENTS_MAX = 1000
 LIST_MAX = 100
 ENV_MAX = 1000
 ARRAY_COUNT_MAX = 100_000
+EGRESS_MAX = 16
 RETRIES_MAX = 100
 SPEC_FILE_BYTES_MAX = 1024 * 1024
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.IGNORECASE)
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_DESTINATION = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]):[1-9][0-9]{0,4}")
 _SIGNAL = re.compile(r"[A-Z0-9]{1,16}")
 _PROJECT = re.compile(r"[a-z0-9._-]+(?:/[a-z0-9._-]+){0,3}")
 
@@ -283,7 +285,11 @@ class JobSpec(Written):
     env: Annotated[Mapping[Variable, str], Field(max_length=ENV_MAX)] = {}
     secrets: Annotated[Mapping[Variable, str], Field(max_length=ENV_MAX)] = {}
     image: str = ""
-    egress: Names = ()
+    egress: Annotated[
+        Sequence[Annotated[str, matching(_DESTINATION, "host:port, such as data.example.org:443")]],
+        Field(max_length=EGRESS_MAX),
+        AfterValidator(tuple),
+    ] = ()
     resources: Resources = Resources()
     topology: Topology = Topology()
     residency: Residency = Residency()

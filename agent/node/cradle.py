@@ -152,7 +152,8 @@ def _run_rank(
         os.write(own_session, b"s")
         if not (home := os.read(words, HOME_BYTES_MAX)):
             os._exit(0)
-        with open(os.path.join(os.fsdecode(home), "spec.json"), encoding="utf-8") as file:
+        os.chdir(home)
+        with open("spec.json", encoding="utf-8") as file:
             spec: dict[str, Any] = json.load(file)
         if spec["isolation"] != level:  # The shim refuses it, and says so.
             os._exit(0)
@@ -187,7 +188,11 @@ def _isolate(level: str, spec: dict[str, Any], outside: list[int]) -> None:
     if spec.get("network") == network.SHARED:
         for namespace in outside:
             network.enter(namespace)
+    elif gate := spec.get("gate"):
+        network.enter_by(gate)
     if level != "none":
         confine.own_mounts()
+    if hosts := spec.get("hosts"):
+        confine.mount(hosts, "/etc/hosts", None, confine.MS_BIND)
     if level == "uid":
         confine.hide(spec.get("hide", []), [spec["cwd"], *spec.get("keep", [])])

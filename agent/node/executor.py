@@ -25,8 +25,8 @@ from agent.node import gpu_shares
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
-from agent.node.launcher import LEVELS, Nursery
-from agent.node.network import SHARED
+from agent.node.launcher import LEVELS, GateFailed, Nursery, run_gate
+from agent.node.network import OWN, SHARED
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
 from sovshared.grants import GrantInvalid, GrantTrust
@@ -39,6 +39,8 @@ PORT_FIRST, PORT_LAST = (
 )  # Above Ray's worker ports, below the kernel's ephemeral ones.
 PORT_TRIES_MAX = 512
 LOOPBACK = "127.0.0.1"
+RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
+"""Sockets that lie in folders are in no network, and these would ask others for a rank."""
 RESERVED_NAMES = frozenset(
     [
         "RANK",
@@ -98,6 +100,7 @@ class RankSpec(TypedDict):
     lease_until_ms: int | None
     time_limit_ms: int | None
     signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
+    egress: list[str]  # host:port that the job may reach.
     grant: str  # In base64.
 
 
@@ -192,6 +195,7 @@ class Executor:
             command=spec["argv"],
             env=spec["env"],
             bundle_digest=spec["bundle_digest"] or "",
+            egress=spec["egress"],
         )
         try:
             token = base64.b64decode(spec["grant"], validate=True)
@@ -243,16 +247,32 @@ class Executor:
             "env": self._environment(key, spec, work, checkpoints),
             "cwd": str(work.resolve()),
             "keep": [str(checkpoints.resolve())],
-            "hide": [*self.node.hide, self.node.spool, self.node.checkpoint_root],
+            "hide": [*self.node.hide, self.node.spool, self.node.checkpoint_root, *RESOLVERS],
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
-            "network": "own" if alone(spec) else SHARED,
+            **self._network(key, spec),
             "grace_ms": spec["grace_ms"],
             "lease_until_ms": spec["lease_until_ms"],
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
+
+    def _network(self, key: str, spec: RankSpec) -> dict[str, object]:
+        """Which network the rank is in. One that it shares with others, or that leads somewhere, is
+        a gate's, which then stands.
+        """
+        if not has_own_network(spec):
+            return {"network": SHARED}
+        if spec["world_size"] == 1 and not spec["egress"]:
+            return {"network": OWN}
+        folder = self.spool.network(key)
+        try:
+            run_gate(folder, {"egress": spec["egress"], "ranks": spec["local_world_size"]})
+        except GateFailed as error:
+            raise ExecutorError(f"rank {key}: its network cannot be made: {error}") from error
+        place = os.path.relpath(folder, self.spool.home(key))
+        return {"network": OWN, "gate": f"{place}/gate", "hosts": f"{place}/hosts"}
 
     def _uid(self, job: str, checkpoints: Path) -> int:
         """The job's uid: the owner of its checkpoints, else derived from its id, so that nodes
@@ -288,7 +308,7 @@ class Executor:
             "WORLD_SIZE": spec["world_size"],
             "LOCAL_WORLD_SIZE": spec["local_world_size"],
             "GROUP_RANK": spec["node_rank"],
-            "MASTER_ADDR": LOOPBACK if alone(spec) else spec["master_address"],
+            "MASTER_ADDR": LOOPBACK if has_own_network(spec) else spec["master_address"],
             "MASTER_PORT": spec["master_port"],
             "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
             "SOV_JOB_ID": spec["job_id"],
@@ -316,9 +336,9 @@ class ResidentExecutor(Executor):
         self.nursery.warm_up()
 
 
-def alone(spec: RankSpec) -> bool:
-    """Whether the rank is in a network of its own: it is its attempt's only one."""
-    return spec["isolation"] != "none" and spec["world_size"] == 1
+def has_own_network(spec: RankSpec) -> bool:
+    """Whether the rank is in another network than its node's: its attempt is on one node."""
+    return spec["isolation"] != "none" and spec["num_nodes"] == 1
 
 
 def user_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
-from agent.node import nursery, shim
+from agent.node import gate, nursery, shim
 from agent.node.spool import Phase, Spool
+from agent.node.spool_files import put
 
 LEVELS = ("none", "pidns", "uid")  # The isolation a shim can give, weakest first.
 SHIM_START_S = 20
@@ -29,6 +32,35 @@ def run_shim(spool: Spool, key: str) -> None:
     subprocess.run(
         command, env={}, stdin=quiet, stdout=quiet, stderr=quiet, timeout=SHIM_START_S, check=True
     )
+
+
+class GateFailed(Exception):
+    """A gate cannot be; the message says why."""
+
+
+def run_gate(folder: Path, plan: Mapping[str, object]) -> None:
+    """Start the gate of an attempt in its `folder`; back when it stands. Once, whoever asks."""
+    folder.mkdir(mode=0o711, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "gate").exists():
+            return  # It stands, or is gone for good: an attempt has one on each node.
+        put(folder, "gate.json", plan)
+        command = [sys.executable, "-I", "-S", "-c", gate.COMMAND, PACKAGE, str(folder.resolve())]
+        with open(folder / "trouble", "wb") as trouble:
+            quiet = subprocess.DEVNULL
+            ended = subprocess.run(
+                command,
+                env={},
+                stdin=quiet,
+                stdout=quiet,
+                stderr=trouble,
+                timeout=SHIM_START_S,
+                check=False,
+            )
+        if ended.returncode:
+            said = (folder / "trouble").read_text(errors="replace").splitlines()
+            raise GateFailed(said[-1] if said else f"it ended with {ended.returncode}")
 
 
 class Nursery:

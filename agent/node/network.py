@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import struct
+from typing import Any
 
 from agent.node import confine
 
-SHARED = "shared"
-"""In a spec, as `network`: the rank is to be in its node's own network. Left out, it is not."""
+OWN, SHARED = "own", "shared"
+"""In a spec, as `network`: whether the rank is in a network of its attempt or in its node's. Left
+out, the former."""
 NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
+SIOCSIFADDR, SIOCSIFNETMASK = 0x8916, 0x891C
+GATE_S = 20.0
+"""For a gate to answer: it has nothing else to do."""
 _FLAGS = struct.Struct("16sh22x")  # struct ifreq with its flags.
-_COUNTS_BYTES_MAX = 64 * 1024
+COUNTS_BYTES_MAX = 64 * 1024
 
 
 class Namespace:
@@ -77,8 +83,55 @@ def _loopback_up() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, _FLAGS.pack(b"lo", IFF_UP))
 
 
+def enter_by(gate: str) -> None:
+    """Be in the network of the gate that answers on this socket; see `gate.py`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(GATE_S)
+        line.connect(gate)
+        line.send(b"enter")
+        _, namespaces, _, _ = socket.recv_fds(line, 16, 1)
+    if not namespaces:
+        raise OSError("the gate closed before it let us in")
+    enter(namespaces[0])
+    os.close(namespaces[0])
+
+
+class Stay:
+    """A gate's promise to be there as long as this is open."""
+
+    def __init__(self, gate: str) -> None:
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.settimeout(GATE_S)
+        self._line.connect(gate)
+        self._line.send(b"stay")
+        if not self._line.recv(16):
+            raise OSError("the gate closed before its rank began")
+
+    def told(self) -> dict[str, Any] | None:
+        """What was counted until now; None if the gate is gone, and its counts with it."""
+        try:
+            self._line.send(b"told")
+            answer = self._line.recv(COUNTS_BYTES_MAX)
+        except OSError:
+            return None
+        return json.loads(answer) if answer else None
+
+
+def give_loopback(address: str, number: int) -> None:
+    """Have loopback answer for this address too; `number` tells those of one network apart."""
+    if ":" in address:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+            asked = struct.pack("16sIi", socket.inet_pton(socket.AF_INET6, address), 128, 1)
+            fcntl.ioctl(control, SIOCSIFADDR, asked)
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for order, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, "255.255.255.255")):
+            inet = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(value))
+            fcntl.ioctl(control, order, struct.pack("16s16s8x", f"lo:{number}".encode(), inet))
+
+
 def _read_again(fd: int) -> str:
-    return os.pread(fd, _COUNTS_BYTES_MAX, 0).decode()
+    return os.pread(fd, COUNTS_BYTES_MAX, 0).decode()
 
 
 def _without_route(text: str) -> int:

@@ -31,7 +31,7 @@ from agent.node import confine
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
 from agent.node.gpu_shares import lock_gpus
-from agent.node.network import SHARED, Namespace
+from agent.node.network import SHARED, Namespace, Stay
 from agent.node.rank_record import (
     LOG_LIMIT_BYTES,
     Log,
@@ -71,6 +71,7 @@ class Shim:
         self.reported = b""
         self.started: dict[str, Any] = {}
         self.network: Namespace | None = None
+        self.stay: Stay | None = None
 
     def launch(self, cradle: Cradle, room: Room | None) -> bool:
         """Record what waits in the cradle durably, and only then let it run. False: the key was
@@ -81,6 +82,7 @@ class Shim:
         self.init, self.pidfd = cradle.init, cradle.pidfd
         self.output, self.report = cradle.output, cradle.report
         self.network = cradle.network if self.spec.get("network") != SHARED else None
+        self.stay = Stay(gate) if (gate := self.spec.get("gate")) else None
         now = boot_ms()
         if self.lease_until is not None and now >= self.lease_until:
             raise TimeoutError("its lease lapsed before it could start")
@@ -238,9 +240,12 @@ class Shim:
         """
         if self.network is None or self.spec["isolation"] != "uid":
             return {}
-        if denied := self.network.denied():
-            self.log.add(DENIED.format(denied).encode())
-        return {"egress": {"denied": denied}}
+        told = {"denied": self.network.denied()} if self.stay is None else self.stay.told()
+        if told is None:
+            return {}
+        if told["denied"]:
+            self.log.add(DENIED.format(told["denied"]).encode())
+        return {"egress": told}
 
 
 def reap_strays() -> None:

@@ -16,7 +16,8 @@ One directory a rank, `<spool>/<job>.<attempt>.<rank>/`:
 
 Beside them: `archive/<key>/` (log and exit record of what is forgotten), `gpu/<index>.lock`,
 `uid/<uid>` (a symbolic link naming the job that holds this uid), `claims/` (room for the records of
-starts, made ahead; `claims.py`).
+starts, made ahead; `claims.py`), `net/<job>.<attempt>/` (the plan and the socket of the gate that
+the attempt's ranks share; `gate.py`).
 
 A key runs at most once, ever. Three swaps see to it; whoever loses one stands back: the gate
 (start, or given up before), the bind of `ctl` (one shim among several) and the making of
@@ -76,6 +77,7 @@ KEYS_MAX = 4096  # Live ranks on one node.
 LOG_READ_BYTES_MAX = 1024 * 1024
 ARCHIVE_LOG_BYTES_MAX = 8 * 1024 * 1024 * 1024  # Oldest logs go first; the exit records stay.
 ARCHIVE_RECORDS_MAX = 20_000  # A record keeps its key from ever starting again.
+NETWORKS = "net"
 UID_FIRST, UID_LAST = 200_000, 259_999
 
 GIVEN_UP = "given up before it ran"
@@ -97,7 +99,10 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.rooms = root / claims.FOLDER
-        for folder in (root, root / "archive", root / "gpu", root / "uid", self.rooms):
+        for folder in (
+            *(root, root / "archive", root / "gpu", root / "uid"),
+            *(self.rooms, root / NETWORKS),
+        ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o711)  # A rank must reach its own work directory, and list nothing.
 
@@ -129,6 +134,11 @@ class Spool:
             put(home, "prepare.json", offered)
             made = read_document(home / "prepare.json")
         return Rendezvous(str(made["address"]), number(made["port"]))
+
+    def network(self, key: str) -> Path:
+        """The folder of the network that the ranks of this one's attempt share here."""
+        job_of(key)
+        return self.root / NETWORKS / key.rpartition(".")[0]
 
     def ports(self) -> frozenset[int]:
         """Rendezvous ports offered to ranks that are still here."""
@@ -286,6 +296,9 @@ class Spool:
         for name in sorted(os.listdir(kept)) if kept.exists() else ():
             if name not in _ARCHIVED_NAMES:
                 remove(kept / name)
+        attempt = key.rpartition(".")[0]
+        if not any(other.rpartition(".")[0] == attempt for other in self._live_keys()):
+            remove(self.network(key))
         job = job_of(key)
         if not any(job_of(other) == job for other in self._live_keys()):
             self._release_uid(job)

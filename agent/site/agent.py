@@ -245,6 +245,7 @@ def order_of(
         given_boot_ms=given_boot_ms,
         time_limit_ms=launch.time_limit_ms or None,
         signal_before_end=_warning(launch),
+        egress=tuple(launch.egress),
         grant=base64.b64encode(launch.grant).decode(),
     )
 

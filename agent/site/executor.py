@@ -67,6 +67,7 @@ class LaunchOrder:
     signal_before_end: tuple[int, int] | None = (
         None  # Signal number, milliseconds before the limit.
     )
+    egress: tuple[str, ...] = ()  # host:port that its ranks may reach.
     grant: str = ""  # As its nodes check it, in base64.
 
 

@@ -293,6 +293,7 @@ def rank_spec(
         "lease_until_ms": lease_until_ms,
         "time_limit_ms": order["time_limit_ms"],
         "signal_before_end": (warn[0], warn[1]) if warn else None,
+        "egress": list(order["egress"]),
         "grant": order["grant"],
     }
 

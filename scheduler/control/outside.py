@@ -144,7 +144,7 @@ PROGRAMS: tuple[Dependency, ...] = (
         when="whenever a job does",
         needed=False,
         state=Contact.NOT_CONTROLLED,
-        detail="egress of jobs is not controlled yet: the node's network decides",
+        detail="a network of its own holds a rank to its job's list; elsewhere the node's decides",
     ),
 )
 """What programs would contact, whoever declares what."""

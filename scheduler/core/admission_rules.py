@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
+from scheduler.core import egress
 from scheduler.core.asks import CPU_MILLI_MIN
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX
@@ -82,6 +83,7 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
         *_who(spec),
         *_command(spec),
         *_environment(spec),
+        *_egress(spec),
         *_resources(spec.resources),
         *_topology(spec),
         *requirement_faults(spec.residency),
@@ -103,7 +105,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
         ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
         ("secrets", bool(spec.secrets), "secrets are not delivered yet"),
         ("image", bool(spec.image), "container images are not run yet"),
-        ("egress", bool(spec.egress), "no egress rule can be enforced yet"),
         ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
@@ -156,6 +157,16 @@ def _environment(spec: JobSpec) -> Faults:
         if not _plain(value):
             yield _fault(field, value, "text without NUL or broken Unicode")
     yield from _twice("env", [name for name, _ in spec.env])
+
+
+def _egress(spec: JobSpec) -> Faults:
+    if len(spec.egress) > egress.DESTINATIONS_MAX:
+        found = f"{len(spec.egress)} destinations"
+        yield _fault("egress", found, f"at most {egress.DESTINATIONS_MAX}")
+    for n, destination in enumerate(spec.egress[: egress.DESTINATIONS_MAX]):
+        if (allowed := egress.fault(destination)) is not None:
+            yield _fault(f"egress[{n}]", destination, allowed)
+    yield from _twice("egress", spec.egress)
 
 
 def _resources(resources: Resources) -> Faults:

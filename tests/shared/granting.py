@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,8 +77,8 @@ class Granting:
 
     def rank(
         self, now_ms: int, *, key: str, argv: list[str], env: dict[str, str], bundle: str = "",
-        place: PlacedNode, site: str,
+        egress: Sequence[str] = (), place: PlacedNode, site: str,
     ) -> bytes:  # fmt: skip
         """A grant for one node's part of an attempt, such as an executor is shown."""
-        launch = Launch(command=argv, env=env, bundle_digest=bundle, nodes=[place])
+        launch = Launch(command=argv, env=env, bundle_digest=bundle, nodes=[place], egress=egress)
         return self.launch(launch, now_ms, key=key, site=site).grant

@@ -53,6 +53,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "lease_until_ms": None,
         "time_limit_ms": None,
         "signal_before_end": None,
+        "egress": [],
         "grant": "",
     }
     made.update(more)  # type: ignore[typeddict-item]
@@ -67,6 +68,7 @@ def granted(node: NodeFacts, key: str, what: RankSpec, *, now_ms: int | None = N
         argv=what["argv"],
         env=what["env"],
         bundle=what["bundle_digest"] or "",
+        egress=what["egress"],
         place=PlacedNode(slot=node.slot, gpu_indices=range(8)),
         site=node.site,
     )
