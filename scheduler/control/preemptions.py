@@ -199,6 +199,7 @@ class _Rights:
                 victim.job_class,
                 order,
                 submitted_at_ms=victim.job.submitted_at_ms,
+                placed_at_ms=victim.attempt.placed_at_ms,
                 began_at_ms=victim.attempt.started_at_ms or victim.attempt.placed_at_ms,
                 now_ms=now_ms,
             )

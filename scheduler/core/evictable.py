@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 
 from scheduler.core.quota import Usage, charge
-from scheduler.core.ranks import Rank, rank_at, rank_of
+from scheduler.core.ranks import Rank, has_aged, rank_at, rank_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Priority
 from scheduler.model.plan import JobClass, LiveAttempt
@@ -43,7 +43,7 @@ class Evictable:
         self._shortest = shortest
         self._now_ms = now_ms
         self._counts: dict[Rank, int] = {}
-        # Of attempts in projects that go by service: how they rank as of now, ...
+        # Of attempts in projects that go by service, or that waited long: how they rank now, ...
         self._ranks: dict[JobId, tuple[Rank, LiveAttempt]] = {}
         # ... and when that changes; one holds while the attempt is the same.
         self._due: list[tuple[int, JobId]] = []
@@ -83,8 +83,8 @@ class Evictable:
     def add(self, live: LiveAttempt) -> None:
         """An attempt holds nodes."""
         job = live.placement.key.job
-        if live.tenant in self._shortest:
-            rank, until_ms = rank_at(live, QueueOrder.SHORTEST, self._now_ms)
+        if live.tenant in self._shortest or has_aged(live):
+            rank, until_ms = rank_at(live, self.order_of(live.tenant), self._now_ms)
             self._ranks[job] = rank, live
             if until_ms is not None:
                 heapq.heappush(self._due, (until_ms, job))

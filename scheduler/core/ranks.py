@@ -1,7 +1,8 @@
 """How work ranks within its own project: whom it may have leave, and what a guarantee covers first.
 
-Higher priority ranks higher. In a project with `queue_order: shortest`, work of one priority ranks
-by its *service*, and the less the higher:
+Higher priority ranks higher. Work that waited keeps what it had aged to (`ageing`) when it was
+placed: else what came later would have it leave at once. In a project with `queue_order: shortest`,
+work of one priority ranks by its *service*, and the less the higher:
 
 * what it asks for, GPUs times time limit, where the limit tells something;
 * else what it has had so far in all its attempts, rounded up to a level; on one level, fewer GPUs
@@ -23,7 +24,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
-from scheduler.core.ageing import ageing_ms
+from scheduler.core import ageing
+from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms
 from scheduler.model.job import DEFAULT_TIME_LIMIT_MS, Priority
 from scheduler.model.plan import JobClass, LiveAttempt
 from scheduler.model.tenancy import QueueOrder
@@ -73,31 +75,43 @@ def rank_of(job_class: JobClass, order: QueueOrder) -> Rank:
 
 def rank_at(live: LiveAttempt, order: QueueOrder, now_ms: int) -> tuple[Rank, Moment]:
     """How an attempt ranks at `now_ms`, and when that changes next by time alone."""
-    submitted_ms = live.placed_at_ms if live.submitted_at_ms is None else live.submitted_at_ms
     return rank_since(
         live.job_class,
         order,
-        submitted_at_ms=submitted_ms,
+        submitted_at_ms=_submitted_ms(live),
+        placed_at_ms=live.placed_at_ms,
         began_at_ms=live.started_at_ms or live.placed_at_ms,
         now_ms=now_ms,
     )
 
 
 def rank_since(
-    job_class: JobClass, order: QueueOrder, *, submitted_at_ms: int, began_at_ms: int, now_ms: int
+    job_class: JobClass,
+    order: QueueOrder,
+    *,
+    submitted_at_ms: int,
+    placed_at_ms: int,
+    began_at_ms: int,
+    now_ms: int,
 ) -> tuple[Rank, Moment]:
-    """The same of an attempt that began at `began_at_ms`."""
-    if order is not QueueOrder.SHORTEST:
-        return (job_class.priority, 0), None
-    patient_ms = submitted_at_ms + 2 * ageing_ms(order, job_class.time_limit_bucket_ms)
-    if now_ms >= patient_ms:
-        return (job_class.priority, 0), None
+    """The same of an attempt that was placed and began at these times."""
+    step_ms = ageing_ms(order, job_class.time_limit_bucket_ms)
+    waited_ms = placed_at_ms - submitted_at_ms
+    priority = Priority(ageing.rank_of(job_class.priority, waited_ms, step_ms))
+    patient_ms = submitted_at_ms + 2 * step_ms
+    if order is not QueueOrder.SHORTEST or now_ms >= patient_ms:
+        return (priority, 0), None
     if tells_length(job_class):
-        return (job_class.priority, -service_gpu_ms(job_class)), patient_ms
+        return (priority, -service_gpu_ms(job_class)), patient_ms
     gpus, had_gpu_ms = gpus_of(job_class), job_class.had_gpu_ms
     level = _level_above(had_gpu_ms + gpus * max(0, now_ms - began_at_ms))
     passes_ms = began_at_ms - (had_gpu_ms - level) // gpus
-    return (job_class.priority, -level - gpus), min(passes_ms, patient_ms)
+    return (priority, -level - gpus), min(passes_ms, patient_ms)
+
+
+def has_aged(live: LiveAttempt) -> bool:
+    """Whether an attempt may rank above its class for how long its job waited to be placed."""
+    return live.placed_at_ms - _submitted_ms(live) >= AGEING_MAX_MS
 
 
 def with_service(job_class: JobClass, had_gpu_ms: int, order: QueueOrder) -> JobClass:
@@ -121,6 +135,10 @@ def outranks(rank: Rank, other: Rank) -> bool:
     if rank[0] != other[0]:
         return rank[0] > other[0]
     return rank[1] != 0 and other[1] * 1000 <= rank[1] * PRECEDENCE_PERMILLE
+
+
+def _submitted_ms(live: LiveAttempt) -> int:
+    return live.placed_at_ms if live.submitted_at_ms is None else live.submitted_at_ms
 
 
 def _level_above(had_gpu_ms: int) -> int:

@@ -196,9 +196,22 @@ def queued(
     return JobChanged(job.id, job, None)
 
 
-def live(placement: Placement, of: JobClass, *, placed_at_ms: int = NOW_MS) -> JobChanged:
+def live(
+    placement: Placement,
+    of: JobClass,
+    *,
+    placed_at_ms: int = NOW_MS,
+    submitted_at_ms: int | None = None,
+) -> JobChanged:
     """The job of `placement` holds its nodes."""
-    attempt = LiveAttempt(placement, of.tenant, of, JobState.RUNNING, placed_at_ms)
+    attempt = LiveAttempt(
+        placement,
+        of.tenant,
+        of,
+        JobState.RUNNING,
+        placed_at_ms,
+        submitted_at_ms=submitted_at_ms,
+    )
     return JobChanged(placement.key.job, None, attempt)
 
 
@@ -247,8 +260,15 @@ def fleet_of(
 def commit(fleet: FleetState, plan: Plan, *, now_ms: int = NOW_MS) -> None:
     """Applies `plan` as the store would."""
     for placement in plan.placements:
-        of = waiting_class(fleet, placement.key.job)
-        fleet.apply(live(placement, of, placed_at_ms=now_ms))
+        waited = waiting_job(fleet, placement.key.job)
+        fleet.apply(
+            live(
+                placement,
+                waited.job_class,
+                placed_at_ms=now_ms,
+                submitted_at_ms=waited.submitted_at_ms,
+            )
+        )
     for job in plan.released:
         fleet.apply(ReservationChanged(job, None))
     for made in plan.reservations:
@@ -278,6 +298,11 @@ def oldest(fleet: FleetState) -> QueuedJob:
     return in_order(fleet)[0]
 
 
+def waiting_job(fleet: FleetState, job: JobId) -> QueuedJob:
+    """A job that waits."""
+    return next(queued for queued in fleet.queued.in_line() if queued.id == job)
+
+
 def waiting_class(fleet: FleetState, job: JobId) -> JobClass:
     """The class of a job that waits."""
-    return next(queued.job_class for queued in fleet.queued.in_line() if queued.id == job)
+    return waiting_job(fleet, job).job_class

@@ -26,6 +26,7 @@ def running(
     for_ms: int = HOUR_MS,
     saved_ms: int | None = None,
     state: JobState = JobState.RUNNING,
+    submitted_at_ms: int | None = None,
 ) -> None:
     """Job `number` has run for so long on `slots`; its last checkpoint is `saved_ms` old."""
     records = [fleet.nodes[node_id(SiteId(at), slot)] for slot in slots]
@@ -45,6 +46,7 @@ def running(
         placed_at_ms=NOW_MS - for_ms,
         started_at_ms=NOW_MS - for_ms,
         checkpoint_at_ms=0 if saved_ms is None else NOW_MS - saved_ms,
+        submitted_at_ms=submitted_at_ms,
     )
     fleet.apply(JobChanged(key.job, None, live))
 
@@ -94,11 +96,19 @@ def emptied(fleet: FleetState, found: Victims) -> None:
     seat(fleet, found)
 
 
-def seat(fleet: FleetState, found: Victims) -> None:
+def seat(fleet: FleetState, found: Victims, submitted_at_ms: int | None = None) -> None:
     """The beneficiary starts on the nodes that were cleared for it."""
     claim = found.claim
     slots = [node.partition("/")[2] for node in claim.nodes]
-    running(fleet, int(claim.job), claim.job_class, *slots, at=claim.site, for_ms=0)
+    running(
+        fleet,
+        int(claim.job),
+        claim.job_class,
+        *slots,
+        at=claim.site,
+        for_ms=0,
+        submitted_at_ms=submitted_at_ms,
+    )
 
 
 def aged(live: LiveAttempt, ms: int) -> LiveAttempt:

@@ -10,6 +10,7 @@ from itertools import combinations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.clearing import Candidate, Price, price
 from scheduler.core.evictable import lost_gpu_ms, may_be_asked, ripe_at_ms
@@ -38,6 +39,7 @@ from tests.core.builders import (
     node,
     queued,
     tenant,
+    waiting_job,
 )
 from tests.core.preempting import outlook_of, seat
 from tests.core.worlds import PROJECTS, job_classes, plain_classes, starts
@@ -261,12 +263,15 @@ def _candidate(fleet: FleetState, of: JobClass, live: LiveAttempt) -> Candidate:
 
 
 def ranked(tree: QuotaTree, live: LiveAttempt) -> tuple[int, int]:
-    """Priority, and in projects that go by it the GPU time asked for; see `ranks`."""
-    of = live.job_class
-    if tree.tenants[live.tenant].queue_order is not QueueOrder.SHORTEST:
-        return of.priority, 0
+    """Priority, as aged by waiting, and in projects that go by it the GPU time asked for."""
+    of, order = live.job_class, tree.tenants[live.tenant].queue_order
+    submitted_ms = live.placed_at_ms if live.submitted_at_ms is None else live.submitted_at_ms
+    step_ms = ageing_ms(order, of.time_limit_bucket_ms)
+    priority = min(Priority.HIGH, of.priority + (live.placed_at_ms - submitted_ms) // step_ms)
+    if order is not QueueOrder.SHORTEST or submitted_ms + 2 * step_ms <= NOW_MS:
+        return priority, 0
     asked = of.resources
-    return of.priority, -asked.nodes * asked.gpus_per_node * of.time_limit_bucket_ms
+    return priority, -asked.nodes * asked.gpus_per_node * of.time_limit_bucket_ms
 
 
 def potential(
@@ -334,7 +339,8 @@ def test_preemptions_end_and_each_raises_the_potential(
             sharing=data.draw(st.sampled_from([NodeSharing.TENANT, NodeSharing.ANY])),
             limit_ms=data.draw(st.sampled_from([1, 2, 3, 8])) * HOUR_MS,
         )
-        fleet.apply(queued(number, of))
+        waited_ms = data.draw(st.sampled_from([0, 0, AGEING_MAX_MS, 2 * AGEING_MAX_MS]))
+        fleet.apply(queued(number, of, at_ms=NOW_MS - 1000 + number - waited_ms))
         if data.draw(st.booleans()):
             commit(fleet, plan(fleet, NOW_MS))
     for _ in range(300):
@@ -353,8 +359,15 @@ def preempt_one(fleet: FleetState) -> bool:
         running = dict(fleet.live)
         for key in found.keys:
             live = fleet.live[key.job]
-            fleet.apply(queued(int(key.job), live.job_class, attempt=key.attempt + 1))
-        seat(fleet, found)
+            fleet.apply(
+                queued(
+                    int(key.job),
+                    live.job_class,
+                    at_ms=live.submitted_at_ms,
+                    attempt=key.attempt + 1,
+                )
+            )
+        seat(fleet, found, waiting_job(fleet, found.claim.job).submitted_at_ms)
         both = (*running.values(), *fleet.live.values())
         ranks = sorted({ranked(fleet.tree, live) for live in both}, reverse=True)
         assert potential(fleet.tree, fleet.live, ranks) > potential(fleet.tree, running, ranks)

@@ -83,10 +83,11 @@ class Declared:
     tenants: dict[TenantPath, Tenant] = field(default_factory=lambda: {})
 
     def site(self, line: Line) -> None:
-        """A site, all of whose facts say its country."""
+        """A site, all of whose facts say its country; who operates it may be of another."""
         name, country = SiteId(line.word("the site")), line.take("country", "GB")
         cap_kw = line.take("cap_kw")
-        facts = tuple(_fact(key, country) for key in FactKey)
+        of = {FactKey.SERVICE_OPERATOR: line.take("operator", country)}
+        facts = tuple(_fact(key, of.get(key, country)) for key in FactKey)
         self.sites[name] = Site(
             name,
             SiteStatus.ACTIVE,

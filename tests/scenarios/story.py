@@ -3,13 +3,14 @@
 A country is declared first (`site`, `nodes`, `tenant`); the first other command begins it, at
 00:00. Times are since then. Jobs have names; what a job takes, and how it ends, is said with it.
 
-    site NAME [country=GB] [cap_kw=N]
+    site NAME [country=GB] [operator=GB] [cap_kw=N]
     nodes SITE/FIRST..LAST [gpus=8] [model=H100] [leaf=l0] [nvlink=NAME]
     tenant PATH [guarantee=GPUS] [limit=GPUS] [borrow=GPUS] [lend=GPUS] [weight=N]
            [order=shortest] [budget=GPU-HOURS each month]
     submit NAME PROJECT [nodes=1] [gpus=8] [runs=1h] [limit=2h] [priority=normal] [within=site]
            [model=H100] [country=GB] [saves=15m] [grace=30s] [min_runtime=0s] [preemptible=no]
-           [exit=0] [after=NAME[:failed]] [tasks=N] [at_once=N] [retries=N]
+           [exit=0] [after=NAME[:failed]] [tasks=N] [at_once=N] [retries=N] [max_nodes=N]
+           [share=MILLI] [mode=preferred]
     after DURATION          what happened meanwhile
     jobs                    every job: where it is, or why it waits
     why NAME                what keeps a job waiting
@@ -43,6 +44,7 @@ from scheduler.model.job import (
     Retries,
     Topology,
     TopologyLevel,
+    TopologyMode,
 )
 from scheduler.model.reasons import Refused
 from scheduler.model.residency import Requirement
@@ -180,8 +182,13 @@ class Story:
                 nodes=line.number("nodes", 1),
                 gpus_per_node=line.number("gpus", 8),
                 gpu_classes=(GpuClass(model),) if model else (),
+                gpu_share_milli=line.number("share", 1000),
+                max_nodes=line.number("max_nodes"),
             ),
-            topology=Topology(TopologyLevel[line.take("within", "site").upper()]),
+            topology=Topology(
+                TopologyLevel[line.take("within", "site").upper()],
+                TopologyMode[line.take("mode", "required").upper()],
+            ),
             priority=Priority[line.take("priority", "normal").upper()],
             time_limit_ms=line.time_ms("limit", "2h"),
             preemption=Preemption(
