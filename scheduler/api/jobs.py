@@ -175,7 +175,7 @@ class JobService:
         try:
             if isinstance(outcome, Refused):
                 raise outcome
-            return jobs_pb2.SubmitResult(job_id=self._desk.codec.encode(outcome.job_or_raise().id))
+            return jobs_pb2.SubmitResult(job_id=self._desk.codec.encode(outcome.id_or_raise()))
         except Refused as refused:
             denials = refused.denials or (Denial(refused.reason, refused.message),)
         return jobs_pb2.SubmitResult(denials=[denial_to_proto(denial) for denial in denials])

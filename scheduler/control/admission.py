@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from scheduler.control import certify, evidence
@@ -46,14 +47,27 @@ HasBundle: TypeAlias = Callable[[TenantPath, str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The job is queued, or was by an earlier request with the same key."""
+    """The job is queued, or was by an earlier request with the same key.
 
-    job: Job
+    `whole` makes the job for who wants more of it than its id: of a thousand at once, nobody does.
+    """
+
+    id: JobId
     existed: bool
+    whole: Callable[[], Job]
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+        return self.whole()
 
     def job_or_raise(self) -> Job:
         """The job."""
-        return self.job
+        return self.whole()
+
+    def id_or_raise(self) -> JobId:
+        """Its id."""
+        return self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,10 @@ class Rejected:
 
     def job_or_raise(self) -> Job:
         """Raises the refusal; call it once the leaf is committed."""
+        raise self.refusal
+
+    def id_or_raise(self) -> JobId:
+        """As `job_or_raise`."""
         raise self.refusal
 
 
@@ -123,7 +141,7 @@ class Admission:
                 outcomes.append(refused)
                 continue
             if asked.key and isinstance(outcome, Accepted):
-                earlier[asked.key] = Remembered(asked.written.digest, outcome.job.id)
+                earlier[asked.key] = Remembered(asked.written.digest, outcome.id)
             outcomes.append(outcome)
         return outcomes
 
@@ -170,7 +188,7 @@ class Admission:
             txn.idempotency.put(principal.path, key, Remembered(digest, row.id), now_ms)
         if array is not None:
             follow(txn, row, now_ms)
-        return Accepted(_as_queued(row, spec, found.waits_for), existed=False)
+        return Accepted(row.id, False, partial(_as_queued, row, spec, found.waits_for))
 
     def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
         """What admission says of `spec`. Raises when it is malformed, listing every fault."""
@@ -327,7 +345,7 @@ def _replayed(txn: Txn, earlier: Remembered, key: str, digest: str) -> Accepted:
         )
     job = txn.jobs.get(earlier.job)
     assert job is not None, "a remembered job is there"
-    return Accepted(job, existed=True)
+    return Accepted(job.id, True, lambda: job)
 
 
 def _as_queued(row: JobRow, spec: JobSpec, waits_for: tuple[Awaited, ...]) -> Job:

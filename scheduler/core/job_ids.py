@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
 from scheduler.model.ids import JobId
 
@@ -17,6 +18,8 @@ ROUNDS = 6
 KEY_BYTES_MIN = 16
 KEY_BYTES_MAX = 64
 JOB_ID_MAX = (1 << 63) - 1
+NAMES_MAX = 8_192
+"""Names that are remembered: a job is named in its leaf, and again in the answer to its tenant."""
 PREFIX = "job-"
 PUBLIC_ID_PATTERN = re.compile(r"job-[a-z2-7]{13}")
 _HALF_BITS = 32
@@ -42,9 +45,13 @@ class JobIdCodec:
             for n in range(ROUNDS)
         )
         self._copies = tuple(state.copy for state in self._rounds)
+        self._name_of = lru_cache(NAMES_MAX)(self._encoded)
 
     def encode(self, job: JobId) -> str:
         """The public form of `job`."""
+        return self._name_of(job)
+
+    def _encoded(self, job: JobId) -> str:
         if not 0 <= job <= JOB_ID_MAX:
             raise ValueError(f"job id {job}: allowed 0 to {JOB_ID_MAX}")
         return _text(self._forward(job))

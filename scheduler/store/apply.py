@@ -95,7 +95,7 @@ def _commit(
     for placement, leaf, new in in_order:
         leaves.placed(txn.audit, leaf, placement, new.tenant)
     txn.jobs.save_placed(
-        [placement.key for placement, _, _ in in_order], Counter(new.tenant for new in added)
+        [placement.key.job for placement, _, _ in in_order], Counter(new.tenant for new in added)
     )
     txn.outbox.run([(placement.site, placement.key) for placement, _, _ in kept])
 

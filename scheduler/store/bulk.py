@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -21,8 +22,12 @@ INSERTS_MAX = 256
 """Kinds of inserts whose text is remembered; there are a few for each table."""
 PAGE_ROWS = 1_000
 """Rows of a long answer that are tuples at a time: few enough to stay in a processor's cache."""
+ROWS_OF_INSERT = (100, 25)
+"""How many rows one execution of an insert has on SQLite. Row by row its driver would let other
+threads of Python run before each, and wait for them: milliseconds, where a busy event loop is one.
+Fewer rows than the least go one by one."""
 IDS = "(:ids)"
-"""Stands for a list of values in a statement that is read with `among`."""
+"""Stands for a list of values in a statement that is read with `among`, or changes those rows."""
 
 
 class How(Enum):
@@ -40,26 +45,56 @@ class Statement:
     """SQL about one table, with `?` for each value whatever the driver calls them.
 
     `exact`: each row of values must touch exactly one row of the table. `part`: which of its
-    columns it changes, where others that change different ones need not wait for it.
+    columns it changes, where others that change different ones need not wait for it. `places`: of
+    an insert, the places of one row in its text, which may be there many times.
     """
 
-    __slots__ = ("_ready", "exact", "subject", "table", "text")
+    __slots__ = ("_ready", "by_ids", "exact", "places", "subject", "table", "text")
 
-    def __init__(self, table: Table, text: str, *, exact: bool = False, part: str = "") -> None:
+    def __init__(
+        self, table: Table, text: str, *, exact: bool = False, part: str = "", places: str = ""
+    ) -> None:
         self.table = table.name
         self.subject = (table.name, part)
         self.text = text
         self.exact = exact
+        self.places = places
+        self.by_ids = IDS in text
         self._ready: dict[tuple[str, int], str] = {}
 
     def many(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Executes it with each of `rows`."""
+        """Executes it with each of `rows`; where its text has `IDS`, a row is one of them."""
+        if self.by_ids:
+            self._at(connection, [values[0] for values in rows])
+            return
+        if self.places and connection.dialect.name == "sqlite":
+            rows = self._wide(connection, rows)
         if not rows:
             return
         done = connection.exec_driver_sql(self._for(connection), list(rows))
         if self.exact:
-            found, wanted = done.rowcount, len(rows)
-            assert found == wanted, f"{found} rows of {self.table} were as expected, not {wanted}"
+            self._expect(done.rowcount, len(rows))
+
+    def _wide(self, connection: Connection, rows: Sequence[Values]) -> Sequence[Values]:
+        """Inserts as many of `rows` as fill whole executions; those that are left."""
+        done = 0
+        for wide in ROWS_OF_INSERT:
+            while len(rows) - done >= wide:
+                text = self._for(connection, wide)
+                values = tuple(chain.from_iterable(rows[done : done + wide]))
+                connection.exec_driver_sql(text, values)
+                done += wide
+        return rows[done:]
+
+    def _at(self, connection: Connection, ids: Sequence[object]) -> None:
+        for n in range(0, len(ids), BIND_CHUNK):
+            chunk = tuple(ids[n : n + BIND_CHUNK])
+            done = connection.exec_driver_sql(self._for(connection, len(chunk)), chunk)
+            if self.exact:
+                self._expect(done.rowcount, len(chunk))
+
+    def _expect(self, found: int, wanted: int) -> None:
+        assert found == wanted, f"{found} rows of {self.table} were as expected, not {wanted}"
 
     def rows(self, connection: Connection, values: Values = ()) -> Sequence[Any]:
         """All that it answers, as tuples of what the driver gives."""
@@ -88,14 +123,17 @@ class Statement:
             found += _fetched(connection.exec_driver_sql(text, values + chunk))
         return found
 
-    def _for(self, connection: Connection, ids: int = 0) -> str:
+    def _for(self, connection: Connection, many: int = 0) -> str:
+        """Its text for the dialect, with room for so many ids, or rows of an insert."""
         dialect = connection.dialect.name
-        known = self._ready.get((dialect, ids))
+        known = self._ready.get((dialect, many))
         if known is None:
-            known = self.text.replace(IDS, f"({', '.join('?' * ids)})")
+            known = self.text.replace(IDS, f"({', '.join('?' * many)})")
+            if self.places and many:
+                known = known.replace(self.places, ", ".join([self.places] * many), 1)
             if dialect != "sqlite":
                 known = known.replace("?", "%s")
-            self._ready[dialect, ids] = known
+            self._ready[dialect, many] = known
         return known
 
 
@@ -110,16 +148,15 @@ def _fetched(answered: Any) -> list[Any]:
 def inserting(table: Table, how: How = How.NEW, names: Values | None = None) -> Statement:
     """Inserts rows that have the columns `names`, in their order; all columns, if none is named."""
     columns = tuple(column.name for column in table.columns) if names is None else names
-    places = ", ".join("?" * len(columns))
-    text = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places})"
+    places = f"({', '.join('?' * len(columns))})"
+    text = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {places}"
     keys = [column.name for column in table.primary_key]
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
     match how:
         case How.NEW:
-            return Statement(table, text)
+            then = ""
         case How.REPLACE if changes:
-            return Statement(
-                table, f"{text} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
-            )
+            then = f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
         case How.REPLACE | How.ABSENT:
-            return Statement(table, f"{text} ON CONFLICT ({', '.join(keys)}) DO NOTHING")
+            then = f" ON CONFLICT ({', '.join(keys)}) DO NOTHING"
+    return Statement(table, f"{text}{then}", places=places)

@@ -48,8 +48,9 @@ SAVE = Statement(
 )
 PLACE = Statement(
     JOBS,
-    f"UPDATE jobs SET state = {int(JobState.PLACED)}, next_attempt = ?, not_before_ms = 0,"
-    f" reason = NULL, message = '' WHERE id = ? AND state = {int(JobState.QUEUED)}",
+    f"UPDATE jobs SET state = {int(JobState.PLACED)}, next_attempt = next_attempt + 1,"
+    " not_before_ms = 0, reason = NULL, message = ''"
+    f" WHERE state = {int(JobState.QUEUED)} AND id IN {IDS}",
     exact=True,
 )
 

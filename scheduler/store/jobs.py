@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from sqlalchemy import Select, func, select, update
 
-from scheduler.model.ids import AttemptKey, JobId, TenantPath
+from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
@@ -307,8 +307,15 @@ class JobsWriter(JobsReader):
     def intern(self, job_class: JobClass) -> int:
         """The number of a class."""
         memo = self._memo
+        # Most come as the object that came before: that spares a hash of all that is in it.
+        same = memo.class_numbers.get(id(job_class))
+        if same is not None and same[0] is job_class:
+            return same[1]
         known = memo.class_ids.get(job_class)
         if known is not None:
+            if len(memo.class_numbers) >= CLASSES_CACHED_MAX:
+                memo.class_numbers.clear()
+            memo.class_numbers[id(job_class)] = job_class, known
             return known
         body = encode(job_class)
         query = select(JOB_CLASSES.c.id).where(JOB_CLASSES.c.body == body)
@@ -320,11 +327,13 @@ class JobsWriter(JobsReader):
             def forget(number: int = number) -> None:
                 memo.class_ids.pop(job_class, None)
                 memo.classes.pop(number, None)
+                memo.class_numbers.clear()
 
             self._scratch.undo.append(forget)
         if len(memo.class_ids) >= CLASSES_CACHED_MAX:
             self._link.send()
             memo.class_ids.clear()
+            memo.class_numbers.clear()
         memo.class_ids[job_class] = number
         memo.classes[number] = job_class
         return number
@@ -350,14 +359,11 @@ class JobsWriter(JobsReader):
         """Something that people see of `job` is another than before, though its row is not."""
         self._scratch.changed(ChangeKind.JOB, str(job))
 
-    def save_placed(
-        self, placed: Iterable[AttemptKey], jobs_by_tenant: Mapping[TenantPath, int]
-    ) -> None:
-        """Queued jobs of which these attempts were just placed, many at once."""
-        keys = tuple(placed)
-        self._link.do(PLACE, *((key.attempt + 1, key.job) for key in keys))
-        for key in keys:
-            self._scratch.changed(ChangeKind.JOB, str(key.job))
+    def save_placed(self, jobs: Sequence[JobId], jobs_by_tenant: Mapping[TenantPath, int]) -> None:
+        """Queued jobs whose next attempt was just placed, many at once."""
+        self._link.do(PLACE, *((job,) for job in jobs))
+        for job in jobs:
+            self._scratch.changed(ChangeKind.JOB, str(job))
         for tenant, jobs in jobs_by_tenant.items():
             self._shift_queue(tenant, -jobs)
 

@@ -54,7 +54,7 @@ def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()
 def submitted_text(row: JobRow, job: str) -> str:
     """The canonical JSON of a plain job's leaf: most jobs are plain, and they come by thousands."""
     return (
-        f'{{"at_ms":{canonical(row.submitted_at_ms)},"job":"{job}","kind":"{JOB_SUBMITTED}"'
+        f'{{"at_ms":{row.submitted_at_ms:d},"job":"{job}","kind":"{JOB_SUBMITTED}"'
         f',"owner":{_string(row.owner)},"spec_digest":{_string(row.spec_digest)}'
         f',"tenant":{_string(row.tenant)}}}'
     )

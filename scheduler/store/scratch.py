@@ -82,6 +82,8 @@ class Memo:
 
     ledger: Ledger = field(default_factory=Ledger)
     class_ids: dict[JobClass, int] = field(default_factory=lambda: {})
+    class_numbers: dict[int, tuple[JobClass, int]] = field(default_factory=lambda: {})
+    """As `class_ids`, by the `id` of the very object."""
     classes: dict[int, JobClass] = field(default_factory=lambda: {})
     sites: dict[SiteId, Site] = field(default_factory=lambda: {})
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
