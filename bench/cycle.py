@@ -158,7 +158,7 @@ class _Nation:
             has_bundle=lambda _tenant, _digest: True,
             granter=Granting().granter,
         )
-        self._writer = Writer(store, committed=lambda: None, ended=lambda _error: None)
+        self._writer = Writer(store, committed=lambda _: None, ended=lambda _error: None)
         self._follower = Follower(ReadStore(store.url))
         self._running = _Running()
         # Placed, and not known to the planner yet.

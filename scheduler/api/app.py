@@ -50,6 +50,7 @@ from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics, ProbeServer
 from scheduler.runtime.writer import Writer
 from scheduler.store.blobs import Blobs
+from scheduler.store.scratch import News
 from scheduler.store.store import Store
 from sovapi.v1 import sitelink_pb2
 from sovshared import pki, renewal, spiffe
@@ -145,11 +146,11 @@ async def running(
     sites: Sites[sitelink_pb2.ControlMessage] = Sites(sources.boot_ms)
     reader = Reader(stores.store)
     ended: asyncio.Future[None] = loop.create_future()
-    feed = Feed(reader, sites, changed=lambda: planning.changed())
+    feed = Feed(sites, changed=lambda: planning.changed())
 
-    def committed() -> None:
+    def committed(news: News) -> None:
         metrics.commits.inc()
-        loop.call_soon_threadsafe(feed.committed)
+        loop.call_soon_threadsafe(feed.committed, news)
 
     writer = Writer(
         stores.store,
@@ -163,6 +164,7 @@ async def running(
         control.start(txn, sources.now_ms())
     cogs = Cogs(control, writer, reader, planner, sites, metrics, sources.now_ms)
     planning = Planning(cogs, PlanBudget())
+    planning.changed()  # Whatever was committed before us.
     with stores.store.read() as snapshot:
         revoked = {entry.name: entry.at_ms for entry in snapshot.identity.revocations()}
     parts = Parts(state, sources, cogs, feed, planning, stores.blobs, Revocations(revoked), keys)
@@ -176,7 +178,6 @@ async def running(
                 group.create_task(loop_)
                 for loop_ in (
                     _raise_when(ended),
-                    feed.follow(),
                     planning.plan_forever(),
                     tick_forever(cogs),
                     checkpoints.sign_forever(writer, keys.log, sources.now_ms),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -89,7 +89,6 @@ class Sites(Generic[Order]):
         self._led_boot_ms = self._started_boot_ms
         self._lines: dict[SiteId, Line[Order]] = {}
         self._heard_boot_ms: dict[SiteId, int] = {}
-        self._generations: dict[SiteId, int] = {}
 
     def open(self, site: SiteId) -> Line[Order]:
         """A new line; an older one of the same site is ended."""
@@ -152,12 +151,11 @@ class Sites(Generic[Order]):
         """What each site draws, as it said with its last heartbeat."""
         return {s: line.power for s, line in self._lines.items() if line.power is not None}
 
-    def wake_changed(self, generations: Mapping[SiteId, int]) -> None:
-        """Wakes the lines of sites whose desired state has a new generation."""
-        for site, line in self._lines.items():
-            if generations.get(site, 0) != self._generations.get(site):
+    def wake(self, sites: Iterable[SiteId]) -> None:
+        """Wakes the lines of `sites`: their desired state has a new generation."""
+        for site in sites:
+            if (line := self._lines.get(site)) is not None:
                 line.wake()
-        self._generations = dict(generations)
 
     def end_all(self) -> None:
         """Ends every line: we stop."""

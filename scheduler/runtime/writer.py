@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.store.scratch import News
 from scheduler.store.store import Store, StoreFailed, Txn
 
 QUEUE_MAX = 10_000
@@ -54,16 +55,16 @@ class _Request:
 class Writer:
     """Owns the writing side of a store: nobody else may open transactions on it.
 
-    `committed` and `ended` are called on the writer's thread: after each commit, and once when the
-    thread ends, with the error that ended it, if one did. `measured` is told, there too, how many
-    requests a commit held and how many seconds it took.
+    `committed` and `ended` are called on the writer's thread: after each commit, with what it
+    changed, and once when the thread ends, with the error that ended it, if one did. `measured` is
+    told, there too, how many requests a commit held and how many seconds it took.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        committed: Callable[[], None],
+        committed: Callable[[News], None],
         ended: Callable[[BaseException | None], None],
         measured: Callable[[int, float], None] = lambda _requests, _seconds: None,
         queue_max: int = QUEUE_MAX,
@@ -157,7 +158,7 @@ class Writer:
             return
         began = time.monotonic()
         try:
-            outcomes = self._transact(batch)
+            outcomes, news = self._transact(batch)
         except _BatchBroken:
             self._commit_one_by_one(batch)
             return
@@ -168,7 +169,8 @@ class Writer:
             self._fail(batch, failure)
             return
         self._measured(len(batch), time.monotonic() - began)
-        self._committed()
+        if news is not None:
+            self._committed(news)
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 request.answer.set_exception(outcome)
@@ -183,10 +185,10 @@ class Writer:
                 self._fail(batch[at + 1 :], refused)
                 raise
 
-    def _transact(self, batch: list[_Request]) -> list[Any]:
-        """Commits what was not refused; answers and refusals, in order."""
+    def _transact(self, batch: list[_Request]) -> tuple[list[Any], News | None]:
+        """Commits what was not refused; answers and refusals, in order, and what it changed."""
         if len(batch) == 1:
-            return [self._transact_alone(batch[0])]
+            return self._transact_alone(batch[0])
         outcomes: list[Any] = []
         with self._store.transaction() as txn:
             for request in batch:
@@ -197,18 +199,19 @@ class Writer:
                     outcomes.append(refused)
                 except Exception as failure:
                     raise _BatchBroken from failure
-        return outcomes
+        return outcomes, txn.news()
 
-    def _transact_alone(self, request: _Request) -> Any:
+    def _transact_alone(self, request: _Request) -> tuple[list[Any], News | None]:
         """As `_transact`; with nobody to protect from it, it needs no savepoint."""
         try:
             with self._store.transaction() as txn:
                 try:
-                    return request.work(txn)
+                    outcome = request.work(txn)
                 except Refused as refused:
                     raise _Undone(refused) from None
         except _Undone as undone:
-            return undone.refused
+            return [undone.refused], None
+        return [outcome], txn.news()
 
     def _fail(self, batch: list[_Request], failure: Exception) -> None:
         if not isinstance(failure, Refused):

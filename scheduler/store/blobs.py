@@ -29,8 +29,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.model.ids import TenantPath, organisation_of
 from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.store.dialect import reading_engine, writing_engine
-from scheduler.store.store import StoreFailed, url_of
+from scheduler.store.dialect import reading_engine, url_of, writing_engine
+from scheduler.store.store import StoreFailed
 
 BUNDLE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 1 << 20

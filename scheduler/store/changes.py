@@ -7,7 +7,7 @@ changes it gets are absolute, coalesced, and consistent with one another at the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
@@ -103,20 +103,13 @@ class ChangesReader:
 
         Raises `ChangesTrimmed` when they are more than `limit`, or some rows are gone already.
         """
-        return tuple(sorted(map(NodeId, self._keys_since(ChangeKind.NODE, sequence, limit))))
-
-    def jobs_since(self, sequence: int, limit: int) -> tuple[JobId, ...]:
-        """The jobs that changed after `sequence`; raises as `nodes_since` does."""
-        keys = self._keys_since(ChangeKind.JOB, sequence, limit)
-        return tuple(sorted(JobId(int(key)) for key in keys))
-
-    def _keys_since(self, kind: ChangeKind, sequence: int, limit: int) -> Sequence[str]:
         self._check_held(sequence, self.sequence())
-        rows = select(CHANGES.c.key).where(CHANGES.c.seq > sequence, CHANGES.c.kind == int(kind))
-        found = self._link.execute(rows.distinct().limit(limit + 1)).scalars().all()
+        changed = CHANGES.c.seq > sequence, CHANGES.c.kind == int(ChangeKind.NODE)
+        query = select(CHANGES.c.key).where(*changed).distinct().limit(limit + 1)
+        found = self._link.execute(query).scalars().all()
         if len(found) > limit:
-            raise ChangesTrimmed(f"more than {limit} of {kind.name} changed after {sequence}")
-        return found
+            raise ChangesTrimmed(f"more than {limit} nodes changed after {sequence}")
+        return tuple(sorted(map(NodeId, found)))
 
     def load_all(self) -> tuple[int, Iterator[Change]]:
         """Everything, for an empty follower; read the changes inside the snapshot."""

@@ -47,6 +47,12 @@ SQLITE_WRITING = (
 Row = Mapping[str, Any]
 
 
+def url_of(place: str | Path) -> str:
+    """A database's URL; a plain path means SQLite."""
+    text = str(place)
+    return text if "://" in text else f"sqlite:///{Path(text).absolute()}"
+
+
 def writing_engine(url: str) -> Engine:
     """An engine of one connection, whose transactions are serialised from their first statement."""
     if make_url(url).get_backend_name() != "sqlite":

@@ -70,11 +70,6 @@ class FleetReader:
             entries.append(SiteEntry(_site(row), contact, contact_at_ms, row.reason))
         return tuple(entries)
 
-    def generations(self) -> dict[SiteId, int]:
-        """How far the desired state of each site is, of those that ever had one."""
-        query = select(SITE_STATE.c.site, SITE_STATE.c.generation).order_by(SITE_STATE.c.site)
-        return {SiteId(site): int(generation) for site, generation in self._link.execute(query)}
-
     def contact(self, site: SiteId) -> SiteContact:
         """The session side of a site; generation 0 when there never was one."""
         return self._contact_and_time(site)[0]
@@ -257,6 +252,9 @@ class FleetWriter(FleetReader):
         }
         self._link.add(SITE_STATE, row, How.REPLACE)
         contacts = self._memo.contacts
+        before = contacts.get(contact.site)
+        if before is None or before[0].generation != contact.generation:
+            self._scratch.desired_of.add(contact.site)
         contacts[contact.site] = contact, contact_at_ms
         self._scratch.undo.append(lambda: contacts.pop(contact.site, None))
 

@@ -364,8 +364,8 @@ class JobsWriter(JobsReader):
         self._link.do(PLACE, *((job,) for job in jobs))
         for job in jobs:
             self._scratch.changed(ChangeKind.JOB, str(job))
-        for tenant, jobs in jobs_by_tenant.items():
-            self._shift_queue(tenant, -jobs)
+        for tenant, count in jobs_by_tenant.items():
+            self._shift_queue(tenant, -count)
 
     def _shift_queue(self, tenant: TenantPath, jobs: int) -> None:
         if jobs:

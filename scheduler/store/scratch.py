@@ -20,7 +20,7 @@ from scheduler.core.certificates import FactsThen, PolicyThen
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import QuotaTree
 from scheduler.model.fleet import Site, SiteContact
-from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath
+from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
@@ -61,6 +61,20 @@ class PendingLeaf(NamedTuple):
     job: int | None
     at_ms: int
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a transaction changed, for whoever shall look once it is committed."""
+
+    changes: Sequence[tuple[ChangeKind, str]]
+    """What it told the change log."""
+    sites: frozenset[SiteId]
+    """Where something new is desired; more of them where some of it was undone."""
+
+    def jobs(self) -> frozenset[JobId]:
+        """The jobs among the changes."""
+        return frozenset(JobId(int(key)) for kind, key in self.changes if kind is ChangeKind.JOB)
 
 
 @dataclass(slots=True)
@@ -138,6 +152,8 @@ class Scratch:
     undo: list[Callable[[], object]] = field(default_factory=lambda: [])
     counters: dict[str, int] = field(default_factory=lambda: {})
     declared_changed: bool = False
+    desired_of: set[SiteId] = field(default_factory=lambda: set())
+    """Sites of which something new is desired."""
     first_leaf: int | None = None
     """The index of the first of `leaves`, once somebody asked."""
 
@@ -187,6 +203,10 @@ class Scratch:
     def save_counters(self) -> None:
         """Writes the numbers that were given out; once committed, `Memo.counters` has them."""
         _COUNT.many(self.link.connection, sorted(self.counters.items()))
+
+    def news(self) -> News:
+        """What was changed so far."""
+        return News(self.changes, frozenset(self.desired_of))
 
     def mark(self) -> Mark:
         """Where we are now."""

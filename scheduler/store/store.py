@@ -23,7 +23,7 @@ from scheduler.store.audit import AuditReader, AuditWriter, SaltSource, write_le
 from scheduler.store.certificates import CertificatesReader, CertificatesWriter
 from scheduler.store.changes import ChangesReader, write_changes
 from scheduler.store.checkpoints import CheckpointsReader, CheckpointsWriter
-from scheduler.store.dialect import bound_log, reading_engine, writing_engine
+from scheduler.store.dialect import bound_log, reading_engine, url_of, writing_engine
 from scheduler.store.fleet import FleetReader, FleetWriter
 from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
 from scheduler.store.identity import IdentityReader, IdentityWriter
@@ -35,7 +35,7 @@ from scheduler.store.mix import MixReader, MixWriter
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
-from scheduler.store.scratch import DECLARED_COUNTER, ChangeKind, Memo, Scratch
+from scheduler.store.scratch import DECLARED_COUNTER, ChangeKind, Memo, News, Scratch
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 from scheduler.store.usage import UsageReader, UsageWriter
 from scheduler.store.waits import WaitsReader, WaitsWriter
@@ -274,6 +274,10 @@ class Txn(Snapshot):
         changes = self._scratch.changes[since:]
         return (JobId(int(key)) for kind, key in changes if kind is ChangeKind.JOB)
 
+    def news(self) -> News:
+        """What it changed; ask when it is committed."""
+        return self._scratch.news()
+
     def book(self) -> Book | None:
         """What budgets have left, counting what this transaction did; None: there are none."""
         memo, tree = self._scratch.memo, self._tenancy.tree()
@@ -390,9 +394,3 @@ class Store(ReadStore):
         """Closes every connection. The lease stays ours until somebody takes it."""
         self._writer.dispose()
         super().close()
-
-
-def url_of(place: str | Path) -> str:
-    """A database's URL; a plain path means SQLite."""
-    text = str(place)
-    return text if "://" in text else f"sqlite:///{Path(text).absolute()}"

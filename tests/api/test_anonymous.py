@@ -88,7 +88,7 @@ async def test_junk_never_waits_among_what_is_to_be_written(tmp_path: Path, toke
     store = Store(tmp_path / "s.db", salts=lambda: b"0" * 16, codec=CODEC)
     store.open()
     # It is not started: whatever reached it would wait for ever.
-    writer = Writer(store, committed=lambda: None, ended=lambda _: None)
+    writer = Writer(store, committed=lambda _: None, ended=lambda _: None)
     reader = Reader(store)
     service = IdentityService(
         ca=ca_module.create(tmp_path, TD, NOW),

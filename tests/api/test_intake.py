@@ -67,7 +67,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     plant = Plant(tmp_path / "s.db")
     plant.lay_out()
     ended: Future[BaseException | None] = Future()
-    writer = Writer(plant.store, committed=lambda: None, ended=ended.set_result)
+    writer = Writer(plant.store, committed=lambda _: None, ended=ended.set_result)
     writer.start()
     control = Buggy(
         codec=plant.codec,

@@ -37,7 +37,9 @@ class World:
         self.plant.cycle()
         self.boot_ms = 0
         self.ended: Future[BaseException | None] = Future()
-        self.writer = Writer(self.plant.store, committed=lambda: None, ended=self.ended.set_result)
+        self.writer = Writer(
+            self.plant.store, committed=lambda _: None, ended=self.ended.set_result
+        )
         self.writer.start()
         self.reader = Reader(self.plant.store)
         self.sites: Sites[ControlMessage] = Sites(lambda: self.boot_ms)

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.admission_rules import COMMAND_BYTES_MAX, unsupported, value_faults
+from scheduler.core.admission_rules import (
+    COMMAND_BYTES_MAX,
+    own_faults,
+    unsupported,
+    value_faults,
+)
 from scheduler.core.classes import BUCKET_MS_MIN, bucket_ms, class_of
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import GpuClass, TenantPath
@@ -175,6 +180,22 @@ def test_jobs_that_differ_in_what_placement_ignores_are_of_one_class() -> None:
     one = class_of(spec("one", env=(("A", "1"),)), tenant)
     assert one == class_of(spec("two", command=("other",)), tenant)
     assert one != class_of(spec(residency=Requirement(("GB", "NO"))), tenant)
+
+
+WORDS = st.sampled_from(("", "a", "A_1", "1A", "RANK", "RANKS", "SOV_X", "x\ny", "\0", "é", "a b"))
+
+
+@given(
+    WORDS | st.text(max_size=5),
+    st.lists(WORDS | st.text(max_size=5), max_size=3),
+    st.lists(st.tuples(WORDS | st.text(max_size=5), WORDS), max_size=4),
+    st.sampled_from(("trust-a", "trust-a/radiology", "a/b/c/d/e", "A", "")),
+)
+def test_what_differs_between_jobs_of_a_shape_is_judged_as_the_whole_is(
+    name: str, command: list[str], env: list[tuple[str, str]], project: str
+) -> None:
+    of = spec(name, command=tuple(command), env=tuple(sorted(env)), project=TenantPath(project))
+    assert own_faults(of) == value_faults(of)
 
 
 @given(st.integers(1, 30 * 24 * HOUR_MS))

@@ -43,7 +43,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     plant = Plant(tmp_path / "s.db")
     plant.lay_out()
     ended: Future[BaseException | None] = Future()
-    writer = Writer(plant.store, committed=lambda: None, ended=ended.set_result, queue_max=2)
+    writer = Writer(plant.store, committed=lambda _: None, ended=ended.set_result, queue_max=2)
     writer.start()
     reader = Reader(plant.store)
     planner = PlannerProcess(plant.store.url, restarted=lambda: None)

@@ -10,6 +10,7 @@ import pytest
 
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime.writer import OWN_MAX, Place, Writer
+from scheduler.store.scratch import News
 from scheduler.store.store import Store, Txn
 from tests.store.builders import CODEC
 
@@ -32,7 +33,7 @@ class Watched:
             queue_max=queue_max,
         )
 
-    def _committed(self) -> None:
+    def _committed(self, _news: News) -> None:
         self.commits += 1
 
     def kinds(self) -> list[str]:
