@@ -16,7 +16,7 @@ from scheduler.control.follow import follow
 from scheduler.control.life import Cause, Live, Witness, settle, short
 from scheduler.core.lifecycle import outcome
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
-from scheduler.model.job import NodePlacement, RankPhase, RankStatus
+from scheduler.model.job import Job, NodePlacement, RankPhase, RankStatus
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
 from scheduler.store.records import AttemptRow, Footing, OutboxRow
 from scheduler.store.store import Txn
@@ -146,6 +146,7 @@ class _Taking:
             self.txn.attempts.put_ranks(report.key, ranks)
             self._remember_boots(report.key, known.footings.get(report.key, ()), ranks)
             live = self._remember_checkpoint(live, ranks)
+            live = replace(live, whole=_with_ranks(live.whole, ranks))
         self._settle(live, report, is_awaited=report.key.job in known.awaited)
 
     def _settle(self, live: Live, report: AttemptReport, *, is_awaited: bool) -> None:
@@ -237,6 +238,14 @@ def _newer_ranks(
         if old is None or (old != rank and old.phase <= rank.phase):
             newer.append(rank)
     return tuple(newer)
+
+
+def _with_ranks(job: Job, newer: Sequence[RankStatus]) -> Job:
+    """The job with what is now known of the ranks of its last attempt."""
+    last = job.attempts[-1]
+    known = {rank.rank: rank for rank in (*last.ranks, *newer)}
+    last = replace(last, ranks=tuple(known[number] for number in sorted(known)))
+    return replace(job, attempts=(*job.attempts[:-1], last))
 
 
 def _running(ranks: Sequence[RankStatus]) -> set[NodeId]:

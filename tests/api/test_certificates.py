@@ -59,7 +59,9 @@ async def finish(ada: grpc.aio.Channel, london: FakeSite, name: str) -> str:
     row = await london.desires(job.id, sitelink_pb2.DESIRED_ACTION_RUN)
     london.report(world.started(row))
     await until(ada, job.id, jobs_pb2.JOB_STATE_RUNNING)
-    london.report(world.ended(row))
+    over = world.ended(row)
+    over.ranks[0].egress.denied = 2
+    london.report(over)
     await until(ada, job.id, jobs_pb2.JOB_STATE_SUCCEEDED)
     return job.id
 
@@ -96,8 +98,8 @@ def test_a_job_that_ran_is_certified_to_have_been_where_it_may(kept: Kept) -> No
     assert "base/jurisdiction" in told["decision"]["rules"]
     assert told["attestation"] == "NONE"
     way_out = told["data"]["egress"]
-    assert (way_out["control"], way_out["allowed"]) == ("NOT_CONTROLLED", [])
-    assert [(each["attempt"], each["denied"]) for each in way_out["attempts"]] == [(1, 0)]
+    assert (way_out["control"], way_out["allowed"]) == ("CONTROLLED", [])
+    assert [(each["attempt"], each["denied"]) for each in way_out["attempts"]] == [(1, 2)]
     assert told["limits"]
     assert "certified" not in found.payload.decode().replace("certificates", "")
     assert found.statement["subject"][0]["name"] == "spec"
