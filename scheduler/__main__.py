@@ -30,7 +30,7 @@ from scheduler.runtime import clock, logs, tiles
 from scheduler.settings import SchedulerSettings
 from scheduler.store.merkle import SALT_BYTES
 from scheduler.store.migrations import SchemaMismatch
-from scheduler.store.store import ReadStore
+from scheduler.store.store import ReadStore, StoreFailed
 from sovshared import pki, spiffe
 
 FOUNDER = "/control-plane"
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = asked.pop("command")
     try:
         COMMANDS[command](asked)
+    except StoreFailed as error:
+        print(f"sov-scheduler: store_url: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except (UsageError, pki.PkiInvalid, SchemaMismatch) as error:
         print(f"sov-scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sovshared import spiffe
 
+STORE_SCHEMES = ("postgresql+psycopg://", "sqlite:///")
+SHOWN_CHARS = 30
+
 
 def _address(text: str) -> str:
     """`text`, when it is HOST:PORT; an IPv6 host stands in brackets."""
@@ -27,7 +30,16 @@ def _words(value: object) -> object:
     return value
 
 
+def _store_url(text: str) -> str:
+    """`text`, when it is a database that the store can be on."""
+    if text and not text.startswith(STORE_SCHEMES):
+        scheme = text.partition("://")[0][:SHOWN_CHARS]  # What follows may hold a password.
+        raise ValueError(f"found {scheme!r}, allowed a URL of {' or '.join(STORE_SCHEMES)}")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 TrustDomain = Annotated[str, AfterValidator(spiffe.check_trust_domain)]
 
@@ -49,6 +61,10 @@ class SchedulerSettings(BaseSettings):
     trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN
     dns_names: Words = ("localhost",)
     ip_addresses: Words = ("127.0.0.1",)
-    store_url: str = Field("", description="empty: SQLite in the state directory")
+    store_url: StoreUrl = Field(
+        "",
+        description="a PostgreSQL database, as postgresql+psycopg://USER@HOST/NAME; empty: SQLite"
+        " in the state directory",
+    )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     stop_grace_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000

@@ -347,8 +347,8 @@ class Store(ReadStore):
         self.epoch = 0
 
     def open(self) -> None:
-        """Brings the schema up to date and becomes the leader."""
-        with self._writer.begin() as connection:
+        """Brings the schema up to date and becomes the leader. Raises `StoreFailed`."""
+        with self._failures(), self._writer.begin() as connection:
             migrations.bring_up_to_date(connection)
             self.epoch = lease.take(connection)
         self._memo = None  # Whoever led in between has changed what it remembers.

@@ -133,9 +133,10 @@ def found(directory: Path) -> None:
     )
 
 
-def start(directory: Path) -> ControlPlane:
+def start(directory: Path, *, store_url: str = "") -> ControlPlane:
     """Starts the control plane in `directory` on ports of its own."""
     command = [sys.executable, "-m", "scheduler", "serve", "--state-dir", str(directory / "state")]
+    command += ["--store-url", store_url]
     for flag in ("--listen", "--join-listen", "--telemetry-listen", "--metrics-listen"):
         command += [flag, "127.0.0.1:0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -22,9 +22,13 @@ def test_flags_go_before_variables_and_variables_before_defaults(
 def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOV_STOP_GRACE_MS", "soon")
     with pytest.raises(UsageError) as caught:
-        settings_from({"listen": "nowhere", "trust_domain": "NO SUCH"})
+        settings_from(
+            {"listen": "nowhere", "trust_domain": "NO SUCH", "store_url": "mysql://me:secret@host"}
+        )
     for field in ("state_dir: ", "listen: found 'nowhere'", "trust_domain: ", "stop_grace_ms: "):
         assert field in str(caught.value)
+    assert "store_url: found 'mysql', allowed a URL of postgresql+psycopg://" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
