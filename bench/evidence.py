@@ -22,8 +22,9 @@ from bench.stored import CODEC, fill, opened, sqlite_database
 from bench.worlds import NOW_MS
 from scheduler.api.certificates import envelope_of, proof_of
 from scheduler.api.proofs import LogKeys
-from scheduler.core.certificates import Account, PolicyThen
+from scheduler.core.certificates import Account
 from scheduler.core.planner import plan
+from scheduler.core.stays import PolicyThen
 from scheduler.model.ids import JobId
 from scheduler.model.plan import PlanBudget
 from scheduler.model.residency import Policy, Requirement

@@ -14,7 +14,18 @@ from pydantic import Field, model_validator
 
 from sovapi.v1 import policy_pb2
 from sovctl.fleet_file import FactName, Percent
-from sovctl.spec import Assurance, Countries, Country, Duration, Names, Tier, Written
+from sovctl.spec import (
+    Assurance,
+    Countries,
+    Country,
+    Duration,
+    Names,
+    NodeFactName,
+    NodeFactQuality,
+    Tier,
+    Written,
+)
+from sovctl.spec_proto import node_facts_to_proto
 from sovctl.spec_values import contradiction, duration_ms
 from sovctl.spec_values import listed as few
 
@@ -186,6 +197,8 @@ class Policy(Written):
     fact_max_age: Duration | None = None
     min_isolation: Literal["none", "pidns", "uid", "container"] = "uid"
     facts: Mapping[FactName, FactQuality] = {}
+    node_facts: Mapping[NodeFactName, NodeFactQuality] = {}
+    """What must be known of every node, whatever work asks."""
     rules: Annotated[Sequence[Rule], Field(max_length=RULES_MAX)] = ()
     invariants: Annotated[Sequence[Rule], Field(max_length=RULES_MAX)] = ()
 
@@ -200,6 +213,7 @@ class Policy(Written):
             fact_max_age_ms=None if self.fact_max_age is None else duration_ms(self.fact_max_age),
             min_isolation=f"ISOLATION_{self.min_isolation.upper()}",
             facts=[_quality(name, self.facts[name]) for name in sorted(self.facts)],
+            node_facts=node_facts_to_proto(self.node_facts),
             rules=[
                 policy_pb2.PolicyRule(
                     id=rule.id,

@@ -160,6 +160,7 @@ Variable: TypeAlias = Annotated[
 ]
 Tier: TypeAlias = Literal["OFFICIAL", "SECRET", "TOP_SECRET"]
 Assurance: TypeAlias = Literal["DECLARED", "AUDITED", "ATTESTED", "MEASURED"]
+NodeFactName: TypeAlias = Literal["attestation", "location"]
 Retry: TypeAlias = Annotated[int, Field(ge=0, le=RETRIES_MAX)]
 
 
@@ -206,6 +207,13 @@ class Topology(Written):
     mode: Literal["required", "preferred"] = "required"
 
 
+class NodeFactQuality(Written):
+    """How well a fact about a node must be known."""
+
+    min_assurance: Assurance
+    max_age: Duration | None = None
+
+
 class Residency(Written):
     """What must hold of a site before this work may be there."""
 
@@ -217,6 +225,8 @@ class Residency(Written):
     node_sharing: Literal["none", "tenant", "any"] = "tenant"
     min_assurance: Assurance = "DECLARED"
     data_kinds: Names = ()
+    node_facts: Mapping[NodeFactName, NodeFactQuality] = {}
+    """What must be known of every node beside what is known of its site."""
 
 
 class Input(Written):

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from sovapi.v1 import jobs_pb2
-from sovctl.spec import Array, JobSpec, Residency, Resources, SignalBeforeEnd
+from collections.abc import Mapping
+
+from sovapi.v1 import common_pb2, jobs_pb2
+from sovctl.spec import (
+    Array,
+    JobSpec,
+    NodeFactName,
+    NodeFactQuality,
+    Residency,
+    Resources,
+    SignalBeforeEnd,
+)
 from sovctl.spec_values import cpu_milli, duration_ms, duration_us, parse_bytes
 
 
@@ -37,7 +47,22 @@ def residency_to_proto(residency: Residency) -> jobs_pb2.ResidencyRequirement:
         node_sharing=f"NODE_SHARING_{residency.node_sharing.upper()}",
         min_assurance=f"ASSURANCE_{residency.min_assurance}",
         data_kinds=residency.data_kinds,
+        node_facts=node_facts_to_proto(residency.node_facts),
     )
+
+
+def node_facts_to_proto(
+    asked: Mapping[NodeFactName, NodeFactQuality],
+) -> list[common_pb2.NodeFactRule]:
+    """How well facts about each node must be known, by name."""
+    return [
+        common_pb2.NodeFactRule(
+            about=name,
+            min_assurance=f"ASSURANCE_{asked[name].min_assurance}",
+            max_age_ms=None if (age := asked[name].max_age) is None else duration_ms(age),
+        )
+        for name in sorted(asked)
+    ]
 
 
 def _array(array: Array | None) -> jobs_pb2.JobArray | None:

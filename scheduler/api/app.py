@@ -260,7 +260,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
         **DatasetService(desk).methods(),
-        **FleetService(desk, sites.power, locations).methods(),
+        **FleetService(desk, sites.power).methods(),
         **FleetWhatIf(desk, cogs.planner).methods(),
         **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),

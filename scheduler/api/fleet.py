@@ -11,17 +11,21 @@ from scheduler.api.server import Methods
 from scheduler.api.windows import WindowCalls
 from scheduler.control.overview import SiteOverview
 from scheduler.control.views import NodeView, SiteView
-from scheduler.core.residency import permits
+from scheduler.core.residency import country_of, permits
 from scheduler.model.fleet import Health, Isolation, NodeReport
 from scheduler.model.ids import NodeId, SiteId, site_of
 from scheduler.model.reasons import Denial, Reason, invalid, not_found
-from scheduler.model.residency import Deny, Requirement
-from scheduler.runtime.locations import Locations
+from scheduler.model.residency import Deny, NodeFactKey, Requirement
 from scheduler.runtime.sites import Power
-from scheduler.store.apply import country_of
 from scheduler.store.store import Snapshot
 from scheduler.wire.enums import number
-from scheduler.wire.fleet import fact_to_proto, party_to_proto, profile_to_proto, site_from_proto
+from scheduler.wire.fleet import (
+    fact_to_proto,
+    node_fact_to_proto,
+    party_to_proto,
+    profile_to_proto,
+    site_from_proto,
+)
 from scheduler.wire.jobs import denial_to_proto
 from scheduler.wire.spec import requirement_from_proto
 from sovapi.v1 import common_pb2, fleet_pb2
@@ -36,12 +40,9 @@ DEADLINE_MS_MAX = 366 * 24 * 3600 * 1000
 class FleetService:
     """Serves operators, and lets auditors look."""
 
-    def __init__(
-        self, desk: Desk, power: Callable[[], Mapping[SiteId, Power]], locations: Locations
-    ) -> None:
+    def __init__(self, desk: Desk, power: Callable[[], Mapping[SiteId, Power]]) -> None:
         self._desk = desk
         self._power = power
-        self._locations = locations
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -93,15 +94,12 @@ class FleetService:
         size = pages.size_of(request.page)
         cursor = pages.cursor_of(NODES_KIND, request.page)
         after = NodeId(cursor) if cursor is not None else None
-        views, countries = await desk.reader.read(
-            lambda snapshot: (
-                desk.control.nodes(snapshot, site, after=after, limit=size),
-                _countries(snapshot),
-            )
+        views = await desk.reader.read(
+            lambda snapshot: desk.control.nodes(snapshot, site, after=after, limit=size)
         )
         more = len(views) == size
         return fleet_pb2.ListNodesResponse(
-            nodes=[self._located(_node(view, now_ms), countries, now_ms) for view in views],
+            nodes=[_node(view, now_ms) for view in views],
             next_page_token=pages.token_of(NODES_KIND, views[-1].entry.node.id) if more else "",
         )
 
@@ -174,30 +172,12 @@ class FleetService:
         )
         return fleet_pb2.VerdictsResponse(verdicts=verdicts)
 
-    def _located(
-        self, node: fleet_pb2.Node, countries: Mapping[str, str], now_ms: int
-    ) -> fleet_pb2.Node:
-        """The node, with where landmarks say that it is."""
-        found = self._locations.finding(NodeId(node.id), countries.get(node.site, ""), now_ms)
-        if found is not None:
-            node.location.verdict = found.finding.verdict
-            node.location.detail = found.finding.detail
-            node.location.country = found.country
-            node.location.bound_m = found.finding.bound_m
-            node.location.age_ms = found.age_ms
-        return node
-
     def _site(self, view: SiteView, now_ms: int) -> fleet_pb2.Site:
         message = _site(view, now_ms)
         power = self._power().get(view.entry.site.id)
         if power is not None:
             message.gpu_power_w, message.gpu_power_nodes = power.gpu_watts, power.nodes
         return message
-
-
-def _countries(snapshot: Snapshot) -> dict[str, str]:
-    """Where each site is said to stand."""
-    return {entry.site.id: country_of(entry.site) for entry in snapshot.fleet.sites()}
 
 
 def _target(text: str) -> SiteId | NodeId:
@@ -298,6 +278,13 @@ def _node(view: NodeView, now_ms: int) -> fleet_pb2.Node:
         message.gpus_reported = report.gpus
         message.boot_id = report.boot_id
         message.telemetry = report.telemetry
+    for fact in node.facts:
+        message.facts.append(node_fact_to_proto(fact))
+        if fact.key is NodeFactKey.LOCATION:
+            message.location.verdict, message.location.country = fact.values
+            message.location.detail = fact.detail
+            message.location.bound_m = fact.bound_m
+            message.location.age_ms = max(0, now_ms - fact.observed_at_ms)
     return message
 
 

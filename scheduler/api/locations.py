@@ -5,12 +5,12 @@ from __future__ import annotations
 from scheduler.api import calls
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
-from scheduler.control import evidence
-from scheduler.core.location import Finding
+from scheduler.control.knowing import learn
+from scheduler.core.residency import country_of
 from scheduler.model.ids import NodeId, site_of, slot_of
 from scheduler.model.reasons import Denial, Reason, invalid
+from scheduler.model.residency import NodeFact
 from scheduler.runtime.locations import Locations
-from scheduler.store.apply import country_of
 from scheduler.store.store import Snapshot
 from sovapi.v1 import location_pb2
 from sovshared import spiffe
@@ -51,7 +51,7 @@ class LocationService:
     async def report(
         self, request: location_pb2.ReportLocationsRequest
     ) -> location_pb2.ReportLocationsResponse:
-        """Takes what the calling landmark measured. A verdict that changed is in the log."""
+        """Takes what the calling landmark measured. What follows is a fact about each node."""
         if len(request.statements) > STATEMENTS_MAX:
             found = f"found {len(request.statements)}, allowed {STATEMENTS_MAX}"
             raise invalid(Denial(Reason.TOO_LARGE, found, "statements"))
@@ -60,25 +60,22 @@ class LocationService:
         nodes = sorted(
             {self._locations.report(landmark, one, now_ms) for one in request.statements}
         )
-        changed = await self._desk.reader.read(lambda read: self._changed(read, nodes, now_ms))
-        if changed:
-            await self._desk.writer.write(
-                lambda txn: [
-                    evidence.located(txn.audit, node, country, finding, landmark, now_ms)
-                    for node, country, finding in changed
-                ]
-            )
+        facts = await self._desk.reader.read(lambda read: self._facts(read, nodes, now_ms))
+        await self._desk.writer.write(
+            lambda txn: [learn(txn, node, fact, now_ms) for node, fact in facts]
+        )
         return location_pb2.ReportLocationsResponse()
 
-    def _changed(
+    def _facts(
         self, read: Snapshot, nodes: list[NodeId], now_ms: int
-    ) -> list[tuple[NodeId, str, Finding]]:
-        """Nodes on which the verdict is another than before."""
-        found: list[tuple[NodeId, str, Finding]] = []
+    ) -> list[tuple[NodeId, NodeFact]]:
+        """What follows for these nodes."""
+        found: list[tuple[NodeId, NodeFact]] = []
         for node in nodes:
             site = read.fleet.site(site_of(node))
-            country = country_of(site) if site is not None else ""
-            told = self._locations.finding(node, country, now_ms)
-            if told is not None and self._locations.is_news(node, told.finding.verdict):
-                found.append((node, country, told.finding))
+            if site is None:
+                continue
+            fact = self._locations.fact(node, country_of(site), now_ms)
+            if fact is not None:
+                found.append((node, fact))
         return found

@@ -185,7 +185,8 @@ class _Sums:
         self.nodes[_health(entry)] += 1
         self.cordoned += entry.node.cordoned
         self.failed += entry.report is not None and entry.report.health is Health.FAILED
-        ready = entry.report is not None and entry.report.ready() and not entry.node.cordoned
+        closed = entry.node.cordoned or entry.node.refuted()
+        ready = entry.report is not None and entry.report.ready() and not closed
         self.schedulable += self.open and ready
         if entry.node.gpus:
             line = self.gpus[entry.node.gpu_class]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scheduler.core.certificates import Account, Egress, Stay, intervals
+from scheduler.core.certificates import Account, Egress
 from scheduler.core.egress import of_attempt
-from scheduler.model.ids import JobId
+from scheduler.core.node_history import NodeThen
+from scheduler.core.stays import Stay, intervals
+from scheduler.model.ids import JobId, NodeId
 from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec
 from scheduler.model.reasons import Denial
 from scheduler.store.records import JobRow
@@ -32,6 +34,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
     stays = _stays(attempts, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()
+    nodes = _known_of(txn, {node for stay in stays for node in stay.nodes})
     account = Account(
         job=txn.audit.name_of(row.id),
         tenant=row.tenant,
@@ -43,14 +46,25 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         issued_at_ms=now_ms,
         requirement=job_class.residency,
         policy=policies[-1],
-        intervals=intervals(job_class.residency, stays, facts, policies),
+        intervals=intervals(job_class.residency, stays, facts, policies, nodes),
         facts=facts,
         egress=Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts)),
+        nodes=nodes,
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
     )
     txn.certificates.issue(row.id, account)
+
+
+def _known_of(txn: Txn, nodes: set[NodeId]) -> dict[NodeId, tuple[NodeThen, ...]]:
+    """What was known of these nodes when. Of most fleets nothing ever was, and that is quick."""
+    entries = txn.fleet.nodes_by_id(nodes)
+    known = sorted(n for n in nodes if n not in entries or entries[n].node.facts)
+    found: dict[NodeId, tuple[NodeThen, ...]] = {}
+    for then in txn.certificates.of_nodes.history(known):
+        found[then.node] = (*found.get(then.node, ()), then)
+    return found
 
 
 def _stays(attempts: Iterable[Attempt], now_ms: int) -> tuple[Stay, ...]:

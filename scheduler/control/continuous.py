@@ -5,6 +5,9 @@ facts, its parents or the policy are not what they were, or when a fact's time c
 once a turn finds nobody there who has to leave. So a turn that was not committed is repeated, and a
 control plane that begins judges everything once.
 
+What is known of nodes counts as well: a node that is refuted, or of which enough is known no more,
+is left by the work that it stands against.
+
 Who may not stay leaves with its job's grace, in which it may write a checkpoint, cut to the
 deadline: when that is over its processes are killed. It goes back to the queue, and the planner
 finds another place for it if there is one. When it had to leave, and why, is in the audit log.
@@ -12,18 +15,19 @@ finds another place for it if there is one. When it had to leave, and why, is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.control import evidence
 from scheduler.control.life import Cause, begin_stop, stop, stop_grace_ms
 from scheduler.control.requirements import effective, judge_again
 from scheduler.core.lifecycle import Event, step
-from scheduler.core.residency import next_change_ms, permits
+from scheduler.core.node_facts import node_change_ms, node_denials, node_needs
+from scheduler.core.residency import country_of, next_change_ms, permits
 from scheduler.model.fleet import Site
-from scheduler.model.ids import JobId, SiteId
+from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
 from scheduler.model.job import JobState
-from scheduler.model.reasons import Reason
+from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, Policy, Requirement, Verdict
 from scheduler.store.records import AttemptRow, JobRow
 from scheduler.store.store import Txn
@@ -43,12 +47,15 @@ class _Settled:
     site: Site
     policy: Policy
     until_ms: int | None
+    known: int
+    """How often, till then, it was found out otherwise what is known of a node there."""
 
-    def holds(self, site: Site, policy: Policy, now_ms: int) -> bool:
+    def holds(self, site: Site, policy: Policy, known: int, now_ms: int) -> bool:
         """Whether nothing has changed that a verdict depends on."""
         return (
             (self.until_ms is None or now_ms < self.until_ms)
             and self.policy == policy
+            and self.known == known
             and self.site.facts == site.facts
             and self.site.parents == site.parents
         )
@@ -69,15 +76,18 @@ class Continuous:
         told = 0
         for entry in txn.fleet.sites():
             site = entry.site
+            seen = txn.fleet.times_known(site.id)
             known = self._settled.pop(site.id, None)
-            if known is None or not known.holds(site, policy, now_ms):
+            if known is None or not known.holds(site, policy, seen, now_ms):
                 if told >= LEAVING_PER_TURN_MAX:
                     continue
                 found = self._judge(txn, site, policy, LEAVING_PER_TURN_MAX - told, now_ms)
                 told += found.told
                 if found.open:
                     continue
-                known = _Settled(site, policy, next_change_ms(site, policy, now_ms))
+                changes = (found.until_ms, next_change_ms(site, policy, now_ms))
+                until_ms = min((ms for ms in changes if ms is not None), default=None)
+                known = _Settled(site, policy, until_ms, seen)
             self._settled[site.id] = known
         return told
 
@@ -86,14 +96,10 @@ class Continuous:
         live = txn.attempts.live_at(site.id)
         jobs = txn.jobs.rows(sorted({row.key.job for row in live}))
         requirements = _requirements(txn, jobs)
-        verdicts: dict[Requirement, Verdict] = {}
+        judged = _Judged(txn, site, policy, [row.key for row in live], now_ms)
         told, waits = 0, False
         for row in live:
-            requirement = requirements[row.key.job]
-            verdict = verdicts.get(requirement)
-            if verdict is None:
-                verdict = permits(requirement, site, policy, now_ms)
-                verdicts[requirement] = verdict
+            verdict = judged.verdict(row.key, requirements[row.key.job])
             if not isinstance(verdict, Deny):
                 continue
             if told >= told_max:
@@ -102,7 +108,7 @@ class Continuous:
                 told += 1
             # One that was lost may come back, and has to be told then.
             waits = waits or jobs[row.key.job].state not in _LEAVING
-        return _Found(told, open=told > 0 or waits)
+        return _Found(told, open=told > 0 or waits, until_ms=judged.until_ms)
 
     def _leave(
         self,
@@ -157,3 +163,49 @@ class _Found:
     told: int
     open: bool
     """Whether somebody had to leave, or may have to: the site is judged again at the next turn."""
+    until_ms: int | None = None
+    """When time alone changes what is known of the nodes in use."""
+
+
+class _Judged:
+    """Verdicts on what is live at a site: the law once for each requirement, then its nodes."""
+
+    def __init__(
+        self, txn: Txn, site: Site, policy: Policy, live: Sequence[AttemptKey], now_ms: int
+    ) -> None:
+        self._txn, self._site, self._policy, self._now_ms = txn, site, policy, now_ms
+        self._live = live
+        self._country = country_of(site)
+        self._any_known = txn.fleet.any_known(site.id)
+        self._verdicts: dict[Requirement, Verdict] = {}
+        self._placed: dict[AttemptKey, list[NodeId]] | None = None
+        self.until_ms: int | None = None
+
+    def verdict(self, key: AttemptKey, requirement: Requirement) -> Verdict:
+        """Whether this attempt may stay."""
+        known = self._verdicts.get(requirement)
+        if known is None:
+            known = permits(requirement, self._site, self._policy, self._now_ms)
+            self._verdicts[requirement] = known
+        if isinstance(known, Deny):
+            return known
+        needs = node_needs(requirement, self._policy)
+        if not needs and not self._any_known:
+            return known
+        denials: list[Denial] = []
+        for node in self._nodes_of(key):
+            entry = self._txn.fleet.node(node)
+            facts = () if entry is None else entry.node.facts
+            denials += node_denials(needs, node, facts, self._country, self._now_ms)
+            self._until(node_change_ms(needs, facts, self._now_ms))
+        return Deny(tuple(denials)) if denials else known
+
+    def _nodes_of(self, key: AttemptKey) -> list[NodeId]:
+        if self._placed is None:
+            standing = self._txn.attempts.footings_of(self._live)
+            self._placed = {k: [at.node for at in footings] for k, footings in standing.items()}
+        return self._placed.get(key, [])
+
+    def _until(self, change_ms: int | None) -> None:
+        if change_ms is not None:
+            self.until_ms = change_ms if self.until_ms is None else min(self.until_ms, change_ms)

@@ -131,7 +131,9 @@ def declared(read: Snapshot) -> tuple[Declaration, ...]:
     """The fleet in force, by id, without cordons."""
     at: dict[SiteId, list[Node]] = {}
     for entry in read.fleet.nodes():
-        at.setdefault(site_of(entry.node.id), []).append(replace(entry.node, cordoned=False))
+        at.setdefault(site_of(entry.node.id), []).append(
+            replace(entry.node, cordoned=False, facts=())
+        )
     return tuple(
         (replace(entry.site, cordoned=False), tuple(at.get(entry.site.id, ())))
         for entry in read.fleet.sites()

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
-from scheduler.core import location
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.proofs import Finding
 from scheduler.model.reasons import Denial
-from scheduler.model.residency import Deny, Policy
+from scheduler.model.residency import Deny, NodeFact, NodeFactKey, Policy
 from scheduler.model.window import Window
 from scheduler.store import facts
 from scheduler.store.audit import AuditWriter
@@ -28,6 +27,8 @@ CHANGES_MAX = 1_000
 """Most lines of a difference that its leaf lists; the digest is over all of them."""
 LISTED_MAX = 100
 """Most things of one misreport that its leaf lists."""
+
+_NODE_KNOWN = {NodeFactKey.LOCATION: "node_located", NodeFactKey.ATTESTATION: "node_attested"}
 
 
 def submission_refused(
@@ -165,24 +166,9 @@ def misreported(
     audit.append("site_misreported", now_ms, body)
 
 
-def located(
-    audit: AuditWriter,
-    node: NodeId,
-    country: str,
-    found: location.Finding,
-    landmark: str,
-    now_ms: int,
-) -> None:
-    """What landmarks' answers say of where a node is, when that is another verdict than before."""
-    body = {
-        "node": node,
-        "country": country,
-        "verdict": found.verdict.value,
-        "detail": found.detail,
-        "bound_m": found.bound_m,
-        "landmark": landmark,
-    }
-    audit.append("node_located", now_ms, body)
+def node_known(audit: AuditWriter, node: NodeId, fact: NodeFact, now_ms: int) -> None:
+    """What was found out about a node, when that is something else than before."""
+    audit.append(_NODE_KNOWN[fact.key], now_ms, {"node": node, "fact": plain(fact)})
 
 
 def generations_renewed(

@@ -111,7 +111,7 @@ def _count(sums: _Sums, entry: NodeEntry) -> bool:
     if ready:
         line.nodes_ready += 1
         line.gpus_ready += entry.node.gpus
-    return ready and not entry.node.cordoned
+    return ready and not entry.node.cordoned and not entry.node.refuted()
 
 
 def _site(entry: SiteEntry, sums: _Sums) -> SiteOverview:

@@ -272,6 +272,12 @@ def requirement_faults(requirement: Requirement, at: str = "residency") -> Fault
     yield from _named(f"{at}.tier", requirement.tier, Tier)
     yield from _named(f"{at}.node_sharing", requirement.node_sharing, NodeSharing)
     yield from _named(f"{at}.min_assurance", requirement.min_assurance, Assurance)
+    for n, rule in enumerate(requirement.node_facts):
+        asked = Assurance(rule.min_assurance)
+        yield from _named(f"{at}.node_facts[{n}].min_assurance", asked, Assurance)
+        if rule.max_age_ms is not None and rule.max_age_ms <= 0:
+            yield _fault(f"{at}.node_facts[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
+    yield from _twice(f"{at}.node_facts", tuple(rule.fact for rule in requirement.node_facts))
 
 
 def _words(at: str, words: tuple[str, ...], pattern: re.Pattern[str], allowed: str) -> Faults:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from scheduler.core.asks import Ask
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import Layout
-from scheduler.core.residency import next_change_ms, permits
+from scheduler.core.node_facts import node_needs
+from scheduler.core.residency import country_of, next_change_ms, permits
 from scheduler.core.topology import enough
 from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import GpuClass, SiteId
@@ -110,19 +111,22 @@ def answer(
     denials: list[Denial] = []
     until_ms: int | None = None
     found: dict[GpuClass, dict[int, int]] = {}
+    needs = node_needs(requirement, verdicts.policy)
     for number, (site, index, connected) in enumerate(sites):
         verdict, holds_until_ms = verdicts.of(requirement, site, now_ms)
-        if holds_until_ms is not None:
-            until_ms = holds_until_ms if until_ms is None else min(until_ms, holds_until_ms)
+        until_ms = _sooner(until_ms, holds_until_ms)
         against = site_denials(site, connected=connected)
         if isinstance(verdict, Deny):
             against = verdict.denials + against
         if against:
             denials += against
             continue
-        fitting = _fitting_classes(ask, index, least_isolation(site, verdicts.policy))
+        known, known_until_ms = index.known(needs, country_of(site), now_ms)
+        until_ms = _sooner(until_ms, known_until_ms)
+        isolated = index.isolated(least_isolation(site, verdicts.policy))
+        fitting = _fitting_classes(ask, index, isolated & known)
         if not fitting:
-            detail = "no nodes there are of the shape that is asked for"
+            detail = "no nodes there are of the shape, and known as well, as is asked for"
             denials.append(Denial(Reason.NODE_SHAPE, detail, site.id))
         for gpu_class, nodes in fitting:
             found.setdefault(gpu_class, {})[number] = nodes
@@ -136,12 +140,17 @@ def answer(
     return Answer(version, until_ms, classes, tuple(denials))
 
 
-def _fitting_classes(ask: Ask, index: SiteIndex, least: Isolation) -> list[tuple[GpuClass, int]]:
+def _sooner(one_ms: int | None, other_ms: int | None) -> int | None:
+    """The earlier of two moments, None being never."""
+    return min((ms for ms in (one_ms, other_ms) if ms is not None), default=None)
+
+
+def _fitting_classes(ask: Ask, index: SiteIndex, among: int) -> list[tuple[GpuClass, int]]:
     fitting: list[tuple[GpuClass, int]] = []
     for gpu_class in index.layout.classes:
         if not ask.accepts(gpu_class):
             continue
-        nodes = suited(index.layout, ask, gpu_class) & index.isolated(least)
+        nodes = suited(index.layout, ask, gpu_class) & among
         if enough(nodes, ask.nodes, index.layout.required_domains(ask)):
             fitting.append((gpu_class, nodes))
     return fitting

@@ -1,9 +1,7 @@
 """What a residency certificate says: where a job was, under which facts and which policy, and
 whether that is what was asked for.
 
-A stay at a site is cut wherever the site's facts or the policy changed while it lasted, or time
-alone changed what a fact is worth; each piece is judged again by `residency.permits`, and pieces
-that come out alike are one interval. The verdict is over all intervals:
+`stays.py` cuts and judges where the work was; the verdict is over all intervals:
 
 IN_BOUNDS       every one was where, and under whose law, the work asks
 OUT_OF_BOUNDS   one was not: it says which, and what stood against it
@@ -15,19 +13,22 @@ PER_TASK        it is an array, and each of its tasks has a certificate
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 from scheduler.core import residency
 from scheduler.core.egress import AttemptEgress, Control, overall
-from scheduler.model.fleet import Site
+from scheduler.core.node_history import EVIDENCE_MAX, Histories, NodeThen, evidence, spells_of
+from scheduler.core.stays import Bounds, FactsThen, Interval, PolicyThen
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
-from scheduler.model.residency import Deny, Fact, FactKey, Policy, Requirement
+from scheduler.model.residency import (
+    Assurance,
+    Fact,
+    FactKey,
+    NodeFactKey,
+    Requirement,
+)
 
-PIECES_MAX = 1_000
-"""Pieces of one stay; beyond it the rest of the stay counts as not known."""
 DENIALS_MAX = 100
 """Reasons that one interval, or a refusal, lists; how many there were is said as well."""
 EGRESS_LIMITS = {
@@ -41,66 +42,15 @@ EGRESS_LIMITS = {
 LIMITS = (
     "The log proves what was recorded, when and unaltered; it does not prove that it was true.",
     "What is known of a site is as good as the assurance of each fact says.",
-    "Where the hardware is was not measured, and nothing attests it or the software that ran.",
     "Access by a site's staff outside the control plane is not recorded.",
 )
-
-
-_Then = TypeVar("_Then", "FactsThen", "PolicyThen")
-
-
-class Bounds(StrEnum):
-    """Whether work was where it asked to be."""
-
-    IN_BOUNDS = "IN_BOUNDS"
-    OUT_OF_BOUNDS = "OUT_OF_BOUNDS"
-    INDETERMINATE = "INDETERMINATE"
-    NOT_PLACED = "NOT_PLACED"
-    PER_TASK = "PER_TASK"
-
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """An attempt at its site, from its placement until nothing of it was there any more."""
-
-    attempt: int
-    site: SiteId
-    nodes: tuple[NodeId, ...]
-    placed_at_ms: int
-    started_at_ms: int
-    ended_at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class FactsThen:
-    """What was known of a site from `at_ms` on."""
-
-    at_ms: int
-    digest: str
-    site: Site
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyThen:
-    """The policy in force from `at_ms` on; `digest` is of the whole policy as it is stored."""
-
-    at_ms: int
-    digest: str
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A time at a site during which one verdict held. Times are UTC milliseconds."""
-
-    stay: Stay
-    from_ms: int
-    to_ms: int
-    bounds: Bounds
-    country: str
-    facts_digests: tuple[str, ...]
-    policy_revision: int
-    denials: tuple[Denial, ...]
+NOT_MEASURED = "Where the hardware is was not measured all the time, of every node."
+MEASURED = (
+    "Location is that of a holder of each node's location key: where a copy of the key was, it "
+    "would have been measured instead of the node."
+)
+NOT_ATTESTED = "Nothing attests the hardware, or the software that ran, on every node."
+ATTESTED = "GPUs were attested by a verifier that each node ran: it is the node's own word."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,31 +78,13 @@ class Account:
     intervals: tuple[Interval, ...]
     facts: Mapping[SiteId, Sequence[FactsThen]]
     egress: Egress = Egress()
+    nodes: Histories = field(default_factory=dict[NodeId, tuple[NodeThen, ...]])
+    """What was known of the nodes where it was."""
     denials: tuple[Denial, ...] = ()
     """Why it was refused."""
     array: str | None = None
     task: int | None = None
     tasks: int = 0
-
-
-def intervals(
-    requirement: Requirement,
-    stays: Sequence[Stay],
-    facts: Mapping[SiteId, Sequence[FactsThen]],
-    policies: Sequence[PolicyThen],
-) -> tuple[Interval, ...]:
-    """Where work with `requirement` was, piece by piece, judged; histories are oldest first."""
-    found: list[Interval] = []
-    for stay in stays:
-        before: Interval | None = None
-        for piece in _pieces(requirement, stay, facts.get(stay.site, ()), policies):
-            joined = None if before is None else _joined(before, piece)
-            if joined is None:
-                found.append(piece)
-            else:
-                found[-1] = joined
-            before = found[-1]
-    return tuple(found)
 
 
 def verdict(account: Account) -> Bounds:
@@ -195,8 +127,7 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
         "data": {"inputs": [], "outputs": [], "egress": _egress(of.egress)},
         "sinks": _sinks(of),
         "operator_access": [],
-        "attestation": "NONE",
-        "limits": _limits(of),
+        **_of_nodes(of),
     }
     if of.tasks:
         told["tasks"] = of.tasks
@@ -206,10 +137,12 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
     return told
 
 
-def _limits(account: Account) -> list[str]:
-    """What this certificate does not prove."""
+def _limits(account: Account) -> Iterator[str]:
+    """What this certificate does not prove, whatever was known of its nodes."""
+    yield from LIMITS
     way_out = EGRESS_LIMITS.get(overall(account.egress.attempts))
-    return [*LIMITS, *([] if way_out is None else [way_out])]
+    if way_out is not None:
+        yield way_out
 
 
 def _egress(egress: Egress) -> dict[str, object]:
@@ -234,65 +167,6 @@ def _egress(egress: Egress) -> dict[str, object]:
             for each in egress.attempts
         ],
     }
-
-
-def _pieces(
-    requirement: Requirement,
-    stay: Stay,
-    facts: Sequence[FactsThen],
-    policies: Sequence[PolicyThen],
-) -> Iterator[Interval]:
-    """A stay, cut at every moment after which it may be judged otherwise."""
-    moments = {stay.placed_at_ms, *(then.at_ms for then in (*facts, *policies))}
-    at_ms, end_ms = stay.placed_at_ms, max(stay.ended_at_ms, stay.placed_at_ms)
-    for _ in range(PIECES_MAX):
-        known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)
-        changes = [moment for moment in moments if moment > at_ms]
-        if known is not None and policy is not None:
-            change = residency.next_change_ms(known.site, policy.policy, at_ms)
-            changes += [] if change is None else [change]
-        to_ms = min([*changes, end_ms])
-        yield _judged(requirement, stay, (at_ms, to_ms), known, policy)
-        if to_ms >= end_ms:
-            return
-        at_ms = to_ms
-    yield _judged(requirement, stay, (at_ms, end_ms), None, None)
-
-
-def _judged(
-    requirement: Requirement,
-    stay: Stay,
-    span: tuple[int, int],
-    known: FactsThen | None,
-    policy: PolicyThen | None,
-) -> Interval:
-    piece = Interval(stay, *span, Bounds.INDETERMINATE, "", (), 0, ())
-    if known is None or policy is None:
-        return piece
-    found = residency.permits(requirement, known.site, policy.policy, span[0])
-    denied = isinstance(found, Deny)
-    return replace(
-        piece,
-        bounds=Bounds.OUT_OF_BOUNDS if denied else Bounds.IN_BOUNDS,
-        country=_country(known.site),
-        facts_digests=(known.digest,),
-        policy_revision=policy.policy.revision,
-        denials=found.denials if denied else (),
-    )
-
-
-def _joined(before: Interval, after: Interval) -> Interval | None:
-    """Two neighbours as one, if they say the same."""
-    digests = tuple(dict.fromkeys((*before.facts_digests, *after.facts_digests)))
-    grown = replace(before, to_ms=after.to_ms, facts_digests=digests)
-    alike = replace(
-        after, from_ms=before.from_ms, facts_digests=digests, policy_revision=grown.policy_revision
-    )
-    return grown if alike == grown else None
-
-
-def _as_of(history: Sequence[_Then], at_ms: int) -> _Then | None:
-    return next((then for then in reversed(history) if then.at_ms <= at_ms), None)
 
 
 def _interval(interval: Interval) -> dict[str, object]:
@@ -345,6 +219,53 @@ def _relied_on(account: Account) -> Iterator[dict[str, object]]:
         yield told
 
 
+def _of_nodes(account: Account) -> dict[str, object]:
+    """What was known of the nodes, whether all were attested, and what all of it does not prove."""
+    stays = [(i.stay.nodes, i.from_ms, i.to_ms) for i in account.intervals]
+    spells = spells_of(stays, account.nodes)
+    located = _all_through(account, spells, NodeFactKey.LOCATION, "PROVED_IN")
+    attested = _all_through(account, spells, NodeFactKey.ATTESTATION, "PASSED")
+    return {
+        "node_evidence": [evidence(spell) for spell in spells[:EVIDENCE_MAX]],
+        "node_evidence_total": len(spells),
+        "location": "MEASURED" if located else "NOT_MEASURED",
+        "attestation": "ATTESTED" if attested else "NONE",
+        "limits": [
+            *_limits(account),
+            MEASURED if located else NOT_MEASURED,
+            ATTESTED if attested else NOT_ATTESTED,
+        ],
+    }
+
+
+def _all_through(
+    account: Account, spells: Sequence[NodeThen], key: NodeFactKey, value: str
+) -> bool:
+    """Whether this was known of every node at every moment that work was there."""
+    if not account.intervals:
+        return False
+    of_key: dict[NodeId, list[NodeThen]] = {}
+    for spell in spells:
+        if spell.fact.key is key:
+            of_key.setdefault(spell.node, []).append(spell)
+    return all(
+        _covers(of_key.get(node, []), value, interval.from_ms, interval.to_ms)
+        for interval in account.intervals
+        for node in interval.stay.nodes
+    )
+
+
+def _covers(spells: Sequence[NodeThen], value: str, from_ms: int, to_ms: int) -> bool:
+    """Whether one spell says `value` from `from_ms` until `to_ms` without having lapsed."""
+    return any(
+        spell.fact.values[:1] == (value,)
+        and spell.since_ms <= from_ms
+        and (spell.fact.expires_at_ms is None or to_ms <= spell.fact.expires_at_ms)
+        and not any(from_ms < later.since_ms < to_ms for later in spells)
+        for spell in spells
+    )
+
+
 def _sinks(account: Account) -> dict[str, object]:
     """Countries that logs, metrics and backups of each site flow to, by site."""
     return {
@@ -379,6 +300,14 @@ def _requirement(requirement: Requirement) -> dict[str, object]:
         "node_sharing": requirement.node_sharing.name,
         "min_assurance": requirement.min_assurance.name,
         "data_kinds": list(requirement.data_kinds),
+        "node_facts": [
+            {
+                "fact": rule.fact,
+                "min_assurance": Assurance(rule.min_assurance).name,
+                "max_age_ms": rule.max_age_ms,
+            }
+            for rule in requirement.node_facts
+        ],
     }
     if requirement.data_sites is not None:
         told["data_sites"] = list(requirement.data_sites)
@@ -392,8 +321,3 @@ def _denial(denial: Denial) -> dict[str, object]:
         "subject": denial.subject,
         "rule": denial.rule,
     }
-
-
-def _country(site: Site) -> str:
-    countries = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
-    return ",".join(countries[0]) if countries else ""

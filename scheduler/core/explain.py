@@ -21,6 +21,9 @@ from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_mi
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
+from scheduler.core.layout import bits, mask_of
+from scheduler.core.node_facts import node_needs
+from scheduler.core.residency import country_of
 from scheduler.core.search import Search
 from scheduler.core.waiting import Waiting
 from scheduler.model.fleet import Site
@@ -141,7 +144,7 @@ def _case(
     lawful = not isinstance(verdict, Deny)
     outer = () if lawful else verdict.denials
     outer += site_denials(site, connected=connected)
-    checks = _now(fleet, site, index, waiting) + _ahead(search, waiting, job, number)
+    checks = _now(search, site, index, waiting) + _ahead(search, waiting, job, number)
     options = options_at(site.id, index.layout, waiting.ask, checks)
     sets = [(*outer, *_least(site.id, option, options, quota), *wait) for option in options]
     reasons = SiteReasons(
@@ -150,12 +153,20 @@ def _case(
     return _SiteCase(reasons, tuple(sets))
 
 
-def _now(fleet: FleetState, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:
-    """The checks that change from minute to minute. A node that is too small is not busy too."""
+def _now(search: Search, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:
+    """The checks that change from minute to minute. A node that is too small is not busy too, nor
+    is one unhealthy because something that is known speaks against it."""
+    fleet = search.fleet
     too_small = index.layout.all & ~index.layout.suits(waiting.ask.shape)[2]
+    needs = node_needs(waiting.job_class.residency, fleet.policy)
+    known, _ = index.known(needs, country_of(site), search.now_ms)
+    refuted = index.refuted()
+    healthy = index.ready | mask_of(at for at in bits(refuted) if index.records[at].ready())
     return [
         (Reason.ISOLATION, index.isolated(least_isolation(site, fleet.policy))),
-        (Reason.NODES_UNHEALTHY, index.ready),
+        (Reason.NODE_REFUTED, index.layout.all & ~refuted),
+        (Reason.NODE_FACTS, known),
+        (Reason.NODES_UNHEALTHY, healthy),
         (Reason.NODE_SHARING, index.in_views(waiting.signature.views)),
         (Reason.NODES_BUSY, index.with_room(waiting.ask.shape) | too_small),
     ]

@@ -38,6 +38,8 @@ KEPT_FIRST = (
     Reason.CPU_ARCH,
     Reason.INTERCONNECT,
     Reason.ISOLATION,
+    Reason.NODE_REFUTED,
+    Reason.NODE_FACTS,
     Reason.NODE_SHAPE,
     Reason.NODES_TOO_FEW,
     Reason.TOPOLOGY,
@@ -188,6 +190,8 @@ def _passing(reason: Reason, ask: Ask) -> str:
 
 _ALIKE = {
     Reason.ISOLATION: "isolate jobs as site and policy demand",
+    Reason.NODE_REFUTED: "are not refuted by what was measured or attested",
+    Reason.NODE_FACTS: "are known as surely and as freshly as work and policy ask",
     Reason.NODES_UNHEALTHY: "are healthy and open to new work",
     Reason.NODE_SHARING: "hold nobody whom the job may not meet",
     Reason.WINDOW: "are not set aside before it would end",

@@ -296,13 +296,19 @@ class FleetState:
             index.leave(record)
             if _isolation(record.report) is not _isolation(report):
                 index.forget_isolation()
-                self.version += 1
-                self.alarm.everything = True
+                self._answers_changed()
+            if record.node.facts != node.facts and index.learn(record, node.facts):
+                self._answers_changed()
         record.node, record.report = node, report
         record.recount()
         if index is not None:
             index.enter(record)
             self.alarm.note_room(index, record)
+
+    def _answers_changed(self) -> None:
+        """What any class was told of where it may go is to be asked again."""
+        self.version += 1
+        self.alarm.everything = True
 
     def _apply_reservation(self, change: ReservationChanged) -> None:
         before = self.reservations.pop(change.job, None)
@@ -382,8 +388,8 @@ def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:
 
 
 def _same_place(old: Node, new: Node) -> bool:
-    """Whether two declarations of a node differ in the operator's cordon at most."""
-    return old is new or replace(old, cordoned=new.cordoned) == new
+    """Whether a node is declared alike, whatever is known of it and whoever closed it."""
+    return old is new or replace(old, cordoned=new.cordoned, facts=new.facts) == new
 
 
 def _isolation(report: NodeReport | None) -> object:

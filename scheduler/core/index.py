@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scheduler.core.asks import Shape
-from scheduler.core.layout import Layout, bits
+from scheduler.core.layout import Layout, bits, mask_of
+from scheduler.core.node_facts import NodeNeeds, node_change_ms, suffices, weaker
 from scheduler.core.occupancy import EMPTY, Lane, NodeRecord, View
 from scheduler.core.ranking import Ranking
 from scheduler.model.fleet import Isolation
 from scheduler.model.ids import GpuClass
+from scheduler.model.residency import NodeFact
 
 LaneKey = tuple[GpuClass, View]
 FleetLanes = dict[LaneKey, dict[int, int]]
@@ -34,6 +36,7 @@ class SiteIndex:
         self.site_bit = 0
         self.fleet_lanes: FleetLanes = {}
         self._isolated: dict[Isolation, int] = {}
+        self._known: dict[tuple[NodeNeeds, str], tuple[int, int | None]] = {}
         for at, record in enumerate(self.records):
             record.at = at
             record.lanes = []
@@ -42,7 +45,7 @@ class SiteIndex:
     def enter(self, record: NodeRecord) -> None:
         """Puts `record` where its present state belongs."""
         bit = 1 << record.at
-        if record.ready():
+        if record.ready() and not record.node.refuted():
             self.ready |= bit
             lanes = self.up
         else:
@@ -99,6 +102,41 @@ class SiteIndex:
                     mask |= 1 << at
             self._isolated[least] = mask
         return self._isolated[least]
+
+    def known(self, needs: NodeNeeds, country: str, now_ms: int) -> tuple[int, int | None]:
+        """The nodes of a site in `country` of which enough is known, and until when that holds."""
+        if not needs:
+            return self.layout.all, None
+        found = self._known.get((needs, country))
+        if found is None or (found[1] is not None and now_ms >= found[1]):
+            mask, moments = 0, list[int]()
+            for at, record in enumerate(self.records):
+                facts = record.node.facts
+                if suffices(needs, facts, country, now_ms):
+                    mask |= 1 << at
+                    until_ms = node_change_ms(needs, facts, now_ms)
+                    moments += [] if until_ms is None else [until_ms]
+            found = self._known[needs, country] = mask, min(moments, default=None)
+        return found
+
+    def learn(self, record: NodeRecord, facts: tuple[NodeFact, ...]) -> bool:
+        """What is known of a node is about to be this; whether an answer given may change by it.
+
+        What is only of a later moment changes none, unless the node was left out meanwhile.
+        """
+        bit, changed = 1 << record.at, weaker(record.node.facts, facts)
+        latest_ms = max((fact.observed_at_ms for fact in facts), default=0)
+        news = any(
+            changed or (not mask & bit and suffices(needs, facts, country, latest_ms))
+            for (needs, country), (mask, _) in self._known.items()
+        )
+        if news:
+            self._known.clear()
+        return news
+
+    def refuted(self) -> int:
+        """The nodes that something known speaks against. For explanations."""
+        return mask_of(at for at, r in enumerate(self.records) if r.node.refuted())
 
     def forget_rooms(self) -> None:
         """Forgets the rooms that no node here is in."""

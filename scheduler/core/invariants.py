@@ -25,7 +25,14 @@ from scheduler.model.fleet import (
 from scheduler.model.ids import NodeId, SiteId, TenantPath, organisation_of, site_of
 from scheduler.model.job import JobState, Placement, TopologyLevel, TopologyMode
 from scheduler.model.plan import LiveAttempt, Plan
-from scheduler.model.residency import Deny, NodeSharing, Policy
+from scheduler.model.residency import (
+    Assurance,
+    Deny,
+    FactKey,
+    NodeFactKey,
+    NodeSharing,
+    Policy,
+)
 from scheduler.model.tenancy import Tenant
 
 
@@ -148,6 +155,7 @@ def start_faults(world: World, attempt: LiveAttempt, now_ms: int) -> list[str]:
     least = max(site.min_isolation, world.policy.min_isolation)
     for part in placement.nodes:
         faults += _node_faults(world, attempt, part.node, Isolation(least), part.gpu_mask)
+        faults += _unknown_faults(world, attempt, part.node, now_ms)
     return faults + topology_faults(world, attempt)
 
 
@@ -172,6 +180,28 @@ def _node_faults(
     return [
         f"{_name(attempt.placement)} is on {name}, which {what}" for what in found if found[what]
     ]
+
+
+def _unknown_faults(world: World, attempt: LiveAttempt, name: NodeId, now_ms: int) -> list[str]:
+    """Nothing that is known speaks against the node, and what work and policy ask is known."""
+    node, site = world.nodes.get(name), world.sites[attempt.placement.site]
+    facts = node.facts if node is not None else ()
+    of = f"{_name(attempt.placement)} is on {name}, of which"
+    faults = [f"{of} {fact.key} is {fact.values[0]}" for fact in facts if fact.refutes()]
+    home = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
+    for asked in (*world.policy.node_facts, *attempt.job_class.residency.node_facts):
+        good = [
+            fact
+            for fact in facts
+            if fact.key == asked.fact
+            and fact.assurance >= max(asked.min_assurance, Assurance.DECLARED)
+            and (fact.expires_at_ms is None or now_ms < fact.expires_at_ms)
+            and (asked.max_age_ms is None or now_ms - fact.observed_at_ms <= asked.max_age_ms)
+            and (fact.key is not NodeFactKey.LOCATION or [fact.values[1:]] == home)
+        ]
+        if len(good) != 1:
+            faults.append(f"{of} {asked.fact} is not known well enough")
+    return faults
 
 
 def topology_faults(world: World, attempt: LiveAttempt) -> list[str]:

@@ -36,6 +36,7 @@ from scheduler.model.residency import FactKey, Policy, Requirement, Verdict
 
 __all__ = [
     "admission_denials",
+    "country_of",
     "needed_facts",
     "next_change_ms",
     "permits",
@@ -103,3 +104,9 @@ def admission_denials(requirement: Requirement, policy: Policy) -> tuple[Denial,
             )
         )
     return tuple(denials)
+
+
+def country_of(site: Site) -> str:
+    """Where a site says it is; empty when it does not."""
+    values = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
+    return ",".join(values[0]) if values else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from scheduler.model.ids import GpuClass, NodeId, SiteId
-from scheduler.model.residency import Fact, Party
+from scheduler.model.residency import Fact, NodeFact, Party
 
 
 class Isolation(IntEnum):
@@ -110,6 +110,12 @@ class Node:
     """What it draws beside its GPUs; None: assumed after their model, as is `gpu_w`."""
     gpu_w: int | None = None
     """The most that each of its GPUs draws."""
+    facts: tuple[NodeFact, ...] = ()
+    """What is known of it now, by others than those who declared it."""
+
+    def refuted(self) -> bool:
+        """Whether what is known speaks against it: no work is put on such a node."""
+        return any(fact.refutes() for fact in self.facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ class Reason(StrEnum):
     DATA_UNLABELLED = "DATA_UNLABELLED"
     DATA_ZONE = "DATA_ZONE"
     DATA_APART = "DATA_APART"
+    # What is known of a node: each of these denies it.
+    NODE_REFUTED = "NODE_REFUTED"
+    NODE_FACTS = "NODE_FACTS"
     # A change of policy.
     POLICY_LOOSER = "POLICY_LOOSER"
     POLICY_INVARIANT = "POLICY_INVARIANT"

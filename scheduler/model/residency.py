@@ -75,6 +75,53 @@ class Fact:
     evidence_digest: str = ""
 
 
+class NodeFactKey(StrEnum):
+    """What can be known of a node, beside what is known of its site."""
+
+    LOCATION = "location"
+    """The first value is a verdict of `core.location`, the second the country it is about."""
+    ATTESTATION = "attestation"
+    """PASSED, FAILED or NONE: what a verifier said of the node's GPUs."""
+
+
+REFUTING = frozenset({"CLAIM_FALSE", "FAILED"})
+"""First values of facts about nodes that speak against the node, whoever asks."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hearing:
+    """How soon a node answered one landmark at best: round trip in microseconds, UTC time."""
+
+    rtt_min_us: int
+    landmark: str
+    operator: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """One graded statement about a node: as `Fact` is one about a site."""
+
+    key: NodeFactKey
+    values: tuple[str, ...]
+    assurance: Assurance
+    asserted_by: str
+    observed_at_ms: int
+    expires_at_ms: int | None = None
+    evidence_digest: str = ""
+    claim: str = ""
+    """What was tested: what is refuted stays so for as long as the claim is the same."""
+    detail: str = ""
+    bound_m: int = 0
+    """Of a location: within so many metres of a landmark."""
+    heard: tuple[Hearing, ...] = ()
+    """Of a location: the nearest landmarks that were answered."""
+
+    def refutes(self) -> bool:
+        """Whether this speaks against the node."""
+        return self.values[:1] != () and self.values[0] in REFUTING
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Party:
     """Somebody above a site's operator, with the stake they hold through the chain."""
@@ -107,6 +154,8 @@ class Requirement:
     data_sites: tuple[SiteId, ...] | None = None
     """Where all that the work reads of the catalogue lies: it may be nowhere else. None: it reads
     nothing; empty: there is no such site. Never asked for, always found out (`core.data_rules`)."""
+    node_facts: tuple[FactRule, ...] = ()
+    """What must be known of every node, by the names of `NodeFactKey`; none: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +174,8 @@ class Policy:
     """Least `fleet.Isolation` of a node; the sites' own minimum applies as well."""
     facts: tuple[FactRule, ...] = ()
     """Facts that must be known better than the two fields above ask."""
+    node_facts: tuple[FactRule, ...] = ()
+    """What must be known of every node, by the names of `NodeFactKey`, whatever work asks."""
     rules: tuple[Rule, ...] = ()
     """What must hold besides: every rule only narrows what the fields above allow."""
     invariants: tuple[Invariant, ...] = ()

@@ -1,9 +1,14 @@
-"""The rule tree as a formula: true exactly where `core.residency.permits` answers Permit."""
+"""The rule tree as a formula: true exactly where `core.residency.permits` answers Permit.
+
+What work itself asks of nodes (`Requirement.node_facts`) is not in it: it narrows whatever any
+policy permits by the same, and so makes none looser than another.
+"""
 
 from __future__ import annotations
 
+from scheduler.core.node_facts import node_needs
 from scheduler.core.policy.base import rules_of
-from scheduler.model.residency import Assurance, FactKey, Policy, Tier
+from scheduler.model.residency import Assurance, FactKey, Policy, Requirement, Tier
 from scheduler.model.rules import JOINTS, Condition, Invariant, NamedSet, Op
 from scheduler.proof.solver import (
     Formula,
@@ -19,12 +24,16 @@ from scheduler.proof.symbols import NOWHERE, Symbols
 
 
 def permits(policy: Policy, at: Symbols) -> Formula:
-    """That `policy` lets the work be at the site, on a node isolated as it is."""
+    """That `policy` lets the work be at the site, on a node that is isolated and known as it is."""
     parts: list[Formula] = [
         either(*at.asked.values()),
         never(equal(at.tier, int(Tier.UNSPECIFIED))),
         never(at.unknown_agreement),
         at.isolation >= int(policy.min_isolation),
+        *(
+            at.of_node[need.key].usable(need.least, need.max_age_ms)
+            for need in node_needs(Requirement(()), policy)
+        ),
     ]
     for rule in rules_of(policy):
         needed = [_usable(key, policy, at) for key in facts_of(rule.require)]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from scheduler.core.policy.base import MAY_BE_EMPTY, rules_of
 from scheduler.model.fleet import Isolation
-from scheduler.model.residency import Assurance, FactKey, Policy, Tier
+from scheduler.model.residency import Assurance, FactKey, NodeFactKey, Policy, Tier
 from scheduler.model.rules import Condition, Op
 from scheduler.proof.solver import Formula, Number, either, equal, every, flag, never, number
 
@@ -23,6 +23,8 @@ NOWHERE = ""
 UNNAMED_MARKING = "UNNAMED"
 UNNAMED_KIND = "unnamed"
 UNKNOWN_ACCREDITATION = "?"
+SPEAKS_FOR_IT = "for-it"
+"""What a fact about a node says as far as it counts: that it is where its site is, or passed."""
 STAKE_MAX = 100_000
 AGE_MS_MAX = 1 << 50
 
@@ -60,7 +62,7 @@ def _nodes(policy: Policy) -> Iterator[Condition]:
 class FactSymbols:
     """What is unknown of one fact."""
 
-    def __init__(self, key: FactKey, values: tuple[str, ...]) -> None:
+    def __init__(self, key: FactKey | NodeFactKey, values: tuple[str, ...]) -> None:
         self.key = key
         self.once = flag(f"{key}.stated_once")
         self.expired = flag(f"{key}.expired")
@@ -77,7 +79,7 @@ class FactSymbols:
             self.age_ms <= AGE_MS_MAX,
         ]
 
-    def usable(self, least: Number, max_age_ms: int | None) -> Formula:
+    def usable(self, least: Number | int, max_age_ms: int | None) -> Formula:
         """Whether the fact may be relied on."""
         parts: list[Formula] = [self.once, never(self.expired), self.assurance >= least]
         if max_age_ms is not None:
@@ -111,6 +113,7 @@ class Symbols:
             for country in (*universe.countries, NOWHERE)
         }
         self.isolation = number("node.isolation")
+        self.of_node = {key: FactSymbols(key, (SPEAKS_FOR_IT,)) for key in NodeFactKey}
 
     def bounds(self) -> list[Formula]:
         """What every world keeps to."""
@@ -124,7 +127,8 @@ class Symbols:
         ]
         for stake in self.stakes.values():
             own += [stake >= 0, stake <= STAKE_MAX]
-        return own + [bound for fact in self.facts.values() for bound in fact.bounds()]
+        facts = (*self.facts.values(), *self.of_node.values())
+        return own + [bound for fact in facts for bound in fact.bounds()]
 
     def plainer(self) -> list[list[Formula]]:
         """What makes a world plainer to read, in groups that are tried whole and then singly."""
@@ -142,6 +146,7 @@ class Symbols:
             told.append([never(each) for each in fact.values.values()])
             told.append([fact.once, never(fact.expired), equal(fact.age_ms, 0)])
             told.append([equal(fact.assurance, int(Assurance.ATTESTED))])
+        told += [[never(fact.once)] for fact in self.of_node.values()]
         told.append([equal(self.tier, int(Tier.OFFICIAL))])
         return told
 

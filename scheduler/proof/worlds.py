@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from scheduler.core.node_facts import node_needs, suffices
 from scheduler.core.policy.words import listed, stake
-from scheduler.core.residency import permits
+from scheduler.core.residency import country_of, permits
 from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import SiteId
 from scheduler.model.residency import (
     Assurance,
     Fact,
     FactKey,
+    NodeFact,
+    NodeFactKey,
     Party,
     Permit,
     Policy,
@@ -20,7 +23,7 @@ from scheduler.model.residency import (
     Tier,
 )
 from scheduler.proof.solver import Formula, Model, Value, Variable
-from scheduler.proof.symbols import AGE_MS_MAX, FactSymbols, Symbols
+from scheduler.proof.symbols import AGE_MS_MAX, SPEAKS_FOR_IT, FactSymbols, Symbols
 
 NOW_MS = AGE_MS_MAX + 1
 """The moment at which every world is judged: no fact of one is older."""
@@ -33,10 +36,14 @@ class World:
     work: Requirement
     site: Site
     isolation: Isolation = Isolation.UNSPECIFIED
+    of_node: tuple[NodeFact, ...] = ()
 
     def permitted(self, policy: Policy) -> bool:
         """What the control plane itself would answer."""
         if self.isolation < policy.min_isolation:
+            return False
+        needs = node_needs(self.work, policy)
+        if not suffices(needs, self.of_node, country_of(self.site), NOW_MS):
             return False
         return isinstance(permits(self.work, self.site, policy, NOW_MS), Permit)
 
@@ -57,9 +64,11 @@ class World:
             said = [f"{p.country or 'not stated'} {stake(p)}" for p in site.parents]
             yield f"site: {fact.key} {listed(said if parents else fact.values)} ({_grade(fact)})"
         yield f"node: isolation {self.isolation.name.lower()}"
+        for fact in self.of_node:
+            yield f"node: {fact.key} {listed(fact.values)} ({_grade(fact)})"
 
 
-def _grade(fact: Fact) -> str:
+def _grade(fact: Fact | NodeFact) -> str:
     age_ms = NOW_MS - fact.observed_at_ms
     expired = ", expired" if fact.expires_at_ms is not None else ""
     return f"{fact.assurance.name}, {age_ms} ms old{expired}"
@@ -98,7 +107,26 @@ def world_of(model: Model, at: Symbols) -> World:
         if (held := model.value(variable)) > 0
     )
     site = Site(SiteId("site"), SiteStatus.ACTIVE, facts, parents)
-    return World(work, site, Isolation(model.value(at.isolation)))
+    of_node = tuple(
+        NodeFact(
+            key,
+            _said(key, model.true(of.values[SPEAKS_FOR_IT]), site),
+            Assurance(model.value(of.assurance)),
+            "somebody",
+            observed_at_ms=NOW_MS - model.value(of.age_ms),
+            expires_at_ms=NOW_MS if model.true(of.expired) else None,
+        )
+        for key, of in at.of_node.items()
+        if model.true(of.once)
+    )
+    return World(work, site, Isolation(model.value(at.isolation)), of_node)
+
+
+def _said(key: NodeFactKey, speaks_for_it: bool, site: Site) -> tuple[str, ...]:
+    """What a fact about a node says when it speaks for the node, and when it does not."""
+    if key is NodeFactKey.LOCATION:
+        return ("PROVED_IN" if speaks_for_it else "CLAIM_FALSE", country_of(site))
+    return ("PASSED" if speaks_for_it else "FAILED",)
 
 
 def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
@@ -119,6 +147,8 @@ def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
         pairs += [(flag, value in values) for value, flag in flags.items()]
     for key, of in at.facts.items():
         pairs += _fact_values([fact for fact in site.facts if fact.key is key], of)
+    for key, of in at.of_node.items():
+        pairs += _of_node([fact for fact in world.of_node if fact.key is key], of, site)
     for country, variable in at.stakes.items():
         held = [p.stake_milli_percent for p in site.parents if p.country == country]
         pairs.append((variable, max(held, default=0)))
@@ -127,7 +157,7 @@ def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
 
 def _fact_values(stated: list[Fact], of: FactSymbols) -> list[tuple[Variable, Value]]:
     once = len(stated) == 1
-    fact = stated[0] if once else Fact(of.key, (), Assurance.UNSPECIFIED, "", NOW_MS)
+    fact = stated[0] if once else Fact(FactKey(of.key), (), Assurance.UNSPECIFIED, "", NOW_MS)
     expired = fact.expires_at_ms is not None and fact.expires_at_ms <= NOW_MS
     return [
         (of.once, once),
@@ -135,4 +165,18 @@ def _fact_values(stated: list[Fact], of: FactSymbols) -> list[tuple[Variable, Va
         (of.assurance, int(fact.assurance)),
         (of.age_ms, NOW_MS - fact.observed_at_ms),
         *((flag, value in fact.values) for value, flag in of.values.items()),
+    ]
+
+
+def _of_node(stated: list[NodeFact], of: FactSymbols, site: Site) -> list[tuple[Variable, Value]]:
+    once = len(stated) == 1
+    key = NodeFactKey(of.key)
+    fact = stated[0] if once else NodeFact(key, (), Assurance.UNSPECIFIED, "", NOW_MS)
+    speaks_for_it = not fact.refutes() and fact.values == _said(key, True, site)
+    return [
+        (of.once, once),
+        (of.expired, fact.expires_at_ms is not None and fact.expires_at_ms <= NOW_MS),
+        (of.assurance, int(fact.assurance)),
+        (of.age_ms, NOW_MS - fact.observed_at_ms),
+        (of.values[SPEAKS_FOR_IT], speaks_for_it),
     ]

@@ -1,9 +1,9 @@
-"""What landmarks reported of nodes, and what follows: in memory, for a few minutes.
+"""What landmarks reported of nodes, in memory for a few minutes, and what follows from it.
 
-Nothing here is stored. A measurement is worth something for MEASUREMENT_LIFE_MS and is made again
-within it; after a restart every node is UNPROVED until it was. Who measures, where landmarks and
-sites stand and which key is whose is declared by the operator. Thread-safe: the event loop writes,
-readers look.
+A measurement is worth something for MEASUREMENT_LIFE_MS and is made again within it. What follows
+is a fact about the node, which `control.knowing` keeps; the statements themselves are not stored.
+Who measures, where landmarks and sites stand and which key is whose is declared by the operator.
+Thread-safe: the event loop writes, readers look.
 """
 
 from __future__ import annotations
@@ -11,16 +11,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
-from scheduler.core.location import Finding, Heard, Located, Position, locate
+from scheduler.core.location import Heard, Located, Position, locate
 from scheduler.model.ids import NodeId, SiteId, node_id, site_of
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
+from scheduler.model.residency import Assurance, Hearing, NodeFact, NodeFactKey
 from sovshared import landmarks, spiffe
 from sovshared.landmarks import Observation, ObservationInvalid
 
 MEASUREMENT_LIFE_MS = 600_000
+HEARD_MAX = 8
+"""Landmarks that a fact names: the nearest. Its digest is over the statements of all."""
 SKEW_MS = 120_000
 """By so much may a landmark's clock be wrong."""
+
+_ASSURANCE = {
+    Located.PROVED_IN: Assurance.MEASURED,
+    Located.UNPROVED: Assurance.DECLARED,
+    Located.CLAIM_FALSE: Assurance.UNSPECIFIED,
+}
+"""Of the claim. What is not proved is no surer than its declaration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,11 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFinding:
-    """What is known of where a node is; `age_ms` of the newest answer that counts."""
+class _Statement:
+    """What a landmark saw, and the bytes that it signed."""
 
-    finding: Finding
-    country: str
-    age_ms: int
+    seen: Observation
+    statement: bytes
 
 
 class Locations:
@@ -66,8 +76,7 @@ class Locations:
     def __init__(self, declared: Callable[[], Declared]) -> None:
         self._declared = declared
         self._lock = threading.Lock()
-        self._heard: dict[NodeId, dict[str, Observation]] = {}
-        self._said: dict[NodeId, Located] = {}
+        self._heard: dict[NodeId, dict[str, _Statement]] = {}
 
     def targets(self) -> tuple[DeclaredNode, ...]:
         """Whom landmarks measure."""
@@ -95,38 +104,62 @@ class Locations:
         node = _node(declared, observation)
         with self._lock:
             before = self._heard.setdefault(node, {}).get(landmark)
-            if before is not None and before.at_ms >= observation.at_ms:
-                raise _bad(f"at_ms: found {observation.at_ms}, allowed later than {before.at_ms}")
-            self._heard[node][landmark] = observation
+            if before is not None and before.seen.at_ms >= observation.at_ms:
+                found = f"found {observation.at_ms}, allowed later than {before.seen.at_ms}"
+                raise _bad(f"at_ms: {found}")
+            self._heard[node][landmark] = _Statement(observation, statement)
         return node
 
-    def finding(self, node: NodeId, country: str, now_ms: int) -> NodeFinding | None:
-        """Where a node is, if the claim is that it is in `country`; None: nobody measures it."""
+    def fact(self, node: NodeId, country: str, now_ms: int) -> NodeFact | None:
+        """What is known of where a node is, if the claim is that it is in `country`; None: nobody
+        measures it, or no landmark was answered lately."""
         declared = self._declared()
-        if node not in declared.nodes:
-            return None
+        known = declared.nodes.get(node)
         with self._lock:
             told = list(self._heard.get(node, {}).values())
-        fresh = [one for one in told if now_ms - one.at_ms <= MEASUREMENT_LIFE_MS]
-        heard = [
-            Heard(
-                one.landmark,
-                one.operator,
-                Position(one.latitude_udeg, one.longitude_udeg),
-                one.rtt_min_us,
-            )
-            for one in fresh
-        ]
-        found = locate(country, declared.sites.get(site_of(node)), heard)
-        newest_ms = max((one.at_ms for one in fresh), default=now_ms)
-        return NodeFinding(found, country, max(0, now_ms - newest_ms))
+        fresh = sorted(
+            (one for one in told if now_ms - one.seen.at_ms <= MEASUREMENT_LIFE_MS),
+            key=lambda one: (one.seen.rtt_min_us, one.seen.landmark),
+        )
+        if known is None or not fresh:
+            return None
+        place = declared.sites.get(site_of(node))
+        found = locate(country, place, [_heard(one.seen) for one in fresh])
+        newest_ms = max(one.seen.at_ms for one in fresh)
+        refuted = found.verdict is Located.CLAIM_FALSE
+        return NodeFact(
+            key=NodeFactKey.LOCATION,
+            values=(found.verdict.value, country),
+            assurance=_ASSURANCE[found.verdict],
+            asserted_by="landmarks",
+            observed_at_ms=newest_ms,
+            expires_at_ms=None if refuted else newest_ms + MEASUREMENT_LIFE_MS,
+            evidence_digest=_digest([one.statement for one in fresh]),
+            claim=_claim(country, place, known.public_key),
+            detail=found.detail,
+            bound_m=found.bound_m,
+            heard=tuple(
+                Hearing(one.seen.rtt_min_us, one.seen.landmark, one.seen.operator, one.seen.at_ms)
+                for one in fresh[:HEARD_MAX]
+            ),
+        )
 
-    def is_news(self, node: NodeId, verdict: Located) -> bool:
-        """Whether the verdict on a node is another than the last one that this was asked of."""
-        with self._lock:
-            before = self._said.get(node)
-            self._said[node] = verdict
-        return before is not verdict
+
+def _heard(seen: Observation) -> Heard:
+    place = Position(seen.latitude_udeg, seen.longitude_udeg)
+    return Heard(seen.landmark, seen.operator, place, seen.rtt_min_us)
+
+
+def _claim(country: str, place: Position | None, public_key: bytes) -> str:
+    """What is tested: that the holder of this key is in this country, at this place."""
+    at = "" if place is None else f" at {place.latitude_udeg},{place.longitude_udeg}"
+    return f"key {public_key.hex()[:16]} in {country or 'no country'}{at}"
+
+
+def _digest(statements: list[bytes]) -> str:
+    """Names signed statements, whatever their order."""
+    each = b"".join(sorted(sha256(statement).digest() for statement in statements))
+    return f"sha256:{sha256(each).hexdigest()}"
 
 
 def _node(declared: Declared, observation: Observation) -> NodeId:

@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scheduler.model.fleet import Site
+from scheduler.core.residency import country_of
 from scheduler.model.ids import JobId
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
-from scheduler.model.residency import FactKey
 from scheduler.store import leaves
 from scheduler.store.attempts import NewAttempt
 from scheduler.store.leaves import Grounds, PlacedLeaf
@@ -114,9 +113,3 @@ def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:
         if row is not None and row.state is JobState.QUEUED and not row.cancel_requested:
             txn.reservations.put(made)
             leaves.reserved(txn.audit, made, row.tenant, now_ms)
-
-
-def country_of(site: Site) -> str:
-    """Where a site says it is; empty when it does not."""
-    values = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
-    return ",".join(values[0]) if values else ""

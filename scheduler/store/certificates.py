@@ -15,11 +15,10 @@ from sqlalchemy import Select, and_, or_, select, tuple_
 
 from scheduler.core.certificates import (
     Account,
-    FactsThen,
-    PolicyThen,
     predicate,
     verdict,
 )
+from scheduler.core.stays import FactsThen, PolicyThen
 from scheduler.model.fleet import Site
 from scheduler.model.ids import JobId, SiteId, TenantPath
 from scheduler.model.residency import Policy
@@ -28,6 +27,7 @@ from scheduler.store.bulk import How, Statement, inserting
 from scheduler.store.codec import decode, encode, known_canonical
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
+from scheduler.store.node_facts import NodeFacts
 from scheduler.store.schema import POLICIES
 from scheduler.store.schema_evidence import CERTIFICATES, SITE_FACTS
 from scheduler.store.scratch import Scratch
@@ -121,6 +121,7 @@ class CertificatesWriter(CertificatesReader):
         self._audit = audit
         self._tenancy = tenancy
         self._fleet = fleet
+        self.of_nodes = NodeFacts(scratch.link, fleet)
 
     def know(self, site: Site, now_ms: int) -> None:
         """From now on this is what is known of `site`."""

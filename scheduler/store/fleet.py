@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
+from scheduler.core.node_facts import weaker
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, site_of
+from scheduler.model.residency import NodeFact
 from scheduler.store.bulk import IDS, How, Statement
 from scheduler.store.codec import decode, encode
 from scheduler.store.facts import facts_digest
@@ -25,15 +27,25 @@ _NODE_COLUMNS = (
     NODES.c.reason,
     NODES.c.report,
     NODES.c.reported_at_ms,
+    NODES.c.facts,
 )
 _NODES = Statement(
     NODES,
-    f"SELECT id, body, cordoned, reason, report, reported_at_ms FROM nodes WHERE id IN {IDS}",
+    "SELECT id, body, cordoned, reason, report, reported_at_ms, facts FROM nodes"
+    f" WHERE id IN {IDS}",
 )
+_KNOWN = Statement(NODES, "UPDATE nodes SET facts = ? WHERE id = ?", exact=True)
 _SEEN = Statement(NODES, "UPDATE nodes SET reported_at_ms = ? WHERE id = ?", exact=True)
 _REPORT = Statement(
     NODES, "UPDATE nodes SET report = ?, reported_at_ms = ? WHERE id = ?", exact=True
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of a node, as it is stored."""
+
+    facts: tuple[NodeFact, ...]
 
 
 class FleetReader:
@@ -51,6 +63,10 @@ class FleetReader:
                 return None
             self._memo.sites[site] = _site(row)
         return self._memo.sites[site]
+
+    def times_known(self, site: SiteId) -> int:
+        """How often, since this writer began, something else was found out about a node there."""
+        return self._memo.times_known.get(site, 0)
 
     def facts_digest(self, site: Site) -> str:
         """Names the facts of a declared site as they are now."""
@@ -103,6 +119,11 @@ class FleetReader:
             query = query.where(NODES.c.site == site)
         for row in self._link.execute(query):
             yield _node(row)
+
+    def any_known(self, site: SiteId) -> bool:
+        """Whether anything is known of any node of a site."""
+        query = select(NODES.c.id).where(NODES.c.site == site, NODES.c.facts.is_not(None))
+        return self._link.execute(query.limit(1)).first() is not None
 
     def capacity_milli(self) -> dict[GpuClass, int]:
         """What active sites are declared to have of each GPU class."""
@@ -170,20 +191,21 @@ class FleetWriter(FleetReader):
         row = {
             "id": node.id,
             "site": site_of(node.id),
-            "body": encode(replace(node, cordoned=False)),
+            "body": encode(replace(node, cordoned=False, facts=())),
             "cordoned": False,
             "reason": "",
             "drain_at_ms": None,
             "report": None,
             "reported_at_ms": None,
+            "facts": None,
         }
         self._link.add(NODES, row)
         self._scratch.declared()
         self._node_changed(node.id)
 
     def put_node(self, node: Node) -> None:
-        """Declares a node, or declares it anew; its report and cordon stay."""
-        body = encode(replace(node, cordoned=False))
+        """Declares a node, or declares it anew; its report, cordon and facts stay."""
+        body = encode(replace(node, cordoned=False, facts=()))
         known = update(NODES).where(NODES.c.id == node.id).values(body=body)
         if self._link.execute(known).rowcount == 0:
             self.add_node(node)
@@ -223,6 +245,16 @@ class FleetWriter(FleetReader):
         nodes = self._memo.nodes
         nodes[report.node] = replace(entry, report=report, reported_at_ms=now_ms)
         self._scratch.undo.append(lambda: nodes.pop(report.node, None))
+
+    def put_node_facts(self, node: NodeId, facts: tuple[NodeFact, ...]) -> None:
+        """What is known of a declared node is now this."""
+        kept = encode(_Facts(tuple(sorted(facts, key=lambda fact: fact.key))))
+        entry = self.node(node)
+        if entry is None or weaker(entry.node.facts, facts):
+            of = self._memo.times_known
+            of[site_of(node)] = of.get(site_of(node), 0) + 1
+        self._link.do(_KNOWN, (kept, node))
+        self._node_changed(node)
 
     def put_contact(self, contact: SiteContact, contact_at_ms: int) -> None:
         """The session of a site is now as said."""
@@ -286,10 +318,13 @@ def _site(row: Any) -> Site:
 
 def _node(row: Any) -> NodeEntry:
     """An entry from the columns of `_NODES`."""
-    _, body, cordoned, reason, report, reported_at_ms = row
+    _, body, cordoned, reason, report, reported_at_ms, facts = row
     node = decode(Node, body)
+    if cordoned or facts is not None:
+        known = () if facts is None else decode(_Facts, facts).facts
+        node = replace(node, cordoned=bool(cordoned), facts=known)
     return NodeEntry(
-        node=replace(node, cordoned=True) if cordoned else node,
+        node=node,
         report=None if report is None else decode(NodeReport, report),
         reported_at_ms=reported_at_ms,
         cordon_reason=reason,

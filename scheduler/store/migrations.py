@@ -18,6 +18,7 @@ from scheduler.store.schema import (
     JOIN_TOKENS,
     META,
     METADATA,
+    NODES,
     PARTICULARS,
     SETTLED,
     SITE_STATE,
@@ -27,6 +28,7 @@ from scheduler.store.schema_evidence import (
     CERTIFICATES,
     CHECKPOINTS,
     COSIGNATURES,
+    NODE_FACTS,
     SITE_FACTS,
 )
 from scheduler.store.schema_time import RESERVATIONS, TABLES
@@ -158,6 +160,14 @@ def _add_operator_access(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE {JOIN_TOKENS.name} ADD COLUMN {column}"))
 
 
+def _add_node_facts(connection: Connection) -> None:
+    """Nothing is known of any node until it is measured again."""
+    known = {column["name"] for column in inspect(connection).get_columns(NODES.name)}
+    if "facts" not in known:
+        connection.execute(text(f"ALTER TABLE {NODES.name} ADD COLUMN facts TEXT"))
+    NODE_FACTS.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -170,6 +180,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(10, _add_certificates),
     Migration(11, _add_datasets),
     Migration(12, _add_operator_access),
+    Migration(13, _add_node_facts),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -115,6 +115,7 @@ NODES = _table(
     Column("drain_at_ms", BigInteger, nullable=True),
     Column("report", Text, nullable=True),
     Column("reported_at_ms", BigInteger, nullable=True),
+    Column("facts", Text, nullable=True),
     Index("ix_nodes_site", "site"),
 )
 

@@ -75,3 +75,17 @@ SITE_FACTS = Table(
     sqlite_with_rowid=False,
 )
 """What was known of each site from which moment on."""
+
+NODE_FACTS = Table(
+    "node_facts",
+    METADATA,
+    Column("node", Text, primary_key=True, nullable=False),
+    Column("key", Text, primary_key=True, nullable=False),
+    Column("since_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("renewed_ms", BigInteger, nullable=False),
+    Column("stalest_ms", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What was known of each node from which moment on. What is found again with the same result is no
+new row: the row then has the newest, when that was, and how old the fact ever was before."""

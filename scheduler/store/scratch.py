@@ -16,9 +16,9 @@ from sqlalchemy import select
 
 from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
-from scheduler.core.certificates import FactsThen, PolicyThen
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import QuotaTree
+from scheduler.core.stays import FactsThen, PolicyThen
 from scheduler.model.fleet import Site, SiteContact
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
@@ -111,6 +111,8 @@ class Memo:
     """Numbers of the requirements that classes have: many classes have the same."""
     digests: dict[SiteId, str] = field(default_factory=lambda: {})
     """Of the facts of `sites`."""
+    times_known: dict[SiteId, int] = field(default_factory=lambda: {})
+    """How often something else was found out about nodes of a site; too often does no harm."""
     counters: dict[str, int] = field(default_factory=lambda: {})
     """Last numbers given out by transactions that were committed."""
     histories: dict[SiteId, tuple[FactsThen, ...]] = field(default_factory=lambda: {})

@@ -15,6 +15,7 @@ from scheduler.core import quota, residency
 from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
+from scheduler.core.node_facts import NodeNeeds, node_denials, node_needs
 from scheduler.core.occupancy import NodeRecord, may_join
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.model.fleet import Isolation, Node, Site, SiteStatus
@@ -37,6 +38,8 @@ _QUEUED = int(JobState.QUEUED)
 class Case:
     """What is the same for all placements under one residency requirement at one site."""
 
+    needs: NodeNeeds
+    """What must be known of each node."""
     refusal: Denial | None
     """Why nothing under it may be placed there, if so."""
     permit: Permit | None
@@ -92,7 +95,20 @@ class Standing:
         for check in CHECKS:
             if (found := check(self, placement, group)) is not None:
                 return found
+        if (found := self._unknown(placement, case.needs)) is not None:
+            return found
         return group, case
+
+    def _unknown(self, placement: Placement, needs: NodeNeeds) -> Denial | None:
+        """What is known, or not known, against one of its nodes."""
+        for placed in placement.nodes:
+            facts = self.nodes[placed.node].node.facts
+            if not facts and not needs:
+                continue
+            country = residency.country_of(self.sites[placement.site])
+            if against := node_denials(needs, placed.node, facts, country, self.now_ms):
+                return against[0]
+        return None
 
     def take(self, placement: Placement, group: Group) -> JobStanding:
         """`placement` holds its GPUs and quota from now on; how its job stood until then."""
@@ -111,11 +127,12 @@ class Standing:
     def _case(self, requirement: Requirement, site: SiteId) -> Case:
         """By the policy in force and the clock's time now."""
         if (closed := self.doors[site]) is not None:
-            return Case(closed, None)
+            return Case((), closed, None)
         verdict = residency.permits(requirement, self.sites[site], self.policy, self.now_ms)
+        needs = node_needs(requirement, self.policy)
         if isinstance(verdict, Deny):
-            return Case(verdict.denials[0], None)
-        return Case(None, verdict)
+            return Case(needs, verdict.denials[0], None)
+        return Case(needs, None, verdict)
 
 
 def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Standing:

@@ -15,7 +15,7 @@ from scheduler.model.fleet import (
 )
 from scheduler.model.ids import GpuClass, SiteId, node_id, slot_of
 from scheduler.model.reasons import Denial, Reason, invalid
-from scheduler.model.residency import Assurance, Fact, FactKey, Party
+from scheduler.model.residency import Assurance, Fact, FactKey, NodeFact, Party
 from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, fleet_pb2, sitelink_pb2
 
@@ -30,6 +30,30 @@ def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
         evidence_digest=fact.evidence_digest,
         observed_at_ms=fact.observed_at_ms,
         expires_at_ms=fact.expires_at_ms or 0,
+    )
+
+
+def node_fact_to_proto(fact: NodeFact) -> fleet_pb2.NodeFact:
+    """One graded statement about a node."""
+    return fleet_pb2.NodeFact(
+        fact=fleet_pb2.Fact(
+            key=fact.key,
+            values=fact.values,
+            assurance=number(common_pb2.Assurance, fact.assurance),
+            asserted_by=fact.asserted_by,
+            evidence_digest=fact.evidence_digest,
+            observed_at_ms=fact.observed_at_ms,
+            expires_at_ms=fact.expires_at_ms or 0,
+        ),
+        claim=fact.claim,
+        detail=fact.detail,
+        bound_m=fact.bound_m,
+        heard=[
+            fleet_pb2.Hearing(
+                landmark=h.landmark, operator=h.operator, rtt_min_us=h.rtt_min_us, at_ms=h.at_ms
+            )
+            for h in fact.heard
+        ],
     )
 
 

@@ -13,6 +13,7 @@ from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.model.residency import Assurance, FactKey, Policy, Tier
 from scheduler.model.rules import Condition, FactRule, Invariant, NamedSet, Op, Rule
 from scheduler.wire.enums import known, number
+from scheduler.wire.spec import node_rule_to_proto, node_rules_from_proto
 from sovapi.v1 import common_pb2, policy_pb2
 
 SIGNED_AS = b"sovereign policy pack v1\n"
@@ -44,6 +45,7 @@ def policy_to_proto(policy: Policy) -> policy_pb2.Policy:
             )
             for rule in policy.facts
         ],
+        node_facts=[node_rule_to_proto(rule) for rule in policy.node_facts],
         rules=[
             policy_pb2.PolicyRule(
                 id=rule.id,
@@ -88,6 +90,7 @@ def policy_from_proto(message: policy_pb2.Policy) -> Policy:
             )
             for n, rule in enumerate(message.facts)
         ),
+        node_facts=node_rules_from_proto(message.node_facts, "policy.node_facts"),
         rules=tuple(
             Rule(
                 rule.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import GpuClass, SiteId, TenantPath
@@ -24,7 +25,9 @@ from scheduler.model.job import (
     TopologyLevel,
     TopologyMode,
 )
-from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
+from scheduler.model.reasons import Denial, Reason, invalid
+from scheduler.model.residency import Assurance, NodeFactKey, NodeSharing, Requirement, Tier
+from scheduler.model.rules import FactRule
 from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, jobs_pb2
 
@@ -40,6 +43,7 @@ def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirem
         node_sharing=number(jobs_pb2.NodeSharing, requirement.node_sharing),
         min_assurance=number(common_pb2.Assurance, requirement.min_assurance),
         data_kinds=requirement.data_kinds,
+        node_facts=[node_rule_to_proto(rule) for rule in requirement.node_facts],
     )
     if requirement.data_sites is not None:
         message.data_sites.CopyFrom(jobs_pb2.DataSites(sites=requirement.data_sites))
@@ -62,7 +66,32 @@ def requirement_from_proto(message: jobs_pb2.ResidencyRequirement) -> Requiremen
             if message.HasField("data_sites")
             else None
         ),
+        node_facts=node_rules_from_proto(message.node_facts, "residency.node_facts"),
     )
+
+
+def node_rule_to_proto(rule: FactRule) -> common_pb2.NodeFactRule:
+    """How well one fact about each node must be known."""
+    return common_pb2.NodeFactRule(
+        about=rule.fact,
+        min_assurance=number(common_pb2.Assurance, Assurance(rule.min_assurance)),
+        max_age_ms=rule.max_age_ms,
+    )
+
+
+def node_rules_from_proto(
+    messages: Iterable[common_pb2.NodeFactRule], field: str
+) -> tuple[FactRule, ...]:
+    """How well facts about each node must be known. Raises Refused for one that nobody knows."""
+    found: list[FactRule] = []
+    for n, message in enumerate(messages):
+        if message.about not in tuple(NodeFactKey):
+            allowed = ", ".join(sorted(NodeFactKey))
+            detail = f"found {message.about[:64]!r}, allowed {allowed}"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, f"{field}[{n}].about"))
+        age_ms = message.max_age_ms if message.HasField("max_age_ms") else None
+        found.append(FactRule(message.about, known(Assurance, message.min_assurance), age_ms))
+    return tuple(found)
 
 
 def resources_to_proto(resources: Resources) -> jobs_pb2.Resources:

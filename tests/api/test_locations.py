@@ -21,6 +21,7 @@ from scheduler.api import locations_file
 from scheduler.core.location import Located
 from scheduler.model.ids import NodeId
 from scheduler.model.reasons import Refused
+from scheduler.model.residency import Assurance
 from scheduler.runtime.locations import MEASUREMENT_LIFE_MS, Locations
 from sovapi.v1 import audit_pb2, audit_pb2_grpc, fleet_pb2, fleet_pb2_grpc, location_pb2
 from sovapi.v1.location_pb2_grpc import LocationServiceStub
@@ -83,18 +84,37 @@ NOW_MS = 1_800_000_000_000
 
 
 def test_answers_are_worth_something_for_ten_minutes(locations: Locations) -> None:
-    before = locations.finding(NodeId(NODE), "GB", NOW_MS)
-    assert before is not None
-    assert before.finding.verdict is Located.UNPROVED
+    assert locations.fact(NodeId(NODE), "GB", NOW_MS) is None, "no landmark was answered"
     for place in PLACES:
         locations.report(place.name, statement(observation(place, NOW_MS)), NOW_MS)
-    found = locations.finding(NodeId(NODE), "GB", NOW_MS + 1_000)
+    found = locations.fact(NodeId(NODE), "GB", NOW_MS + 1_000)
     assert found is not None
-    assert (found.finding.verdict, found.age_ms) == (Located.PROVED_IN, 1_000)
-    later = locations.finding(NodeId(NODE), "GB", NOW_MS + MEASUREMENT_LIFE_MS + 1)
-    assert later is not None
-    assert later.finding.verdict is Located.UNPROVED
-    assert locations.finding(NodeId("exch-b/n01"), "GB", NOW_MS) is None, "nobody measures it"
+    assert (found.values, found.assurance) == (("PROVED_IN", "GB"), Assurance.MEASURED)
+    assert (found.observed_at_ms, found.expires_at_ms) == (NOW_MS, NOW_MS + MEASUREMENT_LIFE_MS)
+    assert [(h.landmark, h.rtt_min_us) for h in found.heard] == [
+        ("slough", 65), ("reading", 237), ("docklands", 341)
+    ]  # fmt: skip
+    assert found.evidence_digest.startswith("sha256:")
+    assert locations.fact(NodeId(NODE), "GB", NOW_MS + MEASUREMENT_LIFE_MS + 1) is None
+    assert locations.fact(NodeId("exch-b/n01"), "GB", NOW_MS) is None, "nobody measures it"
+
+
+def test_two_milliseconds_more_prove_nothing_and_another_place_refutes(
+    locations: Locations,
+) -> None:
+    for place in PLACES:
+        slow = replace(observation(place, NOW_MS), rtt_min_us=NEAR_US[place.name] + 2_000)
+        locations.report(place.name, statement(slow), NOW_MS)
+    found = locations.fact(NodeId(NODE), "GB", NOW_MS)
+    assert found is not None
+    assert (found.values[0], found.assurance) == ("UNPROVED", Assurance.DECLARED)
+    soon = replace(observation(PLACES[0], NOW_MS + 1), rtt_min_us=50)
+    locations.report("docklands", statement(soon), NOW_MS + 1)
+    found = locations.fact(NodeId(NODE), "GB", NOW_MS + 1)
+    assert found is not None
+    assert found.refutes()
+    assert found.expires_at_ms is None
+    assert "docklands" in found.detail
 
 
 SLOUGH = observation(PLACES[1], NOW_MS)
@@ -175,17 +195,22 @@ async def test_landmarks_measure_a_node_and_operators_see_where_it_is(
     del ada  # The world is declared.
     file = control_plane.directory / "state" / "locations.yaml"
     with Responder(("127.0.0.1", 0), AGENT, NODE_KEY, boot_ms) as responder:
-        file.write_text(yaml.safe_dump(declared(f"127.0.0.1:{responder.port}")))
+        # Without the site's place: all stand on this machine, and a refuted node stays closed.
+        whole: dict[str, object] = {**declared(f"127.0.0.1:{responder.port}"), "sites": []}
+        file.write_text(yaml.safe_dump(whole))
         for place in PLACES:
             assert await daemon(control_plane, place).round() == 1
     async with control_plane.channel_as(OLGA) as olga:
         fleet = fleet_pb2_grpc.FleetServiceStub(olga)
         listed = await fleet.ListNodes(fleet_pb2.ListNodesRequest(site=LONDON), timeout=WAIT_S)
         by_id = {node.id: node for node in listed.nodes}
-        # All three stand on this machine: what follows from their answers is another test's.
+        # What follows from their answers is another test's.
         assert by_id[NODE].location.verdict in set(Located)
         assert by_id[NODE].location.country == "GB"
         assert by_id[NODE].location.bound_m > 0
+        [fact] = by_id[NODE].facts
+        assert (fact.fact.key, fact.fact.asserted_by) == ("location", "landmarks")
+        assert {hearing.landmark for hearing in fact.heard} <= {place.name for place in PLACES}
         assert not by_id[f"{LONDON}/n02"].HasField("location")
     async with control_plane.channel_as(spiffe.landmark("slough")) as slough:
         stub = LocationServiceStub(slough)

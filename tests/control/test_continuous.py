@@ -52,7 +52,7 @@ def stopped(plant: Plant, key: AttemptKey) -> None:
 def unpermitted(plant: Plant) -> int:
     """What the census says is still where it may not stay."""
     with plant.store.read() as view:
-        return sum(each.unpermitted for each in Enumerator().take(view).sites)
+        return sum(each.unpermitted for each in Enumerator().take(view, plant.now_ms).sites)
 
 
 def lost(plant: Plant) -> list[dict[str, object]]:

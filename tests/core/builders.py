@@ -44,11 +44,15 @@ from scheduler.model.residency import (
     Assurance,
     Fact,
     FactKey,
+    Hearing,
+    NodeFact,
+    NodeFactKey,
     NodeSharing,
     Party,
     Policy,
     Requirement,
 )
+from scheduler.model.rules import FactRule
 from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
 
 HOUR_MS = 3600 * 1000
@@ -58,6 +62,27 @@ H100 = GpuClass("H100")
 A100 = GpuClass("A100")
 POLICY = Policy(allowed_jurisdictions=("GB", "NO"))
 GB_ONLY = Requirement(jurisdictions=("GB",))
+
+
+PROVED = FactRule("location", Assurance.MEASURED, 600_000)
+"""Asks that each node was proved to be where its site says, ten minutes ago at most."""
+
+
+def located(verdict: str = "PROVED_IN", country: str = "GB", **changes: object) -> NodeFact:
+    """What landmarks found out about a node, just now."""
+    sure = {"PROVED_IN": Assurance.MEASURED, "UNPROVED": Assurance.DECLARED}
+    fact = NodeFact(
+        NodeFactKey.LOCATION,
+        (verdict, country),
+        sure.get(verdict, Assurance.UNSPECIFIED),
+        "landmarks",
+        observed_at_ms=NOW_MS,
+        expires_at_ms=None if verdict == "CLAIM_FALSE" else NOW_MS + 600_000,
+        evidence_digest="sha256:statements",
+        claim="key 1 in GB",
+        heard=(Hearing(65, "slough", "operator-b", NOW_MS),),
+    )
+    return replace(fact, **changes)  # type: ignore[arg-type]
 
 
 def facts(country: str = "GB", **values: tuple[str, ...]) -> tuple[Fact, ...]:
@@ -108,6 +133,7 @@ def node(
     memory_bytes: int = 512 * GIB,
     interconnects: tuple[Interconnect, ...] = (Interconnect.ETHERNET, Interconnect.INFINIBAND),
     cordoned: bool = False,
+    facts: tuple[NodeFact, ...] = (),
 ) -> Node:
     """A node of eight H100."""
     return Node(
@@ -122,6 +148,7 @@ def node(
         memory_bytes,
         interconnects,
         cordoned,
+        facts=facts,
     )
 
 

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.certificates import (
-    PIECES_MAX,
-    Account,
-    Bounds,
-    FactsThen,
-    PolicyThen,
-    Stay,
-    intervals,
-    predicate,
-    verdict,
-)
+from scheduler.core.certificates import Account, predicate, verdict
+from scheduler.core.stays import PIECES_MAX, Bounds, FactsThen, PolicyThen, Stay, intervals
 from scheduler.model.fleet import Site, SiteStatus
 from scheduler.model.ids import SiteId, node_id
 from scheduler.model.reasons import Reason
@@ -59,7 +50,7 @@ def site(country: str = "GB", *, expires_at_ms: int | None = None, parent: str =
 def judged(
     *history: FactsThen, policies: tuple[PolicyThen, ...] = (OLD,)
 ) -> list[tuple[object, ...]]:
-    found = intervals(AT_HOME, [STAY], {LONDON: history}, policies)
+    found = intervals(AT_HOME, [STAY], {LONDON: history}, policies, {})
     return [(each.from_ms, each.to_ms, each.bounds) for each in found]
 
 
@@ -73,13 +64,13 @@ def test_a_foreign_owner_shows_from_the_moment_it_was_known() -> None:
         (PLACED_MS, 5_000, Bounds.IN_BOUNDS),
         (5_000, ENDED_MS, Bounds.OUT_OF_BOUNDS),
     ]
-    (_, after) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,))
+    (_, after) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,), {})
     assert [denial.reason for denial in after.denials] == [Reason.FOREIGN_COMPULSION]
 
 
 def test_facts_stated_anew_that_say_the_same_are_one_interval_with_both_digests() -> None:
     history = (FactsThen(10, "sha256:a", site()), FactsThen(5_000, "sha256:b", site()))
-    (whole,) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,))
+    (whole,) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,), {})
     assert (whole.from_ms, whole.to_ms) == (PLACED_MS, ENDED_MS)
     assert whole.facts_digests == ("sha256:a", "sha256:b")
 
@@ -111,7 +102,7 @@ def test_a_history_beyond_the_limit_is_not_called_known() -> None:
     count = PIECES_MAX + 10
     history = tuple(FactsThen(n, f"sha256:{n}", site()) for n in range(count))
     stay = replace(STAY, placed_at_ms=0, ended_at_ms=count)
-    found = intervals(AT_HOME, [stay], {LONDON: history}, (OLD,))
+    found = intervals(AT_HOME, [stay], {LONDON: history}, (OLD,), {})
     assert [each.bounds for each in found] == [Bounds.IN_BOUNDS, Bounds.INDETERMINATE]
     assert found[-1].to_ms == count
 
@@ -129,7 +120,7 @@ def test_intervals_cover_the_stay_and_judge_every_moment_of_it(
     history = tuple(FactsThen(at, f"sha256:{at}", site(parent=p)) for at, p in changes.items())
     placed, ended = sorted((one, other))
     stay = replace(STAY, placed_at_ms=placed, ended_at_ms=ended)
-    found = intervals(AT_HOME, [stay], {LONDON: history}, (OLD,))
+    found = intervals(AT_HOME, [stay], {LONDON: history}, (OLD,), {})
     assert (found[0].from_ms, found[-1].to_ms) == (placed, ended)
     for before, after in pairwise(found):
         assert before.to_ms == after.from_ms
@@ -156,7 +147,7 @@ def test_intervals_cover_the_stay_and_judge_every_moment_of_it(
 )
 def test_the_worst_interval_decides(held: list[Bounds], tasks: int, want: Bounds) -> None:
     history = (FactsThen(10, "sha256:a", site()),)
-    (one,) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,))
+    (one,) = intervals(AT_HOME, [STAY], {LONDON: history}, (OLD,), {})
     account = Account(
         job="j1",
         tenant="lab",

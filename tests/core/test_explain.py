@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 
 from scheduler.core.allowance import denials
-from scheduler.core.asks import Ask, ask_of, cpu_milli_on, memory_bytes_on
+from scheduler.core.asks import ask_of, cpu_milli_on, memory_bytes_on
 from scheduler.core.explain import explain, forecast, queue_position
 from scheduler.core.feasibility import DeclaredFleet, could_ever_run
 from scheduler.core.fleet import FleetState
 from scheduler.core.layout import domain_of
 from scheduler.core.planner import plan
 from scheduler.core.quota import QuotaTree
-from scheduler.core.residency import permits
+from scheduler.core.residency import country_of, permits
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import TopologyLevel
@@ -191,7 +191,7 @@ def _class_fits(
     passing = [
         each
         for each in nodes
-        if _faults(fleet, ask, each) <= here
+        if _faults(fleet, of, each) <= here
         and (Reason.BEHIND_OTHERS in here or not _reserved(fleet, of, job, each.id))
     ]
     if Reason.NODES_TOO_FEW in here and len(nodes) < ask.nodes:
@@ -201,8 +201,9 @@ def _class_fits(
     return any(domains.count(domain) >= ask.nodes for domain in domains)
 
 
-def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
+def _faults(fleet: FleetState, work: JobClass, of: Node) -> set[Reason]:
     """The checks that a node fails, from the facts."""
+    ask = ask_of(work)
     record, shape = fleet.nodes[of.id], ask.shape
     beside = [
         live
@@ -233,12 +234,20 @@ def _faults(fleet: FleetState, ask: Ask, of: Node) -> set[Reason]:
         and shape.interconnect not in of.interconnects,
         Reason.NODE_SHAPE: too_small,
         Reason.ISOLATION: record.report is not None and record.report.isolation < least,
+        Reason.NODE_REFUTED: any(fact.values[0] == "CLAIM_FALSE" for fact in of.facts),
+        Reason.NODE_FACTS: bool(work.residency.node_facts) and not _proved(fleet, of),
         Reason.NODES_UNHEALTHY: not ready,
         Reason.NODE_SHARING: not joins,
         Reason.NODES_BUSY: not too_small
         and (shape.gpus > free or cpu > cpu_free or memory > memory_free),
     }
     return {reason for reason, found in failed.items() if found}
+
+
+def _proved(fleet: FleetState, of: Node) -> bool:
+    """Whether a node was proved to be where its site is."""
+    country = country_of(fleet.sites[site_of(of.id)][0])
+    return any(fact.values == ("PROVED_IN", country) for fact in of.facts)
 
 
 def _reserved(fleet: FleetState, of: JobClass, job: JobId, name: NodeId) -> bool:

@@ -24,7 +24,7 @@ from scheduler.model.plan import (
     SiteChanged,
     TenantsChanged,
 )
-from scheduler.model.residency import NodeSharing, Party, Requirement
+from scheduler.model.residency import NodeFact, NodeSharing, Party, Requirement
 from scheduler.model.tenancy import Budget, BudgetPeriod, QueueOrder, SettledUse, Tenant
 from tests.core.builders import (
     A100,
@@ -33,7 +33,9 @@ from tests.core.builders import (
     HOUR_MS,
     NOW_MS,
     POLICY,
+    PROVED,
     job_class,
+    located,
     node,
     queued,
     report,
@@ -91,7 +93,12 @@ def declared_nodes(draw: st.DrawFn) -> Node:
         if kind == 4
         else (Interconnect.ETHERNET, Interconnect.INFINIBAND),
         cordoned=draw(st.integers(0, 9)) == 0,
+        facts=draw(_often((), *map(_located, ("CLAIM_FALSE", "PROVED_IN", "UNPROVED")))),  # type: ignore[arg-type]
     )
+
+
+def _located(verdict: str) -> tuple[NodeFact, ...]:
+    return (located(verdict, expires_at_ms=NOW_MS + 500),)
 
 
 @st.composite
@@ -132,6 +139,7 @@ def picky_classes(draw: st.DrawFn) -> JobClass:
     residency = Requirement(
         jurisdictions=draw(st.sampled_from([("GB",), ("GB",), ("GB", "NO"), ("FR",)])),
         tolerate_foreign_compulsion=draw(st.sampled_from([(), ("US",)])),
+        node_facts=draw(_often((), (PROVED,))),  # type: ignore[arg-type]
     )
     return job_class(
         draw(st.sampled_from(PROJECTS)),

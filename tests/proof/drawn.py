@@ -10,6 +10,8 @@ from scheduler.model.residency import (
     Assurance,
     Fact,
     FactKey,
+    NodeFact,
+    NodeFactKey,
     Party,
     Policy,
     Requirement,
@@ -97,6 +99,11 @@ def policy(draw: Random) -> Policy:
             for key in FactKey
             if draw.randrange(8) == 0
         ),
+        node_facts=tuple(
+            FactRule(key, draw.randrange(5), draw.choice((None, 20)))
+            for key in NodeFactKey
+            if draw.randrange(8) == 0
+        ),
         rules=tuple(
             Rule(f"rule-{n}", "a rule", "a draw", condition(draw), condition_of_work(draw))
             for n in range(draw.choice((0, 0, 1, 2, 3)))
@@ -127,7 +134,22 @@ def world(draw: Random) -> World:
     if draw.randrange(odd * 2) == 0:
         facts += facts[:1]
     site = Site(SiteId("drawn"), SiteStatus.ACTIVE, facts, parents)
-    return World(work, site, Isolation(draw.randint(1 if good else 0, 3)))
+    of_node = tuple(_of_node(draw, key, home, odd) for key in NodeFactKey if draw.randrange(odd))
+    return World(work, site, Isolation(draw.randint(1 if good else 0, 3)), of_node)
+
+
+def _of_node(draw: Random, key: NodeFactKey, home: str, odd: int) -> NodeFact:
+    bad = draw.randrange(odd) == 0
+    passed = ("FAILED" if bad else "PASSED",)
+    located = ("CLAIM_FALSE" if bad else "PROVED_IN", home if draw.randrange(odd) else "US")
+    return NodeFact(
+        key,
+        passed if key is NodeFactKey.ATTESTATION else located,
+        Assurance(draw.choice((3, 4)) if draw.randrange(odd) else draw.randrange(5)),
+        "somebody",
+        NOW_MS - (draw.randint(0, 4) if draw.randrange(odd) else draw.randint(0, 200)),
+        NOW_MS if draw.randrange(odd * 3) == 0 else None,
+    )
 
 
 def _fact(draw: Random, key: FactKey, home: str, odd: int) -> Fact:

@@ -44,6 +44,7 @@ TEXTS = {
     "reason": "NODES_BUSY",
     "node": "n01",
     "fact": "country",
+    "about": "location",
     "op": "each_in",
     "sets": "home",
 }

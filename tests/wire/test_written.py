@@ -59,7 +59,7 @@ def test_both_ways_end_at_the_same_specification_and_bytes(message: jobs_pb2.Job
 
 
 def test_no_field_is_lost_on_the_short_way() -> None:
-    check(fill(jobs_pb2.JobSpec(), {}))
+    check(fill(jobs_pb2.JobSpec(), {"about": "location"}))
 
 
 def test_a_shape_that_is_too_large_to_remember_is_read_all_the_same() -> None:
@@ -76,7 +76,7 @@ def test_fields_of_a_newer_client_are_not_stored() -> None:
 
 
 def test_only_own_fields_leave_the_shape_as_it_is() -> None:
-    full = fill(jobs_pb2.JobSpec(), {})
+    full = fill(jobs_pb2.JobSpec(), {"about": "location"})
     shape = read(full, PROJECT).shape
     for field in jobs_pb2.JobSpec.DESCRIPTOR.fields:
         other = jobs_pb2.JobSpec()

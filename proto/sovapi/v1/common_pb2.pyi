@@ -1,7 +1,7 @@
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -119,3 +119,13 @@ class PageRequest(_message.Message):
     page_size: int
     page_token: str
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class NodeFactRule(_message.Message):
+    __slots__ = ("about", "min_assurance", "max_age_ms")
+    ABOUT_FIELD_NUMBER: _ClassVar[int]
+    MIN_ASSURANCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    about: str
+    min_assurance: Assurance
+    max_age_ms: int
+    def __init__(self, about: _Optional[str] = ..., min_assurance: _Optional[_Union[Assurance, str]] = ..., max_age_ms: _Optional[int] = ...) -> None: ...

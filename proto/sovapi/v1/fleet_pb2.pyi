@@ -254,7 +254,7 @@ class ListSitesResponse(_message.Message):
     def __init__(self, sites: _Optional[_Iterable[_Union[Site, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms", "location")
+    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms", "location", "facts")
     ID_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
@@ -273,6 +273,7 @@ class Node(_message.Message):
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     LAST_REPORT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     LOCATION_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     site: str
     pod: str
@@ -291,7 +292,34 @@ class Node(_message.Message):
     telemetry: str
     last_report_age_ms: int
     location: NodeLocation
-    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ..., location: _Optional[_Union[NodeLocation, _Mapping]] = ...) -> None: ...
+    facts: _containers.RepeatedCompositeFieldContainer[NodeFact]
+    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ..., location: _Optional[_Union[NodeLocation, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[NodeFact, _Mapping]]] = ...) -> None: ...
+
+class NodeFact(_message.Message):
+    __slots__ = ("fact", "claim", "detail", "bound_m", "heard")
+    FACT_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    BOUND_M_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    fact: Fact
+    claim: str
+    detail: str
+    bound_m: int
+    heard: _containers.RepeatedCompositeFieldContainer[Hearing]
+    def __init__(self, fact: _Optional[_Union[Fact, _Mapping]] = ..., claim: _Optional[str] = ..., detail: _Optional[str] = ..., bound_m: _Optional[int] = ..., heard: _Optional[_Iterable[_Union[Hearing, _Mapping]]] = ...) -> None: ...
+
+class Hearing(_message.Message):
+    __slots__ = ("landmark", "operator", "rtt_min_us", "at_ms")
+    LANDMARK_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    RTT_MIN_US_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    landmark: str
+    operator: str
+    rtt_min_us: int
+    at_ms: int
+    def __init__(self, landmark: _Optional[str] = ..., operator: _Optional[str] = ..., rtt_min_us: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class NodeLocation(_message.Message):
     __slots__ = ("verdict", "detail", "country", "bound_m", "age_ms")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("revision", "name", "digest", "allowed_jurisdictions", "control_plane_tier", "controlling_stake_milli_percent", "min_assurance", "fact_max_age_ms", "min_isolation", "facts", "rules", "invariants", "signed_by")
+    __slots__ = ("revision", "name", "digest", "allowed_jurisdictions", "control_plane_tier", "controlling_stake_milli_percent", "min_assurance", "fact_max_age_ms", "min_isolation", "facts", "rules", "invariants", "signed_by", "node_facts")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Policy(_message.Message):
     RULES_FIELD_NUMBER: _ClassVar[int]
     INVARIANTS_FIELD_NUMBER: _ClassVar[int]
     SIGNED_BY_FIELD_NUMBER: _ClassVar[int]
+    NODE_FACTS_FIELD_NUMBER: _ClassVar[int]
     revision: int
     name: str
     digest: str
@@ -35,7 +36,8 @@ class Policy(_message.Message):
     rules: _containers.RepeatedCompositeFieldContainer[PolicyRule]
     invariants: _containers.RepeatedCompositeFieldContainer[PolicyInvariant]
     signed_by: str
-    def __init__(self, revision: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., allowed_jurisdictions: _Optional[_Iterable[str]] = ..., control_plane_tier: _Optional[_Union[_common_pb2.Tier, str]] = ..., controlling_stake_milli_percent: _Optional[int] = ..., min_assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., fact_max_age_ms: _Optional[int] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., facts: _Optional[_Iterable[_Union[PolicyFactRule, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[PolicyRule, _Mapping]]] = ..., invariants: _Optional[_Iterable[_Union[PolicyInvariant, _Mapping]]] = ..., signed_by: _Optional[str] = ...) -> None: ...
+    node_facts: _containers.RepeatedCompositeFieldContainer[_common_pb2.NodeFactRule]
+    def __init__(self, revision: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., allowed_jurisdictions: _Optional[_Iterable[str]] = ..., control_plane_tier: _Optional[_Union[_common_pb2.Tier, str]] = ..., controlling_stake_milli_percent: _Optional[int] = ..., min_assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., fact_max_age_ms: _Optional[int] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., facts: _Optional[_Iterable[_Union[PolicyFactRule, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[PolicyRule, _Mapping]]] = ..., invariants: _Optional[_Iterable[_Union[PolicyInvariant, _Mapping]]] = ..., signed_by: _Optional[str] = ..., node_facts: _Optional[_Iterable[_Union[_common_pb2.NodeFactRule, _Mapping]]] = ...) -> None: ...
 
 class PolicyCondition(_message.Message):
     __slots__ = ("op", "fact", "values", "sets", "number", "age_ms", "parts")

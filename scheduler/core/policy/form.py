@@ -59,10 +59,11 @@ def faults(policy: Policy) -> Iterator[Denial]:
         for n, each in enumerate(many[:RULES_MAX]):
             yield from _rule(f"{name}[{n}]", each)
         yield from _twice(f"{name}.id", [each.id for each in many])
-    yield from _twice("facts.fact", [rule.fact for rule in policy.facts])
-    for n, rule in enumerate(policy.facts):
-        if rule.max_age_ms is not None and rule.max_age_ms <= 0:
-            yield _fault(f"facts[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
+    for name, asked in (("facts", policy.facts), ("node_facts", policy.node_facts)):
+        yield from _twice(f"{name}.fact", [rule.fact for rule in asked])
+        for n, rule in enumerate(asked):
+            if rule.max_age_ms is not None and rule.max_age_ms <= 0:
+                yield _fault(f"{name}[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
 
 
 def _rule(field: str, rule: Rule | Invariant) -> Iterator[Denial]:

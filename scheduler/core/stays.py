@@ -1,0 +1,192 @@
+"""Where work was, attempt by attempt, judged again by what was known at each moment.
+
+A stay is cut where facts, what was known of its nodes, or the policy changed while it lasted, or
+time alone changed what a fact is worth; each piece is judged again, and pieces that come out alike
+are one interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from scheduler.core import residency
+from scheduler.core.node_facts import node_needs
+from scheduler.core.node_history import Against, Asked, Histories, against
+from scheduler.model.fleet import Site
+from scheduler.model.ids import NodeId, SiteId
+from scheduler.model.reasons import Denial
+from scheduler.model.residency import Deny, Policy, Requirement
+
+PIECES_MAX = 1_000
+"""Pieces of one stay; beyond it the rest of the stay counts as not known."""
+
+_Then = TypeVar("_Then", "FactsThen", "PolicyThen")
+
+
+class Bounds(StrEnum):
+    """Whether work was where it asked to be."""
+
+    IN_BOUNDS = "IN_BOUNDS"
+    OUT_OF_BOUNDS = "OUT_OF_BOUNDS"
+    INDETERMINATE = "INDETERMINATE"
+    NOT_PLACED = "NOT_PLACED"
+    PER_TASK = "PER_TASK"
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """An attempt at its site, from its placement until nothing of it was there any more."""
+
+    attempt: int
+    site: SiteId
+    nodes: tuple[NodeId, ...]
+    placed_at_ms: int
+    started_at_ms: int
+    ended_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactsThen:
+    """What was known of a site from `at_ms` on."""
+
+    at_ms: int
+    digest: str
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyThen:
+    """The policy in force from `at_ms` on; `digest` is of the whole policy as it is stored."""
+
+    at_ms: int
+    digest: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A time at a site during which one verdict held. Times are UTC milliseconds."""
+
+    stay: Stay
+    from_ms: int
+    to_ms: int
+    bounds: Bounds
+    country: str
+    facts_digests: tuple[str, ...]
+    policy_revision: int
+    denials: tuple[Denial, ...]
+
+
+def intervals(
+    requirement: Requirement,
+    stays: Sequence[Stay],
+    facts: Mapping[SiteId, Sequence[FactsThen]],
+    policies: Sequence[PolicyThen],
+    nodes: Histories,
+) -> tuple[Interval, ...]:
+    """Where work with `requirement` was, piece by piece, judged; histories are oldest first."""
+    found: list[Interval] = []
+    for stay in stays:
+        before: Interval | None = None
+        for piece in _pieces(requirement, stay, facts.get(stay.site, ()), policies, nodes):
+            joined = None if before is None else _joined(before, piece)
+            if joined is None:
+                found.append(piece)
+            else:
+                found[-1] = joined
+            before = found[-1]
+    return tuple(found)
+
+
+def _pieces(
+    requirement: Requirement,
+    stay: Stay,
+    facts: Sequence[FactsThen],
+    policies: Sequence[PolicyThen],
+    nodes: Histories,
+) -> Iterator[Interval]:
+    """A stay, cut at every moment after which it may be judged otherwise."""
+    moments = {stay.placed_at_ms, *(then.at_ms for then in (*facts, *policies))}
+    at_ms, end_ms = stay.placed_at_ms, max(stay.ended_at_ms, stay.placed_at_ms)
+    unfit = _unfit(requirement, stay, facts, policies, nodes)
+    moments |= {moment for time in unfit for moment in (time.from_ms, time.to_ms)}
+    for _ in range(PIECES_MAX):
+        known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)
+        changes = [moment for moment in moments if moment > at_ms]
+        if known is not None and policy is not None:
+            change = residency.next_change_ms(known.site, policy.policy, at_ms)
+            changes += [] if change is None else [change]
+        to_ms = min([*changes, end_ms])
+        then = [
+            denial
+            for time in unfit
+            if time.from_ms <= at_ms < time.to_ms or time.from_ms == at_ms
+            for denial in time.denials
+        ]
+        yield _judged(requirement, stay, (at_ms, to_ms), known, policy, then)
+        if to_ms >= end_ms:
+            return
+        at_ms = to_ms
+    yield _judged(requirement, stay, (at_ms, end_ms), None, None, ())
+
+
+def _unfit(
+    requirement: Requirement,
+    stay: Stay,
+    facts: Sequence[FactsThen],
+    policies: Sequence[PolicyThen],
+    nodes: Histories,
+) -> list[Against]:
+    """When something was known, or not known, against one of the nodes."""
+    end_ms = max(stay.ended_at_ms, stay.placed_at_ms)
+    changes = {then.at_ms for then in (*facts, *policies)}
+    asked: list[Asked] = []
+    for at_ms in sorted({stay.placed_at_ms, *(c for c in changes if c > stay.placed_at_ms)}):
+        known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)
+        if known is not None and policy is not None:
+            needs = node_needs(requirement, policy.policy)
+            asked.append(Asked(at_ms, needs, residency.country_of(known.site)))
+    if not asked:
+        return []
+    each = (against(node, nodes.get(node, ()), asked, end_ms) for node in stay.nodes)
+    return [time for times in each for time in times]
+
+
+def _judged(
+    requirement: Requirement,
+    stay: Stay,
+    span: tuple[int, int],
+    known: FactsThen | None,
+    policy: PolicyThen | None,
+    of_nodes: Sequence[Denial],
+) -> Interval:
+    piece = Interval(stay, *span, Bounds.INDETERMINATE, "", (), 0, ())
+    if known is None or policy is None:
+        return piece
+    found = residency.permits(requirement, known.site, policy.policy, span[0])
+    denials = (*(found.denials if isinstance(found, Deny) else ()), *of_nodes)
+    return replace(
+        piece,
+        bounds=Bounds.OUT_OF_BOUNDS if denials else Bounds.IN_BOUNDS,
+        country=residency.country_of(known.site),
+        facts_digests=(known.digest,),
+        policy_revision=policy.policy.revision,
+        denials=denials,
+    )
+
+
+def _joined(before: Interval, after: Interval) -> Interval | None:
+    """Two neighbours as one, if they say the same."""
+    digests = tuple(dict.fromkeys((*before.facts_digests, *after.facts_digests)))
+    grown = replace(before, to_ms=after.to_ms, facts_digests=digests)
+    alike = replace(
+        after, from_ms=before.from_ms, facts_digests=digests, policy_revision=grown.policy_revision
+    )
+    return grown if alike == grown else None
+
+
+def _as_of(history: Sequence[_Then], at_ms: int) -> _Then | None:
+    return next((then for then in reversed(history) if then.at_ms <= at_ms), None)
