@@ -16,7 +16,7 @@ from agent.node import telemetry
 from agent.node.checkpoints import Checkpoints
 from agent.node.clock import boot_id, boot_ms
 from agent.node.link import NodeLink
-from agent.node.notice import DirectoryNotice
+from agent.node.notice import SpoolNotice
 from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
 from agent.node.status import Egress
@@ -37,8 +37,11 @@ from sovapi.v1.nodelink_pb2 import (
 )
 from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
 
-LOOK_S = 0.05  # While something in the spool lives; otherwise when its entries change.
+LOOK_S = 0.5  # While something in the spool lives: a shim that is killed leaves no word of it.
 LOOK_AT_ALL_S = 2.0
+SETTLE_S = 0.02
+"""From the kernel's word to the look: what has just started needs the processor more, and what
+comes with it is looked at together."""
 REPORT_S = 10.0
 RETENTION_S = 60.0
 CHECKPOINTS_S = 20.0
@@ -162,11 +165,10 @@ class NodeAgent:
     # Telling.
 
     async def _keep_looking(self) -> None:
-        """Tell of every change in the spool, soon after it happened.
-
-        While nothing lives here only the kernel looks, and we now and then.
+        """Tell of every change in the spool, soon after it happened: the kernel says when ranks
+        start and end, and we look now and then besides.
         """
-        notice = DirectoryNotice(self._spool.root, self._look_now.set)
+        notice = SpoolNotice(self._spool.root, self._look_now.set)
         try:
             while True:
                 self._look_now.clear()
@@ -179,6 +181,7 @@ class NodeAgent:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._look_now.wait()
+                        await asyncio.sleep(SETTLE_S)
         finally:
             notice.close()
 

@@ -1,4 +1,6 @@
-"""Tells when a directory's entries change, by inotify: nothing runs while nothing happens."""
+"""Tells when the ranks of a spool come, start, end or go, by inotify: nothing runs while nothing
+happens, and what a start writes besides wakes nobody.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +8,38 @@ import asyncio
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x40, 0x80, 0x100, 0x200
+IN_Q_OVERFLOW, IN_IGNORED, IN_ONLYDIR, IN_ISDIR = 0x4000, 0x8000, 0x1000000, 0x40000000
 EVENTS_BYTES_MAX = 64 * 1024
+TELLING = frozenset({b"started.json", b"exit.json"})
+DOTS_OF_KEY = 2
+"""In the name of a rank's directory; nothing else in a spool has them."""
+_EVENT = struct.Struct("iIII")  # Watch, mask, cookie, length of the name that follows.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class DirectoryNotice:
-    """Calls `changed` on the running loop after entries were made, moved or removed. Several
-    changes may be one call.
+class SpoolNotice:
+    """Calls `changed` on the running loop when a rank's directory went, or came with one of TELLING
+    in it, and when one of these was made in one that is there. Several changes may be one call.
+
+    A directory that cannot be watched, the kernel limits how many, is not told of.
     """
 
-    def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, spool: Path, changed: Callable[[], None]) -> None:
+        self._spool = os.fsencode(spool)
         self._changed = changed
+        self._homes: dict[int, bytes] = {}
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        _refuse_failure(self._fd, directory)
-        wanted = IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
+        _refuse_failure(self._fd, spool)
         try:
-            _refuse_failure(
-                _libc.inotify_add_watch(self._fd, os.fsencode(directory), wanted), directory
-            )
+            wanted = IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR
+            self._root = _libc.inotify_add_watch(self._fd, self._spool, wanted)
+            _refuse_failure(self._root, spool)
+            self._watch_all()
             asyncio.get_running_loop().add_reader(self._fd, self._read)
         except BaseException:
             os.close(self._fd)
@@ -39,10 +51,56 @@ class DirectoryNotice:
         os.close(self._fd)
 
     def _read(self) -> None:
-        # What changed is not asked: whoever is told looks at everything.
+        told = b""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._fd, EVENTS_BYTES_MAX)
-        self._changed()
+            told = os.read(self._fd, EVENTS_BYTES_MAX)
+        # Not `any` alone: every event is to be heard.
+        if any([self._hear(*event) for event in _events(told)]):
+            self._changed()
+
+    def _hear(self, watch: int, mask: int, name: bytes) -> bool:
+        """Take in one event; whether it is to be told."""
+        if mask & IN_Q_OVERFLOW:
+            self._watch_all()
+            return True
+        if mask & IN_IGNORED:
+            self._homes.pop(watch, None)
+            return False
+        if watch != self._root:
+            return name in TELLING
+        if mask & (IN_CREATE | IN_MOVED_TO):
+            return bool(mask & IN_ISDIR) and self._watch(name)
+        self._unwatch(name)
+        return True
+
+    def _watch_all(self) -> None:
+        for name in os.listdir(self._spool):
+            self._watch(name)
+
+    def _watch(self, name: bytes) -> bool:
+        """Watch a rank's directory; whether it holds something to tell already."""
+        if name.count(b".") != DOTS_OF_KEY:
+            return False
+        path, wanted = os.path.join(self._spool, name), IN_MOVED_TO | IN_CREATE | IN_ONLYDIR
+        watch = _libc.inotify_add_watch(self._fd, path, wanted)
+        if watch >= 0:
+            self._homes[watch] = name
+        return any(os.path.lexists(os.path.join(path, each)) for each in TELLING)
+
+    def _unwatch(self, name: bytes) -> None:
+        for watch in [watch for watch, home in self._homes.items() if home == name]:
+            _libc.inotify_rm_watch(self._fd, watch)
+            del self._homes[watch]
+
+
+def _events(told: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Watch, mask and name of each event."""
+    at = 0
+    while at < len(told):
+        watch, mask, _, length = _EVENT.unpack_from(told, at)
+        at += _EVENT.size
+        yield watch, mask, told[at : at + length].rstrip(b"\0")
+        at += length
 
 
 def _refuse_failure(result: int, directory: Path) -> None:
