@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from agent.node import confine, network
 from agent.node.network import Namespace
+from agent.node.warmth import take_memory
 
 FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
@@ -150,6 +151,7 @@ def _run_rank(
             confine.die_with_parent()
         os.setsid()
         os.write(own_session, b"s")
+        take_memory()
         if not (home := os.read(words, HOME_BYTES_MAX)):
             os._exit(0)
         os.chdir(home)

@@ -26,6 +26,7 @@ from typing import NoReturn
 from agent.node import confine, shim
 from agent.node.cradle import Cradle
 from agent.node.rank_record import Room, room_ahead
+from agent.node.warmth import take_memory
 
 COMMAND = (  # Run with -c; the directory that holds this package, a socket, a level, a folder.
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -116,6 +117,7 @@ def _be_shim(
     with contextlib.suppress(OSError):  # It is tried again with an order, which tells of it.
         cradle = Cradle(level, own)
     room = room_ahead(rooms)
+    take_memory()
     home, descriptors, _, _ = socket.recv_fds(channel, HOME_BYTES_MAX, 1)
     if not home:
         _end(room)

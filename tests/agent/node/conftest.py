@@ -25,4 +25,9 @@ def site() -> Iterator[Site]:
             lambda key=status.key: made.spool.stop(key, 0).phase is Phase.OVER,
             f"the end of {status.key} after the test",
         )
-    shutil.rmtree(root)
+
+    def gone() -> bool:  # A spare that is being killed may still make its room.
+        shutil.rmtree(root, ignore_errors=True)
+        return not root.exists()
+
+    wait_until(gone, "nobody writes to the spool after the test")

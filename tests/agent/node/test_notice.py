@@ -107,7 +107,7 @@ async def test_what_was_archived_is_told_of_no_more(tmp_path: Path) -> None:
 async def test_more_than_the_kernel_kept_is_looked_for(tmp_path: Path) -> None:
     """What overflowed is not known: whoever is told looks at everything."""
     with noticing(tmp_path) as noticed:
-        for number in range(EVENTS_KEPT // 2 + 1):  # Two words each, a directory made and one removed.
+        for number in range(EVENTS_KEPT // 2 + 1):  # Two words each: made, and removed.
             (tmp_path / str(number)).mkdir()
             (tmp_path / str(number)).rmdir()
         (tmp_path / KEY).mkdir()
