@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import socket
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,17 +26,13 @@ from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
 from agent.node.launcher import LEVELS, GateFailed, Nursery, run_gate
 from agent.node.network import OWN, SHARED
+from agent.node.ports import free_port
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
 from sovshared.grants import GrantInvalid, GrantTrust
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 BUNDLES_KEPT_MAX = 16
-PORT_FIRST, PORT_LAST = (
-    20_000,
-    32_767,
-)  # Above Ray's worker ports, below the kernel's ephemeral ones.
-PORT_TRIES_MAX = 512
 LOOPBACK = "127.0.0.1"
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
 """Sockets that lie in folders are in no network, and these would ask others for a rank."""
@@ -90,8 +85,8 @@ class RankSpec(TypedDict):
     gpu_milli: int  # Of each of its GPUs.
     gpus: list[int]  # The rank's own share, which its shim locks.
     visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
-    master_address: str
-    master_port: int
+    master_address: str | None  # None: its own, and room is made for it as it starts.
+    master_port: int | None
     argv: list[str]
     env: dict[str, str]
     bundle_digest: str | None
@@ -123,7 +118,7 @@ class Executor:
 
     def prepare(self, key: str, bundle_digest: str | None = None) -> Prepared:
         """Make room for a rank; the barrier of a gang. Repeating it gives the same rendezvous."""
-        port = _free_port(self.node.address, key, self.spool.ports())
+        port = free_port(self.node.address, key, self.spool.ports())
         made = self.spool.prepare(key, Rendezvous(self.node.address, port))
         has_bundle = bundle_digest is None or self._keep_bundle(bundle_digest)
         return {
@@ -172,20 +167,28 @@ class Executor:
             old.unlink(missing_ok=True)
 
     def start(self, key: str, spec: RankSpec) -> dict[str, object]:
-        """Start a rank that was prepared; its status. What was started, or given up, stays so."""
+        """Start a rank that was prepared, or that leads nobody else; its status. What was started,
+        or given up, stays so.
+        """
         status = self.spool.status(key)
+        if spec["master_address"] is None and status.phase in (Phase.ABSENT, Phase.PREPARED):
+            made = self.prepare(key)
+            spec = {**spec, "master_address": made["address"], "master_port": made["port"]}
+            status = RankStatus(key, Phase.PREPARED)
         if status.phase is Phase.ABSENT:
             raise ExecutorError(f"rank {key} was not prepared here")
-        if status.phase is Phase.OVER:
-            return _plain(status)
-        with self.spool.starting(key):
-            if self.spool.status(key).phase is Phase.PREPARED:
-                self._check_grant(key, spec)
-                self.spool.write_spec(key, self._shim_spec(key, spec))
-                self.spool.open_gate(key)
-        if self.spool.status(key).phase is Phase.STARTING:
-            self.nursery.run_shim(key)
-        return _plain(self.spool.status(key))
+        if status.phase is Phase.PREPARED:
+            with self.spool.starting(key):
+                if self.spool.gate(key):  # Another start, or a stop, was before this one.
+                    status = self.spool.status(key)
+                else:
+                    self._check_grant(key, spec)
+                    self.spool.write_spec(key, self._shim_spec(key, spec))
+                    started = self.spool.open_gate(key)
+                    status = RankStatus(key, Phase.STARTING) if started else self.spool.status(key)
+        if status.phase is Phase.STARTING:
+            status = self.nursery.run_shim(key)
+        return _plain(status)
 
     def _check_grant(self, key: str, spec: RankSpec) -> None:
         """Raises NotGranted unless this very rank may begin here, now, as this work."""
@@ -355,27 +358,6 @@ def _give(folder: Path, uid: int) -> None:
     for place, folders, files in os.walk(folder):
         for name in ("", *folders, *files):
             os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
-
-
-def _free_port(address: str, key: str, taken: frozenset[int]) -> int:
-    """A port nobody listens on now. Begins at a place derived from the key: neighbours rarely
-    meet.
-    """
-    span = PORT_LAST - PORT_FIRST + 1
-    begin = zlib.crc32(key.encode()) % span
-    for step in range(PORT_TRIES_MAX):
-        port = PORT_FIRST + (begin + step) % span
-        if port in taken:
-            continue
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            try:
-                probe.bind((address, port))
-            except OSError:
-                continue
-        return port
-    raise ExecutorError(
-        f"no free port on {address} among {PORT_TRIES_MAX} from {PORT_FIRST + begin}"
-    )
 
 
 def _plain(status: RankStatus) -> dict[str, object]:

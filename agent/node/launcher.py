@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.node import gate, nursery, shim
-from agent.node.spool import Phase, Spool
+from agent.node.spool import Phase, RankStatus, Spool
 from agent.node.spool_files import put
 
 LEVELS = ("none", "pidns", "uid")  # The isolation a shim can give, weakest first.
@@ -83,11 +83,16 @@ class Nursery:
         """The process that keeps spares, once there is one."""
         return self._process.pid if self._process is not None else None
 
-    def run_shim(self, key: str) -> None:
-        """Start a shim for a key whose gate is open; back when the rank runs, or never will."""
+    def run_shim(self, key: str) -> RankStatus:
+        """Start a shim for a key whose gate is open; how it is when the rank runs, or never
+        will.
+        """
         self._order(self._spool.home(key))
-        if self._spool.status(key).phase is Phase.STARTING:  # Nobody has even tried.
+        status = self._spool.status(key)
+        if status.phase is Phase.STARTING:  # Nobody has even tried.
             run_shim(self._spool, key)
+            status = self._spool.status(key)
+        return status
 
     def warm_up(self) -> None:
         """Have the process before the first order, which then need not wait for it."""

@@ -164,6 +164,10 @@ class Spool:
                 sync_folder(home)
         return gate_of(home) == way
 
+    def gate(self, key: str) -> str:
+        """How the key's gate stands, `start` or `stop`; empty: it does not yet."""
+        return gate_of(self.home(key))
+
     @contextlib.contextmanager
     def starting(self, key: str) -> Generator[None]:
         """Alone in starting a key: two executors must not fill one work directory at once."""

@@ -19,10 +19,12 @@ from agent.site import events as ev
 from agent.site.bundles import BundleCache, BundleFailed, hex_of
 from agent.site.executor import (
     REASON_GRANT,
+    WHOLE_MILLI,
     Executor,
     ExecutorUnavailable,
     LaunchOrder,
     RankOrder,
+    whole_gpus,
 )
 from agent.site.granted import REASON as GRANT_REFUSED
 from agent.site.guard import Guard
@@ -111,6 +113,8 @@ class SiteAgent:
         match instruction:
             case ev.Persist():
                 self._group.create_task(self._persist(instruction))
+            case ev.Reserve():
+                self._group.create_task(self._reserve(instruction))
             case ev.LaunchAttempt():
                 self._group.create_task(self._launch(instruction))
             case Release():
@@ -131,6 +135,13 @@ class SiteAgent:
             self._inbox.put(ev.PersistFailed(instruction.version, str(error)))
         else:
             self._inbox.put(ev.Persisted(instruction.version))
+
+    async def _reserve(self, instruction: ev.Reserve) -> None:
+        launch = instruction.launch
+        slots = tuple(node.slot for node in launch.nodes)
+        shape = {"gpus_per_node": launch.gpus_per_node, "gpu_milli": gpu_milli(launch)}
+        await self._hands.executor.reserve(instruction.key, slots, whole_gpus(shape))
+        self._inbox.put(ev.ReserveFinished(instruction.key))
 
     async def _release(self, key: str) -> None:
         result = await self._hands.executor.release(key)
@@ -235,7 +246,7 @@ def order_of(
         env=dict(launch.env),
         gpus_per_node=launch.gpus_per_node,
         num_nodes=len(launch.nodes),
-        gpu_milli=launch.gpu_share_milli or 1000,
+        gpu_milli=gpu_milli(launch),
         isolation=LEVELS.get(cast("common.Isolation", instruction.isolation), "none"),
         grace_ms=launch.stop_grace_ms,
         bundle_digest=hex_of(launch.bundle_digest) if launch.bundle_digest else None,
@@ -248,6 +259,11 @@ def order_of(
         egress=tuple(launch.egress),
         grant=base64.b64encode(launch.grant).decode(),
     )
+
+
+def gpu_milli(launch: Launch) -> int:
+    """How much of each GPU it has."""
+    return launch.gpu_share_milli or WHOLE_MILLI
 
 
 def _warning(launch: Launch) -> tuple[int, int] | None:

@@ -94,6 +94,13 @@ class ReservationsSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ReserveFinished:
+    """A Reserve is over. However it ended, the attempt may hold its nodes."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchFinished:
     """What became of a Launch. `refused`: the guard, or a node, said no at the last moment, and
     why: a reason as it is reported; empty: nobody did."""
@@ -145,6 +152,7 @@ Event: TypeAlias = (
     | NodePinged
     | RuntimeChanged
     | ReservationsSeen
+    | ReserveFinished
     | LaunchFinished
     | Released
     | Persisted
@@ -159,6 +167,18 @@ class Persist:
 
     version: int
     journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Hold the nodes of an attempt that will be launched once it is durable, then say
+    ReserveFinished.
+
+    It starts nothing, and the launch does it again where it failed or was forgotten.
+    """
+
+    key: str
+    launch: Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +227,7 @@ class Note:
 
 Instruction: TypeAlias = (
     Persist
+    | Reserve
     | LaunchAttempt
     | Release
     | StopRank

@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -28,6 +28,7 @@ CALL_TIMEOUT_S = 120.0
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 15.0
 STEADY_S = 30.0  # A driver that lived this long is replaced at once, any other after a pause.
 STOP_S = 10.0
+WHOLE_MILLI = 1000  # Of a GPU.
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class LaunchOrder:
     num_nodes: int
     isolation: str  # none | pidns | uid
     grace_ms: int
-    gpu_milli: int = 1000  # Of each GPU: less than 1000 of one that is shared.
+    gpu_milli: int = WHOLE_MILLI  # Of each GPU: less than 1000 of one that is shared.
     bundle_digest: str | None = None
     bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
     leased: bool = False
@@ -77,7 +78,7 @@ def whole_gpus(order: Mapping[str, Any]) -> int:
     A share takes none of Ray's. Ray would choose a GPU for it by itself, not always as the planner
     did, and then lack a whole one that is free. Shares are held by the ranks' shims.
     """
-    return int(order["gpus_per_node"]) if int(order["gpu_milli"]) == 1000 else 0
+    return int(order["gpus_per_node"]) if int(order["gpu_milli"]) == WHOLE_MILLI else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,12 @@ class Executor(Protocol):
 
     async def launch(self, order: LaunchOrder) -> LaunchResult:
         """Reserve, prepare all, start all; repeatable."""
+        ...
+
+    async def reserve(self, key: str, nodes: Sequence[str], gpus: int) -> LaunchResult:
+        """Hold an attempt's nodes, first rank's first, with so many whole GPUs of each, ahead of
+        its launch. It need not be told: `launch` holds them where this did not. Repeatable.
+        """
         ...
 
     async def release(self, key: str) -> LaunchResult:
@@ -191,6 +198,11 @@ class RayDriverProcess:
         """See `Executor.launch`."""
         plain = asdict(replace(order, env=dict(order.env)))
         return await self._do("launch", order.key, {"order": plain})
+
+    async def reserve(self, key: str, nodes: Sequence[str], gpus: int) -> LaunchResult:
+        """See `Executor.reserve`."""
+        params = {"key": key, "nodes": list(nodes), "gpus": gpus}
+        return await self._do("reserve", key, params)
 
     async def release(self, key: str) -> LaunchResult:
         """See `Executor.release`."""

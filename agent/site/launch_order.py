@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,6 +44,13 @@ def ranks_of(order: Mapping[str, Any]) -> list[Rank]:
         detail = f"num_nodes {order['num_nodes']}: the ranks name {len(places)} nodes"
         raise Failed(port.REASON_ORDER, detail, retryable=False)
     return [Rank(f"{order['key']}.{row['rank']}", str(row["node"]), row) for row in rows]
+
+
+def starts_at_once(order: Mapping[str, Any], ranks: Sequence[Rank]) -> bool:
+    """Whether nothing has to be told, or be there, before the start: a lone rank meets nobody, and
+    without a lease and a bundle its node makes room for it as it starts it.
+    """
+    return len(ranks) == 1 and not order["leased"] and order["bundle_digest"] is None
 
 
 def result(

@@ -14,7 +14,7 @@ that says so is durable. Orders are repeated until what they ask for is seen: no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -39,6 +39,7 @@ from agent.site.state import (
     Verdict,
     attempt_of,
 )
+from agent.site.underway import UnderWay
 from agent.site.uplink import Uplink
 from sovapi.v1 import sitelink_pb2 as sitelink
 from sovapi.v1.sitelink_pb2 import AttemptReport, DesiredAttempt, Launch, NodeReport
@@ -46,7 +47,6 @@ from sovapi.v1.sitelink_pb2 import AttemptReport, DesiredAttempt, Launch, NodeRe
 ORDER_REPEAT_MS = 3_000
 LAUNCH_SETTLE_MS = 3_000  # After a launch the spools get this long to show its ranks.
 LAUNCH_PAUSE_MS_FIRST, LAUNCH_PAUSE_MS_MAX = 1_000, 30_000
-LAUNCHES_MAX = 64  # Under way at once.
 FIRST_LEASE_MS_MAX = 30_000  # A launch may arrive late; renewals count on the node's own clock.
 
 Judge = Callable[[Launch, Mapping[str, int] | None], Verdict | None]
@@ -107,7 +107,7 @@ class SiteMachine:
         self._uplink = Uplink(now_ms)
         self._parts = rules.Parts()
         self._reservations: frozenset[str] | None = None
-        self._launching: set[str] = set()
+        self._calls = UnderWay()
         self._tries: dict[str, _Try] = {}
         self._ordered: dict[Order, int] = {}
         self._reports: dict[str, AttemptReport] = {}
@@ -164,7 +164,7 @@ class SiteMachine:
                 self._observe(event, now_ms)
             case ev.NodePinged():
                 self._pong(event, now_ms)
-            case ev.LaunchFinished() | ev.Released() | ev.ReservationsSeen():
+            case ev.LaunchFinished() | ev.Released() | ev.ReservationsSeen() | ev.ReserveFinished():
                 self._executor_said(event, now_ms)
             case ev.Persisted() | ev.PersistFailed():
                 self._written(event, now_ms)
@@ -224,22 +224,29 @@ class SiteMachine:
             self._out.append(ev.Note(f"the journal cannot be written: {event.detail}"))
 
     def _executor_said(
-        self, event: ev.LaunchFinished | ev.Released | ev.ReservationsSeen, now_ms: int
+        self,
+        event: ev.LaunchFinished | ev.Released | ev.ReservationsSeen | ev.ReserveFinished,
+        now_ms: int,
     ) -> None:
         held = self._reservations
         match event:
             case ev.ReservationsSeen():
                 self._reservations = event.keys
             case ev.Released():
+                self._calls.releasing.discard(event.key)
                 if event.ok and held is not None:
                     self._reservations = held - {event.key}
+            case ev.ReserveFinished():
+                self._calls.reserving.discard(event.key)
+                if held is not None:
+                    self._reservations = held | {event.key}
             case ev.LaunchFinished():
                 if held is not None and not event.refused:
                     self._reservations = held | {event.key}  # However it ended, it may hold one.
                 self._launch_finished(event, now_ms)
 
     def _launch_finished(self, event: ev.LaunchFinished, now_ms: int) -> None:
-        self._launching.discard(event.key)
+        self._calls.launching.discard(event.key)
         attempt = self._tries.setdefault(event.key, _Try(now_ms))
         attempt.tries += 1
         if event.refused:
@@ -259,7 +266,7 @@ class SiteMachine:
         running = rules.running_rows(self._ledger.durable.rows)
         for key in running - self._tries.keys():
             self._tries[key] = _Try(now_ms)
-        for key in self._tries.keys() - running - self._launching:
+        for key in self._tries.keys() - running - self._calls.launching:
             del self._tries[key]
 
     def _observed(self, now_ms: int) -> Observed:
@@ -268,11 +275,16 @@ class SiteMachine:
             age_ms=now_ms - self._began_ms,
             nodes=self._nodes.views(now_ms),
             reservations=self._reservations,
-            launching=frozenset(self._launching),
+            launching=frozenset(self._calls.launching) | self._not_yet_durable(),
             memory=self._ledger.durable.memory,
             progress={key: self._progress(key, t, now_ms) for key, t in self._tries.items()},
             runtime_grace_ms=self._runtime_grace_ms,
         )
+
+    def _not_yet_durable(self) -> Set[str]:
+        """Attempts being written: what was reserved for one is not given back under its hands."""
+        durable, proposed = self._ledger.durable.rows, self._ledger.proposed.rows
+        return (self._calls.reserving | proposed.keys()) - durable.keys()
 
     def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:
         row = self._ledger.durable.rows.get(key)
@@ -297,7 +309,8 @@ class SiteMachine:
         for action in reconcile(self._ledger.durable.rows, self._observed(now_ms)):
             match action:
                 case StopRank() | Archive() | Release():
-                    orders[action] = self._order(action, now_ms)
+                    if (sent_ms := self._order(action, now_ms)) is not None:
+                        orders[action] = sent_ms
                 case GiveUp():
                     failed = sitelink.ATTEMPT_PHASE_FAILED_TO_START
                     verdict = Verdict(failed, action.reason, action.detail)
@@ -312,11 +325,15 @@ class SiteMachine:
         self._ledger.drop(frozenset(dropped))
         return reports
 
-    def _order(self, order: Order, now_ms: int) -> int:
-        """Send an order unless it was sent just now; when it was last sent."""
+    def _order(self, order: Order, now_ms: int) -> int | None:
+        """Send an order unless it was sent just now or may not be yet; when it was last sent."""
         sent_ms = self._ordered.get(order)
         if sent_ms is not None and now_ms - sent_ms < ORDER_REPEAT_MS:
             return sent_ms
+        if isinstance(order, Release):
+            if not self._calls.may_release(order.key):
+                return sent_ms
+            self._calls.releasing.add(order.key)
         self._out.append(order)
         return now_ms
 
@@ -326,7 +343,7 @@ class SiteMachine:
         durable, proposed = self._ledger.durable, self._ledger.proposed
         row, memory = durable.rows[key], durable.memory.get(key, Memory(unsure=True))
         outdated = proposed.rows.get(key) is not row or proposed.memory.get(key) != memory
-        if len(self._launching) >= LAUNCHES_MAX or outdated:
+        if outdated or not self._calls.may_launch(key):
             return
         isolation = {node.slot: self._nodes.isolation(node.slot) for node in row.launch.nodes}
         refusal = self._judge(row.launch, isolation)
@@ -342,12 +359,12 @@ class SiteMachine:
         lease_ms = None
         if row.launch.leased:
             lease_ms = min(self._uplink.lease_left_ms(now_ms), FIRST_LEASE_MS_MAX)
-        self._launching.add(key)
+        self._calls.launching.add(key)
         self._out.append(ev.LaunchAttempt(key, row.launch, lease_ms, min(isolation.values())))
 
     def _foresee(self) -> None:
         """Of an attempt that is new and can be started at once, remember so with the first write of
-        it: a second one would keep it waiting.
+        it, for a second one would keep it waiting; and have its nodes reserved meanwhile.
         """
         durable, proposed = self._ledger.durable, self._ledger.proposed
         if proposed is durable or self._reservations is None:
@@ -362,12 +379,15 @@ class SiteMachine:
             if self._nodes.can_start(slots) and self._judge(launch, isolation) is None:
                 boots = {slot: self._nodes.boot_id(slot) for slot in slots}
                 self._ledger.remember(key, replace(memory, boots=boots))
+                if not self._ledger.failing and self._calls.may_reserve(key):
+                    self._calls.reserving.add(key)
+                    self._out.append(ev.Reserve(key, launch))
 
     def _check(self) -> None:
         """What must hold after every step."""
         self._nodes.check()
-        assert len(self._launching) <= LAUNCHES_MAX
-        for key in self._launching:
+        self._calls.check()
+        for key in self._calls.launching:
             memory = self._ledger.durable.memory.get(key)
             assert memory is not None, f"{key} is being launched and was forgotten"
             assert memory.boots, f"{key} was launched before that was durable"

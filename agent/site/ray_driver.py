@@ -6,7 +6,8 @@ order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray d
 agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
 executor `executor/<node>`. Ends when its input does.
 
-`launch` is: reserve the nodes and prepare every rank (the barrier), start every rank. Each step is
+`launch` is: reserve the nodes (unless `reserve` did so ahead of it) and prepare every rank (the
+barrier), start every rank. Each step is
 a swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
 failed launch left is stopped by the site agent through the node agents, and its reservation
 released after that.
@@ -19,7 +20,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -30,21 +30,30 @@ from ray.util import get_placement_group, placement_group, remove_placement_grou
 from ray.util.placement_group import PlacementGroup
 
 from agent.node.clock import boot_ms
-from agent.node.executor import NotGranted, Prepared, RankSpec, ResidentExecutor
+from agent.node.executor import NotGranted, Prepared, ResidentExecutor
 from agent.site import executor as port
-from agent.site.launch_order import ATTEMPT_KEY, Failed, Rank, first_line, ranks_of, result
+from agent.site.ahead import Ahead
+from agent.site.driver_calls import Method, serve
+from agent.site.launch_order import (
+    ATTEMPT_KEY,
+    Failed,
+    Rank,
+    first_line,
+    ranks_of,
+    result,
+    starts_at_once,
+)
+from agent.site.rank_specs import rank_specs
 from agent.site.watch import Watch
 
 NAMESPACE = "sov"
-THREADS = 16  # Launches served at once.
-QUICK_THREADS = 4  # Other calls, which must not wait behind launches that wait for nodes.
 EXECUTOR_CALLS = 64  # Calls one executor serves at once.
 RESERVE_MS = 20_000  # Unless the configuration says otherwise.
 STEP_S = 45.0  # Preparing or starting all ranks of a gang, an executor's restart included.
 ATTEMPT_S = 25.0  # One try of it, above the time a shim is given to come up.
 RETRY_PAUSE_S = 0.3
 REMOVE_S = 10.0
-BUNDLE_PART_BYTES = 4 * 1024 * 1024
+BUNDLE_PART_BYTES = 4 << 20
 WATCH_EVERY_S = 2.0
 GCS_SILENT_S = 20.0  # Ray gives up by itself before that when configured as this project does.
 
@@ -57,6 +66,7 @@ class Driver:
     def __init__(self, reserve_ms: int) -> None:
         self._reserve_ms = reserve_ms
         self._executors: dict[str, Any] = {}
+        self._ahead = Ahead()
         self._lock = threading.Lock()
 
     def executor(self, node: str) -> Any:
@@ -94,8 +104,12 @@ class Driver:
         key = str(order["key"])
         try:
             ranks = ranks_of(order)
+            if starts_at_once(order, ranks):
+                self._reserve(order, ranks)
+                self._start(order, ranks, {})
+                return result(key)
             asked = self._ask_to_prepare(order, ranks)
-            reserve(order, ranks, self._reserve_ms)
+            self._reserve(order, ranks)
             prepared = self._prepare(order, ranks, asked)
             self._deliver_bundle(order, ranks, prepared)
             self._start(order, ranks, prepared)
@@ -104,6 +118,25 @@ class Driver:
         except RayError as error:
             return result(key, port.REASON_NODE, first_line(error), retryable=True)
         return result(key)
+
+    def reserve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `executor.Executor.reserve`. What comes of it is kept for the launch."""
+        if (outcome := self._ahead.begin(key := str(params["key"]))) is None:
+            return result(key)
+        try:
+            reserve(key, params["nodes"], int(params["gpus"]), self._reserve_ms)
+        except Exception as failed:
+            outcome.set_exception(failed)
+            raise
+        outcome.set_result(None)
+        return result(key)
+
+    def _reserve(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> None:
+        """Hold the order's nodes, unless that was done ahead or is being done."""
+        if (outcome := self._ahead.take(str(order["key"]))) is not None:
+            return outcome.result()
+        nodes = [*dict(sorted((rank.order["node_rank"], rank.node) for rank in ranks)).values()]
+        reserve(str(order["key"]), nodes, port.whole_gpus(order), self._reserve_ms)
 
     def _ask_to_prepare(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> list[Asked]:
         """Room is made while Ray still reserves: it is no rank's yet, and stopping gives it up."""
@@ -160,23 +193,9 @@ class Driver:
         prepared: Mapping[str, tuple[Prepared, int]],
     ) -> None:
         """Start every rank. One that was given up fails the launch: the gang can never be whole."""
-        leader = prepared[ranks[0].key][0]
-        local_world: dict[str, int] = {}
-        for rank in ranks:
-            local_world[rank.node] = local_world.get(rank.node, 0) + 1
-
-        def spec(rank: Rank) -> RankSpec:
-            answer, answered_ms = prepared[rank.key]
-            until = None
-            if order["leased"] and order["lease_ms"] is not None:
-                # The node's clock was read before its answer came: counted so, the lease is never
-                # longer.
-                left_ms = order["given_boot_ms"] + order["lease_ms"] - answered_ms
-                until = answer["boot_ms"] + left_ms
-            return rank_spec(order, rank, leader, len(ranks), local_world[rank.node], until)
-
+        specs = rank_specs(order, ranks, prepared)
         statuses = self._everywhere(
-            "start", ranks, lambda actor, rank: actor.start.remote(rank.key, dict(spec(rank)))
+            "start", ranks, lambda actor, rank: actor.start.remote(rank.key, dict(specs[rank.key]))
         )
         for key in sorted(statuses):
             status = cast("Mapping[str, Any]", statuses[key])
@@ -221,7 +240,7 @@ class Driver:
 
     def release(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """See `executor.Executor.release`."""
-        key = str(params["key"])
+        self._ahead.take(key := str(params["key"]))
         group = find_group(key)
         if group is None:
             return result(key)
@@ -260,63 +279,22 @@ class Driver:
         return {"rows": [found[node] for node in sorted(found)]}
 
 
-def rank_spec(
-    order: Mapping[str, Any],
-    rank: Rank,
-    leader: Prepared,
-    world_size: int,
-    local_world_size: int,
-    lease_until_ms: int | None,
-) -> RankSpec:
-    """What an executor needs to start one rank."""
-    warn = order["signal_before_end"]
-    return {
-        "job_id": order["job_id"],
-        "attempt": order["attempt"],
-        "rank": rank.order["rank"],
-        "local_rank": rank.order["local_rank"],
-        "node_rank": rank.order["node_rank"],
-        "world_size": world_size,
-        "local_world_size": local_world_size,
-        "num_nodes": order["num_nodes"],
-        "gpus_per_node": order["gpus_per_node"],
-        "gpu_milli": order["gpu_milli"],
-        "gpus": list(rank.order["gpus"]),
-        "visible_gpus": [g for r in order["ranks"] if r["node"] == rank.node for g in r["gpus"]],
-        "master_address": leader["address"],
-        "master_port": leader["port"],
-        "argv": list(order["argv"]),
-        "env": dict(order["env"]),
-        "bundle_digest": order["bundle_digest"],
-        "isolation": order["isolation"],
-        "grace_ms": order["grace_ms"],
-        "lease_until_ms": lease_until_ms,
-        "time_limit_ms": order["time_limit_ms"],
-        "signal_before_end": (warn[0], warn[1]) if warn else None,
-        "egress": list(order["egress"]),
-        "grant": order["grant"],
-    }
-
-
-def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> None:
-    """Hold the order's nodes under its key, all or nothing; a group that exists is the one we want.
+def reserve(key: str, nodes: Sequence[str], gpus: int, wait_ms: int) -> None:
+    """Hold these nodes under a key, all or nothing; a group that exists is the one we want.
 
     A group that this call made and that cannot be had in time is given back. One from before is
     left: ranks may run in it.
     """
-    key = str(order["key"])
-    places = sorted({(rank.order["node_rank"], rank.node) for rank in ranks})
-    gpus = port.whole_gpus(order)
     # A bundle must ask for something: without GPUs it asks for one byte of memory.
     bundle: dict[str, float] = {"GPU": gpus} if gpus else {"memory": 1}
     made = True
     try:
         group = placement_group(
-            [dict(bundle) for _ in places],
-            "STRICT_SPREAD" if len(places) > 1 else "STRICT_PACK",
+            [dict(bundle) for _ in nodes],
+            "STRICT_SPREAD" if len(nodes) > 1 else "STRICT_PACK",
             key,
             "detached",
-            bundle_label_selector=[{"node": node} for _, node in places],
+            bundle_label_selector=[{"node": node} for node in nodes],
         )
     except RaySystemError as error:
         made = False
@@ -325,8 +303,9 @@ def reserve(order: Mapping[str, Any], ranks: Sequence[Rank], wait_ms: int) -> No
     if not group.wait(wait_ms / 1000):
         if made:
             remove_placement_group(group)
-        named = ", ".join(node for _, node in places)
-        detail = f"no reservation on {named} in {wait_ms} ms: busy, or no such live raylet"
+        detail = (
+            f"no reservation on {', '.join(nodes)} in {wait_ms} ms: busy, or no such live raylet"
+        )
         raise Failed(port.REASON_PLACEMENT, detail, retryable=True)
 
 
@@ -344,29 +323,6 @@ def refused(call: str, error: RayTaskError) -> Failed:
     said = cause if isinstance(cause, BaseException) else error
     reason = port.REASON_GRANT if isinstance(said, NotGranted) else port.REASON_RANK
     return Failed(reason, f"{call}: {first_line(said)}", retryable=False)
-
-
-def serve(driver: Driver, calls: Any, send: Callable[[Mapping[str, Any]], None]) -> None:
-    """Answer calls until there are no more."""
-    methods = {
-        "launch": driver.launch,
-        "release": driver.release,
-        "reservations": driver.reservations,
-        "nodes": driver.nodes,
-    }
-
-    def answer(call: Mapping[str, Any]) -> None:
-        try:
-            send({"id": call["id"], "result": methods[call["method"]](call["params"])})
-        except Exception as error:  # A call must not take the others along.
-            send({"id": call["id"], "error": first_line(error)})
-
-    slow, quick = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(QUICK_THREADS)
-    for line in iter(lambda: calls.readline(port.LINE_BYTES_MAX), b""):
-        call = json.loads(line)
-        (slow if call["method"] == "launch" else quick).submit(answer, call)
-    for pool in (slow, quick):
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> None:
@@ -391,7 +347,14 @@ def main() -> None:
     driver.warm()
     Watch(ray.nodes, every_s=WATCH_EVERY_S, silence_s=GCS_SILENT_S).start()
     send({"ready": os.getpid()})
-    serve(driver, calls, send)
+    methods: dict[str, Method] = {
+        "launch": driver.launch,
+        "reserve": driver.reserve,
+        "release": driver.release,
+        "reservations": driver.reservations,
+        "nodes": driver.nodes,
+    }
+    serve(methods, calls, send)
     os._exit(0)  # Ray's own farewell may wait for a head that is gone.
 
 

@@ -201,6 +201,45 @@ async def test_releasing_gives_the_gpus_to_the_next(
     assert (await driver.launch(order("true", "n0", gpus_per_node=4))).ok
 
 
+async def test_nodes_reserved_ahead_are_the_launchs_own(
+    driver: RayDriverProcess, ray_cell: LocalCell
+) -> None:
+    """Asked for together, as a site agent does, and once more by a driver that knows of nothing."""
+    what = order("echo ran", "n0", "n1")
+    nodes = [rank.node for rank in what.ranks]
+    reserved, result = await asyncio.gather(
+        driver.reserve(what.key, nodes, what.gpus_per_node), driver.launch(what)
+    )
+    assert (reserved.ok, result.ok) == (True, True)
+    assert [row.key for row in await driver.reservations()] == [what.key]
+    await all_over(ray_cell, what)
+
+    later = order("echo ran", "n1")
+    assert (await driver.reserve(later.key, ["n1"], 1)).ok
+    assert (await driver.reserve(later.key, ["n1"], 1)).ok
+    assert ray_cell.spool("n1").status(f"{later.key}.0").phase is Phase.ABSENT
+    assert driver.pid is not None
+    os.kill(driver.pid, signal.SIGKILL)
+    await until_ok(lambda: driver.launch(later))
+    assert [row.key for row in await driver.reservations()] == sorted([what.key, later.key])
+    assert [status.exit_code for status in await all_over(ray_cell, later)] == [0]
+
+
+async def test_what_could_not_be_reserved_ahead_fails_its_launch_and_not_the_next(
+    driver: RayDriverProcess, ray_cell: LocalCell
+) -> None:
+    whole, what = order("sleep 1000", "n0", gpus_per_node=4), order("echo ran", "n0")
+    assert (await driver.launch(whole)).ok
+    reserved, result = await asyncio.gather(
+        driver.reserve(what.key, ["n0"], 1), driver.launch(what)
+    )
+    assert not reserved.ok
+    assert (result.ok, result.reason, result.retryable) == (False, port.REASON_PLACEMENT, True)
+    await end_attempt(driver, ray_cell, whole.key)
+    await until_ok(lambda: driver.launch(what))
+    assert [status.exit_code for status in await all_over(ray_cell, what)] == [0]
+
+
 async def test_nodes_that_are_taken_or_unknown_refuse_and_keep_nothing(
     driver: RayDriverProcess, ray_cell: LocalCell
 ) -> None:

@@ -38,6 +38,11 @@ class Order:
     given_ms: int
     lease_ms: int | None
 
+    @property
+    def at_once(self) -> bool:
+        """Whether its node makes room for it as it starts it: a lone rank without a lease."""
+        return len(self.ranks) == 1 and self.lease_ms is None
+
 
 @dataclass(slots=True)
 class _Launch:
@@ -99,6 +104,19 @@ class RayCell:
         launch = _Launch(order, done, driver)
         self._loop.after(self._call_ms(), lambda: self._reserve(launch), driver)
 
+    def reserve(self, key: str, ranks: tuple[Rank, ...], driver: Life, done: Done) -> None:
+        """Hold an attempt's nodes ahead of its launch."""
+
+        def hold() -> None:
+            failed = not self.head_up or self._dice.chance(self.fail_per_mille)
+            if key in self.groups or failed or self._no_room(ranks):
+                done(LaunchResult(key, ok=key in self.groups, retryable=True))
+                return
+            self.groups[key] = ranks
+            done(LaunchResult(key, ok=True))
+
+        self._loop.after(self._call_ms(), hold, driver)
+
     def release(self, key: str, driver: Life, done: Done) -> None:
         """Give a reservation back."""
 
@@ -142,7 +160,7 @@ class RayCell:
             self._fail(launch, "no driver", retryable=True)
             return
         if order.key not in self.groups:
-            if (why := self._no_room(order)) or self._dice.chance(self.fail_per_mille):
+            if (why := self._no_room(order.ranks)) or self._dice.chance(self.fail_per_mille):
                 self._loop.after(
                     RESERVE_MS,
                     lambda: self._fail(launch, why or "a fault", retryable=True),
@@ -150,14 +168,14 @@ class RayCell:
                 )
                 return
             self.groups[order.key] = order.ranks
-        self._begin(launch, "prepare")
+        self._begin(launch, "start" if order.at_once else "prepare")
 
-    def _no_room(self, order: Order) -> str:
+    def _no_room(self, ranks: tuple[Rank, ...]) -> str:
         wanted: dict[str, int] = {}
-        for group in (*self.groups.values(), order.ranks):
+        for group in (*self.groups.values(), ranks):
             for rank in group:
                 wanted[rank.slot] = wanted.get(rank.slot, 0) + len(rank.gpus)
-        for slot in sorted({rank.slot for rank in order.ranks}):
+        for slot in sorted({rank.slot for rank in ranks}):
             node = self.nodes.get(slot)
             if node is None or not node.raylet_up:
                 return f"{slot} is away"
@@ -190,14 +208,7 @@ class RayCell:
         node = self.nodes[rank.slot]
         if not node.raylet_up:
             return
-        refused, answer = "", ""
-        try:
-            if spec is None:
-                node.spool.prepare(rank.key)
-            else:
-                answer = node.spool.start(rank.key, spec)
-        except SpoolRefused as error:
-            refused = str(error)
+        refused, answer = _executed(node, launch.order, rank, spec)
         boot_ms = node.clock.now_ms
 
         def answered() -> None:
@@ -223,3 +234,13 @@ class RayCell:
         else:
             launch.finished = True
             launch.done(LaunchResult(launch.order.key, ok=True))
+
+
+def _executed(node: SimNode, order: Order, rank: Rank, spec: RankSpec | None) -> tuple[str, str]:
+    """What a node's executor refuses, or answers, when it is to prepare or to start a rank."""
+    try:
+        if spec is None or order.at_once:
+            node.spool.prepare(rank.key)
+        return "", node.spool.start(rank.key, spec) if spec is not None else ""
+    except SpoolRefused as error:
+        return str(error), ""

@@ -246,10 +246,8 @@ class SimSite:
         match instruction:
             case ev.Persist():
                 self._persist(instruction)
-            case ev.LaunchAttempt():
-                self._launch(instruction)
-            case Release(key):
-                self._release(key)
+            case ev.Reserve() | ev.LaunchAttempt() | Release():
+                self._ask_driver(instruction)
             case StopRank():
                 node = self.nodes[instruction.slot]
                 node.order_stop(instruction.key, instruction.grace_ms, instruction.cause)
@@ -265,6 +263,15 @@ class SimSite:
                 node.pong(instruction.sequence, dict(instruction.lease_ms))
             case ev.Note():
                 self._trace.note(self.name, instruction.text)
+
+    def _ask_driver(self, instruction: ev.Reserve | ev.LaunchAttempt | Release) -> None:
+        match instruction:
+            case ev.Reserve(key, launch):
+                self._reserve(key, ranks_of(key, launch))
+            case ev.LaunchAttempt():
+                self._launch(instruction)
+            case Release(key):
+                self._release(key)
 
     def _persist(self, instruction: ev.Persist) -> None:
         content, version = encode(instruction.journal), instruction.version
@@ -302,6 +309,9 @@ class SimSite:
         order = Order(key, ranks, spec, given_ms, lease_ms)
         self._call(key, lambda done: self.ray.launch(order, self.driver, done), _launched)
 
+    def _reserve(self, key: str, ranks: tuple[Rank, ...]) -> None:
+        self._call(key, lambda done: self.ray.reserve(key, ranks, self.driver, done), _reserved)
+
     def _release(self, key: str) -> None:
         self._call(key, lambda done: self.ray.release(key, self.driver, done), _released)
 
@@ -332,6 +342,10 @@ def _launched(result: LaunchResult) -> ev.Event:
     return ev.LaunchFinished(
         result.key, ok=result.ok, detail=result.detail, retryable=result.retryable
     )
+
+
+def _reserved(result: LaunchResult) -> ev.Event:
+    return ev.ReserveFinished(result.key)
 
 
 def _released(result: LaunchResult) -> ev.Event:

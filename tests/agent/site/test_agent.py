@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -51,6 +51,11 @@ class Cell:
         self.orders.append(order)
         self.held.add(order.key)
         return LaunchResult(order.key, True)
+
+    async def reserve(self, key: str, nodes: Sequence[str], gpus: int) -> LaunchResult:
+        del nodes, gpus
+        self.held.add(key)
+        return LaunchResult(key, True)
 
     async def release(self, key: str) -> LaunchResult:
         self.held.discard(key)

@@ -5,7 +5,9 @@ from typing import TypeVar
 import pytest
 
 from agent.site import events as ev
-from agent.site.machine import SiteMachine
+from agent.site.ledger import RETRY_MS
+from agent.site.machine import ORDER_REPEAT_MS, SiteMachine
+from agent.site.reconcile import UNDESIRED_PATIENCE_MS
 from agent.site.state import Journal, Release, StopRank, Verdict
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1 import jobs_pb2 as jobs
@@ -89,6 +91,81 @@ def test_what_can_start_at_once_waits_for_one_write(slots: tuple[str, ...], writ
     assert len(write.journal.memory["job-b.1"].boots) == (2 if writes else 0)
     launched = of(ev.LaunchAttempt, site.handle(ev.Persisted(write.version), 20))
     assert [attempt.key for attempt in launched] == ["job-b.1"] * writes
+
+
+def test_nodes_are_reserved_while_the_journal_is_written() -> None:
+    site = machine()
+    ready(site, launch("n01"))
+    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
+    out = site.handle(ev.DesiredReceived(word), 10)
+    (write,) = of(ev.Persist, out)
+    assert [each.key for each in of(ev.Reserve, out)] == ["job-b.1"]
+    assert of(ev.Reserve, site.handle(ev.Tick(), 15)) == []
+    out = site.handle(ev.Persisted(write.version), 20)  # The launch itself waits for the nodes.
+    assert [each.key for each in of(ev.LaunchAttempt, out)] == ["job-b.1"]
+
+
+def test_nodes_reserved_for_what_never_became_durable_are_given_back_and_not_before() -> None:
+    site = machine()
+    ready(site, launch("n01"))
+    site.handle(ev.LaunchFinished("job-a.1", True), 0)
+    late_ms = UNDESIRED_PATIENCE_MS + 1
+    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), late_ms))
+    seen = ev.ReservationsSeen(frozenset({"job-a.1", "job-b.1"}))
+    assert of(Release, site.handle(seen, late_ms)) == []
+    assert of(Release, site.handle(ev.ReserveFinished("job-b.1"), late_ms)) == []
+    assert of(Release, site.handle(seen, late_ms)) == []
+    out = site.handle(ev.PersistFailed(write.version, "full"), late_ms)
+    assert of(Release, out) == [Release("job-b.1")]
+
+
+def test_nodes_still_being_reserved_are_given_back_once_they_are() -> None:
+    site = machine()
+    ready(site, launch("n01"))
+    site.handle(ev.LaunchFinished("job-a.1", True), 0)
+    late_ms = UNDESIRED_PATIENCE_MS + 1
+    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), late_ms))
+    site.handle(ev.ReservationsSeen(frozenset({"job-a.1", "job-b.1"})), late_ms)
+    assert of(Release, site.handle(ev.PersistFailed(write.version, "full"), late_ms)) == []
+    out = site.handle(ev.ReserveFinished("job-b.1"), late_ms)
+    assert of(Release, out) == [Release("job-b.1")]
+
+
+def test_nothing_is_launched_while_its_nodes_are_being_given_back() -> None:
+    """A late one would give the nodes back under the ranks."""
+    site = machine()
+    ready(site, launch("n01"))
+    site.handle(ev.LaunchFinished("job-a.1", True), 0)
+    now_ms = UNDESIRED_PATIENCE_MS + 1
+    word = desired(row(job="job-b", generation=2, what=launch("n02")), to=2, since=1)
+    (write,) = of(ev.Persist, site.handle(ev.DesiredReceived(word), now_ms))
+    site.handle(ev.ReserveFinished("job-b.1"), now_ms)
+    out = site.handle(ev.PersistFailed(write.version, "full"), now_ms)
+    assert of(Release, out) == [Release("job-b.1")]
+    again = site.handle(ev.DesiredReceived(word), now_ms + RETRY_MS)
+    assert of(ev.Reserve, again) == []
+    (write,) = of(ev.Persist, again)
+    assert of(ev.LaunchAttempt, site.handle(ev.Persisted(write.version), now_ms + RETRY_MS)) == []
+    later_ms = now_ms + RETRY_MS + ORDER_REPEAT_MS
+    assert of(Release, site.handle(ev.Tick(), later_ms)) == []
+    out = site.handle(ev.Released("job-b.1", True), later_ms)
+    assert [each.key for each in of(ev.LaunchAttempt, out)] == ["job-b.1"]
+
+
+def test_what_could_not_be_given_back_is_given_back_again_after_a_while() -> None:
+    site = machine()
+    ready(site, launch("n01"))
+    site.handle(ev.LaunchFinished("job-a.1", True), 0)
+    stray = ev.ReservationsSeen(frozenset({"job-a.1", "job-x.1"}))
+    now_ms = UNDESIRED_PATIENCE_MS + 1
+    assert of(Release, site.handle(stray, now_ms)) == [Release("job-x.1")]
+    assert of(Release, site.handle(ev.Tick(), now_ms + ORDER_REPEAT_MS)) == []
+    assert of(Release, site.handle(ev.Released("job-x.1", False), now_ms + ORDER_REPEAT_MS)) == [
+        Release("job-x.1")
+    ]
+    assert of(Release, site.handle(ev.Released("job-x.1", False), now_ms + ORDER_REPEAT_MS)) == []
 
 
 def test_a_site_may_be_told_all_that_it_has_once_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,8 @@ class World:
                 self.channels["disk"].append(answer)
             case ev.LaunchAttempt():
                 self.begin_launch(instruction.key)
+            case ev.Reserve():
+                self.reserve(instruction.key)
             case Release():
                 self.release(instruction.key)
             case StopRank():
@@ -104,6 +106,11 @@ class World:
         ranks = [(rank.slot, rank.key) for rank in ranks_of(key, self.disk.rows[key].launch)]
         self.launches[key] = ranks
         self.placement_groups.add(key)
+
+    def reserve(self, key: str) -> None:
+        assert key not in self.final, f"{key} is given nodes after its end was reported"
+        self.placement_groups.add(key)
+        self.channels[f"reserved-{key}"].append(ev.ReserveFinished(key))
 
     def release(self, key: str) -> None:
         assert not self.alive(key), f"{key} gave its nodes back while it ran"
