@@ -10,6 +10,7 @@ from sovctl.cli import (
     access_verbs,
     dataset_verbs,
     evidence_verbs,
+    export_verbs,
     fleet_verbs,
     identity_verbs,
     job_verbs,
@@ -113,6 +114,7 @@ def build() -> typer.Typer:
         ("audit", _audit()),
         ("certificates", _certificates()),
         ("access", _access()),
+        ("export", _export()),
     ):
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)
@@ -153,6 +155,12 @@ def _audit() -> typer.Typer:
     audit.command("witness")(evidence_verbs.audit_witness)
     audit.command("trust")(evidence_verbs.audit_trust)
     return audit
+
+
+def _export() -> typer.Typer:
+    export = _group("Hand others what this system can show.")
+    export.command("self-assessment")(export_verbs.export_self_assessment)
+    return export
 
 
 def _access() -> typer.Typer:
