@@ -295,6 +295,10 @@ def to_proto(status: RankStatus, slot: str) -> jobs.RankStatus:
         log_bytes=status.log_bytes,
         detail=status.detail,
         egress=None if status.egress is None else _egress(status.egress),
+        outputs=[
+            jobs.WrittenOutput(dataset=o.dataset, digest=o.digest, size_bytes=o.size_bytes)
+            for o in status.outputs
+        ],
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from agent.node import confine, network
+from agent.node.data_view import show
 from agent.node.network import Namespace
 from agent.node.warmth import take_memory
 
@@ -194,6 +195,7 @@ def _isolate(level: str, spec: dict[str, Any], outside: list[int]) -> None:
         network.enter_by(gate)
     if level != "none":
         confine.own_mounts()
+        show(spec.get("inputs", []), [spec["cwd"], *spec.get("keep", [])])
     if hosts := spec.get("hosts"):
         confine.mount(hosts, "/etc/hosts", None, confine.MS_BIND)
     if level == "uid":

@@ -15,13 +15,14 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
 from agent.node import gpu_shares
 from agent.node.clock import boot_ms, wall_ms
+from agent.node.data_store import StoreError, data_of
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
 from agent.node.launcher import LEVELS, GateFailed, Nursery, run_gate
@@ -56,9 +57,20 @@ PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_I
 class ExecutorError(Exception):
     """The node cannot do what was asked; the message says why. Nothing was started."""
 
+    reason: ClassVar[str] = "rank_refused"
+    """How the site's port of execution calls it."""
+
 
 class NotGranted(ExecutorError):
     """The control plane's grant does not let this node start the rank."""
+
+    reason: ClassVar[str] = "grant_refused"
+
+
+class DataMissing(ExecutorError):
+    """What the rank is to read is not in the site's store."""
+
+    reason: ClassVar[str] = "data_missing"
 
 
 class Prepared(TypedDict):
@@ -97,6 +109,8 @@ class RankSpec(TypedDict):
     signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
     egress: list[str]  # host:port that the job may reach.
     grant: str  # In base64.
+    inputs: list[list[str]]  # Dataset, version and mount of each.
+    outputs: list[list[str]]  # Dataset and path in the working directory.
 
 
 class Executor:
@@ -199,6 +213,8 @@ class Executor:
             env=spec["env"],
             bundle_digest=spec["bundle_digest"] or "",
             egress=spec["egress"],
+            inputs=spec["inputs"],
+            outputs=spec["outputs"],
         )
         try:
             token = base64.b64decode(spec["grant"], validate=True)
@@ -226,6 +242,10 @@ class Executor:
             )
         if (until := spec["lease_until_ms"]) is not None and until <= boot_ms():
             raise ExecutorError(f"rank {key}: its lease lapsed before it was started")
+        try:
+            data = data_of(self.node.data_store, spec)
+        except StoreError as error:
+            raise DataMissing(str(error)) from error
         work = self.spool.home(key) / "work"
         checkpoints = Path(self.node.checkpoint_root) / spec["job_id"]
         checkpoints.mkdir(mode=0o700, exist_ok=True)
@@ -249,8 +269,9 @@ class Executor:
             "argv": spec["argv"],
             "env": self._environment(key, spec, work, checkpoints),
             "cwd": str(work.resolve()),
+            **data,
             "keep": [str(checkpoints.resolve())],
-            "hide": [*self.node.hide, self.node.spool, self.node.checkpoint_root, *RESOLVERS],
+            "hide": [*self.node.hidden(), *RESOLVERS],
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
@@ -366,12 +387,3 @@ def _plain(status: RankStatus) -> dict[str, object]:
         name: str(value) if name in ("phase", "cause") and value else value
         for name, value in plain.items()
     }
-
-
-__all__: Sequence[str] = (
-    "Executor",
-    "ExecutorError",
-    "NodeFacts",
-    "Prepared",
-    "RankSpec",
-)

@@ -23,10 +23,16 @@ class NodeFacts:
     address: str
     runtime_dir: str  # Its bin/ comes first in a rank's PATH.
     checkpoint_root: str
+    data_store: str = ""  # The site's store of datasets, as this node has it mounted; "": none.
     hide: tuple[str, ...] = ()  # Covered at level `uid`: spool, keys, Ray's directory.
     level: str = "none"  # The highest isolation this node reached.
     uid_first: int = UID_FIRST
     uid_last: int = UID_LAST
+
+    def hidden(self) -> list[str]:
+        """What ranks of level `uid` see nothing of but their own."""
+        own = [self.spool, self.checkpoint_root, self.data_store]
+        return [*self.hide, *(path for path in own if path)]
 
 
 def write_facts(path: Path, facts: NodeFacts) -> None:

@@ -23,6 +23,8 @@ class RankAsked:
     env: Mapping[str, str]
     bundle_digest: str
     egress: Sequence[str] = ()
+    inputs: Sequence[Sequence[str]] = ()
+    outputs: Sequence[Sequence[str]] = ()
 
 
 def check(
@@ -47,6 +49,8 @@ def check(
         env=asked.env,
         bundle_digest=asked.bundle_digest,
         egress=asked.egress,
+        inputs=asked.inputs,
+        outputs=asked.outputs,
     )
     if found != grant.work_digest:
         detail = f"work: found {found.hex()[:16]}, granted {grant.work_digest.hex()[:16]}"

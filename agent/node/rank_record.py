@@ -118,6 +118,16 @@ def reserve_record() -> None:
         os.posix_fallocate(file.fileno(), 0, RECORD_BYTES)
 
 
+def write_outputs(taken: list[dict[str, Any]]) -> None:
+    """Write down, durably and before the exit record speaks of them, what is in the store now."""
+    with open("outputs.tmp", "w", encoding="utf-8") as file:
+        json.dump({"outputs": taken}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename("outputs.tmp", "outputs.json")
+    sync_folder()
+
+
 def record_end(doc: dict[str, Any]) -> None:
     """Write the exit record over its reserved room and only then make it visible; never give up.
 

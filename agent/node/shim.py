@@ -25,11 +25,13 @@ import select
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 from agent.node import confine
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
+from agent.node.data_store import OutputFailed, Store
 from agent.node.gpu_shares import lock_gpus
 from agent.node.network import SHARED, Namespace, Stay
 from agent.node.rank_record import (
@@ -39,6 +41,7 @@ from agent.node.rank_record import (
     claim_start,
     record_end,
     reserve_record,
+    write_outputs,
 )
 
 COMMAND = (  # Run with -c; the arguments are the directory that holds this package, and HOME.
@@ -52,6 +55,7 @@ ORDER_BYTES = 4096
 TURN_MS = 1000  # The longest sleep: poll does not count suspended time, the lease does.
 KILL_POLL_S = 0.02
 KILL_AGAIN_MS = 50
+OUTPUT_FAILED_CODE = os.EX_IOERR  # Of a rank that exited well and left not what it was to leave.
 DENIED = "\n[sov: {} attempts to reach what the job's `egress` does not list were denied]\n"
 
 
@@ -248,6 +252,20 @@ class Shim:
         return {"egress": told}
 
 
+def leave_outputs(spec: dict[str, Any]) -> dict[str, Any]:
+    """Take what the rank leaves into the site's store; what its record says of that.
+
+    What the job did not write as it said is the job's failure, and its code says so.
+    """
+    key = os.path.basename(os.getcwd())
+    try:
+        taken = Store(Path(spec["data_store"])).take(key, spec["cwd"], spec["outputs"])
+    except OutputFailed as failed:
+        return {"code": OUTPUT_FAILED_CODE, "detail": str(failed)}
+    write_outputs(taken)
+    return {"outputs": len(taken)}
+
+
 def reap_strays() -> None:
     """Reap whatever was handed to us."""
     try:
@@ -297,6 +315,8 @@ def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
         os.close(ready)
         shim.watch()
         record = shim.finish()
+        if record["cause"] == "exit" and record["code"] == 0 and spec.get("outputs"):
+            record |= leave_outputs(spec)
     except Exception as error:  # Whatever went wrong, the tree ends and the end is recorded.
         now = {"ended_boot_ms": boot_ms(), "ended_wall_ms": wall_ms(), "boot_id": boot_id()}
         why = f"shim: {type(error).__name__}: {error}"

@@ -70,6 +70,7 @@ from agent.node.status import (
     Rendezvous,
     begun,
     ended,
+    outputs_of,
     record_of,
 )
 
@@ -201,7 +202,7 @@ class Spool:
 
     def _live_status(self, key: str, home: Path) -> RankStatus:
         if record := read_document(home / "exit.json"):
-            return ended(key, record)
+            return self._ended(key, record, home)
         alive = listening(home)  # Before the documents: what a dead shim wrote is all there.
         gate = gate_of(home)
         if gate == "stop":
@@ -215,7 +216,7 @@ class Spool:
         if alive or (started and kept_by_someone(started)):
             return base
         if record := read_document(home / "exit.json") or read_document(home / "exit.durable"):
-            return ended(key, record)
+            return self._ended(key, record, home)
         if not started:  # Its shim died before it could start anything: `stop` gives the key up.
             return base
         if base.boot_id == boot_id() and any(True for _ in survivors(home)):
@@ -226,6 +227,13 @@ class Spool:
         return replace(
             base, phase=Phase.OVER, cause=Cause.LOST, detail=f"{why}; no exit was recorded"
         )
+
+    @staticmethod
+    def _ended(key: str, record: Document, home: Path) -> RankStatus:
+        status = ended(key, record)
+        if not record.get("outputs"):
+            return status
+        return replace(status, outputs=outputs_of(read_document(home / "outputs.json")))
 
     def read_log(self, key: str, offset: int, max_bytes: int) -> LogPart:
         """Part of a rank's log, live or archived. A rank without a log has an empty one."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from agent.node.spool_files import Document, number_or_none
+from agent.node.spool_files import Document, number, number_or_none
 
 
 class Phase(StrEnum):
@@ -44,6 +44,15 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """Files of a rank that are in the site's store now."""
+
+    dataset: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     """What a node knows of one rank.
 
@@ -67,6 +76,7 @@ class RankStatus:
     orphaned: bool = False
     archived: bool = False
     egress: Egress | None = None  # Once it is over; None: its node's network was its own.
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,14 @@ def _egress_of(found: object) -> Egress | None:
     record = cast("Mapping[str, Any]", found)
     uses = tuple((int(c), int(s), int(r)) for c, s, r in record.get("uses", ()))
     return Egress(int(record["denied"]), uses)
+
+
+def outputs_of(document: Document) -> tuple[Output, ...]:
+    """What a rank left in the site's store, as its shim wrote it down."""
+    rows = cast("list[Document]", document.get("outputs", []))
+    return tuple(
+        Output(str(row["dataset"]), str(row["digest"]), number(row["size_bytes"])) for row in rows
+    )
 
 
 def record_of(status: RankStatus) -> Document:

@@ -18,6 +18,7 @@ from typing import assert_never, cast
 from agent.site import events as ev
 from agent.site.bundles import BundleCache, BundleFailed, hex_of
 from agent.site.executor import (
+    REASON_DATA,
     REASON_GRANT,
     WHOLE_MILLI,
     Executor,
@@ -47,6 +48,8 @@ LEVELS = {
     common.ISOLATION_UID: "uid",
     common.ISOLATION_CONTAINER: "uid",  # The most that a shim gives.
 }
+REFUSED = {REASON_GRANT: GRANT_REFUSED, REASON_DATA: "DATA_MISSING"}
+"""What a node refused that is for the control plane to know as such."""
 _log = logging.getLogger(__name__)
 
 
@@ -174,7 +177,7 @@ class SiteAgent:
             return
         result = await self._hands.executor.launch(order)
         detail = "" if result.ok else f"{result.reason}: {result.detail}"
-        refused = GRANT_REFUSED if result.reason == REASON_GRANT else ""
+        refused = REFUSED.get(result.reason, "")
         finished = ev.LaunchFinished(
             key, result.ok, detail, retryable=result.retryable, refused=refused
         )
@@ -258,6 +261,8 @@ def order_of(
         signal_before_end=_warning(launch),
         egress=tuple(launch.egress),
         grant=base64.b64encode(launch.grant).decode(),
+        inputs=tuple((i.dataset, i.version, i.mount) for i in launch.inputs),
+        outputs=tuple((o.dataset, getattr(o, "from")) for o in launch.outputs),
     )
 
 

@@ -70,6 +70,8 @@ class LaunchOrder:
     )
     egress: tuple[str, ...] = ()  # host:port that its ranks may reach.
     grant: str = ""  # As its nodes check it, in base64.
+    inputs: tuple[tuple[str, str, str], ...] = ()  # Dataset, version, mount.
+    outputs: tuple[tuple[str, str], ...] = ()  # Dataset, path in the working directory.
 
 
 def whole_gpus(order: Mapping[str, Any]) -> int:
@@ -103,6 +105,7 @@ REASON_NODE = "node_unavailable"  # An executor did not answer.
 REASON_ORDER = "order_invalid"  # The order cannot be carried out anywhere.
 REASON_RANK = "rank_refused"  # A node refused to prepare or start a rank.
 REASON_GRANT = "grant_refused"  # A node was shown no grant that lets it start a rank.
+REASON_DATA = "data_missing"  # What is to be read is not in the site's store.
 REASON_GIVEN_UP = "given_up"  # A key was stopped before it could start.
 REASON_INTERNAL = "internal"
 

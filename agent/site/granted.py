@@ -152,6 +152,8 @@ def _work(launch: Launch) -> bytes:
         image=launch.image,
         secrets=dict(launch.secrets),
         egress=launch.egress,
+        inputs=[(i.dataset, i.version, i.mount) for i in launch.inputs],
+        outputs=[(o.dataset, getattr(o, "from")) for o in launch.outputs],
     )
 
 
@@ -167,6 +169,7 @@ def _requirement(launch: Launch) -> bytes:
         min_assurance=need.min_assurance,
         min_isolation=launch.min_isolation,
         controlling_stake_milli_percent=launch.controlling_stake_milli_percent,
+        data_sites=need.data_sites.sites if need.HasField("data_sites") else None,
     )
 
 

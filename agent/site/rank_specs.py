@@ -48,6 +48,8 @@ def rank_specs(
             "signal_before_end": (warn[0], warn[1]) if warn else None,
             "egress": list(order["egress"]),
             "grant": order["grant"],
+            "inputs": [list(one) for one in order["inputs"]],
+            "outputs": [list(one) for one in order["outputs"]],
         }
 
     return {rank.key: spec(rank) for rank in ranks}

@@ -30,7 +30,7 @@ from ray.util import get_placement_group, placement_group, remove_placement_grou
 from ray.util.placement_group import PlacementGroup
 
 from agent.node.clock import boot_ms
-from agent.node.executor import NotGranted, Prepared, ResidentExecutor
+from agent.node.executor import ExecutorError, Prepared, ResidentExecutor
 from agent.site import executor as port
 from agent.site.ahead import Ahead
 from agent.site.driver_calls import Method, serve
@@ -321,7 +321,7 @@ def refused(call: str, error: RayTaskError) -> Failed:
     """What the executor raised in a call, without Ray's frames around it."""
     cause = getattr(error, "cause", None)
     said = cause if isinstance(cause, BaseException) else error
-    reason = port.REASON_GRANT if isinstance(said, NotGranted) else port.REASON_RANK
+    reason = said.reason if isinstance(said, ExecutorError) else port.REASON_RANK
     return Failed(reason, f"{call}: {first_line(said)}", retryable=False)
 
 

@@ -52,6 +52,11 @@ class SiteLayout:
         """The site agent's own directory."""
         return self.root / "agent"
 
+    @property
+    def data_dir(self) -> Path:
+        """The site's store of datasets."""
+        return self.root / "data"
+
     def node_dir(self, slot: str) -> Path:
         """A node's directory: spool, facts, credentials."""
         return self.root / slot

@@ -28,6 +28,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     checkpoints = node / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     checkpoints.chmod(0o711)
+    site.data_dir.mkdir(mode=0o700, exist_ok=True)
     number = (site.subnet * 16 + [name for name, _ in site.slots].index(slot)) % 60
     facts = NodeFacts(
         site=site.id,
@@ -37,6 +38,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
         address=cell.address_of(slot),
         runtime_dir=str(runtime),
         checkpoint_root=str(checkpoints),
+        data_store=str(site.data_dir),
         hide=(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
         level=level,
         uid_first=UID_FIRST + number * UIDS_EACH,

@@ -200,14 +200,20 @@ def work_digest(
     image: str = "",
     secrets: Mapping[str, str] | None = None,
     egress: Sequence[str] = (),
+    inputs: Sequence[Sequence[str]] = (),
+    outputs: Sequence[Sequence[str]] = (),
 ) -> bytes:
     """Of what runs, and what it may reach. `bundle_digest` with or without its "sha256:"; empty: no
-    bundle.
+    bundle. `inputs`: dataset, version and mount of each; `outputs`: dataset and path.
     """
     bundle = bundle_digest.removeprefix("sha256:")
-    work = [list(command), dict(env), bundle, image, dict(secrets or {})]
+    work: list[object] = [list(command), dict(env), bundle, image, dict(secrets or {})]
     # Only where there is any: the grants of all other work are as they always were.
-    return _digest("work", [*work, list(egress)] if egress else work)
+    if egress:
+        work.append(list(egress))
+    if inputs or outputs:
+        work.append({"inputs": [*map(list, inputs)], "outputs": [*map(list, outputs)]})
+    return _digest("work", work)
 
 
 def requirement_digest(
@@ -221,11 +227,16 @@ def requirement_digest(
     min_assurance: int,
     min_isolation: int,
     controlling_stake_milli_percent: int,
+    data_sites: Sequence[str] | None = None,
 ) -> bytes:
-    """Of what must hold of a place. Lists count as sets; enums by their numbers on the wire."""
+    """Of what must hold of a place. Lists count as sets; enums by their numbers on the wire.
+    `data_sites` of work that reads datasets; None: it reads none."""
     lists = (jurisdictions, markings, tolerate_foreign_compulsion, agreements)
     numbers = (tier, node_sharing, min_assurance, min_isolation, controlling_stake_milli_percent)
-    return _digest("requirement", [[sorted(set(one)) for one in lists], list(numbers)])
+    need: list[object] = [[sorted(set(one)) for one in lists], list(numbers)]
+    if data_sites is not None:
+        need.append(sorted(set(data_sites)))
+    return _digest("requirement", need)
 
 
 def terms_digest(

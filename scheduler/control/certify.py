@@ -4,13 +4,16 @@ it, whatever ended it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from scheduler.core.certificates import Account, Egress
+from scheduler.control import outputs
+from scheduler.core.certificates import Account
+from scheduler.core.data_told import Data, DataTouched, Egress
 from scheduler.core.egress import of_attempt
 from scheduler.core.node_history import NodeThen
 from scheduler.core.stays import Stay, intervals
 from scheduler.model.ids import JobId, NodeId
-from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec
+from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
 from scheduler.model.reasons import Denial
 from scheduler.store.records import JobRow
 from scheduler.store.store import Txn
@@ -28,9 +31,8 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
     else:
         attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
         spec = txn.jobs.spec(row.spec_digest)
-    if spec is not None and spec.inputs:
-        txn.tenancy.datasets.over(row.id)
     allowed = () if spec is None else spec.egress
+    egress = Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts))
     stays = _stays(attempts, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()
@@ -48,13 +50,27 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         policy=policies[-1],
         intervals=intervals(job_class.residency, stays, facts, policies, nodes),
         facts=facts,
-        egress=Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts)),
+        data=replace(_data(txn, row, spec, attempts, now_ms), egress=egress),
         nodes=nodes,
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
     )
     txn.certificates.issue(row.id, account)
+
+
+def _data(
+    txn: Txn, row: JobRow, spec: JobSpec | None, attempts: Sequence[Attempt], now_ms: int
+) -> Data:
+    """What a job that is over read and wrote; the latter is in the catalogue from now on."""
+    if spec is None or not (spec.inputs or spec.outputs):
+        return Data()
+    reads = outputs.read_by(txn, spec)
+    writes: tuple[DataTouched, ...] = ()
+    if spec.outputs and row.state is JobState.SUCCEEDED and attempts:
+        writes = outputs.register(txn, row, spec, attempts[-1], now_ms)
+    txn.tenancy.datasets.over(row.id)
+    return Data(reads, writes)
 
 
 def _known_of(txn: Txn, nodes: set[NodeId]) -> dict[NodeId, tuple[NodeThen, ...]]:
@@ -99,7 +115,7 @@ def refused(
         policy=txn.certificates.policies()[-1],
         intervals=(),
         facts={},
-        egress=Egress(spec.egress),
+        data=Data(egress=Egress(spec.egress)),
         denials=tuple(denials),
     )
     txn.certificates.issue(job, account)

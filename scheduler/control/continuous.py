@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from scheduler.control import evidence
 from scheduler.control.life import Cause, begin_stop, stop, stop_grace_ms
-from scheduler.control.requirements import effective, judge_again
+from scheduler.control.relabelled import judge_again
+from scheduler.control.requirements import effective
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.node_facts import node_change_ms, node_denials, node_needs
 from scheduler.core.residency import country_of, next_change_ms, permits

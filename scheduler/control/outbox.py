@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.control.life import stop_grace_ms
-from scheduler.control.requirements import effective
+from scheduler.control.requirements import effective, launch_inputs
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.residency import permits
 from scheduler.model.fleet import Isolation, Site
@@ -173,7 +173,8 @@ def _launch_of(
     attempt, spec = attempts[row.key]
     if spec is None:
         return None
-    return launch(replace(spec, residency=effective(read, spec)), attempt, policy, floor)
+    told = launch(replace(spec, residency=effective(read, spec)), attempt, policy, floor)
+    return replace(told, inputs=launch_inputs(read, spec)) if spec.inputs else told
 
 
 def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:
@@ -212,4 +213,5 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         secrets=spec.secrets,
         image=spec.image,
         egress=spec.egress,
+        outputs=spec.outputs,
     )

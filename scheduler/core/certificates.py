@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.core import residency
-from scheduler.core.egress import AttemptEgress, Control, overall
+from scheduler.core.data_told import Data, data_told
+from scheduler.core.egress import Control, overall
 from scheduler.core.node_history import EVIDENCE_MAX, Histories, NodeThen, evidence, spells_of
 from scheduler.core.stays import Bounds, FactsThen, Interval, PolicyThen
 from scheduler.model.ids import NodeId, SiteId
@@ -54,14 +55,6 @@ ATTESTED = "GPUs were attested by a verifier that each node ran: it is the node'
 
 
 @dataclass(frozen=True, slots=True)
-class Egress:
-    """What a job was allowed to reach, and what each attempt did."""
-
-    allowed: tuple[str, ...] = ()
-    attempts: tuple[AttemptEgress, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
     """All that a certificate is made of, besides its place in the tenant's sequence."""
 
@@ -77,7 +70,7 @@ class Account:
     policy: PolicyThen
     intervals: tuple[Interval, ...]
     facts: Mapping[SiteId, Sequence[FactsThen]]
-    egress: Egress = Egress()
+    data: Data = field(default_factory=Data)
     nodes: Histories = field(default_factory=dict[NodeId, tuple[NodeThen, ...]])
     """What was known of the nodes where it was."""
     denials: tuple[Denial, ...] = ()
@@ -124,7 +117,7 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
             "denials_total": len(of.denials),
         },
         "intervals": [_interval(interval) for interval in of.intervals],
-        "data": {"inputs": [], "outputs": [], "egress": _egress(of.egress)},
+        "data": data_told(of.data),
         "sinks": _sinks(of),
         "operator_access": [],
         **_of_nodes(of),
@@ -140,33 +133,9 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
 def _limits(account: Account) -> Iterator[str]:
     """What this certificate does not prove, whatever was known of its nodes."""
     yield from LIMITS
-    way_out = EGRESS_LIMITS.get(overall(account.egress.attempts))
+    way_out = EGRESS_LIMITS.get(overall(account.data.egress.attempts))
     if way_out is not None:
         yield way_out
-
-
-def _egress(egress: Egress) -> dict[str, object]:
-    return {
-        "control": overall(egress.attempts).value,
-        "allowed": list(egress.allowed),
-        "attempts": [
-            {
-                "attempt": each.attempt,
-                "control": each.control.value,
-                "denied": each.denied,
-                "destinations": [
-                    {
-                        "destination": destination,
-                        "connections": use.connections,
-                        "sent_bytes": use.sent_bytes,
-                        "received_bytes": use.received_bytes,
-                    }
-                    for destination, use in zip(egress.allowed, each.uses, strict=True)
-                ],
-            }
-            for each in egress.attempts
-        ],
-    }
 
 
 def _interval(interval: Interval) -> dict[str, object]:

@@ -114,6 +114,7 @@ HARDWARE_REASONS = frozenset(
         Reason.START_FAILED,
         Reason.GUARD_REFUSED,
         Reason.GRANT_REFUSED,
+        Reason.DATA_MISSING,
         Reason.OPERATOR_FENCE,
     }
 )

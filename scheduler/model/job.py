@@ -271,6 +271,16 @@ class RankEgress:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenOutput:
+    """Files that are in the site's store as a version of a dataset."""
+
+    dataset: str
+    digest: str
+    """SHA-256 of the listing of the files; its hexadecimal part names the version."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RankStatus:
     """One process of an attempt as its site last reported it."""
 
@@ -288,6 +298,7 @@ class RankStatus:
     """By its node's clock, when the newest checkpoint was written; 0: none that was seen."""
     egress: RankEgress | None = None
     """None while it runs, and where nothing kept it from what its node reaches."""
+    outputs: tuple[WrittenOutput, ...] = ()
 
 
 class NodePlacement(NamedTuple):
@@ -361,6 +372,8 @@ class Job:
     estimated_start_ms: int = 0
     """When it is thought to start, and when in nine cases of ten; 0: nobody said."""
     estimated_start_p90_ms: int = 0
+    effective: Requirement | None = None
+    """What must hold of a site, where what the job reads demands more than it asks for itself."""
 
     def shown_state(self) -> JobState:
         """What people are told: an array is stored as queued until all its tasks are over."""

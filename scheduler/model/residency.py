@@ -157,6 +157,10 @@ class Requirement:
     node_facts: tuple[FactRule, ...] = ()
     """What must be known of every node, by the names of `NodeFactKey`; none: nothing."""
 
+    def if_raised(self) -> Requirement | None:
+        """Itself, where it is what inputs raised it to and not what was asked for."""
+        return None if self.data_sites is None else self
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from scheduler.model.fleet import Isolation, NodeReport
 from scheduler.model.ids import AttemptKey
-from scheduler.model.job import NodePlacement, RankStatus, SignalBeforeEnd
+from scheduler.model.job import DatasetOutput, NodePlacement, RankStatus, SignalBeforeEnd
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Requirement
 
@@ -19,6 +19,15 @@ class DesiredAction(IntEnum):
     RUN = 1
     STOP = 2
     FORGET = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchInput:
+    """A version of a dataset in the site's store, and where ranks see it."""
+
+    dataset: str
+    version: str
+    mount: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ class Launch:
     egress: tuple[str, ...] = ()
     """host:port that its processes may reach."""
     grant: bytes = b""
+    inputs: tuple[LaunchInput, ...] = ()
+    outputs: tuple[DatasetOutput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

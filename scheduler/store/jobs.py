@@ -100,6 +100,7 @@ class JobsReader:
         counts = self.task_counts([row for row in rows if row.tasks])
         waiting = [row.id for row in rows if row.held and row.state is JobState.QUEUED]
         waits = self._waits.of_jobs(waiting)
+        classes = self.job_classes(row.class_id for row in rows)
         return tuple(
             Job(
                 id=row.id,
@@ -122,6 +123,7 @@ class JobsReader:
                 task=row.task,
                 tasks=counts.get(row.id),
                 waits_for=waits.get(row.id, ()),
+                effective=classes[row.class_id].residency.if_raised(),
             )
             for row in rows
         )

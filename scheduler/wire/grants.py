@@ -62,6 +62,8 @@ class Granter:
                 image=launch.image,
                 secrets=dict(launch.secrets),
                 egress=launch.egress,
+                inputs=[(i.dataset, i.version, i.mount) for i in launch.inputs],
+                outputs=[(o.dataset, o.from_path) for o in launch.outputs],
             ),
             terms_digest=_terms_digest(launch),
             not_before_ms=now_ms,
@@ -82,6 +84,7 @@ def _requirement_digest(launch: Launch) -> bytes:
         min_assurance=number(common_pb2.Assurance, need.min_assurance),
         min_isolation=number(common_pb2.Isolation, launch.min_isolation),
         controlling_stake_milli_percent=launch.controlling_stake_milli_percent,
+        data_sites=need.data_sites,
     )
 
 

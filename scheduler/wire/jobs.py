@@ -15,15 +15,18 @@ from scheduler.model.job import (
     RankPhase,
     RankStatus,
     TaskCounts,
+    WrittenOutput,
 )
 from scheduler.model.plan import Explanation
 from scheduler.model.reasons import Denial, Reason
 from scheduler.wire.enums import known, number
-from scheduler.wire.spec import spec_to_proto
+from scheduler.wire.spec import requirement_to_proto, spec_to_proto
 from sovapi.v1 import common_pb2, jobs_pb2
 
 EGRESS_COUNT_MAX = 1 << 53
 """Bytes, and everything else that a site counts of a rank's way out; more is not believed."""
+OUTPUTS_OF_RANK_MAX = 32
+"""What a site says of more than these is not read: no job has more."""
 
 
 def denial_to_proto(denial: Denial) -> common_pb2.Denial:
@@ -63,6 +66,10 @@ def rank_to_proto(rank: RankStatus, *, node_as_slot: bool = False) -> jobs_pb2.R
         detail=rank.detail,
         checkpoint_at_ms=rank.checkpoint_at_ms,
         egress=None if rank.egress is None else _egress_to_proto(rank.egress),
+        outputs=[
+            jobs_pb2.WrittenOutput(dataset=o.dataset, digest=o.digest, size_bytes=o.size_bytes)
+            for o in rank.outputs
+        ],
     )
 
 
@@ -112,6 +119,10 @@ def rank_from_site(message: jobs_pb2.RankStatus, site: SiteId) -> RankStatus:
         detail=message.detail,
         checkpoint_at_ms=message.checkpoint_at_ms,
         egress=_egress_from_site(message.egress) if message.HasField("egress") else None,
+        outputs=tuple(
+            WrittenOutput(o.dataset, o.digest, o.size_bytes)
+            for o in message.outputs[:OUTPUTS_OF_RANK_MAX]
+        ),
     )
 
 
@@ -173,6 +184,8 @@ def job_to_proto(job: Job, codec: JobIdCodec, *, with_spec: bool = True) -> jobs
         estimated_start_ms=job.estimated_start_ms,
         estimated_start_p90_ms=job.estimated_start_p90_ms,
     )
+    if job.effective is not None:
+        message.effective_residency.CopyFrom(requirement_to_proto(job.effective))
     if with_spec and job.spec is not None:
         message.spec.CopyFrom(spec_to_proto(job.spec))
     return message

@@ -13,12 +13,15 @@ from scheduler.model.sitelink import (
     DesiredAction,
     DesiredAttempt,
     Launch,
+    LaunchInput,
     SiteReport,
 )
 from scheduler.wire.enums import known, number
 from scheduler.wire.fleet import node_report_from_proto, node_report_to_proto
 from scheduler.wire.jobs import rank_from_site, rank_to_proto, reason_from_wire
 from scheduler.wire.spec import (
+    outputs_from_proto,
+    outputs_to_proto,
     requirement_from_proto,
     requirement_to_proto,
     signal_from_proto,
@@ -51,6 +54,11 @@ def launch_to_proto(launch: Launch) -> sitelink_pb2.Launch:
         secrets=dict(launch.secrets),
         image=launch.image,
         grant=launch.grant,
+        inputs=[
+            sitelink_pb2.LaunchInput(dataset=i.dataset, version=i.version, mount=i.mount)
+            for i in launch.inputs
+        ],
+        outputs=outputs_to_proto(launch.outputs),
     )
     if launch.signal_before_end is not None:
         message.signal_before_end.CopyFrom(signal_to_proto(launch.signal_before_end))
@@ -86,6 +94,8 @@ def launch_from_proto(message: sitelink_pb2.Launch, site: SiteId) -> Launch:
         secrets=tuple(sorted(message.secrets.items())),
         image=message.image,
         grant=message.grant,
+        inputs=tuple(LaunchInput(i.dataset, i.version, i.mount) for i in message.inputs),
+        outputs=outputs_from_proto(message.outputs),
     )
 
 

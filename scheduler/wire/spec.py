@@ -32,6 +32,20 @@ from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, jobs_pb2
 
 
+def outputs_to_proto(outputs: Iterable[DatasetOutput]) -> list[jobs_pb2.DatasetOutput]:
+    """What a job leaves in the catalogue."""
+    # `from` is a keyword and cannot be an argument's name.
+    return [
+        jobs_pb2.DatasetOutput(dataset=output.dataset, **{"from": output.from_path})
+        for output in outputs
+    ]
+
+
+def outputs_from_proto(messages: Iterable[jobs_pb2.DatasetOutput]) -> tuple[DatasetOutput, ...]:
+    """What a job leaves in the catalogue."""
+    return tuple(DatasetOutput(o.dataset, getattr(o, "from")) for o in messages)
+
+
 def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirement:
     """What work demands of a site."""
     message = jobs_pb2.ResidencyRequirement(
@@ -176,8 +190,7 @@ def spec_to_proto(spec: JobSpec) -> jobs_pb2.JobSpec:
         ],
         max_path_latency_us=spec.max_path_latency_us,
     )
-    for output in spec.outputs:  # `from` is a keyword and cannot be an argument's name.
-        message.outputs.add(dataset=output.dataset, **{"from": output.from_path})
+    message.outputs.extend(outputs_to_proto(spec.outputs))
     if spec.signal_before_end is not None:
         message.signal_before_end.CopyFrom(signal_to_proto(spec.signal_before_end))
     if spec.array is not None:
@@ -205,7 +218,7 @@ def spec_from_proto(message: jobs_pb2.JobSpec) -> JobSpec:
         ),
         residency=requirement_from_proto(message.residency),
         inputs=tuple(DatasetMount(i.dataset, i.mount) for i in message.inputs),
-        outputs=tuple(DatasetOutput(o.dataset, getattr(o, "from")) for o in message.outputs),
+        outputs=outputs_from_proto(message.outputs),
         priority=known(Priority, message.priority),
         time_limit_ms=message.time_limit_ms,
         signal_before_end=(

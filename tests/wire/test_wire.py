@@ -23,6 +23,7 @@ from scheduler.model.job import (
     RankPhase,
     RankStatus,
     TaskCounts,
+    WrittenOutput,
 )
 from scheduler.model.outside import Contact, Dependency, Setting
 from scheduler.model.plan import Explanation, SiteReasons
@@ -111,6 +112,7 @@ def _full_job() -> Job:
         checkpoint_at_ms=4,
         detail="d",
         egress=RankEgress(1, (EgressUse(2, 3, 4),)),
+        outputs=(WrittenOutput("trust-a/models", "sha256:1", 5),),
     )
     key = AttemptKey(JobId(7), 1)
     nodes = (NodePlacement(NodeId("exch-a/n01"), 0b101),)
@@ -148,6 +150,7 @@ def _full_job() -> Job:
         waits_for=(Awaited(JobId(6), JobState.SUCCEEDED),),
         estimated_start_ms=7,
         estimated_start_p90_ms=8,
+        effective=spec.requirement_from_proto(fill(jobs_pb2.ResidencyRequirement(), TEXTS)),
     )
 
 

@@ -359,7 +359,7 @@ class SubmitResult(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., denials: _Optional[_Iterable[_Union[_common_pb2.Denial, _Mapping]]] = ...) -> None: ...
 
 class RankStatus(_message.Message):
-    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail", "checkpoint_at_ms", "egress")
+    __slots__ = ("rank", "node", "phase", "exit_code", "signal", "cause", "started_at_ms", "ended_at_ms", "log_bytes", "detail", "checkpoint_at_ms", "egress", "outputs")
     RANK_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -372,6 +372,7 @@ class RankStatus(_message.Message):
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     EGRESS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     node: str
     phase: RankPhase
@@ -384,7 +385,8 @@ class RankStatus(_message.Message):
     detail: str
     checkpoint_at_ms: int
     egress: RankEgress
-    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., checkpoint_at_ms: _Optional[int] = ..., egress: _Optional[_Union[RankEgress, _Mapping]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[WrittenOutput]
+    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., cause: _Optional[_Union[RankCause, str]] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., log_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., checkpoint_at_ms: _Optional[int] = ..., egress: _Optional[_Union[RankEgress, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[WrittenOutput, _Mapping]]] = ...) -> None: ...
 
 class RankEgress(_message.Message):
     __slots__ = ("denied", "uses")
@@ -403,6 +405,16 @@ class EgressUse(_message.Message):
     sent_bytes: int
     received_bytes: int
     def __init__(self, connections: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ...) -> None: ...
+
+class WrittenOutput(_message.Message):
+    __slots__ = ("dataset", "digest", "size_bytes")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    digest: str
+    size_bytes: int
+    def __init__(self, dataset: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class Attempt(_message.Message):
     __slots__ = ("number", "site", "nodes", "state", "reason", "message", "ranks", "placed_at_ms", "started_at_ms", "ended_at_ms", "country")
@@ -431,7 +443,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., site: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., ranks: _Optional[_Iterable[_Union[RankStatus, _Mapping]]] = ..., placed_at_ms: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., country: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "tenant", "owner", "state", "reason", "message", "attempts", "spec", "submitted_at_ms", "ended_at_ms", "exit_code", "spec_digest", "array_id", "task", "tasks", "waits_for", "estimated_start_ms", "estimated_start_p90_ms")
+    __slots__ = ("id", "name", "tenant", "owner", "state", "reason", "message", "attempts", "spec", "submitted_at_ms", "ended_at_ms", "exit_code", "spec_digest", "array_id", "task", "tasks", "waits_for", "estimated_start_ms", "estimated_start_p90_ms", "effective_residency")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -451,6 +463,7 @@ class Job(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_START_MS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_START_P90_MS_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_RESIDENCY_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     tenant: str
@@ -470,7 +483,8 @@ class Job(_message.Message):
     waits_for: _containers.RepeatedCompositeFieldContainer[Dependency]
     estimated_start_ms: int
     estimated_start_p90_ms: int
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., submitted_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., exit_code: _Optional[int] = ..., spec_digest: _Optional[str] = ..., array_id: _Optional[str] = ..., task: _Optional[int] = ..., tasks: _Optional[_Union[TaskCounts, _Mapping]] = ..., waits_for: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., estimated_start_ms: _Optional[int] = ..., estimated_start_p90_ms: _Optional[int] = ...) -> None: ...
+    effective_residency: ResidencyRequirement
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., submitted_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., exit_code: _Optional[int] = ..., spec_digest: _Optional[str] = ..., array_id: _Optional[str] = ..., task: _Optional[int] = ..., tasks: _Optional[_Union[TaskCounts, _Mapping]] = ..., waits_for: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., estimated_start_ms: _Optional[int] = ..., estimated_start_p90_ms: _Optional[int] = ..., effective_residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ...) -> None: ...
 
 class TaskCounts(_message.Message):
     __slots__ = ("total", "queued", "live", "succeeded", "failed", "cancelled")

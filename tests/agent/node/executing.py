@@ -55,6 +55,8 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "signal_before_end": None,
         "egress": [],
         "grant": "",
+        "inputs": [],
+        "outputs": [],
     }
     made.update(more)  # type: ignore[typeddict-item]
     return made
@@ -71,6 +73,8 @@ def granted(node: NodeFacts, key: str, what: RankSpec, *, now_ms: int | None = N
         egress=what["egress"],
         place=PlacedNode(slot=node.slot, gpu_indices=range(8)),
         site=node.site,
+        inputs=what["inputs"],
+        outputs=what["outputs"],
     )
     made = what.copy()
     made["grant"] = base64.b64encode(token).decode()

@@ -13,8 +13,8 @@ from agent.site.machine import SiteMachine
 from agent.site.state import Journal, Verdict
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1 import sitelink_pb2 as sitelink
-from sovapi.v1.jobs_pb2 import SignalBeforeEnd
-from sovapi.v1.sitelink_pb2 import DesiredAttempt, Launch
+from sovapi.v1.jobs_pb2 import DatasetOutput, SignalBeforeEnd
+from sovapi.v1.sitelink_pb2 import DesiredAttempt, Launch, LaunchInput
 from sovshared import grants
 from tests.agent.site.builders import desired, launch, row
 from tests.shared.granting import Granting
@@ -24,6 +24,7 @@ GRANTING = Granting()
 COVERED = {
     "command": "work", "env": "work", "bundle_digest": "work", "image": "work", "secrets": "work",
     "egress": "work",
+    "inputs": "work", "outputs": "work",
     "residency": "requirement", "min_isolation": "requirement",
     "controlling_stake_milli_percent": "requirement",
     "tasks_per_node": "terms", "gpus_per_node": "terms", "gpu_share_milli": "terms",
@@ -94,6 +95,8 @@ CHANGES: dict[str, object] = {
     "secrets": {"A": "b"}, "egress": ["a:1"], "min_isolation": common.ISOLATION_UID,
     "controlling_stake_milli_percent": 50_000, "tasks_per_node": 2, "gpus_per_node": 2,
     "gpu_share_milli": 500, "time_limit_ms": 9, "stop_grace_ms": 9, "leased": True,
+    "inputs": [LaunchInput(dataset="a/b", version="v", mount="/d")],
+    "outputs": [DatasetOutput(dataset="a/b")],
     "policy_revision": 2, "signal_before_end": SignalBeforeEnd(signal="USR1", before_ms=1),
 }  # fmt: skip
 
