@@ -48,7 +48,13 @@ class _Rest:
 
 def read(message: jobs_pb2.JobSpec, project: TenantPath) -> Written:
     """What was sent, with `project` in place of the one that it names."""
-    shape = _shape_of(message)
+    sent = jobs_pb2.JobSpec()
+    sent.CopyFrom(message)
+    sent.project = project
+    body = sent.SerializeToString(deterministic=True)
+    for name in OWN:
+        sent.ClearField(name)
+    shape = sent.SerializeToString(deterministic=True)
     rest = _rest(shape) if len(shape) <= SHAPE_BYTES_MAX else _read_rest(shape)
     env = dict(message.env)
     spec = JobSpec(
@@ -59,27 +65,25 @@ def read(message: jobs_pb2.JobSpec, project: TenantPath) -> Written:
         env=tuple(sorted(env.items())),
         **rest.values,
     )
-    stored = jobs_pb2.JobSpec.FromString(rest.stored)
-    stored.name = message.name
-    stored.project = project
-    stored.command.extend(message.command)
-    stored.bundle_digest = message.bundle_digest
-    stored.env.update(env)
-    body = stored.SerializeToString(deterministic=True)
+    if rest.stored != shape:  # What was sent says less than is stored, or more than we know.
+        body = _stored(rest, spec)
     return Written(spec, body, spec_digest(body), shape)
+
+
+def _stored(rest: _Rest, spec: JobSpec) -> bytes:
+    """The bytes of `spec`, from those of its shape."""
+    stored = jobs_pb2.JobSpec.FromString(rest.stored)
+    stored.name = spec.name
+    stored.project = spec.project
+    stored.command.extend(spec.command)
+    stored.bundle_digest = spec.bundle_digest
+    stored.env.update(dict(spec.env))
+    return stored.SerializeToString(deterministic=True)
 
 
 def written(spec: JobSpec) -> Written:
     """A specification that did not arrive by wire."""
     return read(spec_to_proto(spec), spec.project)
-
-
-def _shape_of(message: jobs_pb2.JobSpec) -> bytes:
-    shape = jobs_pb2.JobSpec()
-    shape.CopyFrom(message)
-    for name in OWN:
-        shape.ClearField(name)
-    return shape.SerializeToString(deterministic=True)
 
 
 def _read_rest(shape: bytes) -> _Rest:
