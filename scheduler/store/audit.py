@@ -139,11 +139,16 @@ class AuditWriter(AuditReader):
         self._scratch.leaves.append(PendingLeaf(kind, tenant or "", job, at_ms, text))
 
 
-def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: SaltSource) -> None:
-    """Writes pending leaves and grows the tree by them; the last step before a commit."""
+def write_leaves(
+    connection: Connection, leaves: Sequence[PendingLeaf], salts: SaltSource, known: Peaks | None
+) -> Peaks | None:
+    """Writes pending leaves and grows the tree by them; the last step before a commit.
+
+    `known`: the tree as it is, where that is remembered. The tree as it is then, if it is known.
+    """
     if not leaves:
-        return
-    peaks = AuditReader(Link(connection)).peaks()
+        return known
+    peaks = AuditReader(Link(connection)).peaks() if known is None else known.copied()
     rows: list[Values] = []
     hashes: list[bytes] = []
     for index, (kind, tenant, job, at_ms, body) in enumerate(leaves, peaks.size):
@@ -155,3 +160,5 @@ def write_leaves(connection: Connection, leaves: Sequence[PendingLeaf], salts: S
     _ADD.many(connection, rows)
     tree.keep(connection, peaks.kept)
     _GROW.many(connection, [(LOG_NAME, peaks.size, peaks.joined())])
+    peaks.kept.clear()
+    return peaks

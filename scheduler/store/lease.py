@@ -6,13 +6,16 @@ a newer epoch at its next transaction, is refused, and changes nothing.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.store.bulk import Statement
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import LEASES
 
 LEADER = "leader"
+_EPOCH = Statement(LEASES, "SELECT epoch FROM leases WHERE name = ?")
+_EPOCH_LOCKED = Statement(LEASES, f"{_EPOCH.text} FOR UPDATE")
 
 
 def take(connection: Connection) -> int:
@@ -25,8 +28,8 @@ def take(connection: Connection) -> int:
 def current(connection: Connection) -> int:
     """The newest epoch, 0 when nobody ever led."""
     # Locked where rows can be: nobody takes the lease between our check and our commit.
-    query = select(LEASES.c.epoch).where(LEASES.c.name == LEADER).with_for_update()
-    return connection.execute(query).scalar() or 0
+    question = _EPOCH if connection.dialect.name == "sqlite" else _EPOCH_LOCKED
+    return sum(row[0] for row in question.rows(connection, (LEADER,)))
 
 
 def assert_leader(connection: Connection, epoch: int) -> None:

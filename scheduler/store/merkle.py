@@ -62,6 +62,10 @@ class Peaks:
         assert len(hashes) == size.bit_count(), "the stored tree does not match its size"
         return Peaks(size, hashes)
 
+    def copied(self) -> Peaks:
+        """Peaks that grow by themselves from here."""
+        return Peaks(self.size, list(self.hashes))
+
     def joined(self) -> bytes:
         """The peaks as they are stored."""
         return b"".join(self.hashes)

@@ -28,6 +28,7 @@ from scheduler.model.tenancy import SettledUse, Tenant
 from scheduler.store.bulk import How, inserting
 from scheduler.store.ledger import Ledger
 from scheduler.store.link import Link, LinkMark
+from scheduler.store.merkle import Peaks
 from scheduler.store.records import NodeEntry
 from scheduler.store.schema import COUNTERS
 
@@ -115,6 +116,8 @@ class Memo:
     """How often something else was found out about nodes of a site; too often does no harm."""
     counters: dict[str, int] = field(default_factory=lambda: {})
     """Last numbers given out by transactions that were committed."""
+    peaks: Peaks | None = None
+    """The tree over the leaves that were committed; never changed, another one takes its place."""
     histories: dict[SiteId, tuple[FactsThen, ...]] = field(default_factory=lambda: {})
     """What was known of sites, oldest first."""
     policies: tuple[PolicyThen, ...] = ()

@@ -370,7 +370,7 @@ class Store(ReadStore):
             try:
                 yield Txn(scratch, self.epoch, self._codec)
                 scratch.link.send()
-                write_leaves(connection, scratch.leaves, self._salts)
+                peaks = write_leaves(connection, scratch.leaves, self._salts, self._memo.peaks)
                 write_changes(scratch)
                 scratch.save_counters()
             except BaseException:
@@ -378,6 +378,7 @@ class Store(ReadStore):
                 raise
         # Only now: what failed to be committed was never given out.
         self._memo.counters.update(scratch.counters)
+        self._memo.peaks = peaks
         with self._failures():
             bound_log(self._writer)
 
