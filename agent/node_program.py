@@ -24,6 +24,7 @@ import grpc
 from agent.enrolment import JOIN_S_MAX, anonymous, dialler, lapsed
 from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
+from agent.node.attestation import Attester, Verifier
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.exporter import Exporter, Identity
 from agent.node.facts import NodeFacts, read_facts
@@ -63,6 +64,10 @@ class NodeConfig:
     rdma_exclude: str
     location_listen: str | None
     location_key: Path | None
+    attest_program: str
+    attest_evidence: str
+    attest_rim_url: str
+    attest_ocsp_url: str
     metrics_listen: str | None
     metrics_address: str
     log_level: str
@@ -123,9 +128,23 @@ async def run(config: NodeConfig) -> None:
     served = monitoring.served(*own, exporter.page)
     with answering(config, facts):
         async with served, asyncio.TaskGroup() as group:
-            agent = NodeAgent(place, Spool(Path(facts.spool)), link, watch)
+            spool = Spool(Path(facts.spool))
+            agent = NodeAgent(place, spool, link, watch, attester_of(config))
             group.create_task(agent.run())
             group.create_task(renewing)
+
+
+def attester_of(config: NodeConfig) -> Attester | None:
+    """Asks NVIDIA's verifier, where the settings name one."""
+    if not config.attest_program:
+        return None
+    verifier = Verifier(
+        config.attest_program,
+        config.attest_evidence,
+        config.attest_rim_url,
+        config.attest_ocsp_url,
+    )
+    return Attester(verifier, lambda: secrets.token_hex(32), wall_ms)
 
 
 def answering(

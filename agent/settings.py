@@ -124,6 +124,18 @@ class NodeSettings(BaseModel):
     location_key: Path | None = Field(
         default=None, description="file of the key to answer with; made if absent"
     )
+    attest_program: str = Field(
+        default="", description="NVIDIA's verifier, nvattest; GPUs are not attested unless given"
+    )
+    attest_evidence: str = Field(
+        default="", description="file of evidence to attest instead of this node's GPUs"
+    )
+    attest_rim_url: str = Field(
+        default="", description="where the verifier finds reference measurements; NVIDIA's if empty"
+    )
+    attest_ocsp_url: str = Field(
+        default="", description="where the verifier asks about revocation; NVIDIA's if empty"
+    )
     rdma_exclude: str = Field(
         default="", description="RDMA devices never to be read, with commas between"
     )

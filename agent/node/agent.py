@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.node import telemetry
+from agent.node.attestation import Attester
 from agent.node.checkpoints import Checkpoints
 from agent.node.clock import boot_id, boot_ms
 from agent.node.link import NodeLink
@@ -82,8 +83,16 @@ class Place:
 class NodeAgent:
     """One node's agent. Everything that touches the spool runs in a thread, one call at a time."""
 
-    def __init__(self, place: Place, spool: Spool, link: NodeLink, watch: HealthWatch) -> None:
+    def __init__(
+        self,
+        place: Place,
+        spool: Spool,
+        link: NodeLink,
+        watch: HealthWatch,
+        attester: Attester | None = None,
+    ) -> None:
         self._place = place
+        self._attester = attester
         self._spool = spool
         self._checkpoints = Checkpoints(spool.root)
         self._link = link
@@ -105,6 +114,8 @@ class NodeAgent:
             group.create_task(self._keep_looking())
             group.create_task(self._keep_pinging())
             group.create_task(self._keep_reporting())
+            if self._attester is not None:
+                group.create_task(self._attester.run())
             group.create_task(self._keep_retention())
             group.create_task(self._keep_finding_checkpoints())
 
@@ -220,6 +231,8 @@ class NodeAgent:
         gpus = telemetry.Gpus(watch.gpu_uuids(), watch.telemetry)
         told = telemetry.report(place.slot, gpus, place.isolation, watch.verdict())
         told.metrics_address = place.metrics_address
+        if self._attester is not None and self._attester.latest is not None:
+            told.attestation.CopyFrom(self._attester.latest)
         self._link.say(NodeMessage(report=told))
         if (watts := watch.gpu_watts()) is not None:
             self._link.say(NodeMessage(power=NodePower(gpu_watts=watts)))

@@ -73,7 +73,7 @@ PROGRAMS: tuple[Dependency, ...] = (
         when="to check a GPU's evidence: reference values and revocation",
         needed=False,
         state=Contact.NOT_USED,
-        detail="attestation is not built: no program calls it",
+        detail="only where a node's settings name it: `attest_program`; mirrors can be named too",
     ),
     Dependency(
         name="oidc-provider",

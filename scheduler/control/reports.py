@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.control import evidence, failures, recovery
+from scheduler.control.knowing import attested, learn
 from scheduler.control.life import short
 from scheduler.control.reported import take_attempts
 from scheduler.model.fleet import NodeReport, SiteContact
@@ -134,6 +135,8 @@ def _take_nodes(
             metrics_address=_address(report.metrics_address),
         )
         txn.fleet.put_report(told, now_ms)
+        if told.attestation is not None:
+            learn(txn, node, attested(told, told.attestation, now_ms), now_ms)
     return foreign, sorted(set(own) - set(declared)), rebooted
 
 

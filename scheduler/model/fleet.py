@@ -119,6 +119,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Attestation:
+    """What a verifier on a node said of its GPUs: PASSED, FAILED, or NONE: it could not say."""
+
+    verdict: str
+    detail: str
+    evidence_digest: str
+    observed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """What a node last said of itself. A node that never reported has none: UNKNOWN."""
 
@@ -139,6 +149,8 @@ class NodeReport:
     memory_bytes: int = 0
     metrics_address: str = ""
     """HOST:PORT where monitors scrape its agent."""
+    attestation: Attestation | None = None
+    """None: it runs no verifier."""
 
     def ready(self) -> bool:
         """Whether new work may start here."""

@@ -8,7 +8,7 @@ from scheduler.core.node_facts import weaker
 from scheduler.core.node_history import NodeThen
 from scheduler.model.ids import NodeId
 from scheduler.model.residency import NodeFact
-from scheduler.store.bulk import IDS, Statement, inserting
+from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.codec import decode, encode
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
@@ -17,7 +17,7 @@ from scheduler.store.schema_evidence import NODE_FACTS
 HISTORY_MAX = 500
 """Spells that are kept of each fact about a node; of the time before it is not known what was."""
 
-_BEGIN = inserting(NODE_FACTS)
+_BEGIN = inserting(NODE_FACTS, How.REPLACE)
 _GO_ON = Statement(
     NODE_FACTS,
     "UPDATE node_facts SET renewed_ms = ?, body = ?,"
@@ -54,8 +54,8 @@ class NodeFacts:
         since_ms = self._since_ms(node, fact) if _goes_on(before, fact, now_ms) else None
         if since_ms is None:
             of = (node, fact.key.value)
-            last_ms = self._since_ms(node, fact)
-            begins_ms = now_ms if last_ms is None else max(now_ms, last_ms + 1)
+            # Of what is found out within one millisecond, the last is what was known.
+            begins_ms = max(now_ms, self._since_ms(node, fact) or 0)
             self._link.do(_BEGIN, (*of, begins_ms, begins_ms, 0, encode(fact)))
             self._link.do(_FORGET, (*of, *of, HISTORY_MAX - 1))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler.model.fleet import (
+    Attestation,
     CpuArch,
     Health,
     Interconnect,
@@ -209,6 +210,7 @@ def node_report_to_proto(report: NodeReport) -> sitelink_pb2.NodeReport:
         agent_connected=report.agent_connected,
         agent_version=report.agent_version,
         metrics_address=report.metrics_address,
+        attestation=None if (said := report.attestation) is None else _attestation_to_proto(said),
     )
 
 
@@ -230,4 +232,23 @@ def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> No
         cpu_milli=message.cpu_milli,
         memory_bytes=message.memory_bytes,
         metrics_address=message.metrics_address,
+        attestation=(
+            Attestation(
+                message.attestation.verdict,
+                message.attestation.detail,
+                message.attestation.evidence_digest,
+                message.attestation.observed_at_ms,
+            )
+            if message.HasField("attestation")
+            else None
+        ),
+    )
+
+
+def _attestation_to_proto(said: Attestation) -> sitelink_pb2.Attestation:
+    return sitelink_pb2.Attestation(
+        verdict=said.verdict,
+        detail=said.detail,
+        evidence_digest=said.evidence_digest,
+        observed_at_ms=said.observed_at_ms,
     )

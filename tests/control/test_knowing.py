@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scheduler.control.knowing import learn
+from scheduler.model.fleet import Attestation
 from scheduler.model.job import JobState, RankCause
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Assurance, NodeFact, Policy
@@ -199,3 +200,44 @@ def test_a_node_need_of_a_kind_that_nobody_can_meet_denies(plant: Plant) -> None
     plant.submit(replace(spec(), residency=replace(GB_ONLY, node_facts=asked)))
     tell(plant, found(plant))
     assert plant.cycle().kept == ()
+
+
+def attest(plant: Plant, verdict: str, boot: str = "boot-1") -> None:
+    said = Attestation(verdict, "2 devices", "sha256:printed", plant.now_ms)
+    with plant.store.read() as view:
+        entry = view.fleet.node(N01)
+    assert entry is not None
+    assert entry.report is not None
+    plant.report(nodes=(replace(entry.report, boot_id=boot, attestation=said),))
+
+
+def test_gpus_that_a_verifier_passed_open_a_node_to_work_that_asks(plant: Plant) -> None:
+    asked = (FactRule("attestation", Assurance.ATTESTED, 7_200_000),)
+    job = plant.submit(replace(spec(), residency=replace(GB_ONLY, node_facts=asked)))
+    attest(plant, "NONE")
+    assert plant.cycle().kept == ()
+    attest(plant, "PASSED")
+    [placed] = plant.cycle().kept
+    plant.push()
+    plant.report(plant.running(placed.key))
+    over(plant, placed.key)
+    told = certified(plant, job)
+    assert (told["verdict"], told["attestation"]) == ("IN_BOUNDS", "ATTESTED")
+    assert told["node_evidence"][0]["digest"] == "sha256:printed"
+    assert any("own word" in limit for limit in told["limits"])
+
+
+def test_gpus_that_failed_close_a_node_until_it_has_booted_again(plant: Plant) -> None:
+    attest(plant, "FAILED")
+    attest(plant, "PASSED")
+    assert known(plant) == ("FAILED",)
+    plant.submit()
+    [placed] = plant.cycle().kept
+    assert placed.nodes[0].node == N02
+    attest(plant, "PASSED", boot="boot-2")
+    assert known(plant) == ("PASSED",)
+
+
+def test_a_word_that_no_verifier_says_is_no_attestation(plant: Plant) -> None:
+    attest(plant, "EXCELLENT")
+    assert known(plant) == ("NONE",)

@@ -263,7 +263,7 @@ class AttemptReport(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., phase: _Optional[_Union[AttemptPhase, str]] = ..., ranks: _Optional[_Iterable[_Union[_jobs_pb2.RankStatus, _Mapping]]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version", "metrics_address")
+    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version", "metrics_address", "attestation")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +278,7 @@ class NodeReport(_message.Message):
     AGENT_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATION_FIELD_NUMBER: _ClassVar[int]
     slot: str
     boot_id: str
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
@@ -292,7 +293,20 @@ class NodeReport(_message.Message):
     agent_connected: bool
     agent_version: str
     metrics_address: str
-    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ..., metrics_address: _Optional[str] = ...) -> None: ...
+    attestation: Attestation
+    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ..., metrics_address: _Optional[str] = ..., attestation: _Optional[_Union[Attestation, _Mapping]] = ...) -> None: ...
+
+class Attestation(_message.Message):
+    __slots__ = ("verdict", "detail", "evidence_digest", "observed_at_ms")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    verdict: str
+    detail: str
+    evidence_digest: str
+    observed_at_ms: int
+    def __init__(self, verdict: _Optional[str] = ..., detail: _Optional[str] = ..., evidence_digest: _Optional[str] = ..., observed_at_ms: _Optional[int] = ...) -> None: ...
 
 class SiteReport(_message.Message):
     __slots__ = ("epoch", "generation", "attempts", "nodes", "full")
