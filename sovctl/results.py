@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sovapi.v1 import jobs_pb2
+from sovapi.v1 import common_pb2, jobs_pb2
 
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """States that a job never leaves."""
@@ -72,6 +72,18 @@ class AwaitedInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class EffectiveInfo:
+    """What must hold of a site by the labels of a job's inputs, and the sites that hold them."""
+
+    jurisdictions: tuple[str, ...]
+    tier: str
+    markings: tuple[str, ...]
+    data_kinds: tuple[str, ...]
+    tolerate_foreign_compulsion: tuple[str, ...]
+    data_sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobInfo:
     """A job as the control plane last said. `id` is None for a dry run, which makes no job."""
 
@@ -94,6 +106,8 @@ class JobInfo:
     waits_for: tuple[AwaitedInfo, ...] = ()
     estimated_start_ms: int | None = None
     estimated_start_p90_ms: int | None = None
+    effective_residency: EffectiveInfo | None = None
+    """Where the job reads datasets; None: what it asks for is all."""
 
     @property
     def label(self) -> str:
@@ -192,4 +206,18 @@ def job_info(job: jobs_pb2.Job) -> JobInfo:
         waits_for=tuple(AwaitedInfo(d.job, state_name(d.state)) for d in job.waits_for),
         estimated_start_ms=job.estimated_start_ms or None,
         estimated_start_p90_ms=job.estimated_start_p90_ms or None,
+        effective_residency=(
+            _effective(job.effective_residency) if job.HasField("effective_residency") else None
+        ),
+    )
+
+
+def _effective(found: jobs_pb2.ResidencyRequirement) -> EffectiveInfo:
+    return EffectiveInfo(
+        jurisdictions=tuple(found.jurisdictions),
+        tier=enum_name(common_pb2.Tier.Name(found.tier), "TIER"),
+        markings=tuple(found.markings),
+        data_kinds=tuple(found.data_kinds),
+        tolerate_foreign_compulsion=tuple(found.tolerate_foreign_compulsion),
+        data_sites=tuple(found.data_sites.sites),
     )

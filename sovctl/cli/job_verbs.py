@@ -89,6 +89,7 @@ def show_job(output: Output, job: JobInfo) -> None:
         ("Message", job.message or "-"),
         ("Asked for", f"{job.nodes} node(s), {job.gpus} GPU(s)"),
         ("Submitted", "-" if submitted == "-" else f"{submitted} ago"),
+        *([("By its data", _raised(job))] if job.effective_residency else []),
         *([("Waits for", _awaited(job))] if job.waits_for else []),
         *([("Should start", _estimate(job, now_ms))] if job.estimated_start_ms else []),
         ("Exit code", "-" if job.exit_code is None else str(job.exit_code)),
@@ -112,6 +113,14 @@ def _tasks(job: JobInfo) -> str:
     counted = (("queued", tasks.queued), ("live", tasks.live), ("succeeded", tasks.succeeded))
     counted += (("failed", tasks.failed), ("cancelled", tasks.cancelled))
     return f"{tasks.total}: " + ", ".join(f"{count} {what}" for what, count in counted if count)
+
+
+def _raised(job: JobInfo) -> str:
+    """What the labels of its inputs make of what it asks for."""
+    need = job.effective_residency
+    assert need is not None
+    words = [*need.jurisdictions, need.tier, *need.markings, *need.data_kinds]
+    return f"{', '.join(words)}; at {', '.join(need.data_sites) or 'no site'}"
 
 
 def _awaited(job: JobInfo) -> str:

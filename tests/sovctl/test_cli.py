@@ -190,7 +190,7 @@ def test_the_documents_of_a_job_are_complete(plane: Running, sovctl: Sovctl) -> 
         *("id", "name", "tenant", "owner", "state", "reason", "message", "exit_code"),
         *("submitted_at_ms", "ended_at_ms", "nodes", "gpus", "attempts"),
         *("array_id", "task", "tasks", "waits_for", "estimated_start_ms"),
-        "estimated_start_p90_ms",
+        *("estimated_start_p90_ms", "effective_residency"),
     ]
     assert job["reason"] is None
     assert list(job["attempts"][0]) == [
