@@ -17,12 +17,14 @@ after its placement. The writer checks placements against what is reserved once 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 
 from scheduler.core.ageing import ageing_ms
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.departures import Departures
 from scheduler.core.fleet import FleetState
+from scheduler.core.gangs import Held
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.layout import mask_of as mask_at
@@ -58,6 +60,11 @@ class Backfill:
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
         self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
+        # For whom nodes are kept in this plan and from when on; and what is `held` against those who
+        # outlast so many of these moments.
+        self._kept_for: set[JobId] = set()
+        self._moments: list[int] = []
+        self._levels: dict[int, Held] = {}
         # Of those that stand: those for whom others leave, or who start about now.
         self._soon: set[JobId] = set()
         self.made: list[Reservation] = []
@@ -83,6 +90,18 @@ class Backfill:
                 mask |= nodes
         # Several for whom others leave a node share what is left there: there is enough for all.
         return mask & ~held[job][0] if job in held else mask
+
+    def held(self, ends_by_ms: int, job: JobId) -> Held:
+        """What `against` says, of all sites. The same for all who end after the same of the moments
+        from which nodes are kept, so it is worked out once for each."""
+        if job in self._kept_for:
+            return {number: self.against(number, ends_by_ms, job) for number in self._held}
+        after = bisect_left(self._moments, ends_by_ms)
+        known = self._levels.get(after)
+        if known is None:
+            known = {number: self.against(number, ends_by_ms, job) for number in self._held}
+            self._levels[after] = known
+        return known
 
     def keeps_for(self, job: int) -> bool:
         """Whether nodes are kept for `job`."""
@@ -132,13 +151,13 @@ class Backfill:
         return [at for at in places if waiting.next_ready(at, self._now_ms) == at]
 
     def in_need(self) -> list[Waiting]:
-        """The classes that lack room, and whose first nodes may be kept for."""
+        """The classes that lack room."""
         roomless = self._fleet.alarm.by_room.values()
-        return [each for asleep in roomless for each in asleep if self._serves(each)]
+        return [each for asleep in roomless for each in asleep]
 
-    def _serves(self, waiting: Waiting) -> bool:
-        """In a project that goes by `shortest` nothing is kept for a job before it goes by age:
-        what is shorter is to have the nodes until then."""
+    def serves(self, waiting: Waiting) -> bool:
+        """Whether nodes may be kept for the first of a class. In a project that goes by `shortest`
+        they are not before it goes by age: what is shorter is to have them until then."""
         of = waiting.job_class
         order = self._fleet.evictable.order_of(of.tenant)
         if order is not QueueOrder.SHORTEST:
@@ -197,6 +216,9 @@ class Backfill:
             self._soon.add(made.job)
         held = self._held.setdefault(self._numbers[made.site], {})
         held[made.job] = nodes, made.starts_at_ms
+        self._kept_for.add(made.job)
+        insort(self._moments, made.starts_at_ms)
+        self._levels.clear()
 
     def _others(self, number: int) -> int:
         mask = 0

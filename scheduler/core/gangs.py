@@ -7,8 +7,9 @@ and takes the first where the level of closeness that it likes holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.asks import Ask
@@ -22,8 +23,8 @@ from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, SiteId
 from scheduler.model.job import NodePlacement, Placement, TopologyLevel
 
-Held = Callable[[int, GpuClass], int]
-"""The nodes of a site (by number) that are kept for others."""
+Held: TypeAlias = Mapping[int, int]
+"""By the site's number: its nodes that are kept for others, as bits."""
 
 
 @dataclass(slots=True)
@@ -119,7 +120,7 @@ def _node_of(
         site, index, _ = records_of[number]
         nodes = index.up[lane].masks.get(room, 0) & where.nodes[number]
         if held is not None:
-            nodes &= ~held(number, where.gpu_class)
+            nodes &= ~held.get(number, 0)
         while nodes:
             first = nodes & -nodes
             nodes ^= first
@@ -142,7 +143,7 @@ def _find_gang(
         index = fleet.order[number][1]
         nodes = index.candidates(gpu_class, signature.views, ranking) & where.nodes[number]
         if held is not None:
-            nodes &= ~held(number, gpu_class)
+            nodes &= ~held.get(number, 0)
         if nodes.bit_count() < ask.nodes:
             continue
         found = _gang_at(index, signature, gpu_class, ranking.numbers, nodes)

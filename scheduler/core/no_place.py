@@ -32,6 +32,8 @@ class NoPlace:
 
     def until_ms(self, waiting: Waiting, book: Book, now_ms: int) -> int | None:
         """When time alone may change what was found."""
+        if not self.quota:
+            return self.answer.until_ms
         moments = [self.answer.until_ms]
         if any(denial.reason is Reason.BUDGET_EXHAUSTED for denial in self.quota):
             moments.append(book.next_period_ms(waiting.job_class.tenant, now_ms))

@@ -222,13 +222,18 @@ class Desk:
     def _in_turn(self) -> list[Waiting]:
         """The classes that are awake and have their turn; the others are told why not."""
         fleet, tenants, inside = self.fleet, self.fleet.tree.tenants, list[Waiting]()
+        strange = {
+            tenant
+            for tenant in {waiting.job_class.tenant for waiting in fleet.alarm.awake}
+            if any(path not in tenants for path in lineage(tenant))
+        }
         for waiting in list(fleet.alarm.awake):
             tenant = waiting.job_class.tenant
-            if any(path not in tenants for path in lineage(tenant)):
+            if tenant in strange:
                 detail = f"tenant {tenant!r} is not in the tree"
                 self._say(waiting, (Denial(Reason.QUOTA_LIMIT, detail, tenant),))
                 fleet.alarm.sleep(waiting)
-            elif waiting.next_ready(waiting.spent, self.now_ms) == len(waiting.ids):
+            elif waiting.odd and waiting.next_ready(waiting.spent, self.now_ms) == len(waiting.ids):
                 detail = "every job waits for its back-off to end"
                 self._say(waiting, (Denial(Reason.BACKING_OFF, detail),))
                 fleet.alarm.sleep(waiting, clock_ms=waiting.wakes_at_ms())
@@ -286,8 +291,10 @@ class Desk:
         while (turn := order.next()) is not None:
             waiting, at = turn
             waited_ms = self.now_ms - waiting.submitted_at_ms[at]
-            if waited_ms >= RESERVE_AFTER_MS and (places := self._within_quota(waiting)):
-                yield waiting, at, places
+            if waited_ms >= RESERVE_AFTER_MS and self.backfill.serves(waiting):
+                places = self._within_quota(waiting)
+                if places:
+                    yield waiting, at, places
             order.blocked()
 
     def _within_quota(self, waiting: Waiting) -> tuple[ClassAnswer, ...]:

@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
-from operator import attrgetter
 
 from scheduler.core.allowance import allows, denials
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import Backfill
 from scheduler.core.elastic import widest
 from scheduler.core.fleet import FleetState, ends_by_ms
-from scheduler.core.gangs import Spot, find
+from scheduler.core.gangs import Held, Spot, find
 from scheduler.core.no_place import NoPlace
-from scheduler.core.quota import within
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.windows import Bars
-from scheduler.model.ids import GpuClass, JobId
+from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial, Reason
 
-_growth = attrgetter("growth")
 NO_POWER = "there is room, but the site may not draw the power"
 
 
@@ -50,36 +47,33 @@ class Search:
         self.now_ms = now_ms
         self._memory = memory
         self.bars = Bars(fleet.windows, now_ms)
-        self._is_plain = not (backfill or self.bars or fleet.caps or fleet.tree.has_budgets)
+        # The sites' nodes that windows keep from a tenant until a moment.
+        self._barred: dict[tuple[TenantPath, int], Held] = {}
         self._answers: dict[Signature, Answer] = {}
         # Of classes that found no room but what is kept for others: one, and how it is kept.
         self._kept: dict[Signature, tuple[JobClass, Reason]] = {}
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
-        answer = self._answer_for(waiting)
-        if self._is_plain and (spot := self._find_plain(waiting, answer)) is not None:
-            return spot
-        against = NoPlace(answer)
-        kept = self._kept_before(waiting, job)
-        is_full = waiting.signature.busy and self._memory is Memory.KEPT
-        spots: list[Spot] = []
+        answer, signature = self._answer_for(waiting), waiting.signature
+        against, best, milli = NoPlace(answer), None, signature.milli
+        kept = self._kept_before(waiting, job) if self._kept else None
+        is_full = signature.busy and self._memory is Memory.KEPT
         for where in answer.classes:
-            milli = waiting.signature.milli
             if milli is not None and not self._allows(waiting, where.gpu_class, milli):
                 against.quota += self._over(waiting, where.gpu_class, milli)
                 continue
             against.searched = True
             if not is_full and kept is None:
                 spot = self._place_on(waiting, job, where, against)
-                if spot is not None:
-                    spots.append(spot)
-        if spots:
-            return min(spots, key=_growth)
+                if spot is not None and (best is None or spot.growth < best.growth):
+                    best = spot
+        if best is not None:
+            return best
         if against.searched and not is_full and not against.power:
             against.held = kept if kept is not None else self._who_keeps(waiting, answer)
             if against.held is not None and not against.quota:
-                self._kept[waiting.signature] = waiting.job_class, against.held
+                self._kept[signature] = waiting.job_class, against.held
         return against
 
     def is_full(self, waiting: Waiting) -> bool:
@@ -110,30 +104,20 @@ class Search:
             self._answers[waiting.signature] = known
         return known
 
-    def _find_plain(self, waiting: Waiting, answer: Answer) -> Spot | None:
-        """What `place` would find, for most decisions: where there is nothing else to look at."""
-        fleet, signature = self.fleet, waiting.signature
-        tenant, milli = waiting.job_class.tenant, signature.milli
-        if milli is None or signature.wider or signature.busy:
-            return None
-        best: Spot | None = None
-        for where in answer.classes:
-            if within(fleet.tree, fleet.usage, tenant, where.gpu_class, milli):
-                spot = find(fleet, signature, where, None)
-                if spot is not None and (best is None or spot.growth < best.growth):
-                    best = spot
-        return best
-
     def _place_on(
         self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace
     ) -> Spot | None:
         """The best place on one GPU class that power and, where it is charged whole nodes, quota
         allow; what stood against others is added to `against`."""
         fleet, signature = self.fleet, waiting.signature
-        if (spot := widest(fleet, self._look, waiting, job, where, self.now_ms)) is not None:
-            return spot
+        if signature.wider:
+            spot = widest(fleet, self._look, waiting, job, where, self.now_ms)
+            if spot is not None:
+                return spot
         while (spot := self._look(waiting, job, where, signature)) is not None:
             milli = signature.milli
+            if milli is not None and not fleet.caps:
+                return spot
             if milli is None:
                 milli = spot.milli(waiting.ask)
             if not fleet.may_draw(spot.number, where.gpu_class, milli):
@@ -159,20 +143,27 @@ class Search:
         backfill = self.backfill
         if not backfill and not self.bars:
             return find(self.fleet, signature, where, None)
-        ends_ms = ends_by_ms(waiting.job_class, self.now_ms)
-
-        def held(number: int, _: GpuClass) -> int:
-            return self.barred(waiting, number) | backfill.against(number, ends_ms, job)
-
+        held = backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
+        if self.bars:
+            barred = self._all_barred(waiting)
+            held = {at: held.get(at, 0) | barred.get(at, 0) for at in held.keys() | barred.keys()}
         return find(self.fleet, signature, where, held)
+
+    def _all_barred(self, waiting: Waiting) -> Held:
+        """What `barred` says, of all sites."""
+        job_class = waiting.job_class
+        key = job_class.tenant, job_class.time_limit_bucket_ms
+        known = self._barred.get(key)
+        if known is None:
+            numbers = range(len(self.fleet.order))
+            known = {at: mask for at in numbers if (mask := self.barred(waiting, at))}
+            self._barred[key] = known
+        return known
 
     def _who_keeps(self, waiting: Waiting, answer: Answer) -> Reason | None:
         """Whether there would be room, were it not for reservations, or for windows of time."""
         fleet, signature, places = self.fleet, waiting.signature, answer.classes
-
-        def barred(number: int, _: GpuClass) -> int:
-            return self.barred(waiting, number)
-
+        barred = self._all_barred(waiting) if self.bars else None
         if self.backfill and any(find(fleet, signature, where, barred) for where in places):
             return Reason.BEHIND_OTHERS
         if self.bars and any(find(fleet, signature, where, None) for where in places):
