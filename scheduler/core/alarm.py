@@ -34,11 +34,11 @@ class Alarm:
         self.asleep: dict[Waiting, None] = {}
         self.by_room: dict[Signature, dict[Waiting, None]] = {}
         self.by_tenant: dict[TenantPath, dict[Waiting, None]] = {}
-        self.by_hold: dict[Waiting, None] = {}
+        self.by_power: dict[Waiting, None] = {}
         self.by_clock: dict[Waiting, int] = {}
         # What happened.
         self.everything = True
-        self.reservations = False
+        self.power = False
         self.grown: dict[LaneKey, dict[int, int]] = {}
         self.relieved: set[TenantPath] = set()
         self.until_ms: int | None = None
@@ -66,7 +66,7 @@ class Alarm:
         waiting: Waiting,
         *,
         room: bool = False,
-        hold: bool = False,
+        power: bool = False,
         tenants: Iterable[TenantPath] = (),
         until_ms: int | None = None,
         clock_ms: int | None = None,
@@ -80,8 +80,8 @@ class Alarm:
         waiting.tenants = tuple(tenants)
         if room:
             self.by_room.setdefault(waiting.signature, {})[waiting] = None
-        if hold:
-            self.by_hold[waiting] = None
+        if power:
+            self.by_power[waiting] = None
         for path in waiting.tenants:
             self.by_tenant.setdefault(path, {})[waiting] = None
         if until_ms is not None and (self.until_ms is None or until_ms < self.until_ms):
@@ -110,7 +110,7 @@ class Alarm:
         if waiting not in self.asleep:
             return
         del self.asleep[waiting]
-        self.by_hold.pop(waiting, None)
+        self.by_power.pop(waiting, None)
         self.by_clock.pop(waiting, None)
         sleepers = self.by_room.get(waiting.signature)
         if sleepers is not None:

@@ -314,8 +314,22 @@ class FleetState:
         before = self.reservations.pop(change.job, None)
         if change.reservation is not None:
             self.reservations[change.job] = change.reservation
-        if before != change.reservation:
-            self.alarm.reservations = True
+        if before == change.reservation:
+            return
+        if before is not None:
+            self.note_room_of(before)
+        if change.reservation is not None:
+            waiting = self.queued.line_of(change.job)
+            if waiting is not None:
+                self.alarm.wake(waiting)  # What is kept for others there is its own now.
+
+    def note_room_of(self, kept: Reservation) -> None:
+        """What was kept for a job may be kept no longer, or from a later moment on."""
+        index = self.index_of(kept.site)
+        for name in kept.nodes:
+            record = self.nodes.get(name)
+            if record is not None and index is not None:
+                self.alarm.note_room(index, record)
 
     def _apply_job(self, change: JobChanged) -> None:
         assert change.queued is None or change.live is None, "a job is never queued and live"
@@ -363,7 +377,7 @@ class FleetState:
         charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
         self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
         if self.caps:
-            self.alarm.reservations = True  # There may be power for those who lacked it.
+            self.alarm.power = True  # There may be power for those who lacked it.
         if self.tree.has_budgets:
             self.book.release(before)
         self.alarm.note_relief(before.tenant)

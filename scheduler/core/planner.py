@@ -46,7 +46,8 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
     """The placements to commit next, in order, and why the rest waits."""
     fleet.settle()  # 1. What is free, and who uses what.
     desk = Desk(fleet, now_ms)
-    fleet.alarm.reservations |= bool(desk.backfill.released)
+    for job in desk.backfill.released:
+        fleet.note_room_of(fleet.reservations[job])
     anew = wake(fleet, now_ms)  # 2. Who could find a place that found none before.
     try:
         desk.deal(budget, anew=anew)  # 3. In fair order: filter, score, take.
@@ -257,8 +258,7 @@ class Desk:
 
     def _block(self, waiting: Waiting, against: NoPlace) -> None:
         """The class waits: it says why, and sleeps until that may have changed."""
-        kept = against.held is not None or bool(against.power)
-        if against.searched and not against.quota and not kept:
+        if against.searched and not (against.quota or against.held or against.power):
             waiting.signature.busy = True
         self._say(waiting, against.denials(waiting))
         tenants: set[TenantPath] = set()
@@ -267,7 +267,7 @@ class Desk:
         self.fleet.alarm.sleep(
             waiting,
             room=against.searched,
-            hold=kept,
+            power=bool(against.power),
             tenants=sorted(tenants),
             until_ms=against.until_ms(waiting, self.fleet.book, self.now_ms),
         )

@@ -34,7 +34,7 @@ def wake(fleet: FleetState, now_ms: int) -> bool:
     if fleet.rooms.is_crowded():  # Nothing names a room now that no node is in.
         fleet.forget_rooms()
     alarm.relieved.clear()
-    alarm.reservations = False
+    alarm.power = False
     return anew
 
 
@@ -49,8 +49,8 @@ def _wake_some(fleet: FleetState, now_ms: int) -> None:
         # Whoever two relieved tenants blocked is awake by the second.
         for waiting in list(alarm.by_tenant.get(path, ())):
             alarm.wake(waiting)
-    if alarm.reservations:
-        for waiting in list(alarm.by_hold):
+    if alarm.power:
+        for waiting in list(alarm.by_power):
             alarm.wake(waiting)
     for waiting in [each for each, at_ms in alarm.by_clock.items() if at_ms <= now_ms]:
         alarm.wake(waiting)
@@ -84,7 +84,7 @@ def _return_pending(fleet: FleetState) -> None:
         if live is not None and live.placement.key == placement.key:
             continue
         alarm.note_relief(tenant)
-        alarm.reservations |= bool(fleet.caps)
+        alarm.power |= bool(fleet.caps)
         for part in placement.nodes:
             record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))
             if record is not None and index is not None:
