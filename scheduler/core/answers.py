@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from scheduler.core.asks import Ask
+from scheduler.core.asks import Ask, Shape
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import Layout
 from scheduler.core.node_facts import node_needs
@@ -18,8 +19,15 @@ from scheduler.core.residency import country_of, next_change_ms, permits
 from scheduler.core.topology import enough
 from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import GpuClass, SiteId
+from scheduler.model.job import TopologyLevel
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, Policy, Requirement, Verdict
+
+ANSWERS_MAX = 10_000
+"""Answers that are remembered."""
+
+Question: TypeAlias = tuple[Shape, int, tuple[GpuClass, ...], TopologyLevel, Requirement]
+"""All of an ask and a requirement that an answer rests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,33 @@ class Verdicts:
         """The facts of `site` changed."""
         for by_site in self._by_requirement.values():
             by_site.pop(site, None)
+
+
+class Answers:
+    """Answers that hold, remembered: who asks and how it shares its nodes makes no difference, so
+    the classes of all organisations share a few."""
+
+    def __init__(self) -> None:
+        self._known: dict[Question, Answer] = {}
+
+    def to(
+        self,
+        ask: Ask,
+        requirement: Requirement,
+        sites: Sequence[tuple[Site, SiteIndex, bool]],
+        verdicts: Verdicts,
+        now_ms: int,
+        version: int,
+    ) -> Answer:
+        """What `answer` says."""
+        question = ask.shape, ask.nodes, ask.gpu_classes, ask.within, requirement
+        known = self._known.get(question)
+        if known is None or not known.holds(version, now_ms):
+            if len(self._known) >= ANSWERS_MAX:
+                self._known.clear()
+            known = answer(ask, requirement, sites, verdicts, now_ms, version)
+            self._known[question] = known
+        return known
 
 
 def site_denials(site: Site, *, connected: bool) -> tuple[Denial, ...]:

@@ -29,7 +29,7 @@ from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.layout import mask_of as mask_at
 from scheduler.core.outlook import is_soon
-from scheduler.core.waiting import Waiting
+from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.windows import mask_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, Reservation
@@ -60,8 +60,8 @@ class Backfill:
         self._standing: dict[JobId, Reservation] = {}
         # By the site's number: nodes, and from when on, for whom.
         self._held: dict[int, dict[JobId, tuple[int, int]]] = {}
-        # For whom nodes are kept in this plan and from when on; and what is `held` against those who
-        # outlast so many of these moments.
+        # For whom nodes are kept in this plan and from when on; and what is `held` against those
+        # who outlast so many of these moments.
         self._kept_for: set[JobId] = set()
         self._moments: list[int] = []
         self._levels: dict[int, Held] = {}
@@ -149,6 +149,10 @@ class Backfill:
         jobs = (job for job in sorted(self._standing) if self._waiting[job] is waiting)
         places = (at for job in jobs if (at := waiting.find(job)) is not None and at >= start)
         return [at for at in places if waiting.next_ready(at, self._now_ms) == at]
+
+    def is_kept_for(self, signature: Signature) -> bool:
+        """Whether nodes are kept for a job with this signature."""
+        return any(waiting.signature is signature for waiting in self._served)
 
     def in_need(self) -> list[Waiting]:
         """The classes that lack room."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from scheduler.core.alarm import Alarm
-from scheduler.core.answers import Answer, Verdicts, answer
+from scheduler.core.answers import Answer, Answers, Verdicts
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.budgets import Book
 from scheduler.core.evictable import Evictable
@@ -87,6 +87,7 @@ class FleetState:
         self.caps: dict[int, Cap] = {}
         self.version = 0
         self.verdicts = Verdicts(self.policy)
+        self._answers = Answers()
         self.usual = MixChanged()
         self.rooms = Rooms()
         self._scored: tuple[tuple[MixEntry, ...], Capacity] | None = None
@@ -194,10 +195,9 @@ class FleetState:
         signature = waiting.signature
         known = signature.answer
         if known is None or not known.holds(self.version, now_ms):
-            known = answer(
+            known = signature.answer = self._answers.to(
                 signature.ask, signature.residency, self.order, self.verdicts, now_ms, self.version
             )
-            signature.answer = known
         return known
 
     def answer_to(self, job_class: JobClass, now_ms: int) -> Answer:
@@ -318,17 +318,15 @@ class FleetState:
             return
         if before is not None:
             self.note_room_of(before)
-        if change.reservation is not None:
-            waiting = self.queued.line_of(change.job)
-            if waiting is not None:
-                self.alarm.wake(waiting)  # What is kept for others there is its own now.
+        waiting = self.queued.line_of(change.job) if change.reservation is not None else None
+        if waiting is not None:
+            self.alarm.wake(waiting)  # What is kept for others there is its own now.
 
     def note_room_of(self, kept: Reservation) -> None:
         """What was kept for a job may be kept no longer, or from a later moment on."""
         index = self.index_of(kept.site)
-        for name in kept.nodes:
-            record = self.nodes.get(name)
-            if record is not None and index is not None:
+        if index is not None:
+            for record in (self.nodes[name] for name in kept.nodes if name in self.nodes):
                 self.alarm.note_room(index, record)
 
     def _apply_job(self, change: JobChanged) -> None:

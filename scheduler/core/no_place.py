@@ -16,6 +16,11 @@ _KEPT = {
 }
 
 
+def kept_for_others(how: Reason, answer: Answer) -> tuple[Denial, ...]:
+    """That what room there is at the sites of `answer` is kept, and what rules out the others."""
+    return (_KEPT[how], *answer.denials)
+
+
 class NoPlace:
     """What stands against a class that found no place."""
 
@@ -49,5 +54,5 @@ class NoPlace:
         if self.quota:
             return (*self.quota, *others)
         if self.held is not None:
-            return (_KEPT[self.held], *others)
+            return kept_for_others(self.held, self.answer)
         return waiting.signature.full(self.answer)

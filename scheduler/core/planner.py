@@ -14,7 +14,7 @@ has room, until no job has one; and say why for the rest. Departures:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from scheduler.core.allowance import allows
 from scheduler.core.answers import ClassAnswer
@@ -28,11 +28,11 @@ from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
 from scheduler.core.occupancy import NodeRecord, Occupant, View
 from scheduler.core.outlook import stake_of
-from scheduler.core.queueing import FairOrder
+from scheduler.core.queueing import NOTHING_SHUT, FairOrder
 from scheduler.core.quota import ALL_CLASSES, ROOT, lineage
 from scheduler.core.rooms import Left
 from scheduler.core.search import Memory, Search
-from scheduler.core.waiting import Waiting
+from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.waking import wake
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import Placement
@@ -92,17 +92,14 @@ class Desk:
         """Gives turns until nobody is left or the budget is spent; says who waits and why, all of
         them if all are looked at `anew`."""
         self._anew = anew
-        order, search, attempts = self._order(self._in_turn()), self.search, 0
+        search, attempts = self.search, 0
+        order = self._order(self._in_turn(), search.shut)
         while len(self.taken) < budget.placements_max and attempts < budget.attempts_max:
             turn = order.next()
             if turn is None:
-                return
+                break
             attempts += 1
             waiting, at = turn
-            if waiting.signature.busy and search.is_full(waiting):
-                order.blocked()
-                self._leave_full(waiting)
-                continue
             spot = search.place(waiting, JobId(waiting.ids[at]))
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
@@ -111,6 +108,8 @@ class Desk:
                 order.blocked()
                 self._seat_holders(waiting, at)
                 self._block(waiting, spot)
+        for waiting in order.passed_over:
+            self._leave_shut(waiting)
         detail = "the plan's budget was spent first; the next plan goes on"
         spent = (Denial(Reason.PLAN_BUDGET, detail),)
         for waiting in order.rest():
@@ -242,8 +241,10 @@ class Desk:
                 inside.append(waiting)
         return inside
 
-    def _order(self, classes: list[Waiting]) -> FairOrder:
-        """The fair order of `classes`."""
+    def _order(
+        self, classes: list[Waiting], shut: Mapping[Signature, int] = NOTHING_SHUT
+    ) -> FairOrder:
+        """The fair order of `classes`, without those that are `shut`."""
         fleet = self.fleet
         return FairOrder(
             classes,
@@ -254,12 +255,14 @@ class Desk:
             fleet.queued.wanted,
             self.now_ms,
             {taken.waiting: taken.at + 1 for taken in self.taken},
+            shut,
         )
 
     def _block(self, waiting: Waiting, against: NoPlace) -> None:
         """The class waits: it says why, and sleeps until that may have changed."""
         if against.searched and not (against.quota or against.held or against.power):
             waiting.signature.busy = True
+            self.search.shut[waiting.signature] = 0
         self._say(waiting, against.denials(waiting))
         tenants: set[TenantPath] = set()
         for denial in against.quota:
@@ -272,11 +275,18 @@ class Desk:
             until_ms=against.until_ms(waiting, self.fleet.book, self.now_ms),
         )
 
-    def _leave_full(self, waiting: Waiting) -> None:
-        """As `_block`, of a class that lacks room and nothing else."""
-        answer = self.fleet.answer_for(waiting, self.now_ms)
-        self._say(waiting, waiting.signature.full(answer))
-        self.fleet.alarm.sleep(waiting, room=True, until_ms=answer.until_ms)
+    def _leave_shut(self, waiting: Waiting) -> None:
+        """As `_block`, of a class that was passed over: most of a long queue."""
+        denials = self.search.why_shut(waiting)
+        if denials is None:
+            at = waiting.next_ready(waiting.spent, self.now_ms)
+            against = self.search.place(waiting, JobId(waiting.ids[at]))
+            assert isinstance(against, NoPlace), "what was full stays so to the end of a plan"
+            self._block(waiting, against)
+            return
+        self._say(waiting, denials)
+        until_ms = self.fleet.answer_for(waiting, self.now_ms).until_ms
+        self.fleet.alarm.sleep(waiting, room=True, until_ms=until_ms)
 
     def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
         """Tells why a class waits, unless the last plan that looked told the same."""

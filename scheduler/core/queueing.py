@@ -19,16 +19,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms, rank_of
 from scheduler.core.quota import ALL_CLASSES, SHARE_SCALE, Usage, lineage, weight_of
 from scheduler.core.ranks import service_gpu_ms
-from scheduler.core.waiting import Waiting
+from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
 
 ClassKey = tuple[int, int, int, int]
 TurnKey = tuple[int, int, TenantPath]
+
+
+NOTHING_SHUT: Mapping[Signature, int] = MappingProxyType({})
 
 
 class Turn:
@@ -89,11 +93,16 @@ class FairOrder:
         wanted: Mapping[TenantPath, Mapping[GpuClass, int]],
         now_ms: int,
         begin: Mapping[Waiting, int],
+        shut: Mapping[Signature, int] = NOTHING_SHUT,
     ) -> None:
         """`wanted`: how many classes below a tenant can use a GPU class; "*": any of them.
-        `begin`: the first place of a line that counts, where that is not its first."""
+        `begin`: the first place of a line that counts, where that is not its first.
+        `shut`: classes with this signature and a time limit as long as this, or longer, are passed
+        over when their turn comes; it may grow between turns."""
         self._now_ms = now_ms
         self._begin = begin
+        self._shut = shut
+        self.passed_over: list[Waiting] = []
         self._turns: dict[TenantPath, Turn] = {}
         self._path: list[Turn] = []
         self.root = Turn(Tenant(TenantPath("")), {}, {})
@@ -119,6 +128,18 @@ class FairOrder:
 
     def next(self) -> tuple[Waiting, int] | None:
         """The class whose turn it is and the place of its job in line; None: nobody is left."""
+        shut = self._shut
+        while (turn := self._turn()) is not None:
+            _, waiting, at = turn.classes[0]
+            limit_ms = shut.get(waiting.signature)
+            if limit_ms is None or waiting.job_class.time_limit_bucket_ms < limit_ms:
+                return waiting, at
+            self.passed_over.append(waiting)
+            self.blocked()
+        return None
+
+    def _turn(self) -> Turn | None:
+        """The tenant whose turn it is; it has a class whose turn it is."""
         assert not self._path, "the last turn was not closed"
         turn = self.root
         # A tenant with jobs of its own and children serves its own first.
@@ -133,8 +154,7 @@ class FairOrder:
             else:  # All of its jobs back off.
                 self._close()
                 turn = self.root
-        _, waiting, at = turn.classes[0]
-        return waiting, at
+        return turn
 
     def _open(self, turn: Turn) -> None:
         """Puts a tenant's own classes in order: those whose turn never comes need none."""

@@ -17,7 +17,7 @@ from scheduler.core.backfill import Backfill
 from scheduler.core.elastic import widest
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Held, Spot, find
-from scheduler.core.no_place import NoPlace
+from scheduler.core.no_place import NoPlace, kept_for_others
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.windows import Bars
 from scheduler.model.ids import GpuClass, JobId, TenantPath
@@ -52,6 +52,8 @@ class Search:
         self._answers: dict[Signature, Answer] = {}
         # Of classes that found no room but what is kept for others: one, and how it is kept.
         self._kept: dict[Signature, tuple[JobClass, Reason]] = {}
+        # Of signatures without room: who takes so long, or longer, has none to the end of the plan.
+        self.shut: dict[Signature, int] = {}
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
@@ -73,20 +75,21 @@ class Search:
         if against.searched and not is_full and not against.power:
             against.held = kept if kept is not None else self._who_keeps(waiting, answer)
             if against.held is not None and not against.quota:
-                self._kept[signature] = waiting.job_class, against.held
+                self._note_kept(waiting, against.held)
         return against
 
-    def is_full(self, waiting: Waiting) -> bool:
-        """Whether it is known that a class lacks room and nothing else: most of a long queue."""
-        signature = waiting.signature
+    def why_shut(self, waiting: Waiting) -> tuple[Denial, ...] | None:
+        """Why a class that is `shut` waits, if that is all there is; None: look for yourself."""
+        answer, signature = self._answer_for(waiting), waiting.signature
         milli = signature.milli
-        if milli is None or not signature.busy or self._memory is not Memory.KEPT:
-            return False
-        places = self._answer_for(waiting).classes
-        for where in places:
+        if milli is None or not answer.classes:
+            return None
+        for where in answer.classes:
             if not self._allows(waiting, where.gpu_class, milli):
-                return False
-        return bool(places)
+                return None
+        if signature.busy:
+            return signature.full(answer)
+        return kept_for_others(self._kept[signature][1], answer)
 
     def barred(self, waiting: Waiting, number: int) -> int:
         """The nodes of a site that windows of time keep from a class."""
@@ -169,6 +172,12 @@ class Search:
         if self.bars and any(find(fleet, signature, where, None) for where in places):
             return Reason.WINDOW
         return None
+
+    def _note_kept(self, waiting: Waiting, how: Reason) -> None:
+        signature, limit_ms = waiting.signature, waiting.job_class.time_limit_bucket_ms
+        self._kept[signature] = waiting.job_class, how
+        if not self.bars and not self.backfill.is_kept_for(signature):
+            self.shut[signature] = limit_ms
 
     def _kept_before(self, waiting: Waiting, job: JobId) -> Reason | None:
         """How room is kept from a class, if that is known of one that takes no longer. A plan only
