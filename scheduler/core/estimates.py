@@ -95,6 +95,10 @@ def _estimates(
     likely = late
     if late and used_percent < WHOLE_PERCENT:
         likely = _Walk(fleet, jobs, now_ms, used_percent).starts()
+    for job, kept in found.items():
+        if kept.p90_ms <= now_ms:
+            # Its nodes are free, and yet no plan of now places it: it lacks something else.
+            found[job] = Estimate()
     for job, late_ms in late.items():
         found[job] = Estimate(min(late_ms, likely.get(job, late_ms)), late_ms)
     return found

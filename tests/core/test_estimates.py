@@ -15,9 +15,26 @@ from scheduler.core.invariants import derived, world_of
 from scheduler.core.planner import plan
 from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Priority
-from scheduler.model.plan import Change, JobClass, QueuedJob, ReservationChanged, WindowChanged
+from scheduler.model.plan import (
+    Change,
+    JobClass,
+    QueuedJob,
+    Reservation,
+    ReservationChanged,
+    WindowChanged,
+)
 from scheduler.model.window import Window, WindowKind
-from tests.core.builders import HOUR_MS, NOW_MS, commit, fleet_of, job_class, node, queued
+from tests.core.builders import (
+    H100,
+    HOUR_MS,
+    NOW_MS,
+    commit,
+    fleet_of,
+    job_class,
+    node,
+    queued,
+    tenant,
+)
 from tests.core.test_properties import start
 from tests.core.worlds import starts
 
@@ -113,6 +130,16 @@ def test_past_the_bounds_only_what_nodes_are_kept_for_has_an_estimate(
     monkeypatch.setattr(estimates, "QUEUED_MAX", 1)
     assert hours(fleet, 1) == (6, 6)
     assert estimate(fleet, fleet.queued[JobId(2)], NOW_MS, 100) == Estimate(0, 0)
+
+
+def test_nodes_that_are_kept_and_free_promise_no_start_to_who_lacks_something_else() -> None:
+    small = tenant("trust-a/radiology", limit=4)
+    fleet = fleet_of(nodes=[N1], tenants=[tenant("trust-a"), small])
+    fleet.apply(queued(1, job_class(gpus=8)))
+    kept = Reservation(JobId(1), SiteId("london"), H100, (N1.id,), NOW_MS)
+    fleet.apply(ReservationChanged(kept.job, kept))
+    assert not plan(fleet, NOW_MS).placements
+    assert estimate(fleet, fleet.queued[JobId(1)], NOW_MS, 100) == Estimate()
 
 
 @settings(max_examples=25)
