@@ -76,12 +76,11 @@ def queue_position(fleet: FleetState, job: QueuedJob, now_ms: int) -> int:
     mine = job.job_class
     rank = rank_of(mine.priority, now_ms - job.submitted_at_ms)
     ahead = 0
-    for job_class, waiting in fleet.classes.items():
-        if job_class.tenant != mine.tenant:
-            continue
+    for waiting in fleet.queued.of_tenant.get(mine.tenant, ()):
         # Ids are in the order of age: in each line, the first are those that rank above `job`.
-        above = waiting.submitted_by(submitted_by_ms(job_class.priority, rank + 1, now_ms))
-        equal = waiting.submitted_by(submitted_by_ms(job_class.priority, rank, now_ms))
+        priority = waiting.job_class.priority
+        above = waiting.submitted_by(submitted_by_ms(priority, rank + 1, now_ms))
+        equal = waiting.submitted_by(submitted_by_ms(priority, rank, now_ms))
         ahead += max(above, min(equal, waiting.before(job.id)))
     return ahead
 

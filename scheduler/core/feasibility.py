@@ -14,7 +14,7 @@ now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from scheduler.core.answers import Verdicts
@@ -118,6 +118,10 @@ class Stand:
         for reason, passing in self.checks.items():
             if reason not in lifted:
                 nodes &= passing
+        return self._suffice(nodes, lifted)
+
+    def _suffice(self, nodes: int, lifted: Collection[Reason]) -> bool:
+        """Whether the ask could be met on nodes that pass all checks that are not lifted."""
         if self.too_few and Reason.NODES_TOO_FEW in lifted:
             return nodes != 0
         if self.topology and Reason.TOPOLOGY not in lifted:
@@ -135,10 +139,13 @@ class Stand:
             or (reason is Reason.NODES_TOO_FEW and self.too_few)
             or (reason is Reason.TOPOLOGY and self.topology)
         ]
+        # One after another is in force again, on top of those before it, where that leaves enough.
+        nodes = self.all
         for reason in tuple(lifted):
-            fewer = frozenset(lifted) - {reason}
-            if self.feasible(fewer):
-                lifted.remove(reason)
+            fewer, fewer_nodes = [each for each in lifted if each is not reason], nodes
+            fewer_nodes &= self.checks.get(reason, nodes)
+            if self._suffice(fewer_nodes, fewer):
+                lifted, nodes = fewer, fewer_nodes
         return tuple(lifted)
 
     def failing_alone(self) -> list[Reason]:

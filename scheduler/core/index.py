@@ -37,6 +37,8 @@ class SiteIndex:
         self.fleet_lanes: FleetLanes = {}
         self._isolated: dict[Isolation, int] = {}
         self._known: dict[tuple[NodeNeeds, str], tuple[int, int | None]] = {}
+        # The nodes that are empty, and those in use by class and room; None: look again.
+        self._filling: tuple[int, dict[GpuClass, dict[int, int]]] | None = None
         for at, record in enumerate(self.records):
             record.at = at
             record.lanes = []
@@ -56,6 +58,7 @@ class SiteIndex:
     def leave(self, record: NodeRecord) -> None:
         """Takes `record` out of every lane, before its state changes."""
         bit = 1 << record.at
+        self._filling = None
         for lane in record.lanes:
             lane.drop(record.room, bit)
         record.lanes.clear()
@@ -64,6 +67,7 @@ class SiteIndex:
         """The same as leaving and entering, for a ready node on which only the occupants changed.
         Call it after the change."""
         bit, lanes = 1 << record.at, record.lanes
+        self._filling = None
         if record.laned == record.views:
             before, room = record.room, record.left.room.number
             record.room = room
@@ -76,6 +80,7 @@ class SiteIndex:
         self._enter(record, bit, self.up)
 
     def _enter(self, record: NodeRecord, bit: int, lanes: dict[LaneKey, Lane]) -> None:
+        self._filling = None
         room = record.room = record.left.room.number
         gpu_class = record.kind.gpu_class
         record.laned = record.views
@@ -165,30 +170,42 @@ class SiteIndex:
         """The nodes, ready or not, full or not, in one of `views`. For explanations."""
         mask = 0
         for lanes in (self.up, self.down):
-            for (_, view), lane in lanes.items():
-                if view in views:
-                    mask |= lane.all()
+            for gpu_class in self.layout.classes:
+                for view in views:
+                    if (lane := lanes.get((gpu_class, view))) is not None:
+                        mask |= lane.all()
         return mask
 
     def with_room(self, shape: Shape) -> int:
         """The nodes, ready or not, with room for `shape`, whoever is on them. For explanations."""
-        empty = used = 0
-        fittings = {name: self._rankings(name, shape) for name in self.layout.classes}
-        for lanes in (self.up, self.down):
-            for (gpu_class, view), lane in lanes.items():
-                if view == EMPTY:
-                    empty |= lane.all()
-                    continue
-                fitting = fittings[gpu_class]
-                for room, nodes in lane.masks.items():
-                    if nodes and room in fitting:
-                        used |= nodes
+        empty, by_class = self._filled()
+        used = 0
+        for gpu_class, rooms in by_class.items():
+            fitting = self._rankings(gpu_class, shape)
+            for room in rooms.keys() & fitting.keys():
+                used |= rooms[room]
         # An empty node has room for whatever its size suits; only the others are looked at.
         mask = empty & self.layout.suits(shape)[2]
         for at in bits(used):
             if self.records[at].left.holds(shape):
                 mask |= 1 << at
         return mask
+
+    def _filled(self) -> tuple[int, dict[GpuClass, dict[int, int]]]:
+        """The nodes, ready or not, that are empty; and the others, by class and room."""
+        known = self._filling
+        if known is None:
+            empty, used = 0, dict[GpuClass, dict[int, int]]()
+            for lanes in (self.up, self.down):
+                for (gpu_class, view), lane in lanes.items():
+                    if view == EMPTY:
+                        empty |= lane.all()
+                        continue
+                    rooms = used.setdefault(gpu_class, {})
+                    for room, nodes in lane.masks.items():
+                        rooms[room] = rooms.get(room, 0) | nodes
+            known = self._filling = empty, used
+        return known
 
     def _rankings(self, gpu_class: GpuClass, shape: Shape) -> dict[int, int]:
         return self.records[0].rooms.ranking(gpu_class, shape).growth if self.records else {}

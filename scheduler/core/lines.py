@@ -27,6 +27,7 @@ class Lines(Mapping[JobId, QueuedJob]):
         self.classes: dict[JobClass, Waiting] = {}
         # How many classes at a tenant or below it can use a GPU class; "*": any of them.
         self.wanted: dict[TenantPath, dict[GpuClass, int]] = {}
+        self.of_tenant: dict[TenantPath, dict[Waiting, None]] = {}
         self._usage = usage
         self._alarm = alarm
         self._signatures: dict[tuple[Ask, Requirement], Signature] = {}
@@ -92,6 +93,7 @@ class Lines(Mapping[JobId, QueuedJob]):
             )
             self._want(waiting, 1)
             self.classes[job_class] = waiting
+            self.of_tenant.setdefault(job_class.tenant, {})[waiting] = None
             self._by_object[id(job_class)] = waiting
             self._alarm.awake[waiting] = None
         return waiting
@@ -140,6 +142,10 @@ class Lines(Mapping[JobId, QueuedJob]):
     def _forget(self, waiting: Waiting) -> None:
         signature = waiting.signature
         del self.classes[waiting.job_class]
+        of_tenant = self.of_tenant[waiting.job_class.tenant]
+        del of_tenant[waiting]
+        if not of_tenant:
+            del self.of_tenant[waiting.job_class.tenant]
         self._by_object.pop(id(waiting.job_class), None)
         self._alarm.forget(waiting)
         self._want(waiting, -1)
