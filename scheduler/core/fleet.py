@@ -12,7 +12,6 @@ are blocked stays (`alarm`), and is forgotten as soon as something happens that 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
 
 from scheduler.core.alarm import Alarm
@@ -285,7 +284,7 @@ class FleetState:
                 if not record.occupants:
                     self._occupants.pop(name, None)
             return
-        if record is None or not _same_place(record.node, node):
+        if record is None or not record.is_declared_like(node):
             occupants = self._occupants.setdefault(name, {})
             self.nodes[name] = NodeRecord(node, report, occupants, self.rooms)
             self._nodes_at.setdefault(site, set()).add(name)
@@ -294,7 +293,7 @@ class FleetState:
         index = self.index_of(site)
         if index is not None:
             index.leave(record)
-            if _isolation(record.report) is not _isolation(report):
+            if record.isolation() is not (report.isolation if report else None):
                 index.forget_isolation()
                 self._answers_changed()
             if record.node.facts != node.facts and index.learn(record, node.facts):
@@ -397,12 +396,3 @@ class FleetState:
 def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:
     """When a job placed at `placed_at_ms` will have run into its time limit."""
     return placed_at_ms + job_class.time_limit_bucket_ms
-
-
-def _same_place(old: Node, new: Node) -> bool:
-    """Whether a node is declared alike, whatever is known of it and whoever closed it."""
-    return old is new or replace(old, cordoned=new.cordoned, facts=new.facts) == new
-
-
-def _isolation(report: NodeReport | None) -> object:
-    return report.isolation if report is not None else None

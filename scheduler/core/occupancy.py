@@ -8,7 +8,7 @@ organisations meet only where every one of them said `any`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NewType
 
@@ -283,6 +283,15 @@ class NodeRecord:
     def ready(self) -> bool:
         """Whether new work may start here at all."""
         return self.report is not None and self.report.ready() and not self.node.cordoned
+
+    def is_declared_like(self, node: Node) -> bool:
+        """Whether `node` is declared alike, whatever is known of it and whoever closed it."""
+        own = self.node
+        return own is node or replace(own, cordoned=node.cordoned, facts=node.facts) == node
+
+    def isolation(self) -> Isolation | None:
+        """What was reported of it; None before a first report."""
+        return self.report.isolation if self.report is not None else None
 
     def isolated(self, least: Isolation) -> bool:
         """Whether the reported isolation suffices. What is not reported is not judged here:
