@@ -18,15 +18,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
-from agent.node import gpu_shares
+from agent.node import gpu_shares, networks, overlay
+from agent.node.asked import Prepared, RankSpec
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.data_store import StoreError, data_of
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
-from agent.node.launcher import LEVELS, GateFailed, Nursery, run_gate
-from agent.node.network import OWN, SHARED
+from agent.node.launcher import LEVELS, GateFailed, Nursery
 from agent.node.ports import free_port
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
@@ -34,7 +34,6 @@ from sovshared.grants import GrantInvalid, GrantTrust
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 BUNDLES_KEPT_MAX = 16
-LOOPBACK = "127.0.0.1"
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
 """Sockets that lie in folders are in no network, and these would ask others for a rank."""
 RESERVED_NAMES = frozenset(
@@ -73,46 +72,6 @@ class DataMissing(ExecutorError):
     reason: ClassVar[str] = "data_missing"
 
 
-class Prepared(TypedDict):
-    """The answer to `prepare`."""
-
-    address: str
-    port: int
-    has_bundle: bool
-    boot_ms: int
-
-
-class RankSpec(TypedDict):
-    """What `start` needs of one rank; all values plain, they cross Ray."""
-
-    job_id: str
-    attempt: int
-    rank: int
-    local_rank: int
-    node_rank: int
-    world_size: int
-    local_world_size: int
-    num_nodes: int
-    gpus_per_node: int
-    gpu_milli: int  # Of each of its GPUs.
-    gpus: list[int]  # The rank's own share, which its shim locks.
-    visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
-    master_address: str | None  # None: its own, and room is made for it as it starts.
-    master_port: int | None
-    argv: list[str]
-    env: dict[str, str]
-    bundle_digest: str | None
-    isolation: str
-    grace_ms: int
-    lease_until_ms: int | None
-    time_limit_ms: int | None
-    signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
-    egress: list[str]  # host:port that the job may reach.
-    grant: str  # In base64.
-    inputs: list[list[str]]  # Dataset, version and mount of each.
-    outputs: list[list[str]]  # Dataset and path in the working directory.
-
-
 class Executor:
     """One node's executor. Methods return plain values: they cross Ray and JSON."""
 
@@ -121,6 +80,7 @@ class Executor:
         self.spool = Spool(Path(node.spool))
         self.spool.settle()  # Before anything is started in this boot.
         self.nursery = Nursery(node.level, self.spool)
+        self.overlay = node.level != "none" and overlay.can_be_made()
         self.trust = GrantTrust(Path(node.trust))
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
@@ -140,6 +100,7 @@ class Executor:
             "port": made.port,
             "has_bundle": has_bundle,
             "boot_ms": boot_ms(),
+            "overlay": self.overlay,
         }
 
     def _keep_bundle(self, digest: str) -> bool:
@@ -197,7 +158,12 @@ class Executor:
                     status = self.spool.status(key)
                 else:
                     self._check_grant(key, spec)
-                    self.spool.write_spec(key, self._shim_spec(key, spec))
+                    try:
+                        shim_spec = self._shim_spec(key, spec)
+                    except GateFailed as error:
+                        why = f"the network of {key} cannot be made: {error}"
+                        raise ExecutorError(why) from error
+                    self.spool.write_spec(key, shim_spec)
                     started = self.spool.open_gate(key)
                     status = RankStatus(key, Phase.STARTING) if started else self.spool.status(key)
         if status.phase is Phase.STARTING:
@@ -275,28 +241,12 @@ class Executor:
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
-            **self._network(key, spec),
+            **networks.network_of(self.spool, key, spec),
             "grace_ms": spec["grace_ms"],
             "lease_until_ms": spec["lease_until_ms"],
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
-
-    def _network(self, key: str, spec: RankSpec) -> dict[str, object]:
-        """Which network the rank is in. One that it shares with others, or that leads somewhere, is
-        a gate's, which then stands.
-        """
-        if not has_own_network(spec):
-            return {"network": SHARED}
-        if spec["world_size"] == 1 and not spec["egress"]:
-            return {"network": OWN}
-        folder = self.spool.network(key)
-        try:
-            run_gate(folder, {"egress": spec["egress"], "ranks": spec["local_world_size"]})
-        except GateFailed as error:
-            raise ExecutorError(f"rank {key}: its network cannot be made: {error}") from error
-        place = os.path.relpath(folder, self.spool.home(key))
-        return {"network": OWN, "gate": f"{place}/gate", "hosts": f"{place}/hosts"}
 
     def _uid(self, job: str, checkpoints: Path) -> int:
         """The job's uid: the owner of its checkpoints, else derived from its id, so that nodes
@@ -332,7 +282,7 @@ class Executor:
             "WORLD_SIZE": spec["world_size"],
             "LOCAL_WORLD_SIZE": spec["local_world_size"],
             "GROUP_RANK": spec["node_rank"],
-            "MASTER_ADDR": LOOPBACK if has_own_network(spec) else spec["master_address"],
+            "MASTER_ADDR": networks.master_address(spec),
             "MASTER_PORT": spec["master_port"],
             "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
             "SOV_JOB_ID": spec["job_id"],
@@ -358,11 +308,6 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
-
-
-def has_own_network(spec: RankSpec) -> bool:
-    """Whether the rank is in another network than its node's: its attempt is on one node."""
-    return spec["isolation"] != "none" and spec["num_nodes"] == 1
 
 
 def user_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,8 @@ reads `gate.json` there, writes `hosts`, and answers on the socket `gate`. A ran
 stays connected as long as the rank lives, and asks what was counted. The gate ends with the last of
 them. When a gate is killed, its ranks reach nothing any more.
 
-TCP only. Standard library only.
+Of an attempt on several nodes the namespaces are joined by an overlay (`overlay.py`). To elsewhere
+it is TCP only. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.node import shim
-from agent.node.network import Namespace, give_loopback
+from agent.node import overlay, shim
+from agent.node.network import Namespace, enter, give_loopback
 
 COMMAND = (  # Run with -c; the arguments are the directory that holds this package, and FOLDER.
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -63,17 +65,35 @@ class Gate:
     """What there is between a namespace and the node's network; see the module."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
-        """`plan`: `egress`, the destinations, and `ranks`, how many will come."""
+        """`plan`: `egress`, the destinations; `ranks`, how many will come; `nodes` of the attempt,
+        if there are others, and which of them this is (`overlay.py`).
+        """
+        nodes = [(str(address), int(port)) for address, port in plan["nodes"]]
+        rank = int(plan["node_rank"])
+        own = overlay.address_of(rank) if nodes else "127.0.0.1"
         self._ranks = int(plan["ranks"])
         self._lock = threading.Lock()
         self._open = 0
         self._namespace = Namespace()
         try:
-            self.names = {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"}
+            self.names = {"localhost": "127.0.0.1", socket.gethostname(): own}
             self._doors = self._make_doors(plan["egress"])
             self._inside = os.open("/proc/self/ns/net", os.O_RDONLY)
         finally:
             self._namespace.leave()
+        if nodes:
+            overlay.make(nodes, rank, int(plan["number"]), self._inside, self._visit)
+
+    @contextlib.contextmanager
+    def _visit(self) -> Generator[None]:
+        """In the namespace for a while; only before there are threads."""
+        outside = os.open("/proc/self/ns/net", os.O_RDONLY)
+        enter(self._inside)
+        try:
+            yield
+        finally:
+            enter(outside)
+            os.close(outside)
 
     def _make_doors(self, egress: list[str]) -> list[Door]:
         """One for each destination; several ports of one host are at one address."""

@@ -12,18 +12,23 @@ PORT_TRIES_MAX = 512
 
 
 def free_port(address: str, key: str, taken: frozenset[int]) -> int:
-    """A port nobody listens on now. Begins at a place derived from the key: neighbours rarely
-    meet.
+    """A port nobody uses now, for TCP at `address` or for UDP anywhere. Begins at a place derived
+    from the key: neighbours rarely meet.
     """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     span = PORT_LAST - PORT_FIRST + 1
     begin = zlib.crc32(key.encode()) % span
     for step in range(PORT_TRIES_MAX):
         port = PORT_FIRST + (begin + step) % span
         if port in taken:
             continue
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        with (
+            socket.socket(family, socket.SOCK_STREAM) as stream,
+            socket.socket(family, socket.SOCK_DGRAM) as datagrams,
+        ):
             try:
-                probe.bind((address, port))
+                stream.bind((address, port))
+                datagrams.bind(("", port))
             except OSError:
                 continue
         return port

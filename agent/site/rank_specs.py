@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.node.executor import Prepared, RankSpec
+from agent.node.asked import Prepared, RankSpec
 from agent.site.launch_order import Rank
 
 
@@ -18,6 +18,7 @@ def rank_specs(
     """
     leader = prepared[ranks[0].key][0] if prepared else None
     warn, local_world = order["signal_before_end"], Counter(rank.node for rank in ranks)
+    nodes = meeting_places(ranks, {key: answer for key, (answer, _) in prepared.items()})
     visible: dict[str, list[int]] = defaultdict(list)
     for rank in ranks:
         visible[rank.node] += rank.order["gpus"]
@@ -47,12 +48,29 @@ def rank_specs(
             "time_limit_ms": order["time_limit_ms"],
             "signal_before_end": (warn[0], warn[1]) if warn else None,
             "egress": list(order["egress"]),
+            "nodes": nodes,
             "grant": order["grant"],
             "inputs": [list(one) for one in order["inputs"]],
             "outputs": [list(one) for one in order["outputs"]],
         }
 
     return {rank.key: spec(rank) for rank in ranks}
+
+
+def meeting_places(
+    ranks: Sequence[Rank], prepared: Mapping[str, Prepared]
+) -> list[tuple[str, int]]:
+    """Where the nodes reach one another for this attempt, by node rank; nowhere, if one of them
+    cannot be part of that, or is alone.
+    """
+    first = {
+        r.order["node_rank"]: prepared[r.key]
+        for r in ranks
+        if r.order["local_rank"] == 0 and r.key in prepared
+    }
+    if len(first) < 2 or not all(answer.get("overlay") for answer in first.values()):
+        return []
+    return [(first[at]["address"], first[at]["port"]) for at in sorted(first)]
 
 
 def _lease_until_ms(order: Mapping[str, Any], answer: Prepared, answered_ms: int) -> int | None:

@@ -29,8 +29,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemEr
 from ray.util import get_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
+from agent.node.asked import Prepared
 from agent.node.clock import boot_ms
-from agent.node.executor import ExecutorError, Prepared, ResidentExecutor
+from agent.node.executor import ExecutorError, ResidentExecutor
 from agent.site import executor as port
 from agent.site.ahead import Ahead
 from agent.site.driver_calls import Method, serve

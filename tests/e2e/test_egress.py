@@ -97,3 +97,43 @@ def test_ranks_of_one_node_are_controlled_together(shared_world: World, other: E
     told = way_out(shared_world, job)
     assert told["control"] == "CONTROLLED"
     assert told["attempts"][0]["destinations"][0]["connections"] == 2
+
+
+# Rank 0 answers whoever comes to MASTER_ADDR:MASTER_PORT; the other one asks there.
+MEET = """
+import os, socket, time
+at = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if os.environ["RANK"] == "0":
+    with socket.create_server(("", at[1])) as server:
+        server.accept()[0].sendall(b"from rank 0")
+else:
+    give_up_at = time.monotonic() + 120
+    while True:
+        try:
+            with socket.create_connection(at, 5) as line:
+                print(line.recv(64).decode())
+                break
+        except OSError:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.1)
+"""
+
+
+def test_a_gang_meets_across_nodes_and_reaches_nobody_but_the_listed(
+    shared_world: World, other: Elsewhere
+) -> None:
+    listed = [other.destination]
+    job = shared_world.ada.submit(
+        {
+            "name": "gang",
+            "command": ["python3", "-c", MEET + ASK, other.destination, "192.0.2.77:443"],
+            "resources": {"nodes": 2, "gpus_per_node": 1},
+            "egress": listed,
+        }
+    )
+    assert shared_world.end(job).state == "SUCCEEDED", shared_world.log(job).decode()
+    assert shared_world.log(job, rank=1).decode().splitlines()[0] == "from rank 0"
+    told = way_out(shared_world, job)
+    assert told["control"] == "CONTROLLED"
+    (attempt,) = told["attempts"]
+    assert (attempt["denied"], attempt["destinations"][0]["connections"]) == (2, 2)

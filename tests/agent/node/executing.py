@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 
+from agent.node.asked import RankSpec
 from agent.node.clock import wall_ms
-from agent.node.executor import Executor, RankSpec
+from agent.node.executor import Executor
 from agent.node.facts import NodeFacts
 from sovapi.v1.sitelink_pb2 import PlacedNode
 from tests.agent.node.rig import LEVELS, Site
@@ -54,6 +55,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "time_limit_ms": None,
         "signal_before_end": None,
         "egress": [],
+        "nodes": [],
         "grant": "",
         "inputs": [],
         "outputs": [],

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from agent.node.asked import RankSpec
 from agent.node.clock import wall_ms
-from agent.node.executor import Executor, NotGranted, RankSpec
+from agent.node.executor import Executor, NotGranted
 from agent.node.spool import Phase
 from sovshared import grants
 from tests.agent.node.executing import KEY, facts_at, granted, spec

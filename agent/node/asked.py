@@ -1,0 +1,48 @@
+"""What a site's driver asks of a node for one rank, and hears: plain values, which cross Ray."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Prepared(TypedDict):
+    """The answer to `prepare`."""
+
+    address: str
+    port: int
+    has_bundle: bool
+    boot_ms: int
+    overlay: bool  # Whether it can be one of several nodes that reach one another by an overlay.
+
+
+class RankSpec(TypedDict):
+    """What `start` needs of one rank; all values plain, they cross Ray."""
+
+    job_id: str
+    attempt: int
+    rank: int
+    local_rank: int
+    node_rank: int
+    world_size: int
+    local_world_size: int
+    num_nodes: int
+    gpus_per_node: int
+    gpu_milli: int  # Of each of its GPUs.
+    gpus: list[int]  # The rank's own share, which its shim locks.
+    visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
+    master_address: str | None  # None: its own, and room is made for it as it starts.
+    master_port: int | None
+    argv: list[str]
+    env: dict[str, str]
+    bundle_digest: str | None
+    isolation: str
+    grace_ms: int
+    lease_until_ms: int | None
+    time_limit_ms: int | None
+    signal_before_end: tuple[int, int] | None  # Signal number, milliseconds before the limit.
+    egress: list[str]  # host:port that the job may reach.
+    nodes: list[tuple[str, int]]
+    """Where the attempt's nodes reach one another, by node rank; none: by their own network."""
+    grant: str  # In base64.
+    inputs: list[list[str]]  # Dataset, version and mount of each.
+    outputs: list[list[str]]  # Dataset and path in the working directory.
