@@ -65,6 +65,7 @@ _MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
 _DATA_KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_IMAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._/:-]{0,254}@)?sha256:[0-9a-f]{64}")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
 SIGNALS = (
     "ABRT", "ALRM", "CONT", "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
@@ -154,6 +155,9 @@ def _who(spec: JobSpec) -> Faults:
     if not _is_path(spec.project):
         allowed = f"a path of 1 to {TENANT_DEPTH_MAX} names, such as trust-a/radiology"
         yield _fault("project", spec.project, allowed)
+    if spec.image and not _IMAGE.fullmatch(spec.image):
+        # What a tag names is another image tomorrow, and nothing could say which one ran.
+        yield _fault("image", spec.image, "a digest, as in registry/name@sha256:..., and no tag")
     if spec.bundle_digest and not _DIGEST.fullmatch(spec.bundle_digest):
         yield _fault("bundle_digest", spec.bundle_digest, "sha256: and 64 hexadecimal digits")
 

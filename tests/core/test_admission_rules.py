@@ -157,13 +157,20 @@ def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> No
     assert len(fault.detail) < 250
 
 
+@pytest.mark.parametrize("image", ["debian", "debian:12", "r.example/a/b:latest", "sha256:12"])
+def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
+    assert "image" in {fault.subject for fault in value_faults(spec(image=image))}
+    by_digest = f"r.example/a/b@sha256:{'0' * 64}"
+    assert "image" not in {fault.subject for fault in value_faults(spec(image=by_digest))}
+
+
 @pytest.mark.parametrize(
     ("of", "field"),
     [
         (spec(kind=JobKind.SERVICE), "kind"),
         (spec(kind=JobKind.RAY), "kind"),
         (spec(secrets=(("A", "b"),)), "secrets"),
-        (spec(image="sha256:0"), "image"),
+        (spec(image=f"sha256:{0:064}"), "image"),
         (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
