@@ -13,13 +13,19 @@ from sovctl.async_datasets import AsyncDatasetCalls
 from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
 from sovctl.async_operations import AsyncOperationCalls, Joined
+from sovctl.async_secrets import AsyncSecretCalls
 from sovctl.errors import ConfigError
 from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
 
 
 class AsyncClient(
-    AsyncJobCalls, AsyncOperationCalls, AsyncEvidenceCalls, AsyncDatasetCalls, AsyncAccessCalls
+    AsyncJobCalls,
+    AsyncOperationCalls,
+    AsyncEvidenceCalls,
+    AsyncDatasetCalls,
+    AsyncAccessCalls,
+    AsyncSecretCalls,
 ):
     """A control plane, as one identity sees it.
 
@@ -47,6 +53,7 @@ class AsyncClient(
             context = config.load().context(context)
         self.context = context
         self.project = context.project
+        self.key_service = context.key_service
         self._timeout_ms = int(timeout_s * 1000)
         self._channel = channel
         self._link: Link | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from sovctl.link import STREAM_TIMEOUT_MS, Connected, Repeat
 from sovctl.logs import RECONNECTS_MAX, LogChunk, LogReader, LogsWanted
 from sovctl.results import JobInfo, job_info
 from sovctl.rpc_errors import sov_error
+from sovctl.sealed import key_at, put_ticket, seal_bundle
 from sovctl.spec import JobSpec
 from sovctl.spec_proto import to_proto
+from sovshared.sealing import Header
 
 PAGE_SIZE = 500
 SUBMIT_BATCH = 200
@@ -109,6 +112,18 @@ class AsyncJob:
         return await self._calls.explain(self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A working directory that was stored: the digest that jobs name it by, and if it was sealed,
+    the header of it."""
+
+    digest: str
+    header: Header | None
+
+
+NOTHING = Sent("", None)
+
+
 class AsyncJobCalls(Connected):
     """Calls of JobService."""
 
@@ -145,13 +160,13 @@ class AsyncJobCalls(Connected):
         A directory that several of them name is bundled once.
         """
         requests: list[jobs_pb2.SubmitRequest] = []
-        digests: dict[tuple[str, str], str] = {}
+        sent: dict[tuple[str, str], Sent] = {}
         for spec in specs:
             checked = checked_spec(spec)
             place = (checked.working_dir or "", checked.project or "")
-            if place[0] and place not in digests:
-                digests[place] = await self.upload(place[0], project=place[1])
-            message = to_proto(checked, bundle_digest=digests.get(place, ""), project=self.project)
+            if place not in sent:
+                sent[place] = await self._send(*place) if place[0] else NOTHING
+            message = self._ready(checked, sent[place])
             requests.append(
                 jobs_pb2.SubmitRequest(spec=message, idempotency_key=new_idempotency_key())
             )
@@ -173,7 +188,17 @@ class AsyncJobCalls(Connected):
 
     async def upload(self, working_dir: str | Path, *, project: str = "") -> str:
         """Bundles a directory and stores it; the digest by which a job names it."""
-        with await asyncio.to_thread(bundle.build, Path(working_dir)) as made:
+        return (await self._send(working_dir, project)).digest
+
+    async def _send(self, working_dir: str | Path, project: str) -> Sent:
+        """Bundles a directory, seals it where we have a key, and stores it."""
+        with ExitStack() as files:
+            made = files.enter_context(await asyncio.to_thread(bundle.build, Path(working_dir)))
+            header = None
+            if self.key_service:
+                key = key_at(self.key_service)
+                made, header = await asyncio.to_thread(seal_bundle, made, key)
+                files.enter_context(made)
             start = jobs_pb2.UploadStart(
                 digest=made.digest, size_bytes=made.size_bytes, project=project or self.project
             )
@@ -184,7 +209,14 @@ class AsyncJobCalls(Connected):
                     yield jobs_pb2.UploadRequest(chunk=chunk)
 
             response = await self.link.send_all(self.link.jobs.Upload, parts)
-        return response.digest or made.digest
+        return Sent(response.digest or made.digest, header)
+
+    def _ready(self, spec: JobSpec, sent: Sent) -> jobs_pb2.JobSpec:
+        """The specification as it is sent; with our ticket on it where we have a key."""
+        message = to_proto(spec, bundle_digest=sent.digest, project=self.project)
+        if self.key_service and (sent.header is not None or message.secrets):
+            put_ticket(message, key_at(self.key_service), sent.header)
+        return message
 
     async def get(self, job: str) -> AsyncJob:
         """The job of an id, or of a name that only one live job has."""
@@ -289,10 +321,10 @@ class AsyncJobCalls(Connected):
 
     async def _wire_spec(self, spec: Spec) -> jobs_pb2.JobSpec:
         checked = checked_spec(spec)
-        digest = ""
+        sent = NOTHING
         if checked.working_dir is not None:
-            digest = await self.upload(checked.working_dir, project=checked.project or "")
-        return to_proto(checked, bundle_digest=digest, project=self.project)
+            sent = await self._send(checked.working_dir, checked.project or "")
+        return self._ready(checked, sent)
 
 
 def checked_spec(spec: Spec) -> JobSpec:

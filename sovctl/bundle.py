@@ -53,17 +53,17 @@ class Bundle:
         self.digest = digest
         self.size_bytes = size_bytes
         self.entries = entries
-        self._file = file
+        self.file = file
 
     def chunks(self) -> Iterator[bytes]:
         """The content from its beginning, in pieces that fit a message."""
-        self._file.seek(0)
-        while chunk := self._file.read(limits.CHUNK_BYTES_MAX):
+        self.file.seek(0)
+        while chunk := self.file.read(limits.CHUNK_BYTES_MAX):
             yield chunk
 
     def close(self) -> None:
         """Gives the temporary file back."""
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> Bundle:
         return self

@@ -1,4 +1,4 @@
-"""The part of the synchronous client that is about operators' access to tenants' data."""
+"""The part of the synchronous client about operators' access to tenants' data, and secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sovctl.event_loop import EventLoop
 
 
 class AccessCalls:
-    """Calls of AccessService, each until its answer is there."""
+    """Calls of AccessService, and about secrets, each until its answer is there."""
 
     _loop: EventLoop
     _client: AsyncClient
@@ -38,3 +38,15 @@ class AccessCalls:
     def access_policies(self, tenant: str = "") -> Sequence[access_pb2.AccessPolicy]:
         """What a tenant and all above it say of that."""
         return self._loop.run(self._client.access_policies(tenant))
+
+    def set_secret(self, name: str, value: bytes) -> None:
+        """Seals a value with the key of the context's key service, and keeps it under `name`."""
+        self._loop.run(self._client.set_secret(name, value))
+
+    def secrets(self) -> Iterator[str]:
+        """Names of secrets."""
+        return self._loop.iterate(self._client.secrets)
+
+    def remove_secret(self, name: str) -> None:
+        """There is no such secret any more."""
+        self._loop.run(self._client.remove_secret(name))

@@ -59,6 +59,8 @@ class Context(Written):
     trust_domain: str = spiffe.DEFAULT_TRUST_DOMAIN
     server: Literal["control-plane", "host"] = "control-plane"
     project: str = ""
+    key_service: str = ""
+    """Where our key service is, such as file:DIRECTORY: bundles and secrets are sealed with it."""
 
 
 class ConfigFile(Written):

@@ -180,9 +180,11 @@ class Connected(ABC):
 
     Attributes:
         project: Where a specification names none.
+        key_service: Where the key is that bundles and secrets are sealed with; empty: none is.
     """
 
     project: str
+    key_service: str
 
     @property
     @abstractmethod

@@ -15,6 +15,14 @@ class Prepared(TypedDict):
     overlay: bool  # Whether it can be one of several nodes that reach one another by an overlay.
 
 
+class KeysAsked(TypedDict):
+    """What of a launch is about keys; all values plain, they cross Ray."""
+
+    secrets: dict[str, str]  # Variable to opaque name.
+    sealed: dict[str, str]  # Variable to its sealed value, in base64.
+    ticket: str  # In base64.
+
+
 class RankSpec(TypedDict):
     """What `start` needs of one rank; all values plain, they cross Ray."""
 
@@ -46,3 +54,4 @@ class RankSpec(TypedDict):
     grant: str  # In base64.
     inputs: list[list[str]]  # Dataset, version and mount of each.
     outputs: list[list[str]]  # Dataset and path in the working directory.
+    keys: KeysAsked

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from agent.node import confine, network
 from agent.node.data_view import show
 from agent.node.network import Namespace
+from agent.node.secret_file import take_secrets
 from agent.node.warmth import take_memory
 
 FORWARDED = (
@@ -160,6 +161,7 @@ def _run_rank(
             spec: dict[str, Any] = json.load(file)
         if spec["isolation"] != level:  # The shim refuses it, and says so.
             os._exit(0)
+        env = {**spec["env"], **take_secrets(spec)}
         step = f"isolation {level}"
         _isolate(level, spec, outside)
         step = "rank set-up"
@@ -179,7 +181,7 @@ def _run_rank(
         os._exit(0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 (no shell: it is the point)
+        os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 (no shell: it is the point)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         os.write(2, f"sov: cannot run {spec['argv'][0]!r}: {why}\n".encode())

@@ -15,7 +15,6 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -24,10 +23,13 @@ from agent.node import gpu_shares, networks, overlay
 from agent.node.asked import Prepared, RankSpec
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.data_store import StoreError, data_of
+from agent.node.environment import user_environment
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
+from agent.node.keys import Opener, Rank, StaysShut
 from agent.node.launcher import LEVELS, GateFailed, Nursery
 from agent.node.ports import free_port
+from agent.node.secret_file import keep_secrets
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
 from sovshared.grants import GrantInvalid, GrantTrust
@@ -36,21 +38,6 @@ BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 BUNDLES_KEPT_MAX = 16
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
 """Sockets that lie in folders are in no network, and these would ask others for a rank."""
-RESERVED_NAMES = frozenset(
-    [
-        "RANK",
-        "LOCAL_RANK",
-        "WORLD_SIZE",
-        "LOCAL_WORLD_SIZE",
-        "GROUP_RANK",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "CUDA_VISIBLE_DEVICES",
-    ]
-)
-RESERVED_PREFIXES = ("SOV_", "RAY_")
-PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
-"""Of those with our prefix, what the control plane sends along: no user may set them."""
 
 
 class ExecutorError(Exception):
@@ -70,6 +57,12 @@ class DataMissing(ExecutorError):
     """What the rank is to read is not in the site's store."""
 
     reason: ClassVar[str] = "data_missing"
+
+
+class KeyRefused(ExecutorError):
+    """Something of the rank's is sealed, and nobody gave this node the key."""
+
+    reason: ClassVar[str] = "key_withheld"
 
 
 class Executor:
@@ -181,6 +174,7 @@ class Executor:
             egress=spec["egress"],
             inputs=spec["inputs"],
             outputs=spec["outputs"],
+            secrets=spec["keys"]["secrets"],
         )
         try:
             token = base64.b64decode(spec["grant"], validate=True)
@@ -215,14 +209,7 @@ class Executor:
         work = self.spool.home(key) / "work"
         checkpoints = Path(self.node.checkpoint_root) / spec["job_id"]
         checkpoints.mkdir(mode=0o700, exist_ok=True)
-        if (digest := spec["bundle_digest"]) is not None:
-            shutil.rmtree(work, ignore_errors=True)  # A start that was cut off left half of it.
-            work.mkdir(mode=0o700)
-            try:
-                with open(self._bundle(digest), "rb") as bundle:
-                    unpack(bundle, work)
-            except BundleInvalid as error:
-                raise ExecutorError(str(error)) from error
+        opened = self._fill(key, spec, work)
         own: dict[str, object] = {"uid": None, "gid": None}
         if spec["isolation"] == "uid":
             uid = self._uid(spec["job_id"], checkpoints)
@@ -234,6 +221,7 @@ class Executor:
             **own,
             "argv": spec["argv"],
             "env": self._environment(key, spec, work, checkpoints),
+            "secrets_file": opened,
             "cwd": str(work.resolve()),
             **data,
             "keep": [str(checkpoints.resolve())],
@@ -247,6 +235,38 @@ class Executor:
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
+
+    def _fill(self, key: str, spec: RankSpec, work: Path) -> str | None:
+        """Opens and unpacks the bundle, and the secrets into the file that is answered, if any."""
+        home, digest = self.spool.home(key), spec["bundle_digest"]
+        rank = Rank(
+            grant=base64.b64decode(spec["grant"]),
+            slot=self.node.slot,
+            command=spec["argv"],
+            env=spec["env"],
+            bundle_digest=digest or "",
+            egress=spec["egress"],
+            inputs=spec["inputs"],
+            outputs=spec["outputs"],
+            keys=spec["keys"],
+        )
+        with contextlib.ExitStack() as files:
+            packed = None if digest is None else self._bundle(digest).open("rb")
+            files.enter_context(packed or contextlib.nullcontext())
+            try:
+                opener = Opener(self.node.key_services, rank, packed, wall_ms())
+                secrets, bundle = opener.secrets(), opener.bundle(home)
+            except StaysShut as error:
+                raise KeyRefused(f"rank {key}: {error}") from error
+            if bundle is not None:
+                files.callback(bundle.close)
+                shutil.rmtree(work, ignore_errors=True)  # A start that was cut off left half of it.
+                work.mkdir(mode=0o700)
+                try:
+                    unpack(bundle, work)
+                except BundleInvalid as error:
+                    raise ExecutorError(str(error)) from error
+        return keep_secrets(str(home), user_environment(secrets)) if secrets else None
 
     def _uid(self, job: str, checkpoints: Path) -> int:
         """The job's uid: the owner of its checkpoints, else derived from its id, so that nodes
@@ -308,16 +328,6 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
-
-
-def user_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The user's variables without those that are ours to set."""
-    return {
-        name: env[name]
-        for name in sorted(env)
-        if name in PASSED_NAMES
-        or (name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES))
-    }
 
 
 def _give(folder: Path, uid: int) -> None:

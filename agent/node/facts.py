@@ -28,6 +28,7 @@ class NodeFacts:
     level: str = "none"  # The highest isolation this node reached.
     uid_first: int = UID_FIRST
     uid_last: int = UID_LAST
+    key_services: tuple[str, ...] = ()  # Of tenants, that may be asked for data keys.
 
     def hidden(self) -> list[str]:
         """What ranks of level `uid` see nothing of but their own."""
@@ -46,4 +47,5 @@ def read_facts(path: Path) -> NodeFacts:
     """The facts of a node, as `write_facts` put them down."""
     doc: dict[str, Any] = json.loads(path.read_text())
     doc["hide"] = tuple(doc["hide"])
+    doc["key_services"] = tuple(doc.get("key_services", ()))
     return NodeFacts(**doc)

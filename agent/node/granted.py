@@ -22,6 +22,7 @@ class RankAsked:
     command: Sequence[str]
     env: Mapping[str, str]
     bundle_digest: str
+    secrets: Mapping[str, str]
     egress: Sequence[str] = ()
     inputs: Sequence[Sequence[str]] = ()
     outputs: Sequence[Sequence[str]] = ()
@@ -51,6 +52,7 @@ def check(
         egress=asked.egress,
         inputs=asked.inputs,
         outputs=asked.outputs,
+        secrets=asked.secrets,
     )
     if found != grant.work_digest:
         detail = f"work: found {found.hex()[:16]}, granted {grant.work_digest.hex()[:16]}"

@@ -20,6 +20,7 @@ from agent.site.bundles import BundleCache, BundleFailed, hex_of
 from agent.site.executor import (
     REASON_DATA,
     REASON_GRANT,
+    REASON_KEY,
     WHOLE_MILLI,
     Executor,
     ExecutorUnavailable,
@@ -48,7 +49,11 @@ LEVELS = {
     common.ISOLATION_UID: "uid",
     common.ISOLATION_CONTAINER: "uid",  # The most that a shim gives.
 }
-REFUSED = {REASON_GRANT: GRANT_REFUSED, REASON_DATA: "DATA_MISSING"}
+REFUSED = {
+    REASON_GRANT: GRANT_REFUSED,
+    REASON_DATA: "DATA_MISSING",
+    REASON_KEY: "KEY_WITHHELD",
+}
 """What a node refused that is for the control plane to know as such."""
 _log = logging.getLogger(__name__)
 
@@ -226,9 +231,8 @@ def order_of(
 ) -> LaunchOrder:
     """A launch in the executor's words."""
     launch = instruction.launch
-    if launch.image or launch.secrets:
-        field = "image" if launch.image else "secrets"
-        raise OrderInvalid(f"launch.{field}: not available at this site")
+    if launch.image:
+        raise OrderInvalid("launch.image: not available at this site")
     job_id, _, attempt = instruction.key.rpartition(".")
     ranks = tuple(
         RankOrder(
@@ -263,6 +267,14 @@ def order_of(
         grant=base64.b64encode(launch.grant).decode(),
         inputs=tuple((i.dataset, i.version, i.mount) for i in launch.inputs),
         outputs=tuple((o.dataset, getattr(o, "from")) for o in launch.outputs),
+        keys={
+            "secrets": dict(launch.secrets),
+            "sealed": {
+                variable: base64.b64encode(value).decode()
+                for variable, value in launch.sealed_secrets.items()
+            },
+            "ticket": base64.b64encode(launch.key_ticket).decode(),
+        },
     )
 
 

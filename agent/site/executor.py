@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, cast
 
 LINE_BYTES_MAX = 4 * 1024 * 1024
@@ -42,6 +42,9 @@ class RankOrder:
     node_rank: int
     local_rank: int
     gpus: tuple[int, ...]
+
+
+NO_KEYS: Mapping[str, Any] = {"secrets": {}, "sealed": {}, "ticket": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class LaunchOrder:
     grant: str = ""  # As its nodes check it, in base64.
     inputs: tuple[tuple[str, str, str], ...] = ()  # Dataset, version, mount.
     outputs: tuple[tuple[str, str], ...] = ()  # Dataset, path in the working directory.
+    keys: Mapping[str, Any] = field(default_factory=lambda: dict(NO_KEYS))
+    """What of it is sealed, as its nodes open it (`KeysAsked`, there)."""
 
 
 def whole_gpus(order: Mapping[str, Any]) -> int:
@@ -106,6 +111,7 @@ REASON_ORDER = "order_invalid"  # The order cannot be carried out anywhere.
 REASON_RANK = "rank_refused"  # A node refused to prepare or start a rank.
 REASON_GRANT = "grant_refused"  # A node was shown no grant that lets it start a rank.
 REASON_DATA = "data_missing"  # What is to be read is not in the site's store.
+REASON_KEY = "key_withheld"  # A tenant's key service gave a node no key.
 REASON_GIVEN_UP = "given_up"  # A key was stopped before it could start.
 REASON_INTERNAL = "internal"
 

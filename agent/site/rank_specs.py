@@ -52,6 +52,7 @@ def rank_specs(
             "grant": order["grant"],
             "inputs": [list(one) for one in order["inputs"]],
             "outputs": [list(one) for one in order["outputs"]],
+            "keys": order["keys"],
         }
 
     return {rank.key: spec(rank) for rank in ranks}

@@ -7,6 +7,7 @@ GPUs are logical. Each step is one that `docs/operations.md` tells operators to 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,10 @@ from sovctl.fleet_file import Fleet
 from sovctl.link import load_trust
 from sovctl.policy_file import Policy
 from sovctl.tenants_file import Tenants
-from sovshared import pki
+from sovshared import key_service, pki, sealing
 
 TRUST_A = "trust-a"
+KEY_ID_BYTES = 8
 MET_LAB = "met-lab"
 OPERATOR = "operator"
 PEOPLE = {
@@ -166,6 +168,10 @@ class Cluster:
             tokens = [(name, client.create_join_token(name).token, to) for name, to in joining]
         trust = load_trust(str(layout.credentials_dir / OPERATOR / pki.TRUST_FILE))
         asyncio.run(_join_all(operator, trust, tokens))
+        layout.keys_dir.mkdir(mode=0o700)
+        for who in PEOPLE:
+            key = os.urandom(sealing.KEY_BYTES)
+            key_service.found(layout.keys_dir / who, trust, os.urandom(KEY_ID_BYTES).hex(), key)
         contexts = {who: self._context(who, project) for who, (_, project) in PEOPLE.items()}
         config.save(self.sovctl_config, TRUST_A, {**contexts, OPERATOR: operator})
 

@@ -25,6 +25,9 @@ METRICS_PORT = 9445
 """Of every agent, each on an address of its own."""
 
 
+KEYS = "keys"
+
+
 @dataclass(frozen=True, slots=True)
 class SiteLayout:
     """One site of the cluster: its programs' directories and addresses."""
@@ -56,6 +59,11 @@ class SiteLayout:
     def data_dir(self) -> Path:
         """The site's store of datasets."""
         return self.root / "data"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Tenants' file-backed key services: on one machine nodes and tenants share a disk."""
+        return self.root.parent / KEYS
 
     def node_dir(self, slot: str) -> Path:
         """A node's directory: spool, facts, credentials."""
@@ -104,6 +112,11 @@ class Layout:
     def monitor_credentials(self) -> Path:
         """The identity that Prometheus scrapes with."""
         return self.credentials_dir / "prometheus"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Tenants' file-backed key services, one directory each."""
+        return self.root / KEYS
 
     @property
     def daemons_dir(self) -> Path:

@@ -11,7 +11,7 @@ from agent.node.facts import NodeFacts, read_facts, write_facts
 from agent.node.spool import Phase, Spool
 from deploy.local.layout import METRICS_PORT, TRUST_DOMAIN, Layout, SiteLayout
 from deploy.local.ray_cell import RayCell
-from sovshared import pki
+from sovshared import key_service, pki
 
 UID_FIRST = 200_000
 UIDS_EACH = 1_000
@@ -39,10 +39,16 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
         runtime_dir=str(runtime),
         checkpoint_root=str(checkpoints),
         data_store=str(site.data_dir),
-        hide=(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
+        hide=(
+            *(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
+            str(site.keys_dir),
+        ),
         level=level,
         uid_first=UID_FIRST + number * UIDS_EACH,
         uid_last=UID_FIRST + (number + 1) * UIDS_EACH - 1,
+        key_services=tuple(
+            f"{key_service.SCHEME}{keys}" for keys in sorted(site.keys_dir.iterdir())
+        ),
     )
     write_facts(node / "facts.json", facts)
 

@@ -120,9 +120,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "JobService/PortForward",
         "PolicyService/ApplyAgreement",
         "PolicyService/RevokeAgreement",
-        "TenantService/ListSecrets",
-        "TenantService/RemoveSecret",
-        "TenantService/SetSecret",
     )
 )
 """RPCs of the contract that this version does not serve; who may not call them is told that."""

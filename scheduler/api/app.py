@@ -29,6 +29,7 @@ from scheduler.api.monitors import Monitors, Sight, admission
 from scheduler.api.operator_access import AccessService
 from scheduler.api.policy import PolicyService
 from scheduler.api.proofs import LogKeys, ProofService, keys_of
+from scheduler.api.secrets import SecretCalls
 from scheduler.api.server import Listen, Method, Server
 from scheduler.api.sitelink import SiteLink
 from scheduler.api.state import BUNDLES_FILE, STORE_FILE, State
@@ -259,6 +260,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **link.methods(),
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
+        **SecretCalls(desk).methods(),
         **DatasetService(desk).methods(),
         **FleetService(desk, sites.power).methods(),
         **FleetWhatIf(desk, cogs.planner).methods(),

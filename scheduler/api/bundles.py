@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from scheduler.model.reasons import Denial, Reason, Refused, invalid
+from sovshared import sealing
 from sovshared.limits import BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX
+from sovshared.sealing import SealInvalid
 
 PATH_CHARS_MAX = 1_000
 PATH_DEPTH_MAX = 64
@@ -41,7 +43,12 @@ class _Bounded(tarfile.TarInfo):
 
 
 def check(file: BinaryIO) -> None:
-    """Refuses what is not a bundle, naming its faulty entries."""
+    """Refuses what is not a bundle, naming its faulty entries. Of a sealed one only the header can
+    be read here; its node checks the rest when it has the key."""
+    if sealing.is_sealed(file.read(sealing.HEAD_BYTES)):
+        file.seek(0)
+        return _check_sealed(file)
+    file.seek(0)
     faults: list[Denial] = []
     seen: set[str] = set()
     unpacked_bytes = 0
@@ -63,6 +70,16 @@ def check(file: BinaryIO) -> None:
         raise invalid(fault) from error
     if faults:
         raise invalid(*faults)
+
+
+def _check_sealed(file: BinaryIO) -> None:
+    try:
+        header = sealing.read_header(file)
+    except SealInvalid as error:
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, str(error), "chunk")) from error
+    if header.purpose != sealing.BUNDLE:
+        found = f"found a sealed {header.purpose[:20]!r}, allowed a sealed bundle"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "chunk"))
 
 
 def _fault_of(entry: tarfile.TarInfo, seen: set[str]) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from scheduler.control import certify, evidence
+from scheduler.control import certify, evidence, secrets
 from scheduler.control.datasets import readable
 from scheduler.control.dependencies import Waits, waits_of
 from scheduler.control.follow import follow
@@ -200,15 +200,15 @@ class Admission:
     ) -> Judgement:
         spec = asked.spec
         welcome = standing.welcome(spec.project, asked.shape, now_ms)
-        if welcome is not None and not spec.inputs and self._is_fit(principal, spec):
+        if welcome is not None and not spec.inputs and self._is_fit(read, principal, spec):
             return Judgement(spec, welcome, None, (), "")
         faults = [
             *admission_rules.value_faults(spec),
             *data_rules.spec_faults(spec),
             *_project_faults(principal, spec, standing.projects),
         ]
-        if not faults and spec.bundle_digest:
-            faults += self._bundle_faults(spec)
+        if not faults:
+            faults += self._faults_of_what_it_names(read, spec)
         waits = Waits() if faults else waits_of(read, self._codec, principal, spec)
         faults += waits.faults
         if faults:
@@ -251,18 +251,22 @@ class Admission:
         message = f"{self._codec.encode(number)} refused: {found.message}"
         return Rejected(number, refusal_of(found, message))
 
+    def _faults_of_what_it_names(self, read: Snapshot, spec: JobSpec) -> list[Denial]:
+        faults = self._bundle_faults(spec) if spec.bundle_digest else []
+        return faults + secrets.faults_of(read, spec) if spec.secrets else faults
+
     def _bundle_faults(self, spec: JobSpec) -> list[Denial]:
         if self._has_bundle(spec.project, spec.bundle_digest):
             return []
         detail = f"found {spec.bundle_digest}, allowed the digest of a bundle that was uploaded"
         return [Denial(Reason.INVALID_ARGUMENT, detail, "bundle_digest")]
 
-    def _is_fit(self, principal: Principal, spec: JobSpec) -> bool:
+    def _is_fit(self, read: Snapshot, principal: Principal, spec: JobSpec) -> bool:
         """Whether a job of a welcome shape and project has no fault of its own either."""
         return (
             principal.may_see(spec.project)
             and not admission_rules.own_faults(spec)
-            and not (spec.bundle_digest and self._bundle_faults(spec))
+            and not self._faults_of_what_it_names(read, spec)
         )
 
     def _standing(self, read: Snapshot) -> Standing:

@@ -55,6 +55,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
+        customer_keys=spec is not None and bool(spec.key_ticket),
     )
     txn.certificates.issue(row.id, account)
 

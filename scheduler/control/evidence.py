@@ -12,6 +12,7 @@ from hashlib import sha256
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.job import JobSpec
 from scheduler.model.proofs import Finding
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Deny, NodeFact, NodeFactKey, Policy
@@ -169,6 +170,18 @@ def misreported(
 def node_known(audit: AuditWriter, node: NodeId, fact: NodeFact, now_ms: int) -> None:
     """What was found out about a node, when that is something else than before."""
     audit.append(_NODE_KNOWN[fact.key], now_ms, {"node": node, "fact": plain(fact)})
+
+
+def keys_released(
+    audit: AuditWriter, row: JobRow, attempt: int, site: SiteId, spec: JobSpec, now_ms: int
+) -> None:
+    """An attempt that does not start without its tenant's keys has started: it was given them."""
+    body: dict[str, object] = {
+        "attempt": attempt,
+        "site": site,
+        "secrets": sorted(name for _, name in spec.secrets),
+    }
+    audit.append("keys_released", now_ms, body, tenant=row.tenant, job=row.id)
 
 
 def generations_renewed(

@@ -20,9 +20,11 @@ from scheduler.model.ids import AttemptKey, SiteId
 from scheduler.model.job import Attempt, Job, JobSpec, OnPartition
 from scheduler.model.residency import Permit, Policy
 from scheduler.model.sitelink import Desired, DesiredAction, DesiredAttempt, Launch
+from scheduler.store import secrets
 from scheduler.store.records import OutboxRow
 from scheduler.store.store import Snapshot
 from scheduler.wire.grants import Granter
+from sovshared import sealing
 
 ROWS_MAX = 2_000
 """Rows of one message."""
@@ -108,7 +110,8 @@ def _bytes_of(launch: Launch | None) -> int:
     if launch is None:
         return 0
     texts = (*launch.command, *(text for pair in launch.env for text in pair))
-    return sum(len(text.encode()) for text in texts)
+    sealed = sum(len(value) for _, value in launch.sealed_secrets)
+    return sealed + sum(len(text.encode()) for text in texts)
 
 
 def _attempts(
@@ -125,6 +128,8 @@ def _attempts(
     declared = read.fleet.site(site)
     floor = Isolation.UNSPECIFIED if declared is None else declared.min_isolation
     policy = read.tenancy.policy()
+    specs = [spec for _, spec in attempts.values() if spec is not None]
+    sealed = secrets.sealed(read, (name for spec in specs for _, name in spec.secrets))
     told = (
         DesiredAttempt(
             key=row.key,
@@ -132,7 +137,7 @@ def _attempts(
             action=row.action,
             stop_grace_ms=row.grace_ms,
             stop_reason=row.reason,
-            launch=_launch_of(read, row, attempts, policy, floor),
+            launch=_launch_of(read, row, attempts, policy, floor, sealed),
         )
         for row in rows
     )
@@ -166,6 +171,7 @@ def _launch_of(
     attempts: Mapping[AttemptKey, tuple[Attempt, JobSpec | None]],
     policy: Policy,
     floor: Isolation,
+    sealed: Mapping[str, bytes],
 ) -> Launch | None:
     """None for what is to be forgotten, and where a STOP is for something never placed there."""
     if row.action is DesiredAction.FORGET or row.key not in attempts:
@@ -174,6 +180,7 @@ def _launch_of(
     if spec is None:
         return None
     told = launch(replace(spec, residency=effective(read, spec)), attempt, policy, floor)
+    told = replace(told, sealed_secrets=_sealed(spec, sealed))
     return replace(told, inputs=launch_inputs(read, spec)) if spec.inputs else told
 
 
@@ -188,6 +195,11 @@ def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:
         ("SOV_ARRAY_JOB_ID", codec.encode(job.array_id)),
     )
     return replace(spec, env=tuple(sorted((*spec.env, *ours))))
+
+
+def _sealed(spec: JobSpec, known: Mapping[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    """The job's secrets as they are now; of one that was removed its node says that it lacks."""
+    return tuple((variable, known[name]) for variable, name in spec.secrets if name in known)
 
 
 def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) -> Launch:
@@ -210,7 +222,8 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         residency=spec.residency,
         policy_revision=policy.revision,
         controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
-        secrets=spec.secrets,
+        secrets=tuple((variable, sealing.opaque(name)) for variable, name in spec.secrets),
+        key_ticket=spec.key_ticket,
         image=spec.image,
         egress=spec.egress,
         outputs=spec.outputs,

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from scheduler.control import evidence
 from scheduler.control.follow import follow
 from scheduler.control.life import Cause, Live, Witness, settle, short
-from scheduler.core.lifecycle import outcome
+from scheduler.core.lifecycle import Event, outcome
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
 from scheduler.model.job import Job, NodePlacement, RankPhase, RankStatus
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
@@ -154,6 +155,10 @@ class _Taking:
         made = outcome(live.whole, replace(report, detail=short(report.detail)))
         if made is None:
             return
+        spec = live.whole.spec
+        if made.event is Event.STARTED and spec is not None and spec.key_ticket:
+            attempt = report.key.attempt
+            evidence.keys_released(self.txn.audit, live.job, attempt, self.site, spec, self.now_ms)
         cause = Cause(f"site reported {report.phase.name}", actor=self.site)
         after = settle(self.txn, live, made, cause=cause, witness=Witness.SITE, now_ms=self.now_ms)
         # To nobody else a job's move means anything.

@@ -136,7 +136,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
     resources = spec.resources
     asked = (
         ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
-        ("secrets", bool(spec.secrets), "secrets are not delivered yet"),
         ("image", bool(spec.image), "container images are not run yet"),
         ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.core import residency
+from scheduler.core import custody, residency
 from scheduler.core.data_told import Data, data_told
 from scheduler.core.egress import Control, overall
 from scheduler.core.node_history import EVIDENCE_MAX, Histories, NodeThen, evidence, spells_of
@@ -78,6 +78,7 @@ class Account:
     array: str | None = None
     task: int | None = None
     tasks: int = 0
+    customer_keys: bool = False  # What it ran had to be opened with its tenant's.
 
 
 def verdict(account: Account) -> Bounds:
@@ -91,9 +92,8 @@ def verdict(account: Account) -> Bounds:
     return Bounds.NOT_PLACED
 
 
-def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]:
+def predicate(of: Account, tenant_seq: int, prev: str) -> dict[str, object]:
     """The predicate of the in-toto statement, as plain values."""
-    of = account
     told: dict[str, object] = {
         "job": of.job,
         "tenant": of.tenant,
@@ -120,6 +120,7 @@ def predicate(account: Account, tenant_seq: int, prev: str) -> dict[str, object]
         "data": data_told(of.data),
         "sinks": _sinks(of),
         "operator_access": [],
+        "keys": custody.told(of.customer_keys, (i.stay for i in of.intervals)),
         **_of_nodes(of),
     }
     if of.tasks:

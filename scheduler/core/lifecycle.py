@@ -160,6 +160,8 @@ def outcome(job: Job, report: AttemptReport) -> Outcome | None:
         case AttemptPhase.ENDED:
             return _ended(job, report)
         case AttemptPhase.REFUSED:
+            if report.reason is Reason.KEY_WITHHELD:
+                return _withheld(job, report.detail)
             detail = report.detail or "the site's guard refused it"
             return _fault(job, _hardware_reason(report, Reason.GUARD_REFUSED), detail)
         case AttemptPhase.FAILED_TO_START:
@@ -243,6 +245,15 @@ def _fault(job: Job, reason: Reason, detail: str) -> Outcome:
     if job.state is JobState.PREEMPTING:
         return _preempted(job)
     return _hardware_fault(job, reason, detail)
+
+
+def _withheld(job: Job, detail: str) -> Outcome:
+    """The tenant's own key service gave out no key: no retry would change that."""
+    if job.state is JobState.CANCELLING:
+        return _cancelled(job, [])
+    reason = Reason.KEY_WITHHELD
+    after = _after(job, Event.FAILED)
+    return Outcome(Event.FAILED, after, reason, detail, attempt_reason=reason)
 
 
 def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:

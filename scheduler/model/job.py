@@ -225,6 +225,8 @@ class JobSpec:
     array: JobArray | None = None
     depends_on: tuple[Dependency, ...] = ()
     max_path_latency_us: int = 0
+    key_ticket: bytes = b""
+    """The tenant's word, to its key service, that this work is its own; opaque here."""
 
 
 class RankPhase(IntEnum):

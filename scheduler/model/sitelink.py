@@ -56,6 +56,8 @@ class Launch:
     grant: bytes = b""
     inputs: tuple[LaunchInput, ...] = ()
     outputs: tuple[DatasetOutput, ...] = ()
+    sealed_secrets: tuple[tuple[str, bytes], ...] = ()
+    key_ticket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,11 @@ def _add_node_facts(connection: Connection) -> None:
     NODE_FACTS.create(connection, checkfirst=True)
 
 
+def _add_secrets(connection: Connection) -> None:
+    """Sealed secrets; no job there was named any."""
+    schema_access.SECRETS.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -181,6 +186,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(11, _add_datasets),
     Migration(12, _add_operator_access),
     Migration(13, _add_node_facts),
+    Migration(14, _add_secrets),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

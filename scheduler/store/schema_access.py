@@ -1,8 +1,8 @@
-"""Tables of operators' access to tenants' data."""
+"""Tables of operators' access to tenants' data, and of what only tenants can read."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text
 
 from scheduler.store.schema import METADATA
 
@@ -28,5 +28,15 @@ ACCESS_POLICIES = Table(
     sqlite_with_rowid=False,
 )
 """Whom tenants let operators be. No row: the default."""
+
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("name", Text, primary_key=True, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Tenants' secrets, sealed with their keys. Their values have never been here."""
 
 TABLES = (ACCESS_GRANTS, ACCESS_POLICIES)

@@ -52,6 +52,8 @@ def launch_to_proto(launch: Launch) -> sitelink_pb2.Launch:
         policy_revision=launch.policy_revision,
         controlling_stake_milli_percent=launch.controlling_stake_milli_percent,
         secrets=dict(launch.secrets),
+        sealed_secrets=dict(launch.sealed_secrets),
+        key_ticket=launch.key_ticket,
         image=launch.image,
         grant=launch.grant,
         inputs=[
@@ -92,6 +94,8 @@ def launch_from_proto(message: sitelink_pb2.Launch, site: SiteId) -> Launch:
         policy_revision=message.policy_revision,
         controlling_stake_milli_percent=message.controlling_stake_milli_percent,
         secrets=tuple(sorted(message.secrets.items())),
+        sealed_secrets=tuple(sorted(message.sealed_secrets.items())),
+        key_ticket=message.key_ticket,
         image=message.image,
         grant=message.grant,
         inputs=tuple(LaunchInput(i.dataset, i.version, i.mount) for i in message.inputs),

@@ -17,6 +17,7 @@ from sovctl.cli import (
     operate_verbs,
     policy_verbs,
     quota_verbs,
+    secret_verbs,
     submit_verb,
     what_if_verbs,
     window_verbs,
@@ -115,6 +116,8 @@ def build() -> typer.Typer:
         ("certificates", _certificates()),
         ("access", _access()),
         ("export", _export()),
+        ("secrets", _secrets()),
+        ("keys", _keys()),
     ):
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)
@@ -161,6 +164,20 @@ def _export() -> typer.Typer:
     export = _group("Hand others what this system can show.")
     export.command("self-assessment")(export_verbs.export_self_assessment)
     return export
+
+
+def _secrets() -> typer.Typer:
+    secrets = _group("Keep what jobs need and nobody else may know.")
+    secrets.command("set")(secret_verbs.set_secret)
+    secrets.command("list")(secret_verbs.list_secrets)
+    secrets.command("remove")(secret_verbs.remove_secret)
+    return secrets
+
+
+def _keys() -> typer.Typer:
+    keys = _group("Make a key of our own, for secrets and bundles.")
+    keys.command("create")(secret_verbs.create_keys)
+    return keys
 
 
 def _access() -> typer.Typer:

@@ -169,7 +169,6 @@ def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
     [
         (spec(kind=JobKind.SERVICE), "kind"),
         (spec(kind=JobKind.RAY), "kind"),
-        (spec(secrets=(("A", "b"),)), "secrets"),
         (spec(image=f"sha256:{0:064}"), "image"),
         (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class Granting:
         self, now_ms: int, *, key: str, argv: list[str], env: dict[str, str], bundle: str = "",
         egress: Sequence[str] = (), place: PlacedNode, site: str,
         inputs: Sequence[Sequence[str]] = (), outputs: Sequence[Sequence[str]] = (),
+        secrets: Mapping[str, str] | None = None,
     ) -> bytes:  # fmt: skip
         """A grant for one node's part of an attempt, such as an executor is shown."""
         launch = Launch(command=argv, env=env, bundle_digest=bundle, nodes=[place], egress=egress)
@@ -86,4 +87,5 @@ class Granting:
             launch.inputs.add(dataset=name, version=version, mount=mount)
         for name, path in outputs:
             launch.outputs.add(dataset=name, **{"from": path})
+        launch.secrets.update(secrets or {})
         return self.launch(launch, now_ms, key=key, site=site).grant

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scheduler.wire.spec import spec_from_proto, spec_to_proto
 from sovctl import JobSpec, Residency, Resources, SpecError
+from sovctl.sealed import put_ticket
 from sovctl.spec import job_schema
 from sovctl.spec_proto import to_proto
 from sovctl.spec_values import (
@@ -25,6 +26,7 @@ from sovctl.spec_values import (
     parse_duration,
     parse_percent_milli,
 )
+from sovshared.sealing import TenantKey
 
 WHOLE = """
 name: finetune-notes
@@ -88,6 +90,7 @@ def empty_fields(message: Message, path: str = "") -> list[str]:
 
 def test_every_field_of_the_wire_is_reached_by_a_job_file() -> None:
     message = to_proto(JobSpec.from_yaml(WHOLE), bundle_digest="sha256:00")
+    put_ticket(message, TenantKey("k1", bytes(32)), None)  # Of no file: each job has its own.
     # Which sites have the data is found out at admission, and asked for by nobody.
     assert empty_fields(message) == ["residency.data_sites"]
 

@@ -23,7 +23,8 @@ def fill(message: M, texts: dict[str, str]) -> M:
     """Sets every field, repeated ones twice. `texts` gives strings that must mean something."""
     for number, field in enumerate(message.DESCRIPTOR.fields, start=2):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name).update({f"k{number}": f"v{number}"})
+            value = _value(field.message_type.fields_by_name["value"], number, {})
+            getattr(message, field.name).update({f"k{number}": value})
         elif field.message_type is message.DESCRIPTOR:
             continue  # A tree: what its parts are is what it is itself.
         elif field.is_repeated:

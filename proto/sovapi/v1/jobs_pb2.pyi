@@ -257,7 +257,7 @@ class Dependency(_message.Message):
     def __init__(self, job: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "kind", "project", "command", "bundle_digest", "env", "secrets", "image", "egress", "resources", "topology", "residency", "inputs", "outputs", "priority", "time_limit_ms", "signal_before_end", "preemption", "retries", "on_partition", "array", "depends_on", "max_path_latency_us")
+    __slots__ = ("name", "kind", "project", "command", "bundle_digest", "env", "secrets", "image", "egress", "resources", "topology", "residency", "inputs", "outputs", "priority", "time_limit_ms", "signal_before_end", "preemption", "retries", "on_partition", "array", "depends_on", "max_path_latency_us", "key_ticket")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +295,7 @@ class JobSpec(_message.Message):
     ARRAY_FIELD_NUMBER: _ClassVar[int]
     DEPENDS_ON_FIELD_NUMBER: _ClassVar[int]
     MAX_PATH_LATENCY_US_FIELD_NUMBER: _ClassVar[int]
+    KEY_TICKET_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: JobKind
     project: str
@@ -318,7 +319,8 @@ class JobSpec(_message.Message):
     array: JobArray
     depends_on: _containers.RepeatedCompositeFieldContainer[Dependency]
     max_path_latency_us: int
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[JobKind, str]] = ..., project: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., bundle_digest: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., egress: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[DatasetMount, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[DatasetOutput, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., time_limit_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[SignalBeforeEnd, _Mapping]] = ..., preemption: _Optional[_Union[Preemption, _Mapping]] = ..., retries: _Optional[_Union[Retries, _Mapping]] = ..., on_partition: _Optional[_Union[OnPartition, str]] = ..., array: _Optional[_Union[JobArray, _Mapping]] = ..., depends_on: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., max_path_latency_us: _Optional[int] = ...) -> None: ...
+    key_ticket: bytes
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[JobKind, str]] = ..., project: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., bundle_digest: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., egress: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[DatasetMount, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[DatasetOutput, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., time_limit_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[SignalBeforeEnd, _Mapping]] = ..., preemption: _Optional[_Union[Preemption, _Mapping]] = ..., retries: _Optional[_Union[Retries, _Mapping]] = ..., on_partition: _Optional[_Union[OnPartition, str]] = ..., array: _Optional[_Union[JobArray, _Mapping]] = ..., depends_on: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., max_path_latency_us: _Optional[int] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "dry_run")

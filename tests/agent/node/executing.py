@@ -59,6 +59,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "grant": "",
         "inputs": [],
         "outputs": [],
+        "keys": {"secrets": {}, "sealed": {}, "ticket": ""},
     }
     made.update(more)  # type: ignore[typeddict-item]
     return made
@@ -73,6 +74,7 @@ def granted(node: NodeFacts, key: str, what: RankSpec, *, now_ms: int | None = N
         env=what["env"],
         bundle=what["bundle_digest"] or "",
         egress=what["egress"],
+        secrets=what["keys"]["secrets"],
         place=PlacedNode(slot=node.slot, gpu_indices=range(8)),
         site=node.site,
         inputs=what["inputs"],

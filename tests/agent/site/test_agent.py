@@ -212,7 +212,6 @@ async def test_facts_that_change_before_the_launch_are_heeded(tmp_path: Path) ->
     [
         pytest.param({"bundle_digest": "sha256:" + "0" * 64}, "is gone", id="no such bundle"),
         pytest.param({"image": "sha256:1"}, "launch.image", id="an image"),
-        pytest.param({"secrets": {"HF_TOKEN": "trust-a/hf"}}, "launch.secrets", id="a secret"),
     ],
 )
 async def test_a_launch_that_cannot_be_had_is_given_up_with_its_reason(

@@ -1,0 +1,31 @@
+"""Which variables of a rank's environment are its user's to set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RESERVED_NAMES = frozenset(
+    [
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "CUDA_VISIBLE_DEVICES",
+    ]
+)
+RESERVED_PREFIXES = ("SOV_", "RAY_")
+PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
+"""Of those with our prefix, what the control plane sends along: no user may set them."""
+
+
+def user_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The user's variables without those that are ours to set."""
+    return {
+        name: env[name]
+        for name in sorted(env)
+        if name in PASSED_NAMES
+        or (name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES))
+    }
