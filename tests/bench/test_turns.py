@@ -30,7 +30,7 @@ def test_the_fleet_is_full_and_the_queue_waits() -> None:
         follower.catch_up()
         state = follower.state
         assert sum(each.placement.gpu_milli for each in state.live.values()) == 3 * 2 * 16 * 8000
-        assert all(record.free == 0 for record in state.nodes.values())
+        assert all(record.left.free == 0 for record in state.nodes.values())
         assert len(state.queued) == SMALL.queued
         assert plan(state, NOW_MS).placements == ()
 

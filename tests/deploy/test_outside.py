@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.settings import NodeSettings
 from deploy.local import ray_cell
 from deploy.local.ray_cell import CellNode, RayCell
 from scheduler.api import access
@@ -102,7 +103,7 @@ def test_nobody_can_log_in_by_a_provider_yet() -> None:
     assert "/sovapi.v1.IdentityService/Login" in access.NOT_AVAILABLE
 
 
-def test_no_program_calls_nvidias_attestation() -> None:
+def test_nvidias_attestation_is_called_only_where_a_nodes_settings_name_it() -> None:
     done = subprocess.run(
         ["grep", "-rlE", "nvattest|nv_attestation", *SOURCES, "--include=*.py"],
         cwd=ROOT,
@@ -110,7 +111,14 @@ def test_no_program_calls_nvidias_attestation() -> None:
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["scheduler/control/outside.py"]
+    assert sorted(done.stdout.split()) == [
+        "agent/node/attestation.py",
+        "agent/settings.py",
+        "scheduler/control/outside.py",
+    ]
+    assert NodeSettings.model_fields["attest_program"].default == ""
+    (entry,) = (each for each in PROGRAMS if each.name == "nvidia-attestation")
+    assert "attest_program" in entry.detail
 
 
 def test_every_address_in_the_sources_is_in_the_table() -> None:

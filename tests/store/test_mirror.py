@@ -37,9 +37,7 @@ def told(record: NodeRecord) -> tuple[object, ...]:
         record.node,
         record.report,
         sorted((o.job, o.gpu_mask, o.organisation) for o in record.occupants.values()),
-        record.free_mask,
-        record.cpu_free_milli,
-        record.memory_free_bytes,
+        record.left.key(),
     )
 
 
