@@ -9,6 +9,7 @@ import grpc
 
 from sovctl import config
 from sovctl.async_access import AsyncAccessCalls
+from sovctl.async_agreements import AsyncAgreementCalls
 from sovctl.async_datasets import AsyncDatasetCalls
 from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
@@ -26,6 +27,7 @@ class AsyncClient(
     AsyncDatasetCalls,
     AsyncAccessCalls,
     AsyncSecretCalls,
+    AsyncAgreementCalls,
 ):
     """A control plane, as one identity sees it.
 

@@ -27,6 +27,7 @@ from sovctl import config
 from sovctl.async_client import AsyncClient
 from sovctl.async_jobs import AsyncJob, Forecast, Spec, SubmitOutcome
 from sovctl.client_access import AccessCalls
+from sovctl.client_agreements import AgreementCalls
 from sovctl.event_loop import EventLoop
 from sovctl.link import CALL_TIMEOUT_MS
 from sovctl.logs import LogChunk
@@ -80,7 +81,7 @@ class Job:
         return self._loop.run(self._job.explain())
 
 
-class Client(AccessCalls):
+class Client(AccessCalls, AgreementCalls):
     """A control plane, as one identity sees it. Use it in a `with`, or close it."""
 
     def __init__(

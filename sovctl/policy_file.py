@@ -39,6 +39,7 @@ _ASSURANCES: Mapping[str, int] = {"DECLARED": 1, "AUDITED": 2, "ATTESTED": 3, "M
 
 Id: TypeAlias = Annotated[str, Field(min_length=1, max_length=63)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=500)]
+Instrument: TypeAlias = Literal["approval", "contract", "memorandum", "treaty"]
 SetName: TypeAlias = Literal["work", "allowed", "home", "tolerated"]
 """Countries that depend on the work: those it names, those the policy or an agreement allows, both
 at once without agreements, and those whose compulsion it tolerates."""
@@ -119,7 +120,7 @@ class Demand(OneOf):
     accredited: Tier | None = None
     may_handle: Names | None = None
     """The site may handle all of these markings."""
-    agreed: Names | None = None
+    agreed: Annotated[Sequence[Instrument], Field(max_length=4)] | None = None
     """An agreement in force opens the country; one of these instruments, or any."""
     work: About | None = None
     """The work itself must be such."""
@@ -196,6 +197,8 @@ class Policy(Written):
     min_assurance: Assurance
     fact_max_age: Duration | None = None
     min_isolation: Literal["none", "pidns", "uid", "container"] = "uid"
+    agreements: Annotated[Sequence[Instrument], Field(max_length=4)] = ()
+    """The sorts of agreements that may open a jurisdiction; none: nothing does."""
     facts: Mapping[FactName, FactQuality] = {}
     node_facts: Mapping[NodeFactName, NodeFactQuality] = {}
     """What must be known of every node, whatever work asks."""
@@ -212,6 +215,7 @@ class Policy(Written):
             min_assurance=f"ASSURANCE_{self.min_assurance}",
             fact_max_age_ms=None if self.fact_max_age is None else duration_ms(self.fact_max_age),
             min_isolation=f"ISOLATION_{self.min_isolation.upper()}",
+            instruments=sorted(self.agreements),
             facts=[_quality(name, self.facts[name]) for name in sorted(self.facts)],
             node_facts=node_facts_to_proto(self.node_facts),
             rules=[

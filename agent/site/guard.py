@@ -201,8 +201,6 @@ def _requirement_denials(need: ResidencyRequirement) -> list[Denial]:
         denials.append(Denial("REQUIREMENT_EMPTY", "the work names no jurisdiction"))
     if need.tier == common.TIER_UNSPECIFIED:
         denials.append(Denial("REQUIREMENT_EMPTY", "the work names no tier"))
-    for name in sorted(set(need.agreements)):
-        denials.append(Denial("AGREEMENT_UNKNOWN", f"agreement {name!r} is not known here"))
     return denials
 
 

@@ -88,10 +88,12 @@ RULES: Mapping[str, Rule] = {
     _V1 + "JobService/Watch": _JOB_STATE,
     _V1 + "LocationService/Report": _LANDMARK,
     _V1 + "LocationService/Targets": _LANDMARK,
+    _V1 + "PolicyService/AgreementLedger": _REVIEW,
     _V1 + "PolicyService/Apply": _OPERATOR,
     _V1 + "PolicyService/ApplyAgreement": _OPERATOR,
     _V1 + "PolicyService/Diff": _REVIEW,
     _V1 + "PolicyService/Get": _POLICY,
+    _V1 + "PolicyService/ListAgreements": _REVIEW,
     _V1 + "PolicyService/Prove": _REVIEW,
     _V1 + "PolicyService/RevokeAgreement": _OPERATOR,
     _V1 + "SiteLink/FetchBundle": _SITE,
@@ -118,8 +120,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
         "JobService/Download",
         "JobService/Exec",
         "JobService/PortForward",
-        "PolicyService/ApplyAgreement",
-        "PolicyService/RevokeAgreement",
     )
 )
 """RPCs of the contract that this version does not serve; who may not call them is told that."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from scheduler.api import locations_file, pack_keys
 from scheduler.api import state as state_module
+from scheduler.api.agreements import AgreementService
 from scheduler.api.audit import AuditService
 from scheduler.api.ca import AltNames
 from scheduler.api.calls import Calls, Guard
@@ -267,6 +268,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),
         **AccessService(desk).methods(),
+        **AgreementService(desk, parts.keys, parts.state.directory).methods(),
         **AuditService(desk).methods(),
         **ProofService(desk, parts.keys).methods(),
         **CertificateService(desk, parts.keys).methods(),

@@ -45,12 +45,17 @@ class PackKeys:
 
 def load(state_directory: Path) -> PackKeys:
     """The keys in the state directory; raises `PkiInvalid`, which names the file that is none."""
-    files = sorted((state_directory / DIRECTORY).glob("*.pub"))
+    keys = keys_in(state_directory / DIRECTORY)
+    return PackKeys({signing.key_id_of(key): key for key in keys.values()})
+
+
+def keys_in(directory: Path) -> dict[str, bytes]:
+    """The public keys in the files `*.pub` of a directory, by the files' names without that;
+    raises as `load` does."""
+    files = sorted(directory.glob("*.pub"))
     if len(files) > KEYS_MAX:
-        found = f"found {len(files)} keys, allowed {KEYS_MAX}"
-        raise PkiInvalid(f"{state_directory / DIRECTORY}: {found}")
-    keys = [_key(path) for path in files]
-    return PackKeys({signing.key_id_of(key): key for key in keys})
+        raise PkiInvalid(f"{directory}: found {len(files)} keys, allowed {KEYS_MAX}")
+    return {path.stem: _key(path) for path in files}
 
 
 def _key(path: Path) -> bytes:

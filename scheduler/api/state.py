@@ -4,6 +4,7 @@ ca/            the root key and certificate of the embedded CA
 server/        the control plane's own identity, renewed by itself
 job-ids.key    the key of the permutation that makes public job ids
 policy-signers/  public keys of those who may sign policy packs (`pack_keys`)
+agreement-parties/  public keys of those who may sign agreements, NAME.pub of the party NAME
 keys/          keys that sign statements, one for each purpose, made when first asked for
 witnesses      who cosigns the log, if anybody does: written by an operator (C2SP tlog-policy)
 store.db       the store; bundles.db, the bundles

@@ -226,7 +226,7 @@ class Admission:
         if unread := data_rules.input_denials(spec, known):
             why = "; ".join(denial.detail for denial in unread)
             return Judgement(spec, job_class, None, unread, why)
-        at_the_door = residency.admission_denials(requirement, standing.policy)
+        at_the_door = residency.admission_denials(job_class.residency, standing.policy, now_ms)
         if at_the_door:
             return Judgement(spec, job_class, None, at_the_door, "no site may ever hold this work")
         if waits.lost:

@@ -3,7 +3,7 @@ it, whatever ended it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler.control import outputs
@@ -11,8 +11,9 @@ from scheduler.core.certificates import Account
 from scheduler.core.data_told import Data, DataTouched, Egress
 from scheduler.core.egress import of_attempt
 from scheduler.core.node_history import NodeThen
-from scheduler.core.stays import Stay, intervals
-from scheduler.model.ids import JobId, NodeId
+from scheduler.core.residency import asked_of
+from scheduler.core.stays import Stay, agreements_of, intervals
+from scheduler.model.ids import AttemptKey, JobId, NodeId
 from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
 from scheduler.model.reasons import Denial
 from scheduler.store.records import JobRow
@@ -33,7 +34,8 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         spec = txn.jobs.spec(row.spec_digest)
     allowed = () if spec is None else spec.egress
     egress = Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts))
-    stays = _stays(attempts, now_ms)
+    agreed = txn.tenancy.agreements.admitted([each.key for each in attempts])
+    stays = _stays(attempts, agreed, now_ms)
     facts = txn.certificates.histories({stay.site for stay in stays})
     policies = txn.certificates.policies()
     nodes = _known_of(txn, {node for stay in stays for node in stay.nodes})
@@ -52,6 +54,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         facts=facts,
         data=replace(_data(txn, row, spec, attempts, now_ms), egress=egress),
         nodes=nodes,
+        agreements=agreements_of(stays, policies),
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
@@ -84,7 +87,9 @@ def _known_of(txn: Txn, nodes: set[NodeId]) -> dict[NodeId, tuple[NodeThen, ...]
     return found
 
 
-def _stays(attempts: Iterable[Attempt], now_ms: int) -> tuple[Stay, ...]:
+def _stays(
+    attempts: Iterable[Attempt], agreed: Mapping[AttemptKey, str], now_ms: int
+) -> tuple[Stay, ...]:
     """Where a job was, attempt by attempt; one that has not ended ends now."""
     return tuple(
         Stay(
@@ -94,6 +99,7 @@ def _stays(attempts: Iterable[Attempt], now_ms: int) -> tuple[Stay, ...]:
             placed_at_ms=each.placed_at_ms,
             started_at_ms=each.started_at_ms,
             ended_at_ms=each.ended_at_ms or now_ms,
+            agreement=agreed.get(each.key, ""),
         )
         for each in attempts
     )
@@ -112,7 +118,7 @@ def refused(
         bundle_digest=spec.bundle_digest,
         submitted_at_ms=now_ms,
         issued_at_ms=now_ms,
-        requirement=spec.residency,
+        requirement=asked_of(spec),
         policy=txn.certificates.policies()[-1],
         intervals=(),
         facts={},

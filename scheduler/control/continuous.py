@@ -24,7 +24,7 @@ from scheduler.control.relabelled import judge_again
 from scheduler.control.requirements import effective
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.node_facts import node_change_ms, node_denials, node_needs
-from scheduler.core.residency import country_of, next_change_ms, permits
+from scheduler.core.residency import country_of, next_change_ms, permits, under
 from scheduler.model.fleet import Site
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
 from scheduler.model.job import JobState
@@ -98,9 +98,11 @@ class Continuous:
         jobs = txn.jobs.rows(sorted({row.key.job for row in live}))
         requirements = _requirements(txn, jobs)
         judged = _Judged(txn, site, policy, [row.key for row in live], now_ms)
+        agreed = txn.tenancy.agreements.admitted([row.key for row in live])
         told, waits = 0, False
         for row in live:
-            verdict = judged.verdict(row.key, requirements[row.key.job])
+            asked = under(requirements[row.key.job], agreed.get(row.key, ""))
+            verdict = judged.verdict(row.key, asked)
             if not isinstance(verdict, Deny):
                 continue
             if told >= told_max:

@@ -85,6 +85,7 @@ def settle(
         ended_at_ms=now_ms if ends else 0,
     )
     placed = live.whole.attempts[-1].placement.nodes
+    settled = _settled(txn, job, attempt_after) if ends else None
     txn.jobs.save(job, after)
     txn.attempts.save(job.tenant, attempt, attempt_after, [each.node for each in placed])
     leaves.moved(
@@ -95,8 +96,10 @@ def settle(
         cause=cause.what,
         actor=cause.actor,
         now_ms=now_ms,
-        settled=_settled(txn, job, attempt_after) if ends else None,
+        settled=settled,
     )
+    if settled is not None:
+        txn.tenancy.agreements.close(txn.audit, attempt.key, settled.charged_gpu_ms, now_ms)
     if over:
         certify.ended(txn, after, now_ms, _with_times(live.whole, attempt_after))
     if ends and witness is Witness.SITE:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from scheduler.control.life import stop_grace_ms
 from scheduler.control.requirements import effective, launch_inputs
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.residency import permits
+from scheduler.core.residency import asked_of, permits, under
 from scheduler.model.fleet import Isolation, Site
 from scheduler.model.ids import AttemptKey, SiteId
 from scheduler.model.job import Attempt, Job, JobSpec, OnPartition
@@ -143,15 +143,20 @@ def _attempts(
     )
     if declared is None:
         return tuple(told)
-    return tuple(_granted(row, sending, declared, policy) for row in told)
+    agreed = read.tenancy.agreements.admitted([row.key for row in rows])
+    return tuple(_granted(row, sending, declared, policy, agreed.get(row.key, "")) for row in told)
 
 
-def _granted(row: DesiredAttempt, sending: Sending, site: Site, policy: Policy) -> DesiredAttempt:
-    """The row with its grant, if it is to run and may be there by now."""
+def _granted(
+    row: DesiredAttempt, sending: Sending, site: Site, policy: Policy, agreement: str
+) -> DesiredAttempt:
+    """The row with its grant, if it is to run and may be there by now, under the `agreement` that
+    admitted it."""
     launch = row.launch
     if row.action is not DesiredAction.RUN or launch is None:
         return row
-    if not isinstance(permits(launch.residency, site, policy, sending.now_ms), Permit):
+    asked = under(launch.residency, agreement)
+    if not isinstance(permits(asked, site, policy, sending.now_ms), Permit):
         return row
     job_id = sending.codec.encode(row.key.job)
     grant = sending.granter.grant(
@@ -219,7 +224,7 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         signal_before_end=spec.signal_before_end,
         leased=spec.on_partition is OnPartition.REQUEUE,
         min_isolation=max(Isolation(policy.min_isolation), floor),
-        residency=spec.residency,
+        residency=asked_of(spec),
         policy_revision=policy.revision,
         controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
         secrets=tuple((variable, sealing.opaque(name)) for variable, name in spec.secrets),

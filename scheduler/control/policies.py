@@ -52,7 +52,8 @@ def apply_policy(
     """
     check(change.policy)
     before = txn.tenancy.policy()
-    changes = differences(before, change.policy)
+    proposed = replace(change.policy, agreements=before.agreements)
+    changes = differences(before, proposed)
     if not changes or dry_run:
         return changes, before.revision
     findings = _findings(before, change.proved)
@@ -62,7 +63,7 @@ def apply_policy(
         raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "override"))
     if not override:
         _refuse_unproved(findings)
-    after = replace(change.policy, revision=before.revision + 1)
+    after = replace(proposed, revision=before.revision + 1)
     txn.tenancy.add_policy(after, now_ms)
     evidence.applied(txn.audit, "policy", principal, change.reason, changes, now_ms)
     evidence.policy_in_force(txn.audit, after, findings, override, now_ms)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scheduler.core.residency import permits
+from scheduler.core.residency import permits, under
 from scheduler.model.ids import AttemptKey, SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Deny, Policy, Requirement, Verdict
@@ -32,16 +32,19 @@ def replay(read: Snapshot, after: Policy, since_ms: int, now_ms: int) -> tuple[R
     Each distinct requirement is judged once at each site.
     """
     before = read.tenancy.policy()
+    after = replace(after, agreements=before.agreements)
     sites = {entry.site.id: entry.site for entry in read.fleet.sites()}
     recorded = read.attempts.placed_since(since_ms, ATTEMPTS_MAX)
     rows = read.jobs.rows(sorted({attempt.key.job for attempt in recorded}))
+    agreed = read.tenancy.agreements.admitted([attempt.key for attempt in recorded])
     judged: dict[tuple[Requirement, SiteId], tuple[Verdict, Verdict]] = {}
     changes: list[Replayed] = []
     for attempt in recorded:
         site = sites.get(attempt.site)
         if site is None:
             continue  # It is no longer declared: neither policy has anything to judge.
-        work = read.jobs.job_class(rows[attempt.key.job].class_id).residency
+        asked = read.jobs.job_class(rows[attempt.key.job].class_id).residency
+        work = under(asked, agreed.get(attempt.key, ""))
         verdicts = judged.get((work, site.id))
         if verdicts is None:
             verdicts = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduler.control.datasets import readable
 from scheduler.core import data_rules
+from scheduler.core.residency import asked_of
 from scheduler.model.job import JobSpec
 from scheduler.model.residency import Requirement
 from scheduler.model.sitelink import LaunchInput
@@ -12,11 +13,12 @@ from scheduler.store.store import Snapshot
 
 def effective(read: Snapshot, spec: JobSpec) -> Requirement:
     """What must hold of a site before this work may be there."""
+    asked = asked_of(spec)
     if not spec.inputs:
-        return spec.residency
+        return asked
     names = [mount.dataset for mount in spec.inputs]
     known = readable(read, names, spec.project)
-    return data_rules.raised(spec.residency, [known.get(name) for name in names])
+    return data_rules.raised(asked, [known.get(name) for name in names])
 
 
 def launch_inputs(read: Snapshot, spec: JobSpec) -> tuple[LaunchInput, ...]:

@@ -7,8 +7,8 @@ than the facts that its verdicts rest on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from scheduler.core.asks import Ask, Shape
@@ -21,7 +21,7 @@ from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import GpuClass, SiteId
 from scheduler.model.job import TopologyLevel
 from scheduler.model.reasons import Denial, Reason
-from scheduler.model.residency import Deny, Policy, Requirement, Verdict
+from scheduler.model.residency import Deny, Permit, Policy, Requirement, Verdict
 
 ANSWERS_MAX = 10_000
 """Answers that are remembered."""
@@ -39,6 +39,13 @@ class ClassAnswer:
     nodes: Mapping[int, int]
     """Nodes that suit, by the site's bit number."""
 
+    def without(self, numbers: Iterable[int]) -> ClassAnswer:
+        """The same without some sites."""
+        closed = frozenset(numbers)
+        bits = sum(1 << number for number in closed)
+        left = {number: nodes for number, nodes in self.nodes.items() if number not in closed}
+        return replace(self, sites=self.sites & ~bits, nodes=left)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -48,6 +55,8 @@ class Answer:
     until_ms: int | None
     classes: tuple[ClassAnswer, ...]
     denials: tuple[Denial, ...]
+    agreed: Mapping[int, str] = field(default_factory=lambda: {})
+    """The agreements that open sites, by the site's bit number; most sites need none."""
 
     def holds(self, version: int, now_ms: int) -> bool:
         """Whether the answer may still be used."""
@@ -147,6 +156,7 @@ def answer(
     until_ms: int | None = None
     found: dict[GpuClass, dict[int, int]] = {}
     needs = node_needs(requirement, verdicts.policy)
+    agreed: dict[int, str] = {}
     for number, (site, index, connected) in enumerate(sites):
         verdict, holds_until_ms = verdicts.of(requirement, site, now_ms)
         until_ms = _sooner(until_ms, holds_until_ms)
@@ -156,6 +166,8 @@ def answer(
         if against:
             denials += against
             continue
+        if isinstance(verdict, Permit) and verdict.agreement:
+            agreed[number] = verdict.agreement
         known, known_until_ms = index.known(needs, country_of(site), now_ms)
         until_ms = _sooner(until_ms, known_until_ms)
         isolated = index.isolated(least_isolation(site, verdicts.policy))
@@ -172,7 +184,7 @@ def answer(
     )
     if not sites:
         denials.append(Denial(Reason.NODES_TOO_FEW, "no site is declared"))
-    return Answer(version, until_ms, classes, tuple(denials))
+    return Answer(version, until_ms, classes, tuple(denials), agreed)
 
 
 def _sooner(one_ms: int | None, other_ms: int | None) -> int | None:

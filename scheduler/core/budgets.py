@@ -155,6 +155,14 @@ class Book:
         for entry in entries:
             self.settle(entry)
 
+    @classmethod
+    def of_live(cls, tree: QuotaTree, live: Iterable[LiveAttempt]) -> Book:
+        """What live attempts have reserved under `tree`; what is settled is told anew."""
+        book = cls(tree)
+        for attempt in live if tree.has_budgets else ():
+            book.reserve(attempt)
+        return book
+
     def settle(self, entry: SettledUse) -> None:
         """What is settled of one tenant, class and day is now this: absolute."""
         key = (entry.tenant, entry.gpu_class, entry.day)

@@ -20,6 +20,7 @@ from scheduler.core.data_told import Data, data_told
 from scheduler.core.egress import Control, overall
 from scheduler.core.node_history import EVIDENCE_MAX, Histories, NodeThen, evidence, spells_of
 from scheduler.core.stays import Bounds, FactsThen, Interval, PolicyThen
+from scheduler.model.agreements import Agreement
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import (
@@ -73,6 +74,8 @@ class Account:
     data: Data = field(default_factory=Data)
     nodes: Histories = field(default_factory=dict[NodeId, tuple[NodeThen, ...]])
     """What was known of the nodes where it was."""
+    agreements: tuple[Agreement, ...] = ()
+    """Those that admitted it somewhere, as they were then."""
     denials: tuple[Denial, ...] = ()
     """Why it was refused."""
     array: str | None = None
@@ -123,6 +126,8 @@ def predicate(of: Account, tenant_seq: int, prev: str) -> dict[str, object]:
         "keys": custody.told(of.customer_keys, (i.stay for i in of.intervals)),
         **_of_nodes(of),
     }
+    if of.agreements:
+        told["agreements"] = [_agreement(agreement) for agreement in of.agreements]
     if of.tasks:
         told["tasks"] = of.tasks
     if of.array is not None:
@@ -153,6 +158,8 @@ def _interval(interval: Interval) -> dict[str, object]:
         "facts": list(interval.facts_digests),
         "policy_revision": interval.policy_revision,
     }
+    if stay.agreement:
+        told["agreement"] = stay.agreement
     if interval.denials:
         told["denials"] = [_denial(denial) for denial in interval.denials[:DENIALS_MAX]]
         told["denials_total"] = len(interval.denials)
@@ -282,6 +289,18 @@ def _requirement(requirement: Requirement) -> dict[str, object]:
     if requirement.data_sites is not None:
         told["data_sites"] = list(requirement.data_sites)
     return told
+
+
+def _agreement(agreement: Agreement) -> dict[str, object]:
+    """What somebody who has the signed document needs to know it by."""
+    return {
+        "name": agreement.name,
+        "instrument": agreement.instrument.value,
+        "document": f"sha256:{agreement.digest}",
+        "parties": [[each.party, each.country, each.key_id] for each in agreement.signatories],
+        "valid_from_ms": agreement.valid_from_ms,
+        "valid_until_ms": agreement.valid_until_ms,
+    }
 
 
 def _denial(denial: Denial) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler.core.residency import asked_of
 from scheduler.model.ids import TenantPath
 from scheduler.model.job import JobSpec
 from scheduler.model.plan import JobClass
@@ -23,7 +24,7 @@ def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
         tenant=tenant,
         resources=spec.resources,
         topology=spec.topology,
-        residency=spec.residency,
+        residency=asked_of(spec),
         priority=spec.priority,
         time_limit_bucket_ms=bucket_ms(spec.time_limit_ms),
         preemptible=spec.preemption.allowed,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from scheduler.core.allowance import allows
+from scheduler.core.allowance import allows, over_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState, ends_by_ms
@@ -47,8 +47,11 @@ def widest(
         if spot is None:
             continue
         milli = spot.milli(signature.ask)
-        if fleet.may_draw(spot.number, where.gpu_class, milli) and allows(
-            fleet, waiting.job_class, where.gpu_class, milli, now_ms
+        agreement = fleet.answer_for(waiting, now_ms).agreed.get(spot.number, "")
+        if (
+            fleet.may_draw(spot.number, where.gpu_class, milli)
+            and not over_caps(fleet, waiting.job_class, agreement, milli, now_ms)
+            and allows(fleet, waiting.job_class, where.gpu_class, milli, now_ms)
         ):
             return spot
     return None
@@ -134,6 +137,9 @@ def _beside(fleet: FleetState, index: SiteIndex, live: LiveAttempt, ask: Ask) ->
 
 def _is_allowed(fleet: FleetState, live: LiveAttempt, number: int, milli: int, now_ms: int) -> bool:
     gpu_class: GpuClass = live.placement.gpu_class
-    return fleet.may_draw(number, gpu_class, milli) and allows(
-        fleet, live.job_class, gpu_class, milli, now_ms
+    agreement = fleet.answer_to(live.job_class, now_ms).agreed.get(number, "")
+    return (
+        fleet.may_draw(number, gpu_class, milli)
+        and not over_caps(fleet, live.job_class, agreement, milli, now_ms)
+        and allows(fleet, live.job_class, gpu_class, milli, now_ms)
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scheduler.core.ageing import rank_of, submitted_by_ms
-from scheduler.core.allowance import denials
+from scheduler.core.allowance import denials, over_caps
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
 from scheduler.core.backfill import Backfill
@@ -30,7 +30,7 @@ from scheduler.model.fleet import Site
 from scheduler.model.ids import GpuClass, JobId, SiteId
 from scheduler.model.plan import Explanation, JobClass, QueuedJob, SiteReasons
 from scheduler.model.reasons import Denial, Reason
-from scheduler.model.residency import Deny
+from scheduler.model.residency import Deny, Permit
 
 OF_TENANT = frozenset(
     {Reason.QUOTA_LIMIT, Reason.QUOTA_BORROW, Reason.QUOTA_KEPT, Reason.BUDGET_EXHAUSTED}
@@ -142,6 +142,8 @@ def _case(
     verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, search.now_ms)
     lawful = not isinstance(verdict, Deny)
     outer = () if lawful else verdict.denials
+    if isinstance(verdict, Permit):
+        outer += _over_agreement(fleet, waiting, index, verdict.agreement, search.now_ms)
     outer += site_denials(site, connected=connected)
     checks = _now(search, site, index, waiting) + _ahead(search, waiting, job, number)
     options = options_at(site.id, index.layout, waiting.ask, checks)
@@ -150,6 +152,19 @@ def _case(
         site.id, permitted=lawful, denials=(*outer, *best(options, waiting.ask).denials)
     )  # fmt: skip
     return _SiteCase(reasons, tuple(sets))
+
+
+def _over_agreement(
+    fleet: FleetState, waiting: Waiting, index: SiteIndex, agreement: str, now_ms: int
+) -> tuple[Denial, ...]:
+    """What caps of the agreement that opens a site say, of the least that it would be charged."""
+    charged = [
+        least_milli(index.layout, waiting.ask, name)
+        for name in index.layout.classes
+        if waiting.ask.accepts(name)
+    ]
+    milli = min(charged, default=0)
+    return over_caps(fleet, waiting.job_class, agreement, milli, now_ms)
 
 
 def _now(search: Search, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:

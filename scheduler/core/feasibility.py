@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.answers import Verdicts
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.budgets import gpu_ms, never_affordable
@@ -28,7 +29,7 @@ from scheduler.model.ids import GpuClass, SiteId, TenantPath, site_of
 from scheduler.model.job import TopologyLevel
 from scheduler.model.plan import JobClass, SiteReasons
 from scheduler.model.reasons import Denial, Reason
-from scheduler.model.residency import Deny, NodeSharing, Policy
+from scheduler.model.residency import Deny, NodeSharing, Permit, Policy
 
 Check = tuple[Reason, int]
 """A named check and the nodes of the site that pass it."""
@@ -284,6 +285,8 @@ def could_ever_run(declared: DeclaredFleet, job_class: JobClass, now_ms: int) ->
     for site in declared.sites:
         verdict, _ = declared.verdicts.of(job_class.residency, site, now_ms)
         denials: list[Denial] = list(verdict.denials) if isinstance(verdict, Deny) else []
+        if isinstance(verdict, Permit) and verdict.agreement:
+            denials += never_agreed(declared, job_class, ask, site.id, verdict.agreement, now_ms)
         if site.status is not SiteStatus.ACTIVE:
             detail = f"the site is {site.status.name}, needed ACTIVE"
             denials.append(Denial(Reason.SITE_NOT_ACTIVE, detail, site.id))
@@ -302,6 +305,23 @@ def could_ever_run(declared: DeclaredFleet, job_class: JobClass, now_ms: int) ->
             SiteReasons(site.id, permitted=not isinstance(verdict, Deny), denials=tuple(denials))
         )
     return Prospect(tuple(found), () if fundable else tuple(quota))
+
+
+def never_agreed(
+    declared: DeclaredFleet,
+    job_class: JobClass,
+    ask: Ask,
+    site: SiteId,
+    agreement: str,
+    now_ms: int,
+) -> tuple[Denial, ...]:
+    """The caps of an agreement that the work breaks although nothing else is under it."""
+    layout = declared.layouts[site]
+    charged = [least_milli(layout, ask, name) for name in layout.classes if ask.accepts(name)]
+    milli = min(charged, default=0)
+    cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
+    nobody = AgreementCaps(declared.policy.agreements)
+    return nobody.denials(agreement, milli, cost_gpu_ms, now_ms)
 
 
 def never_fits(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Answers, Verdicts
 from scheduler.core.asks import Ask, ask_of
@@ -33,6 +34,7 @@ from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, site_of
 from scheduler.model.job import Placement
 from scheduler.model.plan import (
+    AgreementUsed,
     BudgetChanged,
     Change,
     JobChanged,
@@ -72,6 +74,7 @@ class FleetState:
         self.usage: Usage = {}
         self.evictable = Evictable()
         self.draws = Draws()
+        self.agreements = AgreementCaps()
         self.book = Book(self.tree)
         self.windows = Windows()
         self.alarm = Alarm()
@@ -119,6 +122,9 @@ class FleetState:
                 self.alarm.everything = True
             case ReservationChanged():
                 self._apply_reservation(change)
+            case AgreementUsed():
+                self.agreements.put(change)
+                self.alarm.power = True  # There may be room under its caps.
             case BudgetChanged():
                 self.book.settle(change.use)
                 self.alarm.note_relief(change.use.tenant)
@@ -132,9 +138,10 @@ class FleetState:
             case TenantsChanged():
                 self.tree = QuotaTree(change.tenants, self.capacity_milli)
                 self.evictable = self.evictable.under(self.tree.tenants, self.live.values())
-                self._open_book()
+                self.book = Book.of_live(self.tree, self.live.values())
             case PolicyChanged():
                 self.policy = change.policy
+                self.agreements.under(change.policy.agreements)
                 self.verdicts = Verdicts(change.policy)
                 self.version += 1
             case MixChanged():
@@ -378,13 +385,6 @@ class FleetState:
         if self.tree.has_budgets:
             self.book.release(before)
         self.alarm.note_relief(before.tenant)
-
-    def _open_book(self) -> None:
-        """What live attempts have reserved, for another tree; what is settled is told anew."""
-        self.book = Book(self.tree)
-        if self.tree.has_budgets:
-            for live in self.live.values():
-                self.book.reserve(live)
 
     def _wait(self, job: QueuedJob) -> None:
         waiting = self.queued.line(job.job_class)

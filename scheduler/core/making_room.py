@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scheduler.core.allowance import within_caps
 from scheduler.core.fleet import FleetState
 from scheduler.core.outlook import Claim, Outlook
 from scheduler.core.power import shed
@@ -60,7 +61,9 @@ def make_room(
         spent = preemption.work >= WORK_MAX or len(cleared.preemptions) >= PREEMPTIONS_MAX
         found = None
         if not spent:
-            found = preemption.make_room(job, waiting.job_class, fleet.answer_for(waiting, now_ms))
+            of, milli = waiting.job_class, waiting.signature.milli or 0
+            answer = within_caps(fleet, of, fleet.answer_for(waiting, now_ms), milli, now_ms)
+            found = preemption.make_room(job, of, answer)
         if found is None:
             turns.blocked()
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.answers import Answer
 from scheduler.core.budgets import Book
 from scheduler.core.waiting import Waiting
@@ -24,24 +25,30 @@ def kept_for_others(how: Reason, answer: Answer) -> tuple[Denial, ...]:
 class NoPlace:
     """What stands against a class that found no place."""
 
-    __slots__ = ("answer", "held", "power", "quota", "searched")
+    __slots__ = ("agreed", "answer", "held", "power", "quota", "searched")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.quota: tuple[Denial, ...] = ()
         self.power: tuple[Denial, ...] = ()
+        # What agreements' caps say of sites where there is room.
+        self.agreed: tuple[Denial, ...] = ()
         # A GPU class was searched that its quota would have let it use; or is known to be full.
         self.searched = False
         # There would be room, were nothing kept for others: how it is kept.
         self.held: Reason | None = None
 
-    def until_ms(self, waiting: Waiting, book: Book, now_ms: int) -> int | None:
+    def until_ms(
+        self, waiting: Waiting, book: Book, agreements: AgreementCaps, now_ms: int
+    ) -> int | None:
         """When time alone may change what was found."""
         if not self.quota:
             return self.answer.until_ms
         moments = [self.answer.until_ms]
         if any(denial.reason is Reason.BUDGET_EXHAUSTED for denial in self.quota):
             moments.append(book.next_period_ms(waiting.job_class.tenant, now_ms))
+        for denial in self.agreed:
+            moments.append(agreements.next_period_ms(denial.subject, now_ms))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def denials(self, waiting: Waiting) -> tuple[Denial, ...]:
@@ -51,6 +58,8 @@ class NoPlace:
             return others
         if self.power:
             return (*self.power, *others)
+        if self.agreed:
+            return (*self.agreed, *others)
         if self.quota:
             return (*self.quota, *others)
         if self.held is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from scheduler.core.allowance import allows
+from scheduler.core.allowance import allows, hold, within_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
@@ -143,6 +143,8 @@ class Desk:
             line[gpu_class] = line.get(gpu_class, 0) + milli
             line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
         self.fleet.draws.charge(spot.site, gpu_class, milli)
+        if self.fleet.agreements:
+            self._agree(waiting, spot, milli)
         if self.fleet.tree.has_budgets:
             self._spend(waiting, gpu_class, milli)
         self.taken.append(Taken(waiting, at, spot, masks, milli))
@@ -209,8 +211,16 @@ class Desk:
                 line[gpu_class] -= milli
                 line[ALL_CLASSES] -= milli
             self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
+            if self.fleet.agreements:
+                self._agree(taken.waiting, taken.spot, -milli)
             if self.fleet.tree.has_budgets:
                 self._spend(taken.waiting, gpu_class, -milli)
+
+    def _agree(self, waiting: Waiting, spot: Spot, milli: int) -> None:
+        """What a placement holds under the agreement that opens its site, if one does."""
+        name = self.fleet.answer_for(waiting, self.now_ms).agreed.get(spot.number)
+        if name is not None:
+            hold(self.fleet, waiting.job_class, name, milli, self.now_ms)
 
     def _spend(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> None:
         """What a placement reserves of budgets; negative gives it back."""
@@ -260,19 +270,21 @@ class Desk:
 
     def _block(self, waiting: Waiting, against: NoPlace) -> None:
         """The class waits: it says why, and sleeps until that may have changed."""
-        if against.searched and not (against.quota or against.held or against.power):
+        fleet = self.fleet
+        kept = bool(against.held or against.power or against.agreed)
+        if against.searched and not against.quota and not kept:
             waiting.signature.busy = True
             self.search.shut[waiting.signature] = 0
         self._say(waiting, against.denials(waiting))
         tenants: set[TenantPath] = set()
         for denial in against.quota:
             tenants.add(ROOT if denial.reason is Reason.QUOTA_KEPT else TenantPath(denial.subject))
-        self.fleet.alarm.sleep(
+        fleet.alarm.sleep(
             waiting,
             room=against.searched,
-            power=bool(against.power),
+            power=bool(against.power or against.agreed),
             tenants=sorted(tenants),
-            until_ms=against.until_ms(waiting, self.fleet.book, self.now_ms),
+            until_ms=against.until_ms(waiting, fleet.book, fleet.agreements, self.now_ms),
         )
 
     def _leave_shut(self, waiting: Waiting) -> None:
@@ -308,12 +320,14 @@ class Desk:
             order.blocked()
 
     def _within_quota(self, waiting: Waiting) -> tuple[ClassAnswer, ...]:
-        """Where a class may go by law, shape and quota."""
+        """Where a class may go by law, shape, agreements and quota."""
         fleet, milli = self.fleet, waiting.signature.milli or 0
+        answer = fleet.answer_for(waiting, self.now_ms)
+        open_to_it = within_caps(fleet, waiting.job_class, answer, milli, self.now_ms)
         return tuple(
             where
-            for where in fleet.answer_for(waiting, self.now_ms).classes
-            if allows(fleet, waiting.job_class, where.gpu_class, milli, self.now_ms)
+            for where in open_to_it.classes
+            if where.sites and allows(fleet, waiting.job_class, where.gpu_class, milli, self.now_ms)
         )
 
     def _show(self, number: int) -> None:

@@ -20,28 +20,36 @@ only narrow. What the former decide:
   compulsion the work tolerates. A smaller stake is listed by the site and not judged. Where only
   an upper bound of a stake is known, the bound is judged.
 * Tolerating a country's compulsion never widens where the work itself may be.
-* Agreements are named by work that relies on them. None is known yet, so any name denies.
+* An agreement opens countries that the policy closes, to work that names it and is inside its
+  scope, while it is in force. It opens nothing that the owner does not name, and changes none of
+  the other rules. A permit that needs one names it; two together open nothing that neither does.
 
-Time only takes away: with facts and policy unchanged, a site once denied stays denied. That is
-what lets a verdict be kept until `next_change_ms`.
+A verdict holds until `next_change_ms`. Time only takes away, but for agreements that are yet to
+begin.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from scheduler.core.policy import agreed
 from scheduler.core.policy.judge import Judges, max_age_ms, requirement_denials
 from scheduler.core.policy.words import listed
 from scheduler.model.fleet import Site
+from scheduler.model.job import JobSpec
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import FactKey, Policy, Requirement, Verdict
 
 __all__ = [
     "admission_denials",
+    "asked_of",
     "country_of",
     "needed_facts",
     "next_change_ms",
     "permits",
     "requirement_denials",
     "rules_about",
+    "under",
 ]
 
 _JUDGES = Judges()
@@ -69,7 +77,8 @@ def rules_about(requirement: Requirement, policy: Policy) -> tuple[str, ...]:
 
 
 def next_change_ms(site: Site, policy: Policy, now_ms: int) -> int | None:
-    """The first moment after `now_ms` at which time alone changes what a fact is worth.
+    """The first moment after `now_ms` at which time alone changes what a fact is worth, or whether
+    an agreement is in force.
 
     A verdict reached at `now_ms` holds before that moment, and for good when there is none.
     """
@@ -78,14 +87,43 @@ def next_change_ms(site: Site, policy: Policy, now_ms: int) -> int | None:
         if fact.expires_at_ms is not None:
             moments.append(fact.expires_at_ms)
         moments += [fact.observed_at_ms + age_ms + 1 for age_ms in max_age_ms(policy, fact.key)]
+    for agreement in policy.agreements:
+        moments += [agreement.valid_from_ms, agreement.valid_until_ms]
     return min((moment for moment in moments if moment > now_ms), default=None)
 
 
-def admission_denials(requirement: Requirement, policy: Policy) -> tuple[Denial, ...]:
+def asked_of(spec: JobSpec) -> Requirement:
+    """What `spec` asks of a place, with what agreements must know of the work if it names any."""
+    asked = spec.residency
+    if not asked.agreements:
+        return asked
+    return replace(asked, tenant=spec.project, kind=spec.kind.name.lower())
+
+
+def under(requirement: Requirement, agreement: str) -> Requirement:
+    """What is asked of a place by work that was admitted there under `agreement`, or, if that is
+    empty, under none: no other agreement speaks for it while it is there."""
+    relied_on = (agreement,) if agreement else ()
+    if requirement.agreements == relied_on:
+        return requirement
+    return replace(requirement, agreements=relied_on)
+
+
+def admission_denials(requirement: Requirement, policy: Policy, now_ms: int) -> tuple[Denial, ...]:
     """What stands against `requirement` wherever it would run: refuse it at the door."""
-    denials = [*requirement_denials(requirement)]
-    allowed = frozenset(policy.allowed_jurisdictions)
-    for country in sorted(frozenset(requirement.jurisdictions) - allowed):
+    denials = [*requirement_denials(requirement), *agreed.unknown(policy, requirement)]
+    allowed = frozenset(policy.allowed_jurisdictions).union(
+        *(
+            agreement.jurisdictions
+            for agreement in agreed.relied_on(policy, requirement)
+            if agreed.in_force(agreement, now_ms)
+        )
+    )
+    outside = sorted(frozenset(requirement.jurisdictions) - allowed)
+    if outside:
+        told = agreed.without_avail(policy, requirement, now_ms)
+        denials += [denial for denial in told if denial not in denials]
+    for country in outside:
         denials.append(
             Denial(
                 Reason.JURISDICTION_NOT_ALLOWED,

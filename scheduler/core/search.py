@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 
-from scheduler.core.allowance import allows, denials
+from scheduler.core.allowance import allows, denials, over_caps
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import Backfill
 from scheduler.core.elastic import widest
@@ -72,7 +72,7 @@ class Search:
                     best = spot
         if best is not None:
             return best
-        if against.searched and not is_full and not against.power:
+        if against.searched and not is_full and not against.power and not against.agreed:
             against.held = kept if kept is not None else self._who_keeps(waiting, answer)
             if against.held is not None and not against.quota:
                 self._note_kept(waiting, against.held)
@@ -110,8 +110,8 @@ class Search:
     def _place_on(
         self, waiting: Waiting, job: JobId, where: ClassAnswer, against: NoPlace
     ) -> Spot | None:
-        """The best place on one GPU class that power and, where it is charged whole nodes, quota
-        allow; what stood against others is added to `against`."""
+        """The best place on one GPU class that power, agreements and, where it is charged whole
+        nodes, quota allow; what stood against others is added to `against`."""
         fleet, signature = self.fleet, waiting.signature
         if signature.wider:
             spot = widest(fleet, self._look, waiting, job, where, self.now_ms)
@@ -119,12 +119,15 @@ class Search:
                 return spot
         while (spot := self._look(waiting, job, where, signature)) is not None:
             milli = signature.milli
-            if milli is not None and not fleet.caps:
+            if milli is not None and not fleet.caps and not against.answer.agreed:
                 return spot
             if milli is None:
                 milli = spot.milli(waiting.ask)
+            agreement = against.answer.agreed.get(spot.number, "")
             if not fleet.may_draw(spot.number, where.gpu_class, milli):
                 against.power += (Denial(Reason.POWER_CAP, NO_POWER, spot.site),)
+            elif over := over_caps(fleet, waiting.job_class, agreement, milli, self.now_ms):
+                against.agreed += over
             elif signature.milli is not None or self._allows(waiting, where.gpu_class, milli):
                 return spot
             else:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from scheduler.core import residency
 from scheduler.core.node_facts import node_needs
 from scheduler.core.node_history import Against, Asked, Histories, against
+from scheduler.model.agreements import Agreement
 from scheduler.model.fleet import Site
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
@@ -46,6 +47,8 @@ class Stay:
     placed_at_ms: int
     started_at_ms: int
     ended_at_ms: int
+    agreement: str = ""
+    """The one that admitted it there; empty: it needed none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,8 @@ def _judged(
     piece = Interval(stay, *span, Bounds.INDETERMINATE, "", (), 0, ())
     if known is None or policy is None:
         return piece
-    found = residency.permits(requirement, known.site, policy.policy, span[0])
+    asked = residency.under(requirement, stay.agreement)
+    found = residency.permits(asked, known.site, policy.policy, span[0])
     denials = (*(found.denials if isinstance(found, Deny) else ()), *of_nodes)
     return replace(
         piece,
@@ -186,6 +190,17 @@ def _joined(before: Interval, after: Interval) -> Interval | None:
         after, from_ms=before.from_ms, facts_digests=digests, policy_revision=grown.policy_revision
     )
     return grown if alike == grown else None
+
+
+def agreements_of(stays: Sequence[Stay], policies: Sequence[PolicyThen]) -> tuple[Agreement, ...]:
+    """The agreements that admitted work to its sites, as they stood when it was placed there."""
+    found: dict[str, Agreement] = {}
+    for stay in stays:
+        policy = _as_of(policies, stay.placed_at_ms) if stay.agreement else None
+        for agreement in policy.policy.agreements if policy is not None else ():
+            if agreement.name == stay.agreement:
+                found[f"{agreement.name} {agreement.digest}"] = agreement
+    return tuple(found[key] for key in sorted(found))
 
 
 def _as_of(history: Sequence[_Then], at_ms: int) -> _Then | None:

@@ -84,7 +84,7 @@ def _return_pending(fleet: FleetState) -> None:
         if live is not None and live.placement.key == placement.key:
             continue
         alarm.note_relief(tenant)
-        alarm.power |= bool(fleet.caps)
+        alarm.power |= bool(fleet.caps) or bool(fleet.agreements)
         for part in placement.nodes:
             record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))
             if record is not None and index is not None:

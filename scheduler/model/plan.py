@@ -112,6 +112,16 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AgreementUsed:
+    """What is used under an agreement is now this: milli-GPUs held now, and by day, the newest
+    last, what is reserved by what runs and was charged to what is over."""
+
+    name: str
+    gpu_milli: int
+    spent_gpu_ms: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class JobChanged:
     """A job is now queued, live, or (both None) neither. Never both.
 
@@ -195,6 +205,7 @@ Change: TypeAlias = (
     | NodeChanged
     | TenantsChanged
     | BudgetChanged
+    | AgreementUsed
     | PolicyChanged
     | WindowChanged
     | MixChanged

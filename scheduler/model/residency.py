@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
+from scheduler.model.agreements import Agreement
 from scheduler.model.ids import SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.rules import FactRule, Invariant, Rule
@@ -156,6 +157,10 @@ class Requirement:
     nothing; empty: there is no such site. Never asked for, always found out (`core.data_rules`)."""
     node_facts: tuple[FactRule, ...] = ()
     """What must be known of every node, by the names of `NodeFactKey`; none: nothing."""
+    tenant: str = ""
+    """Whose work it is, which agreements may ask: told where the work names one, else left out."""
+    kind: str = ""
+    """What sort of job it is, likewise."""
 
     def if_raised(self) -> Requirement | None:
         """Itself, where it is what inputs raised it to and not what was asked for."""
@@ -184,6 +189,11 @@ class Policy:
     """What must hold besides: every rule only narrows what the fields above allow."""
     invariants: tuple[Invariant, ...] = ()
     """What is proved of this policy before it comes into force."""
+    instruments: tuple[str, ...] = ()
+    """The sorts of agreements that may open a jurisdiction (`agreements.Instrument`)."""
+    agreements: tuple[Agreement, ...] = ()
+    """Those that were applied and not revoked. They come and go by themselves, and not with the
+    pack; each coming and going is a revision."""
     digest: str = ""
     """SHA-256 of the pack this came from, in hex; empty where it came from none."""
     signed_by: str = ""
@@ -195,6 +205,8 @@ class Permit:
     """The site may hold the work. Names the facts this relied on."""
 
     relied_on: tuple[FactKey, ...]
+    agreement: str = ""
+    """The one agreement without which the site might not; empty: it needs none."""
 
 
 @dataclass(frozen=True, slots=True)

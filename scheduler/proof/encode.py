@@ -6,6 +6,8 @@ policy permits by the same, and so makes none looser than another.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from scheduler.core.node_facts import node_needs
 from scheduler.core.policy.base import rules_of
 from scheduler.model.residency import Assurance, FactKey, Policy, Requirement, Tier
@@ -23,30 +25,57 @@ from scheduler.proof.solver import (
 from scheduler.proof.symbols import NOWHERE, Symbols
 
 
+class Under(Enum):
+    """What the work relies on beside the policy."""
+
+    NOTHING = "nothing"
+    AGREEMENT = "agreement"
+
+
 def permits(policy: Policy, at: Symbols) -> Formula:
     """That `policy` lets the work be at the site, on a node that is isolated and known as it is."""
     parts: list[Formula] = [
         either(*at.asked.values()),
         never(equal(at.tier, int(Tier.UNSPECIFIED))),
-        never(at.unknown_agreement),
         at.isolation >= int(policy.min_isolation),
         *(
             at.of_node[need.key].usable(need.least, need.max_age_ms)
             for need in node_needs(Requirement(()), policy)
         ),
+        either(
+            _all_rules(policy, at, Under.NOTHING),
+            every(_honoured(policy, at), _all_rules(policy, at, Under.AGREEMENT)),
+        ),
     ]
-    for rule in rules_of(policy):
-        needed = [_usable(key, policy, at) for key in facts_of(rule.require)]
-        must = every(*needed, holds(rule.require, policy, at))
-        parts.append(implies(holds(rule.when, policy, at), must))
     return every(*parts)
 
 
 def keeps(invariant: Invariant, policy: Policy, at: Symbols) -> Formula:
     """That a permitted world keeps to `invariant`, by facts that may be relied on."""
-    needed = [_usable(key, policy, at) for key in facts_of(invariant.require)]
-    must = every(*needed, holds(invariant.require, policy, at))
+    must = either(
+        _must(invariant.require, policy, at, Under.NOTHING),
+        every(_honoured(policy, at), _must(invariant.require, policy, at, Under.AGREEMENT)),
+    )
     return implies(holds(invariant.when, policy, at), must)
+
+
+def _all_rules(policy: Policy, at: Symbols, under: Under) -> Formula:
+    return every(
+        *(
+            implies(holds(rule.when, policy, at), _must(rule.require, policy, at, under))
+            for rule in rules_of(policy)
+        )
+    )
+
+
+def _must(require: Condition, policy: Policy, at: Symbols, under: Under) -> Formula:
+    needed = [_usable(key, policy, at) for key in facts_of(require)]
+    return every(*needed, holds(require, policy, at, under))
+
+
+def _honoured(policy: Policy, at: Symbols) -> Formula:
+    """That there is an agreement of a sort that the policy honours."""
+    return every(at.agreed, either(*(at.instruments[name] for name in sorted(policy.instruments))))
 
 
 def facts_of(condition: Condition) -> tuple[FactKey, ...]:
@@ -70,10 +99,10 @@ def _usable(key: FactKey, policy: Policy, at: Symbols) -> Formula:
     return at.facts[key].usable(greater(at.min_assurance, least), min(known) if known else None)
 
 
-def holds(it: Condition, policy: Policy, at: Symbols) -> Formula:
+def holds(it: Condition, policy: Policy, at: Symbols, under: Under = Under.NOTHING) -> Formula:
     """That a condition holds, of facts that may be relied on."""
     if it.op in JOINTS:
-        parts = [holds(part, policy, at) for part in it.parts]
+        parts = [holds(part, policy, at, under) for part in it.parts]
         return every(*parts) if it.op is Op.ALL else either(*parts)
     match it.op:
         case Op.TIER_AT_LEAST:
@@ -87,30 +116,32 @@ def holds(it: Condition, policy: Policy, at: Symbols) -> Formula:
         case Op.PARENTS_IN:
             return every(
                 *(
-                    either(stake <= it.number, _among(country, it, policy, at))
+                    either(stake <= it.number, _among(country, it, policy, at, under))
                     for country, stake in at.stakes.items()
                 )
             )
         case Op.AGREED:
-            return true_if(False)
+            if under is Under.NOTHING:
+                return true_if(False)
+            return either(*(at.instruments[name] for name in (it.values or at.instruments)))
         case _:
-            return _of_fact(it, policy, at)
+            return _of_fact(it, policy, at, under)
 
 
-def _of_fact(it: Condition, policy: Policy, at: Symbols) -> Formula:
+def _of_fact(it: Condition, policy: Policy, at: Symbols, under: Under) -> Formula:
     fact = at.facts[FactKey(it.fact)]
     match it.op:
         case Op.EACH_IN:
             return every(
                 *(
-                    implies(said, _among(value, it, policy, at))
+                    implies(said, _among(value, it, policy, at, under))
                     for value, said in fact.values.items()
                 )
             )
         case Op.COVERS:
             return every(
                 *(
-                    implies(_among(value, it, policy, at), said)
+                    implies(_among(value, it, policy, at, under), said)
                     for value, said in fact.values.items()
                 )
             )
@@ -136,14 +167,14 @@ def _touches(it: Condition, has: dict[str, Formula]) -> Formula:
     return either(*(has[value] for value in (it.values or has)))
 
 
-def _among(value: str, it: Condition, policy: Policy, at: Symbols) -> Formula:
+def _among(value: str, it: Condition, policy: Policy, at: Symbols, under: Under) -> Formula:
     """That `value` is among the values and sets of a condition."""
     if value in it.values:
         return true_if(True)
-    return either(*(_in_set(value, name, policy, at) for name in it.sets))
+    return either(*(_in_set(value, name, policy, at, under) for name in it.sets))
 
 
-def _in_set(value: str, name: NamedSet, policy: Policy, at: Symbols) -> Formula:
+def _in_set(value: str, name: NamedSet, policy: Policy, at: Symbols, under: Under) -> Formula:
     if value == NOWHERE:
         return true_if(False)
     allowed = true_if(value in policy.allowed_jurisdictions)
@@ -151,7 +182,7 @@ def _in_set(value: str, name: NamedSet, policy: Policy, at: Symbols) -> Formula:
         case NamedSet.WORK:
             return at.asked[value]
         case NamedSet.ALLOWED:
-            return allowed
+            return allowed if under is Under.NOTHING else either(allowed, at.opened[value])
         case NamedSet.HOME:
             return every(at.asked[value], allowed)
         case NamedSet.TOLERATED:

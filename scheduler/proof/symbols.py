@@ -3,7 +3,8 @@
 Work and sites range over finite universes, and lose nothing by it. Conditions are about single
 values only (is this country among those?), so two countries that no policy names, and that the
 work names or tolerates alike, are the same to every policy: four that nobody names stand for all.
-Of a site's parents only the largest stake in each country counts.
+Of a site's parents only the largest stake in each country counts. There is one agreement, or none:
+a permit needs one at most, so what several open, one of them opens.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from scheduler.core.policy.base import MAY_BE_EMPTY, rules_of
+from scheduler.model.agreements import Instrument
 from scheduler.model.fleet import Isolation
 from scheduler.model.residency import Assurance, FactKey, NodeFactKey, Policy, Tier
 from scheduler.model.rules import Condition, Op
-from scheduler.proof.solver import Formula, Number, either, equal, every, flag, never, number
+from scheduler.proof.solver import (
+    Formula,
+    Number,
+    either,
+    equal,
+    every,
+    flag,
+    implies,
+    never,
+    number,
+)
 
 UNNAMED_COUNTRIES = ("XA", "XB", "XC", "XD")
 """Codes that ISO 3166 leaves to users, and so no country's: asked for or not, tolerated or not."""
@@ -100,7 +112,9 @@ class Symbols:
         self.kinds = _bools("work.data_kinds", universe.kinds)
         self.tier = number("work.tier")
         self.min_assurance = number("work.min_assurance")
-        self.unknown_agreement = flag("work.unknown_agreement")
+        self.agreed = flag("agreement.is_about_work_and_site")
+        self.instruments = _bools("agreement.instrument", tuple(Instrument))
+        self.opened = _bools("agreement.opens", universe.countries)
         self.facts = {
             key: FactSymbols(key, universe.values(key))
             for key in FactKey
@@ -127,6 +141,12 @@ class Symbols:
         ]
         for stake in self.stakes.values():
             own += [stake >= 0, stake <= STAKE_MAX]
+        for one in Instrument:
+            others = [self.instruments[other] for other in Instrument if other is not one]
+            own.append(implies(self.instruments[one], never(either(*others))))
+        own.append(either(*self.instruments.values()))
+        for country, said in self.facts[FactKey.COUNTRY].values.items():
+            own.append(implies(every(self.agreed, said), self.opened[country]))
         facts = (*self.facts.values(), *self.of_node.values())
         return own + [bound for fact in facts for bound in fact.bounds()]
 
@@ -136,6 +156,8 @@ class Symbols:
             [never(each) for each in flags.values()]
             for flags in (self.tolerated, self.marked, self.kinds)
         ]
+        told.append([never(self.agreed)])
+        told.append([never(each) for each in self.opened.values()])
         told.append([equal(stake, 0) for stake in self.stakes.values()])
         told.append([equal(self.min_assurance, int(Assurance.DECLARED))])
         told.append([equal(self.isolation, int(max(Isolation)))])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduler.core.node_facts import node_needs, suffices
+from scheduler.core.policy import agreed
 from scheduler.core.policy.words import listed, stake
 from scheduler.core.residency import country_of, permits
+from scheduler.model.agreements import Agreement, Instrument, Scope
 from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import SiteId
 from scheduler.model.residency import (
@@ -28,6 +30,10 @@ from scheduler.proof.symbols import AGE_MS_MAX, SPEAKS_FOR_IT, FactSymbols, Symb
 NOW_MS = AGE_MS_MAX + 1
 """The moment at which every world is judged: no fact of one is older."""
 
+AGREEMENT = "agreement"
+"""The name of the one agreement that a world may have."""
+KIND = "batch"
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -37,14 +43,17 @@ class World:
     site: Site
     isolation: Isolation = Isolation.UNSPECIFIED
     of_node: tuple[NodeFact, ...] = ()
+    agreement: Agreement | None = None
 
     def permitted(self, policy: Policy) -> bool:
-        """What the control plane itself would answer."""
+        """What the control plane itself would answer, were this agreement applied and no other."""
         if self.isolation < policy.min_isolation:
             return False
         needs = node_needs(self.work, policy)
         if not suffices(needs, self.of_node, country_of(self.site), NOW_MS):
             return False
+        if self.agreement is not None or policy.agreements:
+            policy = replace(policy, agreements=(self.agreement,) if self.agreement else ())
         return isinstance(permits(self.work, self.site, policy, NOW_MS), Permit)
 
     def lines(self) -> Iterator[str]:
@@ -55,10 +64,11 @@ class World:
             ("markings", work.markings),
             ("data of kind", work.data_kinds),
             ("tolerates the law of", work.tolerate_foreign_compulsion),
-            ("relies on agreements", work.agreements),
         ):
             if values:
                 yield f"work: {name} {listed(values)}"
+        if (it := self.agreement) is not None:
+            yield f"work: relies on a {it.instrument} that opens {listed(it.jurisdictions)}"
         for fact in site.facts:
             parents = fact.key is FactKey.ULTIMATE_PARENTS
             said = [f"{p.country or 'not stated'} {stake(p)}" for p in site.parents]
@@ -99,7 +109,8 @@ def world_of(model: Model, at: Symbols) -> World:
         tolerate_foreign_compulsion=chosen(at.tolerated),
         min_assurance=Assurance(model.value(at.min_assurance)),
         data_kinds=chosen(at.kinds),
-        agreements=("not in force",) if model.true(at.unknown_agreement) else (),
+        agreements=(AGREEMENT,) if model.true(at.agreed) else (),
+        kind=KIND,
     )
     parents = tuple(
         Party(f"parent in {country or 'no stated country'}", country, held)
@@ -119,7 +130,11 @@ def world_of(model: Model, at: Symbols) -> World:
         for key, of in at.of_node.items()
         if model.true(of.once)
     )
-    return World(work, site, Isolation(model.value(at.isolation)), of_node)
+    agreement = None
+    if model.true(at.agreed):
+        (instrument,) = chosen(at.instruments)
+        agreement = about(work, Instrument(instrument), chosen(at.opened))
+    return World(work, site, Isolation(model.value(at.isolation)), of_node, agreement)
 
 
 def _said(key: NodeFactKey, speaks_for_it: bool, site: Site) -> tuple[str, ...]:
@@ -129,6 +144,12 @@ def _said(key: NodeFactKey, speaks_for_it: bool, site: Site) -> tuple[str, ...]:
     return ("PASSED" if speaks_for_it else "FAILED",)
 
 
+def about(work: Requirement, instrument: Instrument, opened: tuple[str, ...]) -> Agreement:
+    """An agreement that is about `work`, in force, and opens these countries to it."""
+    scope = Scope(int(max(Tier)), (work.kind,), (), work.markings, work.data_kinds)
+    return Agreement(AGREEMENT, instrument, "", "", opened, scope, 0, NOW_MS + 1)
+
+
 def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
     """Every variable with what it is in `world`: what a formula is to be evaluated under."""
     work, site = world.work, world.site
@@ -136,9 +157,12 @@ def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
         (at.tier, int(work.tier)),
         (at.min_assurance, int(work.min_assurance)),
         (at.isolation, int(world.isolation)),
-        (at.unknown_agreement, bool(work.agreements)),
     ]
+    it = world.agreement
+    pairs.append((at.agreed, it is not None and _is_about(it, world)))
     for flags, values in (
+        (at.instruments, (it.instrument if it else Instrument.TREATY,)),
+        (at.opened, it.jurisdictions if it else ()),
         (at.asked, work.jurisdictions),
         (at.tolerated, work.tolerate_foreign_compulsion),
         (at.marked, work.markings),
@@ -153,6 +177,16 @@ def values_of(world: World, at: Symbols) -> list[tuple[Variable, Value]]:
         held = [p.stake_milli_percent for p in site.parents if p.country == country]
         pairs.append((variable, max(held, default=0)))
     return pairs
+
+
+def _is_about(agreement: Agreement, world: World) -> bool:
+    """Whether the control plane lets the work rely on it at the site, if its policy honours it."""
+    honours = Policy(agreements=(agreement,), instruments=(agreement.instrument,))
+    return (
+        agreed.relied_on(honours, world.work) == (agreement,)
+        and agreed.in_force(agreement, NOW_MS)
+        and agreed.opens(agreement, world.site)
+    )
 
 
 def _fact_values(stated: list[Fact], of: FactSymbols) -> list[tuple[Variable, Value]]:

@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scheduler.core.budgets import day_of
 from scheduler.core.residency import country_of
 from scheduler.model.ids import JobId
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
 from scheduler.store import leaves
+from scheduler.store.agreements import AgreementUse
 from scheduler.store.attempts import NewAttempt
 from scheduler.store.leaves import Grounds, PlacedLeaf
-from scheduler.store.standing import Case, Standing, standing_of
+from scheduler.store.scratch import Group
+from scheduler.store.standing import Case, Standing, reserved_gpu_ms, standing_of
 from scheduler.store.store import Txn
 
 PLACEMENTS_MAX = 100_000
@@ -48,6 +51,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     assert len(plan.placements) <= PLACEMENTS_MAX, f"a plan of {len(plan.placements)} placements"
     standing = standing_of(txn, plan.placements, now_ms)
     kept: list[tuple[Placement, PlacedLeaf, NewAttempt]] = []
+    agreed: list[tuple[AgreementUse, str]] = []
     stale: list[Stale] = []
     for placement in plan.placements:
         found = standing.judge(placement)
@@ -59,10 +63,14 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         if leaf is None:
             leaf = PlacedLeaf(_grounds(txn, standing, placement, case))
             case.leaves[placement.gpu_class] = leaf
-        job = standing.take(placement, group)
+        job = standing.take(placement, group, case)
+        if leaf.grounds.agreement:
+            agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))
         new = NewAttempt(group.tenant, job.leased, leaf.grounds.country, placement)
         kept.append((placement, leaf, new))
     _commit(txn, kept, now_ms)
+    for use, country in sorted(agreed, key=lambda each: each[0].key.job):
+        txn.tenancy.agreements.open(txn.audit, use, country, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     if plan.mix is not None:
         txn.mix.put(plan.mix)
@@ -80,6 +88,21 @@ def _grounds(txn: Txn, standing: Standing, placement: Placement, case: Case) -> 
         relied_on=case.permit.relied_on,
         policy_revision=standing.policy.revision,
         at_ms=standing.now_ms,
+        agreement=case.permit.agreement,
+    )
+
+
+def _use(placement: Placement, group: Group, grounds: Grounds) -> AgreementUse:
+    """What a placement holds under the agreement that admits it."""
+    return AgreementUse(
+        placement.key,
+        grounds.agreement,
+        placement.site,
+        placement.gpu_class,
+        placement.gpu_milli,
+        day_of(grounds.at_ms),
+        live=True,
+        gpu_ms=reserved_gpu_ms(placement, group),
     )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select
 from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import JobId, NodeId, SiteId
 from scheduler.model.plan import (
+    AgreementUsed,
     BudgetChanged,
     Change,
     JobChanged,
@@ -131,6 +132,7 @@ class ChangesReader:
         if (mix := self._mix.get()).learned_at_ms:
             yield mix
         yield from self._settled()
+        yield from self._under_agreements()
         for entry in self._fleet.sites():
             yield SiteChanged(entry.site.id, entry.site, entry.contact.connected)
         for node in self._fleet.nodes():
@@ -150,8 +152,7 @@ class ChangesReader:
         yield from found.over
         # A second attempt may stand where another's first one stood: clear before placing any.
         yield from (JobChanged(c.id, None, None, c.job_class) for c in found.live if _is_retry(c))
-        if keys[ChangeKind.POLICY]:
-            yield PolicyChanged(self._tenancy.policy())
+        yield from self._policy_delta(keys)
         if keys[ChangeKind.TENANTS]:
             yield TenantsChanged(self._tenancy.tenants())
             yield from self._settled()
@@ -182,6 +183,17 @@ class ChangesReader:
         """All that the budgets in force may ask about."""
         tree = QuotaTree(self._tenancy.tenants())
         return (BudgetChanged(use) for use in self._usage.for_budgets(tree))
+
+    def _policy_delta(self, keys: defaultdict[int, list[str]]) -> Iterator[Change]:
+        if keys[ChangeKind.POLICY]:
+            yield PolicyChanged(self._tenancy.policy())
+        if keys[ChangeKind.POLICY] or keys[ChangeKind.AGREEMENT]:
+            yield from self._under_agreements()
+
+    def _under_agreements(self) -> Iterator[AgreementUsed]:
+        """What is used under each agreement in the policy."""
+        tenancy = self._tenancy
+        return (tenancy.agreements.used(each) for each in tenancy.policy().agreements)
 
     def _connected(self, sites: list[str]) -> set[SiteId]:
         query = select(SITE_STATE.c.site).where(SITE_STATE.c.connected)

@@ -93,6 +93,8 @@ class Grounds:
     relied_on: tuple[FactKey, ...]
     policy_revision: int
     at_ms: int
+    agreement: str = ""
+    """The one that admits what is placed; empty: it needs none, and none is told."""
 
 
 class PlacedLeaf:
@@ -105,7 +107,8 @@ class PlacedLeaf:
     def __init__(self, grounds: Grounds) -> None:
         g = grounds
         self.grounds = grounds
-        self._head = f'{{"at_ms":{canonical(g.at_ms)},"attempt":'
+        agreed = f'"agreement":{canonical(g.agreement)},' if g.agreement else ""
+        self._head = f'{{{agreed}"at_ms":{canonical(g.at_ms)},"attempt":'
         self._classed = (
             f',"country":{canonical(g.country)},"facts_digest":{canonical(g.facts_digest)}'
             f',"gpu_class":{canonical(g.gpu_class)},"gpu_milli":'

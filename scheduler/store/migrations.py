@@ -23,6 +23,7 @@ from scheduler.store.schema import (
     SETTLED,
     SITE_STATE,
 )
+from scheduler.store.schema_agreements import AGREEMENT_TABLES
 from scheduler.store.schema_evidence import (
     AUDIT_NODES,
     CERTIFICATES,
@@ -173,6 +174,12 @@ def _add_secrets(connection: Connection) -> None:
     schema_access.SECRETS.create(connection, checkfirst=True)
 
 
+def _add_agreements(connection: Connection) -> None:
+    """Agreements, and what is used under them: there was none."""
+    for table in AGREEMENT_TABLES:
+        table.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -187,6 +194,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(12, _add_operator_access),
     Migration(13, _add_node_facts),
     Migration(14, _add_secrets),
+    Migration(15, _add_agreements),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -52,6 +52,7 @@ class ChangeKind(IntEnum):
     WINDOW = 7
     RESERVATION = 8
     MIX = 9
+    AGREEMENT = 10
 
 
 class PendingLeaf(NamedTuple):
@@ -126,6 +127,8 @@ class Memo:
     """Number and digest of the newest certificate of tenants."""
     settled: dict[tuple[TenantPath, GpuClass, int], SettledUse] = field(default_factory=lambda: {})
     """What was used, by tenant, GPU class and day."""
+    has_agreements: bool | None = None
+    """Whether any agreement was ever applied; None: not looked yet."""
     policy: Policy | None = None
     tenants: tuple[Tenant, ...] | None = None
     tree: QuotaTree | None = None

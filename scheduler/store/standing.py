@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.core import quota, residency
+from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
@@ -74,6 +75,8 @@ class Standing:
     """Of the sites that have one."""
     draws: Draws
     """What is held at those."""
+    agreements: AgreementCaps
+    """What agreements have left."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
     cases: dict[tuple[int, SiteId], Case] = field(default_factory=lambda: {})
 
@@ -92,6 +95,8 @@ class Standing:
             case = self.cases[alike] = self._case(group.requirement, placement.site)
         if case.refusal is not None:
             return case.refusal
+        if (denial := self._over_agreement(placement, group, case)) is not None:
+            return denial
         for check in CHECKS:
             if (found := check(self, placement, group)) is not None:
                 return found
@@ -110,7 +115,15 @@ class Standing:
                 return against[0]
         return None
 
-    def take(self, placement: Placement, group: Group) -> JobStanding:
+    def _over_agreement(self, placement: Placement, group: Group, case: Case) -> Denial | None:
+        """What caps of the agreement that would admit it say against a placement."""
+        name = case.permit.agreement if case.permit else ""
+        if not name:
+            return None
+        milli, cost_gpu_ms = placement.gpu_milli, reserved_gpu_ms(placement, group)
+        return next(iter(self.agreements.denials(name, milli, cost_gpu_ms, self.now_ms)), None)
+
+    def take(self, placement: Placement, group: Group, case: Case) -> JobStanding:
         """`placement` holds its GPUs and quota from now on; how its job stood until then."""
         row, milli = self.jobs.pop(placement.key.job), placement.gpu_milli
         quota.charge(self.usage, group.tenant, placement.gpu_class, milli)
@@ -119,6 +132,8 @@ class Standing:
         if self.book is not None:
             cost_gpu_ms = gpu_ms(milli, group.time_limit_bucket_ms)
             self.reserve(group.tenant, placement.gpu_class, cost_gpu_ms, self.now_ms)
+        if case.permit is not None and (name := case.permit.agreement):
+            self.agreements.hold(name, milli, reserved_gpu_ms(placement, group), self.now_ms)
         if self.caps:
             self.draws.charge(placement.site, placement.gpu_class, milli)
         self.mirror.take(row.id, group, placement.nodes)
@@ -135,6 +150,11 @@ class Standing:
         return Case(needs, None, verdict)
 
 
+def reserved_gpu_ms(placement: Placement, group: Group) -> int:
+    """The GPU time that a placement reserves: its time limit's."""
+    return gpu_ms(placement.gpu_milli, group.time_limit_bucket_ms)
+
+
 def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Standing:
     """Reads what `placements` depend on, in a few questions however many they are."""
     placements = tuple(placements)
@@ -149,6 +169,9 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
     return Standing(
         caps=caps,
         draws=_draws(txn, caps),
+        agreements=AgreementCaps(
+            policy.agreements, map(txn.tenancy.agreements.used, policy.agreements)
+        ),
         now_ms=now_ms,
         policy=policy,
         tree=txn.tenancy.tree(),

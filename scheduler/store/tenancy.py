@@ -1,4 +1,4 @@
-"""The tenant tree, the policy in force, and the tenants' data catalogue."""
+"""The tenant tree, the policy in force, agreements, and the tenants' data catalogue."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert, select
 from scheduler.core.quota import QuotaTree
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
+from scheduler.store.agreements import AgreementsReader, AgreementsWriter
 from scheduler.store.codec import decode, encode
 from scheduler.store.datasets import DatasetsReader, DatasetsWriter
 from scheduler.store.fleet import FleetReader
@@ -24,11 +25,17 @@ class TenancyReader:
         self._link = link
         self._memo = memo
         self._datasets = DatasetsReader(link)
+        self._agreements = AgreementsReader(link)
 
     @property
     def datasets(self) -> DatasetsReader:
         """The data catalogue."""
         return self._datasets
+
+    @property
+    def agreements(self) -> AgreementsReader:
+        """Agreements and what is used under them."""
+        return self._agreements
 
     def tenants(self) -> tuple[Tenant, ...]:
         """The whole tree, ordered by path: parents before their children."""
@@ -64,11 +71,17 @@ class TenancyWriter(TenancyReader):
         super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
         self._datasets = DatasetsWriter(scratch)
+        self._agreements = AgreementsWriter(scratch)
 
     @property
     def datasets(self) -> DatasetsWriter:
         """The data catalogue."""
         return self._datasets
+
+    @property
+    def agreements(self) -> AgreementsWriter:
+        """Agreements and what is used under them."""
+        return self._agreements
 
     def replace_tenants(self, tenants: Sequence[Tenant]) -> None:
         """The tree is now this."""

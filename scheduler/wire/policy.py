@@ -25,12 +25,13 @@ _Said = TypeVar("_Said", Op, NamedSet, FactKey)
 
 
 def policy_to_proto(policy: Policy) -> policy_pb2.Policy:
-    """What the operator allows at most."""
+    """What the operator allows at most, without agreements, which are asked for apart."""
     return policy_pb2.Policy(
         revision=policy.revision,
         name=policy.name,
         digest=policy.digest,
         signed_by=policy.signed_by,
+        instruments=policy.instruments,
         allowed_jurisdictions=policy.allowed_jurisdictions,
         control_plane_tier=number(common_pb2.Tier, policy.control_plane_tier),
         controlling_stake_milli_percent=policy.controlling_stake_milli_percent,
@@ -70,12 +71,16 @@ def policy_to_proto(policy: Policy) -> policy_pb2.Policy:
 
 
 def policy_from_proto(message: policy_pb2.Policy) -> Policy:
-    """What the operator allows at most. Raises Refused where a rule says what nobody knows."""
+    """What the operator allows at most, without agreements, which come by themselves.
+
+    Raises Refused where a rule says what nobody knows.
+    """
     return Policy(
         revision=message.revision,
         name=message.name,
         digest=message.digest,
         signed_by=message.signed_by,
+        instruments=tuple(message.instruments),
         allowed_jurisdictions=tuple(message.allowed_jurisdictions),
         control_plane_tier=known(Tier, message.control_plane_tier),
         controlling_stake_milli_percent=message.controlling_stake_milli_percent,

@@ -8,6 +8,7 @@ import typer
 
 from sovctl.cli import (
     access_verbs,
+    agreement_verbs,
     dataset_verbs,
     evidence_verbs,
     export_verbs,
@@ -112,6 +113,7 @@ def build() -> typer.Typer:
         ("fleet", fleet),
         ("tenants", tenants),
         ("policy", _policy()),
+        ("agreements", _agreements()),
         ("audit", _audit()),
         ("certificates", _certificates()),
         ("access", _access()),
@@ -127,6 +129,27 @@ def build() -> typer.Typer:
     return app
 
 
+def _agreements() -> typer.Typer:
+    agreements = _group("Open other countries to some work, by signed agreement.")
+    agreements.command("list")(agreement_verbs.list_agreements)
+    agreements.command("show")(agreement_verbs.show_agreement)
+    agreements.command("apply")(agreement_verbs.apply_agreement)
+    agreements.command("revoke")(agreement_verbs.revoke_agreement)
+    agreements.command("ledger")(agreement_verbs.agreement_ledger_of)
+    agreements.command("sign")(agreement_verbs.sign_agreement)
+    return agreements
+
+
+def _policy() -> typer.Typer:
+    policy = _group("Set what work may ask for at most.")
+    policy.command("show")(policy_verbs.show_policy)
+    policy.command("apply")(policy_verbs.apply_policy)
+    policy.command("prove")(policy_verbs.prove_policy)
+    policy.command("diff")(policy_verbs.diff_policy)
+    policy.command("sign")(policy_verbs.sign_policy)
+    return policy
+
+
 def _add_windows(app: typer.Typer) -> None:
     maintenance = _group("Let nothing run on a site or nodes for a time.")
     maintenance.command("add")(window_verbs.add_maintenance)
@@ -138,16 +161,6 @@ def _add_windows(app: typer.Typer) -> None:
     reservation.command("remove")(window_verbs.remove_window)
     app.add_typer(maintenance, name="maintenance")
     app.add_typer(reservation, name="reservation")
-
-
-def _policy() -> typer.Typer:
-    policy = _group("Set what work may ask for at most.")
-    policy.command("show")(policy_verbs.show_policy)
-    policy.command("apply")(policy_verbs.apply_policy)
-    policy.command("prove")(policy_verbs.prove_policy)
-    policy.command("diff")(policy_verbs.diff_policy)
-    policy.command("sign")(policy_verbs.sign_policy)
-    return policy
 
 
 def _audit() -> typer.Typer:

@@ -57,7 +57,8 @@ def apply_policy(
     """
     session = session_of(ctx)
     policy = read_file(Policy, file).to_proto()
-    signature = _signature(file)
+    signed = _beside(file)
+    signature = read_signature(signed) if signed.exists() else b""
     response = session.run(
         lambda client: client.apply_policy(
             policy,
@@ -157,10 +158,8 @@ def _beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.sig")
 
 
-def _signature(file: Path) -> bytes:
-    path = _beside(file)
-    if not path.exists():
-        return b""
+def read_signature(path: Path) -> bytes:
+    """A signature in base64, as a verb that signs writes it; raises `InvalidArgumentError`."""
     try:
         with path.open("rb") as opened:
             return base64.b64decode(opened.read(SIGNATURE_BYTES_MAX).strip(), validate=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
+from scheduler.model.agreements import Agreement, Instrument, Scope
 from scheduler.model.fleet import Isolation, Site, SiteStatus
-from scheduler.model.ids import SiteId
+from scheduler.model.ids import SiteId, TenantPath
 from scheduler.model.residency import (
     Assurance,
     Fact,
@@ -19,7 +20,7 @@ from scheduler.model.residency import (
 )
 from scheduler.model.rules import Condition, FactRule, NamedSet, Op, Rule
 from scheduler.proof.symbols import UNNAMED_COUNTRIES, UNNAMED_KIND, UNNAMED_MARKING
-from scheduler.proof.worlds import NOW_MS, World
+from scheduler.proof.worlds import AGREEMENT, KIND, NOW_MS, World
 
 COUNTRIES = ("GB", "NO", "US")
 MARKINGS = ("SENSITIVE", "PATIENT")
@@ -61,7 +62,7 @@ def condition_of_work(draw: Random) -> Condition:
 def condition(draw: Random, depth: int = 2) -> Condition:
     """What a rule demands."""
     sets = tuple(s for s in NamedSet if s is not NamedSet.MARKINGS and draw.randrange(4) == 0)
-    match draw.randrange(8 if depth else 6):
+    match draw.randrange(9 if depth else 7):
         case 0:
             fact = draw.choice([k for k in _COUNTRY_FACTS if k is not FactKey.ULTIMATE_PARENTS])
             return Condition(Op.EACH_IN, fact, _some(draw, COUNTRIES), sets)
@@ -79,6 +80,8 @@ def condition(draw: Random, depth: int = 2) -> Condition:
             return Condition(Op.KNOWN, fact, number=draw.randrange(5), age_ms=age_ms)
         case 5:
             return condition_of_work(draw)
+        case 6:
+            return Condition(Op.AGREED, values=_some(draw, tuple(Instrument)))
         case _:
             op = draw.choice((Op.ALL, Op.ANY))
             parts = tuple(condition(draw, depth - 1) for _ in range(draw.randint(1, 3)))
@@ -108,6 +111,7 @@ def policy(draw: Random) -> Policy:
             Rule(f"rule-{n}", "a rule", "a draw", condition(draw), condition_of_work(draw))
             for n in range(draw.choice((0, 0, 1, 2, 3)))
         ),
+        instruments=_some(draw, tuple(Instrument)),
     )
 
 
@@ -124,7 +128,9 @@ def world(draw: Random) -> World:
         tolerate_foreign_compulsion=_some(draw, countries, 4),
         min_assurance=Assurance(1 if good else draw.randint(1, 3)),
         data_kinds=_some(draw, (*KINDS, UNNAMED_KIND), 3),
-        agreements=("none-such",) if draw.randrange(20) == 0 else (),
+        agreements=_some(draw, (AGREEMENT, "none-such")),
+        tenant=draw.choice(("", "trust", "trust/lab")),
+        kind=draw.choice((KIND, KIND, "service")),
     )
     parents = tuple(
         Party(f"parent {n}", draw.choice((*countries, "")), draw.randint(0, 100_000))
@@ -135,7 +141,8 @@ def world(draw: Random) -> World:
         facts += facts[:1]
     site = Site(SiteId("drawn"), SiteStatus.ACTIVE, facts, parents)
     of_node = tuple(_of_node(draw, key, home, odd) for key in NodeFactKey if draw.randrange(odd))
-    return World(work, site, Isolation(draw.randint(1 if good else 0, 3)), of_node)
+    agreement = None if draw.randrange(4) == 0 else _agreement(draw, odd)
+    return World(work, site, Isolation(draw.randint(1 if good else 0, 3)), of_node, agreement)
 
 
 def _of_node(draw: Random, key: NodeFactKey, home: str, odd: int) -> NodeFact:
@@ -149,6 +156,28 @@ def _of_node(draw: Random, key: NodeFactKey, home: str, odd: int) -> NodeFact:
         "somebody",
         NOW_MS - (draw.randint(0, 4) if draw.randrange(odd) else draw.randint(0, 200)),
         NOW_MS if draw.randrange(odd * 3) == 0 else None,
+    )
+
+
+def _agreement(draw: Random, odd: int) -> Agreement:
+    """One that is as likely about the work, in force and about the site as not."""
+    every = odd > 9
+    return Agreement(
+        AGREEMENT,
+        draw.choice(tuple(Instrument)),
+        "",
+        "",
+        _some(draw, COUNTRIES, 1 if every else 2) + _some(draw, UNNAMED_COUNTRIES, 3),
+        Scope(
+            tier_max=draw.randint(2 if every else 1, 3),
+            kinds=(KIND,) if draw.randrange(9) else ("service",),
+            tenants=() if draw.randrange(3) else (TenantPath("trust"),),
+            markings=_some(draw, (*MARKINGS, UNNAMED_MARKING), 1 if every else 2),
+            data_kinds=_some(draw, (*KINDS, UNNAMED_KIND), 1 if every else 2),
+        ),
+        valid_from_ms=NOW_MS + (1 if draw.randrange(odd) == 0 else 0),
+        valid_until_ms=NOW_MS + (0 if draw.randrange(odd) == 0 else 1),
+        sites=() if draw.randrange(odd) else ("elsewhere",),
     )
 
 

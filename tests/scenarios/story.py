@@ -8,7 +8,8 @@ A country is declared first (`site`, `nodes`, `tenant`); the first other command
     tenant PATH [guarantee=GPUS] [limit=GPUS] [borrow=GPUS] [lend=GPUS] [weight=N]
            [order=shortest] [budget=GPU-HOURS each month]
     submit NAME PROJECT [nodes=1] [gpus=8] [runs=1h] [limit=2h] [priority=normal] [within=site]
-           [model=H100] [country=GB] [saves=15m] [grace=30s] [min_runtime=0s] [preemptible=no]
+           [model=H100] [country=GB,CA] [agreement=NAME]
+           [saves=15m] [grace=30s] [min_runtime=0s] [preemptible=no]
            [exit=0] [after=NAME[:failed]] [tasks=N] [at_once=N] [retries=N] [max_nodes=N]
            [share=MILLI] [mode=preferred]
     after DURATION          what happened meanwhile
@@ -19,6 +20,7 @@ A country is declared first (`site`, `nodes`, `tenant`); the first other command
     maintenance SITE from=DURATION for=DURATION [nodes=SLOT,SLOT]
     reserve SITE tenant=PATH from=DURATION for=DURATION [nodes=SLOT,SLOT]
     again site|tenant ...   declares it anew
+    agree NAME [opens=CA] [gpus=N] [hours=N each month] [lasts=365d] | revoke NAME
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.country import BEGIN_MS, CODEC, OPERATOR, Country, Work
+from scheduler.control import agreements
 from scheduler.control.admission import Rejected
+from scheduler.control.policies import Change
 from scheduler.core.explain import explain
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, ancestry, node_id
@@ -47,10 +51,11 @@ from scheduler.model.job import (
     TopologyMode,
 )
 from scheduler.model.reasons import Refused
-from scheduler.model.residency import Requirement
+from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.model.window import Window, WindowAsked, WindowKind
 from scheduler.store.store import Txn
+from tests.scenarios.agreed import pact, requirement
 from tests.scenarios.declared import BadStory, Declared, Line, clock, duration_ms
 
 GRAIN_MS = 1_000
@@ -79,6 +84,8 @@ class Story:
             "fail": self._fail,
             "maintenance": self._window,
             "reserve": self._window,
+            "agree": self._agree,
+            "revoke": self._revoke,
             "again": self._again,
         }
 
@@ -177,7 +184,7 @@ class Story:
             name=name,
             project=project,
             command=("work",),
-            residency=Requirement((line.take("country", "GB"),)),
+            residency=requirement(line),
             resources=Resources(
                 nodes=line.number("nodes", 1),
                 gpus_per_node=line.number("gpus", 8),
@@ -325,6 +332,30 @@ class Story:
         window = Window("", kind, site, nodes, starts_ms, ends_ms, "work", "", tenant)
         asked = WindowAsked(window, 0, GpuClass(""))
         return self._operate(lambda txn, c: c.control.add_window(txn, OPERATOR, asked, c.now_ms))
+
+    def _agree(self, line: Line) -> str:
+        country = self.country
+        agreement = pact(line, country.now_ms)
+        line.done()
+
+        def agree(txn: Txn, c: Country) -> None:
+            honours = Change(Policy(instruments=("treaty",)), "a story", override="a story")
+            c.control.apply_policy(txn, OPERATOR, honours, dry_run=False, now_ms=c.now_ms)
+            agreements.apply(
+                txn, OPERATOR, agreement, b"signed",
+                reason="agreed", dry_run=False, now_ms=c.now_ms,
+            )  # fmt: skip
+
+        return self._operate(agree)
+
+    def _revoke(self, line: Line) -> str:
+        name = line.word("the agreement")
+        line.done()
+        return self._operate(
+            lambda txn, c: agreements.revoke(
+                txn, OPERATOR, name, reason="it is over", dry_run=False, now_ms=c.now_ms
+            )
+        )
 
 
 def _place(text: str) -> SiteId | NodeId:

@@ -22,52 +22,76 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sovapi.v1 import audit_pb2 as sovapi_dot_v1_dot_audit__pb2
 from sovapi.v1 import common_pb2 as sovapi_dot_v1_dot_common__pb2
+from sovapi.v1 import tenants_pb2 as sovapi_dot_v1_dot_tenants__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sovapi/v1/policy.proto\x12\tsovapi.v1\x1a\x16sovapi/v1/common.proto\"\xf9\x03\n\x06Policy\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x1d\n\x15\x61llowed_jurisdictions\x18\x04 \x03(\t\x12+\n\x12\x63ontrol_plane_tier\x18\x05 \x01(\x0e\x32\x0f.sovapi.v1.Tier\x12\'\n\x1f\x63ontrolling_stake_milli_percent\x18\x06 \x01(\x05\x12+\n\rmin_assurance\x18\x07 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x1c\n\x0f\x66\x61\x63t_max_age_ms\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12+\n\rmin_isolation\x18\t \x01(\x0e\x32\x14.sovapi.v1.Isolation\x12(\n\x05\x66\x61\x63ts\x18\n \x03(\x0b\x32\x19.sovapi.v1.PolicyFactRule\x12$\n\x05rules\x18\x0b \x03(\x0b\x32\x15.sovapi.v1.PolicyRule\x12.\n\ninvariants\x18\x0c \x03(\x0b\x32\x1a.sovapi.v1.PolicyInvariant\x12\x11\n\tsigned_by\x18\r \x01(\t\x12+\n\nnode_facts\x18\x0e \x03(\x0b\x32\x17.sovapi.v1.NodeFactRuleB\x12\n\x10_fact_max_age_ms\"\xa4\x01\n\x0fPolicyCondition\x12\n\n\x02op\x18\x01 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x03(\t\x12\x0c\n\x04sets\x18\x04 \x03(\t\x12\x0e\n\x06number\x18\x05 \x01(\x05\x12\x13\n\x06\x61ge_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05parts\x18\x07 \x03(\x0b\x32\x1a.sovapi.v1.PolicyConditionB\t\n\x07_age_ms\"s\n\x0ePolicyFactRule\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12+\n\rmin_assurance\x18\x02 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x17\n\nmax_age_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_max_age_ms\"\x8c\x01\n\nPolicyRule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ites\x18\x03 \x01(\t\x12+\n\x07require\x18\x04 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\x12(\n\x04when\x18\x05 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\"\x91\x01\n\x0fPolicyInvariant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ites\x18\x03 \x01(\t\x12+\n\x07require\x18\x04 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\x12(\n\x04when\x18\x05 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\"V\n\rPolicyFinding\x12\r\n\x05\x63laim\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x16\n\x0e\x63ounterexample\x18\x04 \x03(\t\"\x12\n\x10GetPolicyRequest\"\x8b\x01\n\x12\x41pplyPolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04pack\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x10\n\x08override\x18\x06 \x01(\t\"d\n\x13\x41pplyPolicyResponse\x12\x0f\n\x07\x63hanges\x18\x01 \x03(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12*\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x18.sovapi.v1.PolicyFinding\"V\n\x11\x44iffPolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x0c\n\x04pack\x18\x03 \x01(\x0c\"\x85\x01\n\x0e\x44\x65\x63isionChange\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x18\n\x10permitted_before\x18\x03 \x01(\x08\x12\x17\n\x0fpermitted_after\x18\x04 \x01(\x08\x12\"\n\x07\x64\x65nials\x18\x05 \x03(\x0b\x32\x11.sovapi.v1.Denial\"@\n\x12\x44iffPolicyResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.sovapi.v1.DecisionChange\"E\n\x12ProvePolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x0c\n\x04pack\x18\x02 \x01(\x0c\"l\n\x13ProvePolicyResponse\x12\x11\n\tno_looser\x18\x01 \x01(\x08\x12\x16\n\x0e\x63ounterexample\x18\x02 \x01(\t\x12*\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x18.sovapi.v1.PolicyFinding\";\n\x15\x41pplyAgreementRequest\x12\x11\n\tagreement\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"$\n\x16\x41pplyAgreementResponse\x12\n\n\x02id\x18\x01 \x01(\t\"4\n\x16RevokeAgreementRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x19\n\x17RevokeAgreementResponse2\xcc\x03\n\rPolicyService\x12\x35\n\x03Get\x12\x1b.sovapi.v1.GetPolicyRequest\x1a\x11.sovapi.v1.Policy\x12\x46\n\x05\x41pply\x12\x1d.sovapi.v1.ApplyPolicyRequest\x1a\x1e.sovapi.v1.ApplyPolicyResponse\x12\x43\n\x04\x44iff\x12\x1c.sovapi.v1.DiffPolicyRequest\x1a\x1d.sovapi.v1.DiffPolicyResponse\x12\x46\n\x05Prove\x12\x1d.sovapi.v1.ProvePolicyRequest\x1a\x1e.sovapi.v1.ProvePolicyResponse\x12U\n\x0e\x41pplyAgreement\x12 .sovapi.v1.ApplyAgreementRequest\x1a!.sovapi.v1.ApplyAgreementResponse\x12X\n\x0fRevokeAgreement\x12!.sovapi.v1.RevokeAgreementRequest\x1a\".sovapi.v1.RevokeAgreementResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sovapi/v1/policy.proto\x12\tsovapi.v1\x1a\x15sovapi/v1/audit.proto\x1a\x16sovapi/v1/common.proto\x1a\x17sovapi/v1/tenants.proto\"\x8e\x04\n\x06Policy\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x1d\n\x15\x61llowed_jurisdictions\x18\x04 \x03(\t\x12+\n\x12\x63ontrol_plane_tier\x18\x05 \x01(\x0e\x32\x0f.sovapi.v1.Tier\x12\'\n\x1f\x63ontrolling_stake_milli_percent\x18\x06 \x01(\x05\x12+\n\rmin_assurance\x18\x07 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x1c\n\x0f\x66\x61\x63t_max_age_ms\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12+\n\rmin_isolation\x18\t \x01(\x0e\x32\x14.sovapi.v1.Isolation\x12(\n\x05\x66\x61\x63ts\x18\n \x03(\x0b\x32\x19.sovapi.v1.PolicyFactRule\x12$\n\x05rules\x18\x0b \x03(\x0b\x32\x15.sovapi.v1.PolicyRule\x12.\n\ninvariants\x18\x0c \x03(\x0b\x32\x1a.sovapi.v1.PolicyInvariant\x12\x11\n\tsigned_by\x18\r \x01(\t\x12+\n\nnode_facts\x18\x0e \x03(\x0b\x32\x17.sovapi.v1.NodeFactRule\x12\x13\n\x0binstruments\x18\x0f \x03(\tB\x12\n\x10_fact_max_age_ms\"\xa4\x01\n\x0fPolicyCondition\x12\n\n\x02op\x18\x01 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x03(\t\x12\x0c\n\x04sets\x18\x04 \x03(\t\x12\x0e\n\x06number\x18\x05 \x01(\x05\x12\x13\n\x06\x61ge_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05parts\x18\x07 \x03(\x0b\x32\x1a.sovapi.v1.PolicyConditionB\t\n\x07_age_ms\"s\n\x0ePolicyFactRule\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12+\n\rmin_assurance\x18\x02 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x17\n\nmax_age_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_max_age_ms\"\x8c\x01\n\nPolicyRule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ites\x18\x03 \x01(\t\x12+\n\x07require\x18\x04 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\x12(\n\x04when\x18\x05 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\"\x91\x01\n\x0fPolicyInvariant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ites\x18\x03 \x01(\t\x12+\n\x07require\x18\x04 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\x12(\n\x04when\x18\x05 \x01(\x0b\x32\x1a.sovapi.v1.PolicyCondition\"V\n\rPolicyFinding\x12\r\n\x05\x63laim\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\x16\n\x0e\x63ounterexample\x18\x04 \x03(\t\"\x12\n\x10GetPolicyRequest\"\x8b\x01\n\x12\x41pplyPolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04pack\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x10\n\x08override\x18\x06 \x01(\t\"d\n\x13\x41pplyPolicyResponse\x12\x0f\n\x07\x63hanges\x18\x01 \x03(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12*\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x18.sovapi.v1.PolicyFinding\"V\n\x11\x44iffPolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x0c\n\x04pack\x18\x03 \x01(\x0c\"\x85\x01\n\x0e\x44\x65\x63isionChange\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x18\n\x10permitted_before\x18\x03 \x01(\x08\x12\x17\n\x0fpermitted_after\x18\x04 \x01(\x08\x12\"\n\x07\x64\x65nials\x18\x05 \x03(\x0b\x32\x11.sovapi.v1.Denial\"@\n\x12\x44iffPolicyResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.sovapi.v1.DecisionChange\"E\n\x12ProvePolicyRequest\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.sovapi.v1.Policy\x12\x0c\n\x04pack\x18\x02 \x01(\x0c\"l\n\x13ProvePolicyResponse\x12\x11\n\tno_looser\x18\x01 \x01(\x08\x12\x16\n\x0e\x63ounterexample\x18\x02 \x01(\t\x12*\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x18.sovapi.v1.PolicyFinding\"\xc6\x02\n\tAgreement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ninstrument\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05\x63ites\x18\x04 \x01(\t\x12*\n\x07parties\x18\x05 \x03(\x0b\x32\x19.sovapi.v1.AgreementParty\x12\x15\n\rjurisdictions\x18\x06 \x03(\t\x12\r\n\x05sites\x18\x07 \x03(\t\x12(\n\x05scope\x18\x08 \x01(\x0b\x32\x19.sovapi.v1.AgreementScope\x12\x1a\n\rgpu_milli_max\x18\t \x01(\x03H\x00\x88\x01\x01\x12!\n\x06\x62udget\x18\n \x01(\x0b\x32\x11.sovapi.v1.Budget\x12\x15\n\rvalid_from_ms\x18\x0b \x01(\x03\x12\x16\n\x0evalid_until_ms\x18\x0c \x01(\x03\x42\x10\n\x0e_gpu_milli_max\"/\n\x0e\x41greementParty\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x02 \x01(\t\"y\n\x0e\x41greementScope\x12!\n\x08tier_max\x18\x01 \x01(\x0e\x32\x0f.sovapi.v1.Tier\x12\r\n\x05kinds\x18\x02 \x03(\t\x12\x0f\n\x07tenants\x18\x03 \x03(\t\x12\x10\n\x08markings\x18\x04 \x03(\t\x12\x12\n\ndata_kinds\x18\x05 \x03(\t\"\'\n\x12\x41greementSignature\x12\x11\n\tsignature\x18\x01 \x01(\x0c\"\x9f\x02\n\x0e\x41greementState\x12\'\n\tagreement\x18\x01 \x01(\x0b\x32\x14.sovapi.v1.Agreement\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x32\n\x0bsignatories\x18\x03 \x03(\x0b\x32\x1d.sovapi.v1.AgreementSignatory\x12\x15\n\rapplied_at_ms\x18\x04 \x01(\x03\x12\x15\n\rrevoked_at_ms\x18\x05 \x01(\x03\x12\x17\n\x0frevoked_because\x18\x06 \x01(\t\x12\x10\n\x08in_force\x18\x07 \x01(\x08\x12\x16\n\x0egpu_milli_used\x18\x08 \x01(\x03\x12\x17\n\x0freserved_gpu_ms\x18\t \x01(\x03\x12\x16\n\x0esettled_gpu_ms\x18\n \x01(\x03\"D\n\x12\x41greementSignatory\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"~\n\x15\x41pplyAgreementRequest\x12\x11\n\tagreement\x18\x01 \x01(\x0c\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x31\n\nsignatures\x18\x03 \x03(\x0b\x32\x1d.sovapi.v1.AgreementSignature\x12\x0e\n\x06reason\x18\x04 \x01(\t\"N\n\x16\x41pplyAgreementResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\x12\x17\n\x0fpolicy_revision\x18\x03 \x01(\x04\"E\n\x16RevokeAgreementRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"C\n\x17RevokeAgreementResponse\x12\x0f\n\x07\x63hanges\x18\x01 \x03(\t\x12\x17\n\x0fpolicy_revision\x18\x02 \x01(\x04\"#\n\x15ListAgreementsRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x16ListAgreementsResponse\x12-\n\nagreements\x18\x01 \x03(\x0b\x32\x19.sovapi.v1.AgreementState\"B\n\x16\x41greementLedgerRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x05\"R\n\x0e\x41greementEntry\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\"\n\x04leaf\x18\x02 \x01(\x0b\x32\x14.sovapi.v1.AuditLeaf\x12\x0c\n\x04path\x18\x03 \x03(\x0c\"n\n\x17\x41greementLedgerResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.sovapi.v1.AgreementEntry\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x13\n\x0blast_number\x18\x03 \x01(\x03\x32\xfd\x04\n\rPolicyService\x12\x35\n\x03Get\x12\x1b.sovapi.v1.GetPolicyRequest\x1a\x11.sovapi.v1.Policy\x12\x46\n\x05\x41pply\x12\x1d.sovapi.v1.ApplyPolicyRequest\x1a\x1e.sovapi.v1.ApplyPolicyResponse\x12\x43\n\x04\x44iff\x12\x1c.sovapi.v1.DiffPolicyRequest\x1a\x1d.sovapi.v1.DiffPolicyResponse\x12\x46\n\x05Prove\x12\x1d.sovapi.v1.ProvePolicyRequest\x1a\x1e.sovapi.v1.ProvePolicyResponse\x12U\n\x0e\x41pplyAgreement\x12 .sovapi.v1.ApplyAgreementRequest\x1a!.sovapi.v1.ApplyAgreementResponse\x12X\n\x0fRevokeAgreement\x12!.sovapi.v1.RevokeAgreementRequest\x1a\".sovapi.v1.RevokeAgreementResponse\x12U\n\x0eListAgreements\x12 .sovapi.v1.ListAgreementsRequest\x1a!.sovapi.v1.ListAgreementsResponse\x12X\n\x0f\x41greementLedger\x12!.sovapi.v1.AgreementLedgerRequest\x1a\".sovapi.v1.AgreementLedgerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sovapi.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POLICY']._serialized_start=62
-  _globals['_POLICY']._serialized_end=567
-  _globals['_POLICYCONDITION']._serialized_start=570
-  _globals['_POLICYCONDITION']._serialized_end=734
-  _globals['_POLICYFACTRULE']._serialized_start=736
-  _globals['_POLICYFACTRULE']._serialized_end=851
-  _globals['_POLICYRULE']._serialized_start=854
-  _globals['_POLICYRULE']._serialized_end=994
-  _globals['_POLICYINVARIANT']._serialized_start=997
-  _globals['_POLICYINVARIANT']._serialized_end=1142
-  _globals['_POLICYFINDING']._serialized_start=1144
-  _globals['_POLICYFINDING']._serialized_end=1230
-  _globals['_GETPOLICYREQUEST']._serialized_start=1232
-  _globals['_GETPOLICYREQUEST']._serialized_end=1250
-  _globals['_APPLYPOLICYREQUEST']._serialized_start=1253
-  _globals['_APPLYPOLICYREQUEST']._serialized_end=1392
-  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1394
-  _globals['_APPLYPOLICYRESPONSE']._serialized_end=1494
-  _globals['_DIFFPOLICYREQUEST']._serialized_start=1496
-  _globals['_DIFFPOLICYREQUEST']._serialized_end=1582
-  _globals['_DECISIONCHANGE']._serialized_start=1585
-  _globals['_DECISIONCHANGE']._serialized_end=1718
-  _globals['_DIFFPOLICYRESPONSE']._serialized_start=1720
-  _globals['_DIFFPOLICYRESPONSE']._serialized_end=1784
-  _globals['_PROVEPOLICYREQUEST']._serialized_start=1786
-  _globals['_PROVEPOLICYREQUEST']._serialized_end=1855
-  _globals['_PROVEPOLICYRESPONSE']._serialized_start=1857
-  _globals['_PROVEPOLICYRESPONSE']._serialized_end=1965
-  _globals['_APPLYAGREEMENTREQUEST']._serialized_start=1967
-  _globals['_APPLYAGREEMENTREQUEST']._serialized_end=2026
-  _globals['_APPLYAGREEMENTRESPONSE']._serialized_start=2028
-  _globals['_APPLYAGREEMENTRESPONSE']._serialized_end=2064
-  _globals['_REVOKEAGREEMENTREQUEST']._serialized_start=2066
-  _globals['_REVOKEAGREEMENTREQUEST']._serialized_end=2118
-  _globals['_REVOKEAGREEMENTRESPONSE']._serialized_start=2120
-  _globals['_REVOKEAGREEMENTRESPONSE']._serialized_end=2145
-  _globals['_POLICYSERVICE']._serialized_start=2148
-  _globals['_POLICYSERVICE']._serialized_end=2608
+  _globals['_POLICY']._serialized_start=110
+  _globals['_POLICY']._serialized_end=636
+  _globals['_POLICYCONDITION']._serialized_start=639
+  _globals['_POLICYCONDITION']._serialized_end=803
+  _globals['_POLICYFACTRULE']._serialized_start=805
+  _globals['_POLICYFACTRULE']._serialized_end=920
+  _globals['_POLICYRULE']._serialized_start=923
+  _globals['_POLICYRULE']._serialized_end=1063
+  _globals['_POLICYINVARIANT']._serialized_start=1066
+  _globals['_POLICYINVARIANT']._serialized_end=1211
+  _globals['_POLICYFINDING']._serialized_start=1213
+  _globals['_POLICYFINDING']._serialized_end=1299
+  _globals['_GETPOLICYREQUEST']._serialized_start=1301
+  _globals['_GETPOLICYREQUEST']._serialized_end=1319
+  _globals['_APPLYPOLICYREQUEST']._serialized_start=1322
+  _globals['_APPLYPOLICYREQUEST']._serialized_end=1461
+  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1463
+  _globals['_APPLYPOLICYRESPONSE']._serialized_end=1563
+  _globals['_DIFFPOLICYREQUEST']._serialized_start=1565
+  _globals['_DIFFPOLICYREQUEST']._serialized_end=1651
+  _globals['_DECISIONCHANGE']._serialized_start=1654
+  _globals['_DECISIONCHANGE']._serialized_end=1787
+  _globals['_DIFFPOLICYRESPONSE']._serialized_start=1789
+  _globals['_DIFFPOLICYRESPONSE']._serialized_end=1853
+  _globals['_PROVEPOLICYREQUEST']._serialized_start=1855
+  _globals['_PROVEPOLICYREQUEST']._serialized_end=1924
+  _globals['_PROVEPOLICYRESPONSE']._serialized_start=1926
+  _globals['_PROVEPOLICYRESPONSE']._serialized_end=2034
+  _globals['_AGREEMENT']._serialized_start=2037
+  _globals['_AGREEMENT']._serialized_end=2363
+  _globals['_AGREEMENTPARTY']._serialized_start=2365
+  _globals['_AGREEMENTPARTY']._serialized_end=2412
+  _globals['_AGREEMENTSCOPE']._serialized_start=2414
+  _globals['_AGREEMENTSCOPE']._serialized_end=2535
+  _globals['_AGREEMENTSIGNATURE']._serialized_start=2537
+  _globals['_AGREEMENTSIGNATURE']._serialized_end=2576
+  _globals['_AGREEMENTSTATE']._serialized_start=2579
+  _globals['_AGREEMENTSTATE']._serialized_end=2866
+  _globals['_AGREEMENTSIGNATORY']._serialized_start=2868
+  _globals['_AGREEMENTSIGNATORY']._serialized_end=2936
+  _globals['_APPLYAGREEMENTREQUEST']._serialized_start=2938
+  _globals['_APPLYAGREEMENTREQUEST']._serialized_end=3064
+  _globals['_APPLYAGREEMENTRESPONSE']._serialized_start=3066
+  _globals['_APPLYAGREEMENTRESPONSE']._serialized_end=3144
+  _globals['_REVOKEAGREEMENTREQUEST']._serialized_start=3146
+  _globals['_REVOKEAGREEMENTREQUEST']._serialized_end=3215
+  _globals['_REVOKEAGREEMENTRESPONSE']._serialized_start=3217
+  _globals['_REVOKEAGREEMENTRESPONSE']._serialized_end=3284
+  _globals['_LISTAGREEMENTSREQUEST']._serialized_start=3286
+  _globals['_LISTAGREEMENTSREQUEST']._serialized_end=3321
+  _globals['_LISTAGREEMENTSRESPONSE']._serialized_start=3323
+  _globals['_LISTAGREEMENTSRESPONSE']._serialized_end=3394
+  _globals['_AGREEMENTLEDGERREQUEST']._serialized_start=3396
+  _globals['_AGREEMENTLEDGERREQUEST']._serialized_end=3462
+  _globals['_AGREEMENTENTRY']._serialized_start=3464
+  _globals['_AGREEMENTENTRY']._serialized_end=3546
+  _globals['_AGREEMENTLEDGERRESPONSE']._serialized_start=3548
+  _globals['_AGREEMENTLEDGERRESPONSE']._serialized_end=3658
+  _globals['_POLICYSERVICE']._serialized_start=3661
+  _globals['_POLICYSERVICE']._serialized_end=4298
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,16 @@ class PolicyServiceStub:
                 request_serializer=sovapi_dot_v1_dot_policy__pb2.RevokeAgreementRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_policy__pb2.RevokeAgreementResponse.FromString,
                 _registered_method=True)
+        self.ListAgreements = channel.unary_unary(
+                '/sovapi.v1.PolicyService/ListAgreements',
+                request_serializer=sovapi_dot_v1_dot_policy__pb2.ListAgreementsRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_policy__pb2.ListAgreementsResponse.FromString,
+                _registered_method=True)
+        self.AgreementLedger = channel.unary_unary(
+                '/sovapi.v1.PolicyService/AgreementLedger',
+                request_serializer=sovapi_dot_v1_dot_policy__pb2.AgreementLedgerRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_policy__pb2.AgreementLedgerResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -107,6 +117,19 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAgreements(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AgreementLedger(self, request, context):
+        """What was used under an agreement, entry by entry, each with its place in the audit log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +162,16 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.RevokeAgreement,
                     request_deserializer=sovapi_dot_v1_dot_policy__pb2.RevokeAgreementRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_policy__pb2.RevokeAgreementResponse.SerializeToString,
+            ),
+            'ListAgreements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgreements,
+                    request_deserializer=sovapi_dot_v1_dot_policy__pb2.ListAgreementsRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_policy__pb2.ListAgreementsResponse.SerializeToString,
+            ),
+            'AgreementLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.AgreementLedger,
+                    request_deserializer=sovapi_dot_v1_dot_policy__pb2.AgreementLedgerRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_policy__pb2.AgreementLedgerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -303,6 +336,60 @@ class PolicyService:
             '/sovapi.v1.PolicyService/RevokeAgreement',
             sovapi_dot_v1_dot_policy__pb2.RevokeAgreementRequest.SerializeToString,
             sovapi_dot_v1_dot_policy__pb2.RevokeAgreementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgreements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.PolicyService/ListAgreements',
+            sovapi_dot_v1_dot_policy__pb2.ListAgreementsRequest.SerializeToString,
+            sovapi_dot_v1_dot_policy__pb2.ListAgreementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AgreementLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.PolicyService/AgreementLedger',
+            sovapi_dot_v1_dot_policy__pb2.AgreementLedgerRequest.SerializeToString,
+            sovapi_dot_v1_dot_policy__pb2.AgreementLedgerResponse.FromString,
             options,
             channel_credentials,
             insecure,

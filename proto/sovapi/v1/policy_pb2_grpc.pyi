@@ -39,6 +39,9 @@ class PolicyServiceStub:
     """Whether another pack is no looser than the one in force, or a counterexample."""
     ApplyAgreement: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ApplyAgreementRequest, _policy_pb2.ApplyAgreementResponse]
     RevokeAgreement: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RevokeAgreementRequest, _policy_pb2.RevokeAgreementResponse]
+    ListAgreements: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListAgreementsRequest, _policy_pb2.ListAgreementsResponse]
+    AgreementLedger: _grpc.UnaryUnaryMultiCallable[_policy_pb2.AgreementLedgerRequest, _policy_pb2.AgreementLedgerResponse]
+    """What was used under an agreement, entry by entry, each with its place in the audit log."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -51,6 +54,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Whether another pack is no looser than the one in force, or a counterexample."""
     ApplyAgreement: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApplyAgreementRequest, _policy_pb2.ApplyAgreementResponse]  # type: ignore[assignment]
     RevokeAgreement: _aio.UnaryUnaryMultiCallable[_policy_pb2.RevokeAgreementRequest, _policy_pb2.RevokeAgreementResponse]  # type: ignore[assignment]
+    ListAgreements: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListAgreementsRequest, _policy_pb2.ListAgreementsResponse]  # type: ignore[assignment]
+    AgreementLedger: _aio.UnaryUnaryMultiCallable[_policy_pb2.AgreementLedgerRequest, _policy_pb2.AgreementLedgerResponse]  # type: ignore[assignment]
+    """What was used under an agreement, entry by entry, each with its place in the audit log."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +102,20 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.RevokeAgreementRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.RevokeAgreementResponse, _abc.Awaitable[_policy_pb2.RevokeAgreementResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAgreements(
+        self,
+        request: _policy_pb2.ListAgreementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListAgreementsResponse, _abc.Awaitable[_policy_pb2.ListAgreementsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AgreementLedger(
+        self,
+        request: _policy_pb2.AgreementLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.AgreementLedgerResponse, _abc.Awaitable[_policy_pb2.AgreementLedgerResponse]]:
+        """What was used under an agreement, entry by entry, each with its place in the audit log."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

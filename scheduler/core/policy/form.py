@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
+from scheduler.model.agreements import Instrument
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Assurance, FactKey, Policy, Tier
 from scheduler.model.rules import JOINTS, OF_WORK, Condition, Invariant, NamedSet, Op, Rule
@@ -19,8 +20,8 @@ STAKE_MAX = 100_000
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
-_MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
-_WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+MARKING = re.compile(r"[A-Z0-9][A-Z0-9 ._-]{0,62}")
+WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _OF_COUNTRY = frozenset(FactKey) - {
     FactKey.ACCREDITATION,
     FactKey.MARKINGS,
@@ -34,11 +35,12 @@ _FACTS: dict[Op, frozenset[FactKey]] = {
     Op.KNOWN: frozenset(FactKey),
 }
 """The facts that each operation can be about; those not here are about none."""
+_INSTRUMENTS = ", ".join(sorted(Instrument))
 _VALUES = {
-    Op.MARKED: (_MARKING, "a marking, in capital letters"),
-    Op.COVERS: (_MARKING, "a marking, in capital letters"),
-    Op.OF_KIND: (_WORD, "a kind of data, in small letters"),
-    Op.AGREED: (_WORD, "a kind of instrument, in small letters"),
+    Op.MARKED: (MARKING, "a marking, in capital letters"),
+    Op.COVERS: (MARKING, "a marking, in capital letters"),
+    Op.OF_KIND: (WORD, "a kind of data, in small letters"),
+    Op.AGREED: (re.compile("|".join(sorted(Instrument))), _INSTRUMENTS),
     Op.EACH_IN: (_COUNTRY, "two capital letters each"),
     Op.PARENTS_IN: (_COUNTRY, "two capital letters each"),
 }
@@ -64,6 +66,9 @@ def faults(policy: Policy) -> Iterator[Denial]:
         for n, rule in enumerate(asked):
             if rule.max_age_ms is not None and rule.max_age_ms <= 0:
                 yield _fault(f"{name}[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
+    for name in sorted(frozenset(policy.instruments) - frozenset(Instrument)):
+        yield _fault("instruments", repr(name[:80]), _INSTRUMENTS)
+    yield from _twice("instruments", list(policy.instruments))
 
 
 def _rule(field: str, rule: Rule | Invariant) -> Iterator[Denial]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from scheduler.core.policy import words
+from scheduler.core.policy import agreed, words
 from scheduler.core.policy.base import MAY_BE_EMPTY, REACHES_THE_WORK, is_base, rules_of
 from scheduler.core.policy.quality import Need, fact_faults, sound
+from scheduler.model.agreements import Agreement
 from scheduler.model.fleet import Site
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import (
@@ -34,6 +35,7 @@ JUDGES_MAX = 8
 """Policies whose judges are kept: the one in force, and those it is compared with."""
 
 Facts = Mapping[FactKey, Fact]
+Sets = Mapping[NamedSet, frozenset[str]]
 Holds = Callable[[Site, Facts, int], bool]
 """Whether a condition holds at a site, of facts that may be relied on, at a moment."""
 
@@ -46,6 +48,28 @@ class _Applied:
 
     rule: Rule
     holds: Holds
+
+
+class _Bench:
+    """The rules about this work, as they stand under one agreement, or under none."""
+
+    def __init__(
+        self, policy: Policy, about: list[Rule], work: Requirement, under: Agreement | None
+    ) -> None:
+        self.name = under.name if under else ""
+        self.sets = named_sets(policy, work, under)
+        self.rules = tuple(_Applied(r, _compiled(r.require, work, self.sets, under)) for r in about)
+        self._under = under
+        self._holds = tuple(applied.holds for applied in self.rules)
+
+    def is_open(self, site: Site, now_ms: int) -> bool:
+        """Whether the agreement is in force and opens `site`."""
+        under = self._under
+        return under is not None and agreed.in_force(under, now_ms) and agreed.opens(under, site)
+
+    def permits(self, site: Site, facts: Facts, now_ms: int) -> bool:
+        """Whether every rule holds, of facts that may be relied on."""
+        return all(holds(site, facts, now_ms) for holds in self._holds)
 
 
 class Judge:
@@ -76,9 +100,10 @@ class Case:
         self.rule_ids = tuple(rule.id for rule in about)
         self.needed = needed_by(about)
         self._needs = tuple(need(key, policy, work) for key in self.needed)
-        self._sets = named_sets(policy, work)
-        self._rules = tuple(_Applied(r, _compiled(r.require, work, self._sets)) for r in about)
-        self._holds = tuple(applied.holds for applied in self._rules)
+        self._plain = _Bench(policy, about, work, None)
+        self._benches = tuple(
+            _Bench(policy, about, work, each) for each in agreed.relied_on(policy, work)
+        )
         self._permit = Permit(self.needed)
         self._own = requirement_denials(work)
         self._data_sites = None if work.data_sites is None else frozenset(work.data_sites)
@@ -92,11 +117,11 @@ class Case:
             and len(stated) == len(site.facts)
             and sound(stated, self._needs, now_ms)
         ):
-            for holds in self._holds:
-                if not holds(site, stated, now_ms):
-                    break
-            else:
+            if self._plain.permits(site, stated, now_ms):
                 return self._permit
+            for bench in self._benches:
+                if bench.is_open(site, now_ms) and bench.permits(site, stated, now_ms):
+                    return Permit(self.needed, bench.name)
         return self._deny(site, now_ms)
 
     def _has_data(self, site: Site) -> bool:
@@ -104,6 +129,8 @@ class Case:
         return self._data_sites is None or site.id in self._data_sites
 
     def _deny(self, site: Site, now_ms: int) -> Deny:
+        """Every reason, as the agreement has it that opens the site, if there is one."""
+        bench = next((each for each in self._benches if each.is_open(site, now_ms)), self._plain)
         denials = [*self._own]
         if not self._has_data(site):
             lies = words.listed(self.work.data_sites or ())
@@ -115,17 +142,25 @@ class Case:
             denials += faults
             if fact is not None:
                 usable[asked.key] = fact
-        for applied in self._rules:
-            if _facts_of(applied.rule.require) <= usable.keys() and not applied.holds(
-                site, usable, now_ms
-            ):
-                denials += self._told(applied.rule, site, usable)
+        broken = [
+            applied.rule
+            for applied in bench.rules
+            if _facts_of(applied.rule.require) <= usable.keys()
+            and not applied.holds(site, usable, now_ms)
+        ]
+        if bench is self._plain and any(map(_may_be_agreed, broken)):
+            denials += agreed.without_avail(self.policy, self.work, now_ms)
+        for rule in broken:
+            denials += self._told(rule, bench.sets, site, usable)
         assert denials, "what is not permitted has a reason"
         return Deny(tuple(denials))
 
-    def _told(self, rule: Rule, site: Site, usable: Facts) -> Iterator[Denial]:
-        said = self._base_said if is_base(rule) else self._pack_said
-        for detail in said(rule, site, usable):
+    def _told(self, rule: Rule, sets: Sets, site: Site, usable: Facts) -> Iterator[Denial]:
+        if is_base(rule):
+            said = self._base_said(rule, sets, site, usable)
+        else:
+            said = self._pack_said(rule, site, usable)
+        for detail in said:
             yield Denial(rule.reason, detail, site.id, rule.id)
 
     def _pack_said(self, rule: Rule, site: Site, usable: Facts) -> Iterator[str]:
@@ -134,14 +169,14 @@ class Case:
         about = "; ".join(found) or f"the work is {self.work.tier.name}"
         yield f"{rule.text}: needed {words.condition(rule.require)}, found {about} ({rule.cites})"
 
-    def _base_said(self, rule: Rule, site: Site, usable: Facts) -> Iterator[str]:
+    def _base_said(self, rule: Rule, sets: Sets, site: Site, usable: Facts) -> Iterator[str]:
         it = rule.require
         if it.op is Op.TIER_AT_MOST:
             yield f"{self.work.tier.name}, control plane {words.tier(it.number)}"
             return
         key = FactKey(it.fact)
         fact = usable[key]
-        allowed = _members(it, self._sets)
+        allowed = _members(it, sets)
         bearable = words.listed(sorted(allowed))
         if it.op is Op.ACCREDITED:
             listed = words.listed(fact.values)
@@ -184,15 +219,14 @@ def requirement_denials(work: Requirement) -> tuple[Denial, ...]:
         )
     if work.tier is Tier.UNSPECIFIED:
         denials.append(Denial(Reason.REQUIREMENT_EMPTY, "no tier is named", "residency.tier"))
-    for name in sorted(frozenset(work.agreements)):
-        denials.append(
-            Denial(
-                Reason.AGREEMENT_UNKNOWN,
-                f"agreement {name!r} is not in force here",
-                "residency.agreements",
-            )
-        )
     return tuple(denials)
+
+
+def _may_be_agreed(rule: Rule) -> bool:
+    """Whether an agreement could make a rule hold."""
+    return any(
+        node.op is Op.AGREED or NamedSet.ALLOWED in node.sets for node in rule.require.nodes()
+    )
 
 
 def applies(when: Condition, work: Requirement) -> bool:
@@ -251,19 +285,19 @@ def need(key: FactKey, policy: Policy, work: Requirement) -> Need:
     return Need(key, int(least), min(known) if known else None, key in MAY_BE_EMPTY)
 
 
-def named_sets(policy: Policy, work: Requirement) -> dict[NamedSet, frozenset[str]]:
-    """What the sets of a tree mean for this work."""
+def named_sets(policy: Policy, work: Requirement, under: Agreement | None = None) -> Sets:
+    """What the sets of a tree mean for this work, where it relies on one agreement or on none."""
     asked, allowed = frozenset(work.jurisdictions), frozenset(policy.allowed_jurisdictions)
     return {
         NamedSet.WORK: asked,
-        NamedSet.ALLOWED: allowed,
+        NamedSet.ALLOWED: allowed.union(under.jurisdictions) if under else allowed,
         NamedSet.HOME: asked & allowed,
         NamedSet.TOLERATED: frozenset(work.tolerate_foreign_compulsion),
         NamedSet.MARKINGS: frozenset(work.markings),
     }
 
 
-def _members(it: Condition, sets: Mapping[NamedSet, frozenset[str]]) -> frozenset[str]:
+def _members(it: Condition, sets: Sets) -> frozenset[str]:
     return frozenset(it.values).union(*(sets[name] for name in it.sets))
 
 
@@ -273,10 +307,11 @@ def _shown(key: FactKey, site: Site, usable: Facts) -> tuple[str, ...]:
     return usable[key].values
 
 
-def _compiled(it: Condition, work: Requirement, sets: Mapping[NamedSet, frozenset[str]]) -> Holds:
-    """`it` as a function. It is asked only of facts that may be relied on."""
+def _compiled(it: Condition, work: Requirement, sets: Sets, under: Agreement | None) -> Holds:
+    """`it` as a function. It is asked only of facts that may be relied on, and, where the work
+    relies on an agreement, only of sites which that opens."""
     if it.op in JOINTS:
-        parts = tuple(_compiled(part, work, sets) for part in it.parts)
+        parts = tuple(_compiled(part, work, sets, under) for part in it.parts)
         if it.op is Op.ALL:
             return lambda site, facts, now_ms: all(p(site, facts, now_ms) for p in parts)
         return lambda site, facts, now_ms: any(p(site, facts, now_ms) for p in parts)
@@ -284,7 +319,8 @@ def _compiled(it: Condition, work: Requirement, sets: Mapping[NamedSet, frozense
         holds = applies(it, work)
         return lambda site, facts, now_ms: holds
     if it.op is Op.AGREED:
-        return lambda site, facts, now_ms: False
+        held = under is not None and (not it.values or under.instrument in it.values)
+        return lambda site, facts, now_ms: held
     return _of_fact(it, FactKey(it.fact), work, _members(it, sets))
 
 

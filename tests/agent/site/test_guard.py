@@ -138,7 +138,10 @@ def held_by(country: str, stake: str) -> dict[str, Any]:
             site(markings=None), asking(markings=["NATO"]), ["FACT_MISSING", "MARKING"], id="none"
         ),
         pytest.param(
-            site(), asking(agreements=["uk-ca"]), ["AGREEMENT_UNKNOWN"], id="an unknown agreement"
+            site(country=fact(value="CA")),
+            asking(agreements=["uk-ca"]),
+            ["JURISDICTION"],
+            id="what was agreed opens nothing that the work does not name",
         ),
         pytest.param(site(), asking(tier=0), ["REQUIREMENT_EMPTY"], id="no tier"),
     ],
