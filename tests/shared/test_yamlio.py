@@ -101,6 +101,6 @@ trees = st.recursive(
 
 
 @given(trees)
-@example(["0E0", "1e5", "0o7", "NO", "null", "", "1", "1" * 40])
+@example(["0E0", "1e5", "0o7", "NO", "null", "", "1", "1" * 40, "\x85", "a\u2028b", "\ufeff"])
 def test_what_is_written_is_read_back(value: object) -> None:
     assert yamlio.loads(yamlio.dumps(value), "f").value == value
