@@ -13,7 +13,7 @@ from agent.site.state import Memory, Observed, Rank, Release
 from agent.site.view import RankView, Standing, look
 from scheduler.control import outbox
 from scheduler.control.control import Control
-from scheduler.core import allowance, answers, occupancy, quota, residency
+from scheduler.core import allowance, answers, quota, residency, rooms
 from scheduler.model.residency import FactKey, Permit
 from scheduler.model.sitelink import Launch
 from scheduler.store import leaves, standing
@@ -134,7 +134,7 @@ def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_planner_and_a_writer_that_give_gpus_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occupancy, "choose_gpus", always_the_first)
+    monkeypatch.setattr(rooms, "choose_gpus", always_the_first)
     unchecked = tuple(check for check in standing.CHECKS if check.__name__ != "_room")
     assert len(unchecked) == len(standing.CHECKS) - 1
     monkeypatch.setattr(standing, "CHECKS", unchecked)
