@@ -67,8 +67,9 @@ async def at_work(control_plane: ControlPlane) -> AsyncGenerator[tuple[world.Fak
         site.report(world.started(row), nodes=2)
         await world.until(ada, job.id, jobs_pb2.JOB_STATE_RUNNING)
         yield site, job.id
-        # Nothing is left behind for the next test: the job is stopped, and the site says so.
-        await run("cancel", job.id, "--now")
+        # Nothing is left behind for the next test: its tenant stops the job, and the site says so.
+        cancel = jobs_pb2.CancelJobRequest(id=job.id, now=True)
+        await world.stub(ada).Cancel(cancel, timeout=WAIT_S)
         row = await site.desires(job.id, sitelink_pb2.DESIRED_ACTION_STOP)
         site.report(stopped(row), nodes=2)
         await world.until(ada, job.id, jobs_pb2.JOB_STATE_CANCELLED)
