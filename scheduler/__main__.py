@@ -1,5 +1,5 @@
-"""`sov-scheduler`: founds a control plane (`init`), runs it (`serve`), and writes its log's hashes
-as files for a web server (`tiles`)."""
+"""`sov-scheduler`: founds a control plane (`init`), runs it (`serve`), writes its log's hashes as
+files for a web server (`tiles`), and copies its store (`backup`)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.state import State
 from scheduler.model.identity import Claims, Clearance
 from scheduler.model.reasons import Refused
-from scheduler.runtime import clock, logs, tiles
+from scheduler.runtime import backup, clock, logs, tiles
+from scheduler.runtime.backup import BackupRefused
 from scheduler.settings import SchedulerSettings
+from scheduler.store.backup import CopyFailed
 from scheduler.store.merkle import SALT_BYTES
 from scheduler.store.migrations import SchemaMismatch
 from scheduler.store.store import ReadStore, StoreFailed
@@ -92,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--state-dir", type=Path, default=argparse.SUPPRESS)
     export.add_argument("--store-url", default=argparse.SUPPRESS)
+    copy = commands.add_parser("backup", help="copy the store to a directory in the home zone")
+    copy.add_argument(
+        "directory", type=Path, help="where to: in one of backup_targets, in a country of home"
+    )
+    for name in ("state-dir", "store-url", "backup-targets", "home"):
+        copy.add_argument(f"--{name}", default=argparse.SUPPRESS)
     for name, field in SchedulerSettings.model_fields.items():
         default = "" if field.is_required() else f" (default: {_shown(field.default)})"
         serve.add_argument(
@@ -175,6 +183,30 @@ def _tiles(asked: Mapping[str, Any]) -> None:
     print(f"{exported.size} leaves, {exported.tiles} tiles written to {directory}")
 
 
+def _backup(asked: Mapping[str, Any]) -> None:
+    """Copies the store; the control plane may run meanwhile."""
+    directory: Path = asked["directory"]
+    settings = settings_from({k: v for k, v in asked.items() if k != "directory"})
+    if settings.store_url:
+        raise UsageError("store_url: found a database of its own, which has means for backups")
+    store = settings.state_dir / state_module.STORE_FILE
+    if not store.exists():
+        raise UsageError(f"state_dir: found no store in {settings.state_dir}")
+    split = (entry.rpartition("=") for entry in settings.backup_targets)
+    targets = {Path(path): country for path, _, country in split}
+    try:
+        country = backup.country_of(directory, targets, settings.home)
+        about = backup.make(store, directory, country, clock.now_ms())
+    except BackupRefused as error:
+        raise UsageError(f"directory: {error}") from error
+    except CopyFailed as error:
+        print(f"sov-scheduler: no backup was made: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
+    print(f"{about.store_bytes} bytes, {about.log_size} leaves, in {directory} ({country})")
+
+
 def _rotate_grant_key(asked: Mapping[str, Any]) -> None:
     """Makes a new key for placement grants; a control plane that runs takes it up by itself."""
     settings = _where(asked)
@@ -253,6 +285,7 @@ def _say(app: App) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+    "backup": _backup,
     "init": _init,
     "rotate-grant-key": _rotate_grant_key,
     "serve": _serve,

@@ -3,6 +3,7 @@ alone; everybody else takes plain values."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from sovshared import spiffe
 
 STORE_SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 SHOWN_CHARS = 30
+_COUNTRY = re.compile("[A-Z]{2}")
 
 
 def _address(text: str) -> str:
@@ -38,9 +40,27 @@ def _store_url(text: str) -> str:
     return text
 
 
+def _countries(codes: tuple[str, ...]) -> tuple[str, ...]:
+    """`codes`, when each is a country's."""
+    if not codes or any(not _COUNTRY.fullmatch(code) for code in codes):
+        raise ValueError(f"found {','.join(codes)!r}, allowed ISO countries, as in GB")
+    return codes
+
+
+def _targets(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """`entries`, when each is a directory and the country where it is."""
+    for entry in entries:
+        path, _, country = entry.rpartition("=")
+        if not path.startswith("/") or not _COUNTRY.fullmatch(country):
+            raise ValueError(f"found {entry!r}, allowed /DIRECTORY=COUNTRY, as in /mnt/vault=GB")
+    return entries
+
+
 Address = Annotated[str, AfterValidator(_address)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Countries = Annotated[Words, AfterValidator(_countries)]
+Targets = Annotated[Words, AfterValidator(_targets)]
 TrustDomain = Annotated[str, AfterValidator(spiffe.check_trust_domain)]
 
 
@@ -65,6 +85,10 @@ class SchedulerSettings(BaseSettings):
         "",
         description="a PostgreSQL database, as postgresql+psycopg://USER@HOST/NAME; empty: SQLite"
         " in the state directory",
+    )
+    home: Countries = Field(("GB",), description="countries of the home zone, for `backup`")
+    backup_targets: Targets = Field(
+        (), description="directories that `backup` may write to, each as /DIRECTORY=COUNTRY"
     )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     stop_grace_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000
