@@ -171,9 +171,13 @@ class Cluster:
         layout.keys_dir.mkdir(mode=0o700)
         for who in PEOPLE:
             key = os.urandom(sealing.KEY_BYTES)
-            key_service.found(layout.keys_dir / who, trust, os.urandom(KEY_ID_BYTES).hex(), key)
+            key_service.found(self.keys_of(who), trust, os.urandom(KEY_ID_BYTES).hex(), key)
         contexts = {who: self._context(who, project) for who, (_, project) in PEOPLE.items()}
         config.save(self.sovctl_config, TRUST_A, {**contexts, OPERATOR: operator})
+
+    def keys_of(self, who: str) -> Path:
+        """The key service of one of PEOPLE. Every site's facts name it, so it names no tenant."""
+        return self.layout.keys_dir / str(1 + list(PEOPLE).index(who))
 
     def prepare_site(self, site: SiteLayout, runtime: Path, level: str) -> None:
         """Writes what the site's agents and executors read: facts of the site and of its nodes."""

@@ -25,7 +25,7 @@ SHOW = (
 @pytest.fixture
 def keys(world: World) -> Path:
     """The tenant's key service."""
-    return world.cluster.layout.keys_dir / TRUST_A
+    return world.cluster.keys_of(TRUST_A)
 
 
 @pytest.fixture
