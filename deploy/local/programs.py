@@ -47,7 +47,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
         uid_first=UID_FIRST + number * UIDS_EACH,
         uid_last=UID_FIRST + (number + 1) * UIDS_EACH - 1,
         key_services=tuple(
-            f"{key_service.SCHEME}{keys}" for keys in sorted(site.keys_dir.iterdir())
+            f"{key_service.SCHEME}{keys}" for keys in sorted(site.keys_dir.glob("*"))
         ),
     )
     write_facts(node / "facts.json", facts)
