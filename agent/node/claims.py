@@ -14,7 +14,8 @@ import os
 from pathlib import Path, PurePath
 
 from agent.node.clock import boot_id, start_ticks
-from agent.node.spool_files import Document, read_document, sync_folder
+from agent.node.rank_record import sync_folder
+from agent.node.spool_files import Document, read_document
 
 FOLDER = "claims"
 

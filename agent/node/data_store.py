@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.node.rank_record import sync_folder
+
 OUTPUT_BYTES_MAX = 64 * 1024 * 1024 * 1024
 """Of all outputs of one attempt."""
 OUTPUT_FILES_MAX = 100_000
@@ -145,7 +147,7 @@ class Store:
                     raise OutputFailed(f"{path!r}: allowed plain files and folders")
             finally:
                 os.close(entry)
-        _sync(folder)
+        sync_folder(folder)
 
     def _copy_file(self, source: int, target: Path, path: str, taken: _Taken) -> None:
         taken.files += 1
@@ -185,7 +187,7 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise  # Else another attempt left the same just now.
-        _sync(place.parent)
+        sync_folder(place.parent)
         return {"dataset": name, "digest": f"sha256:{version}", "size_bytes": taken.size_bytes}
 
 
@@ -224,11 +226,3 @@ def _opened(work: str, path: str) -> Generator[int]:
 def _make_folder(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o755)  # Whatever the umask: other jobs' users read it.
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -20,7 +20,7 @@ RECORD_BYTES = 2048  # Reserved at the start, so that a full disk cannot cost th
 RECORD_RETRY_S = 1.0
 
 
-def sync_folder(path: str = ".") -> None:
+def sync_folder(path: str | os.PathLike[str] = ".") -> None:
     """Make the names in a folder durable; the rank's own is our working directory."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -44,6 +44,7 @@ from pathlib import Path
 
 from agent.node import claims
 from agent.node.clock import boot_id, boot_ms, wall_ms
+from agent.node.rank_record import sync_folder
 from agent.node.spool_files import (
     Document,
     SpoolError,
@@ -60,7 +61,6 @@ from agent.node.spool_files import (
     send_order,
     size_bytes,
     survivors,
-    sync_folder,
 )
 from agent.node.status import (
     Cause,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from agent.node.clock import boot_id, start_ticks
+from agent.node.rank_record import sync_folder
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 
@@ -126,14 +127,6 @@ def size_bytes(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _whole(home: Path, name: str, doc: Mapping[str, object]) -> Path:
