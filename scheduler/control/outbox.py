@@ -184,9 +184,12 @@ def _launch_of(
     attempt, spec = attempts[row.key]
     if spec is None:
         return None
-    told = launch(replace(spec, residency=effective(read, spec)), attempt, policy, floor)
-    told = replace(told, sealed_secrets=_sealed(spec, sealed))
-    return replace(told, inputs=launch_inputs(read, spec)) if spec.inputs else told
+    told = launch(spec, attempt, policy, floor)
+    if spec.secrets:
+        told = replace(told, sealed_secrets=_sealed(spec, sealed))
+    if spec.inputs:
+        told = replace(told, residency=effective(read, spec), inputs=launch_inputs(read, spec))
+    return told
 
 
 def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:

@@ -79,16 +79,14 @@ def raised(asked: Requirement, inputs: Sequence[Dataset | None]) -> Requirement:
 def _narrowed(asked: Requirement, dataset: Dataset | None) -> Requirement:
     if dataset is None:
         return replace(asked, data_sites=())
-    label, sites = dataset.label, asked.data_sites
+    label, sites = strictest(inherited(asked), dataset.label), asked.data_sites
     return replace(
         asked,
-        jurisdictions=_both(asked.jurisdictions, label.jurisdictions),
-        tier=max(asked.tier, label.tier),
-        markings=_either(asked.markings, label.markings),
-        data_kinds=_either(asked.data_kinds, label.data_kinds),
-        tolerate_foreign_compulsion=_both(
-            asked.tolerate_foreign_compulsion, label.tolerate_foreign_compulsion
-        ),
+        jurisdictions=label.jurisdictions,
+        tier=label.tier,
+        markings=label.markings,
+        data_kinds=label.data_kinds,
+        tolerate_foreign_compulsion=label.tolerate_foreign_compulsion,
         data_sites=tuple(sorted(dataset.sites if sites is None else {*sites} & {*dataset.sites})),
     )
 
