@@ -166,10 +166,7 @@ def _tiles(asked: Mapping[str, Any]) -> None:
     directory: Path = asked["directory"]
     given = {name: asked[name] for name in ("state_dir", "store_url") if name in asked}
     settings = settings_from(given)
-    place = settings.store_url or settings.state_dir / state_module.STORE_FILE
-    if isinstance(place, Path) and not place.exists():
-        raise UsageError(f"state_dir: found no store in {settings.state_dir}")
-    store = ReadStore(place)
+    store = ReadStore(settings.store_url or _store_file(settings))
     try:
         store.open()
         with store.read() as snapshot:
@@ -189,9 +186,7 @@ def _backup(asked: Mapping[str, Any]) -> None:
     settings = settings_from({k: v for k, v in asked.items() if k != "directory"})
     if settings.store_url:
         raise UsageError("store_url: found a database of its own, which has means for backups")
-    store = settings.state_dir / state_module.STORE_FILE
-    if not store.exists():
-        raise UsageError(f"state_dir: found no store in {settings.state_dir}")
+    store = _store_file(settings)
     split = (entry.rpartition("=") for entry in settings.backup_targets)
     targets = {Path(path): country for path, _, country in split}
     try:
@@ -205,6 +200,14 @@ def _backup(asked: Mapping[str, Any]) -> None:
     except OSError as error:
         raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
     print(f"{about.store_bytes} bytes, {about.log_size} leaves, in {directory} ({country})")
+
+
+def _store_file(settings: SchedulerSettings) -> Path:
+    """The SQLite store of a control plane that has one."""
+    place = settings.state_dir / state_module.STORE_FILE
+    if not place.exists():
+        raise UsageError(f"state_dir: found no store in {settings.state_dir}")
+    return place
 
 
 def _rotate_grant_key(asked: Mapping[str, Any]) -> None:

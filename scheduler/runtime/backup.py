@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scheduler.store import backup
 from scheduler.store.store import ReadStore
+from sovshared import pki
 
 STORE_FILE = "store.db"
 ABOUT_FILE = "backup.json"
@@ -67,15 +68,13 @@ def make(store: Path, directory: Path, country: str, now_ms: int) -> About:
         os.close(os.open(ahead, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         backup.copy(store, ahead)
         about = _about(ahead, country, now_ms)
-        _replace(ahead, directory / STORE_FILE)
+        with ahead.open("rb") as file:
+            os.fsync(file.fileno())
+        ahead.replace(directory / STORE_FILE)
     finally:
         ahead.unlink(missing_ok=True)
-    told = directory / f".{ABOUT_FILE}.{os.getpid()}"
-    try:
-        told.write_text(json.dumps(asdict(about), indent=2) + "\n")
-        _replace(told, directory / ABOUT_FILE)
-    finally:
-        told.unlink(missing_ok=True)
+    # Makes the names in the directory durable, that of the copy too.
+    pki.write_private(directory / ABOUT_FILE, (json.dumps(asdict(about), indent=2) + "\n").encode())
     return about
 
 
@@ -97,15 +96,3 @@ def _about(copied: Path, country: str, now_ms: int) -> About:
         log_size=0 if checkpoint is None else checkpoint.size,
         checkpoint="" if checkpoint is None else checkpoint.whole().decode(),
     )
-
-
-def _replace(ahead: Path, path: Path) -> None:
-    """`ahead` becomes `path`, durably."""
-    with ahead.open("rb") as file:
-        os.fsync(file.fileno())
-    ahead.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
