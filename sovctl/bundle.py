@@ -231,14 +231,19 @@ def build(top: Path) -> Bundle:
                 _append(tar, entry)
         size_bytes = file.tell()
         _check_size(top, size_bytes)
-        file.seek(0)
-        digest = hashlib.sha256()
-        while chunk := file.read(READ_BYTES):
-            digest.update(chunk)
+        return Bundle(file, digest_of(file), size_bytes, len(entries))
     except BaseException:
         file.close()
         raise
-    return Bundle(file, f"sha256:{digest.hexdigest()}", size_bytes, len(entries))
+
+
+def digest_of(file: IO[bytes]) -> str:
+    """How a bundle is named: by all that is in its file."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(READ_BYTES):
+        digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _check_size(top: Path, size_bytes: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
 
 from sovapi.v1 import jobs_pb2
-from sovctl.bundle import MEMORY_BYTES_MAX, READ_BYTES, Bundle
+from sovctl.bundle import MEMORY_BYTES_MAX, Bundle, digest_of
 from sovctl.errors import BundleError, ConfigError, InvalidArgumentError
 from sovshared import key_service, limits, sealing
 from sovshared.key_service import KeysInvalid
@@ -30,14 +29,10 @@ def seal_bundle(made: Bundle, key: TenantKey) -> tuple[Bundle, Header]:
         header = sealing.seal(made.file, file, key, sealing.BUNDLE, "")
         size_bytes = file.tell()
         _check_size(size_bytes)
-        file.seek(0)
-        digest = hashlib.sha256()
-        while chunk := file.read(READ_BYTES):
-            digest.update(chunk)
+        return Bundle(file, digest_of(file), size_bytes, made.entries), header
     except BaseException:
         file.close()
         raise
-    return Bundle(file, f"sha256:{digest.hexdigest()}", size_bytes, made.entries), header
 
 
 def _check_size(size_bytes: int) -> None:

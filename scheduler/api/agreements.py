@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scheduler.api import calls, pack_keys
+from scheduler.api.audit import leaf_to_proto
 from scheduler.api.desk import Desk
 from scheduler.api.proofs import LogKeys
 from scheduler.api.server import Methods
@@ -21,7 +22,7 @@ from scheduler.wire.agreements import (
     document_from_wire,
     signatories_to_proto,
 )
-from sovapi.v1 import audit_pb2, policy_pb2
+from sovapi.v1 import policy_pb2
 from sovshared import notes, signing
 from sovshared.pki import PkiInvalid
 
@@ -155,16 +156,9 @@ def ledger_page(
             break  # It came after the head was signed.
         leaf = snapshot.audit.leaf(place.leaf_index)
         assert leaf is not None, "an entry's leaf is in the log"
-        told = audit_pb2.AuditLeaf(
-            index=leaf.index,
-            kind=leaf.kind,
-            canonical_json=leaf.body.encode(),
-            salt=leaf.salt,
-            leaf_hash=leaf.leaf_hash,
-            at_ms=leaf.at_ms,
-        )
         path = tree.inclusion(place.leaf_index, size)
-        entries.append(policy_pb2.AgreementEntry(number=place.number, leaf=told, path=path))
+        entry = policy_pb2.AgreementEntry(number=place.number, leaf=leaf_to_proto(leaf), path=path)
+        entries.append(entry)
     last, _ = found.last(request.id)
     return policy_pb2.AgreementLedgerResponse(
         entries=entries, checkpoint=note.decode(), last_number=last

@@ -89,8 +89,16 @@ def _leaves(
 
 def _to_proto(leaf: AuditLeaf, principal: Principal) -> audit_pb2.AuditLeaf:
     """A tenant is not told where in the log a leaf stands: how fast that grows is others' work."""
+    told = leaf_to_proto(leaf)
+    if principal.role is Role.TENANT:
+        told.ClearField("index")
+    return told
+
+
+def leaf_to_proto(leaf: AuditLeaf) -> audit_pb2.AuditLeaf:
+    """A leaf, and where in the log it stands."""
     return audit_pb2.AuditLeaf(
-        index=0 if principal.role is Role.TENANT else leaf.index,
+        index=leaf.index,
         kind=leaf.kind,
         tenant=leaf.tenant,
         canonical_json=leaf.body.encode(),

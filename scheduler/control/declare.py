@@ -147,7 +147,8 @@ def declared_without(read: Snapshot, lost: Sequence[SiteId]) -> tuple[Declaratio
     for site in lost:
         if site not in known:
             raise not_found("site", site[:200])
-    return tuple(entry for entry in fleet if entry[0].id not in set(lost))
+    gone = frozenset(lost)
+    return tuple(entry for entry in fleet if entry[0].id not in gone)
 
 
 def fleet_difference(

@@ -21,8 +21,8 @@ from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, fleet_pb2, sitelink_pb2
 
 
-def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
-    """One graded statement about a site."""
+def fact_to_proto(fact: Fact | NodeFact) -> fleet_pb2.Fact:
+    """One graded statement about a site, or what one about a node has in common with it."""
     return fleet_pb2.Fact(
         key=fact.key,
         values=fact.values,
@@ -37,15 +37,7 @@ def fact_to_proto(fact: Fact) -> fleet_pb2.Fact:
 def node_fact_to_proto(fact: NodeFact) -> fleet_pb2.NodeFact:
     """One graded statement about a node."""
     return fleet_pb2.NodeFact(
-        fact=fleet_pb2.Fact(
-            key=fact.key,
-            values=fact.values,
-            assurance=number(common_pb2.Assurance, fact.assurance),
-            asserted_by=fact.asserted_by,
-            evidence_digest=fact.evidence_digest,
-            observed_at_ms=fact.observed_at_ms,
-            expires_at_ms=fact.expires_at_ms or 0,
-        ),
+        fact=fact_to_proto(fact),
         claim=fact.claim,
         detail=fact.detail,
         bound_m=fact.bound_m,
