@@ -16,7 +16,7 @@ finds another place for it if there is one. When it had to leave, and why, is in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scheduler.control import evidence
 from scheduler.control.life import Cause, begin_stop, stop, stop_grace_ms
@@ -68,6 +68,15 @@ class Continuous:
     def __init__(self, *, deadline_ms: int = DEADLINE_MS) -> None:
         self._deadline_ms = deadline_ms
         self._settled: dict[SiteId, _Settled] = {}
+
+    def placed(self, known_until_ms: Mapping[SiteId, int]) -> None:
+        """Work was placed at these sites, and rests on what is known of nodes until then. To look
+        sooner than one has to does no harm, so it does not matter whether that was committed."""
+        for site, until_ms in known_until_ms.items():
+            settled = self._settled.get(site)
+            if settled is not None:
+                sooner_ms = until_ms if settled.until_ms is None else min(settled.until_ms, until_ms)
+                self._settled[site] = replace(settled, until_ms=sooner_ms)
 
     def turn(self, txn: Txn, now_ms: int) -> int:
         """Makes leave what may not stay; how many attempts that is."""

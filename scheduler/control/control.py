@@ -189,6 +189,7 @@ class Control:
     def apply_plan(self, txn: Txn, plan: Plan, now_ms: int) -> Applied:
         """Commits what still holds of a plan."""
         applied = commit_plan(txn, plan, now_ms)
+        self._continuous.placed(applied.known_until_ms)
         preempted = preemptions.preempt(txn, plan.preemptions, now_ms)
         return replace(applied, preempted=preempted)
 

@@ -8,12 +8,12 @@ transaction that the caller holds, or not at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from scheduler.core.budgets import day_of
 from scheduler.core.residency import country_of
-from scheduler.model.ids import JobId
+from scheduler.model.ids import JobId, SiteId
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
@@ -44,6 +44,8 @@ class Applied:
     kept: tuple[Placement, ...]
     stale: tuple[Stale, ...]
     preempted: tuple[Preempt, ...] = ()
+    known_until_ms: Mapping[SiteId, int] = field(default_factory=lambda: {})
+    """Where placements need something known of their nodes: when time alone first changes it."""
 
 
 def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
@@ -53,6 +55,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     kept: list[tuple[Placement, PlacedLeaf, NewAttempt]] = []
     agreed: list[tuple[AgreementUse, str]] = []
     stale: list[Stale] = []
+    until_ms: dict[SiteId, int] = {}
     for placement in plan.placements:
         found = standing.judge(placement)
         if isinstance(found, Denial):
@@ -64,6 +67,8 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
             leaf = PlacedLeaf(_grounds(txn, standing, placement, case))
             case.leaves[placement.gpu_class] = leaf
         job = standing.take(placement, group, case)
+        if (change_ms := standing.known_until_ms(placement, case)) is not None:
+            until_ms[placement.site] = min(change_ms, until_ms.get(placement.site, change_ms))
         if leaf.grounds.agreement:
             agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))
         new = NewAttempt(group.tenant, job.leased, leaf.grounds.country, placement)
@@ -74,7 +79,9 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     if plan.mix is not None:
         txn.mix.put(plan.mix)
-    return Applied(tuple([placement for placement, _, _ in kept]), tuple(stale))
+    return Applied(
+        tuple([placement for placement, _, _ in kept]), tuple(stale), known_until_ms=until_ms
+    )
 
 
 def _grounds(txn: Txn, standing: Standing, placement: Placement, case: Case) -> Grounds:

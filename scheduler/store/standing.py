@@ -16,7 +16,7 @@ from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
-from scheduler.core.node_facts import NodeNeeds, node_denials, node_needs
+from scheduler.core.node_facts import NodeNeeds, node_change_ms, node_denials, node_needs
 from scheduler.core.occupancy import NodeRecord, may_join
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.model.fleet import Isolation, Node, Site, SiteStatus
@@ -114,6 +114,17 @@ class Standing:
             if against := node_denials(needs, placed.node, facts, country, self.now_ms):
                 return against[0]
         return None
+
+    def known_until_ms(self, placement: Placement, case: Case) -> int | None:
+        """The first moment at which time alone changes what a placement needs known of its nodes;
+        None: there is none."""
+        if not case.needs:
+            return None
+        changes = (
+            node_change_ms(case.needs, self.nodes[placed.node].node.facts, self.now_ms)
+            for placed in placement.nodes
+        )
+        return min((change for change in changes if change is not None), default=None)
 
     def _over_agreement(self, placement: Placement, group: Group, case: Case) -> Denial | None:
         """What caps of the agreement that would admit it say against a placement."""

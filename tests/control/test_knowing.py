@@ -123,6 +123,19 @@ def test_a_proof_that_runs_out_ends_what_relied_on_it_at_that_moment(plant: Plan
     assert plant.job(key.job).state is JobState.PREEMPTING
 
 
+def test_a_proof_that_runs_out_ends_what_was_placed_after_its_site_was_judged(plant: Plant) -> None:
+    tell(plant, found(plant))
+    plant.tick()
+    key = plant.run(ASKING)
+    plant.tick()
+    plant.now_ms += 599_999
+    plant.tick()
+    assert plant.job(key.job).state is JobState.RUNNING
+    plant.now_ms += 1
+    plant.tick()
+    assert plant.job(key.job).state is JobState.PREEMPTING
+
+
 def test_a_proof_that_is_renewed_in_time_lets_work_stay(plant: Plant) -> None:
     tell(plant, found(plant))
     key = plant.run(ASKING)
