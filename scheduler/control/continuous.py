@@ -74,9 +74,10 @@ class Continuous:
         sooner than one has to does no harm, so it does not matter whether that was committed."""
         for site, until_ms in known_until_ms.items():
             settled = self._settled.get(site)
-            if settled is not None:
-                sooner_ms = until_ms if settled.until_ms is None else min(settled.until_ms, until_ms)
-                self._settled[site] = replace(settled, until_ms=sooner_ms)
+            if settled is None:
+                continue
+            if settled.until_ms is None or until_ms < settled.until_ms:
+                self._settled[site] = replace(settled, until_ms=until_ms)
 
     def turn(self, txn: Txn, now_ms: int) -> int:
         """Makes leave what may not stay; how many attempts that is."""
