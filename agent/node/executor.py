@@ -229,7 +229,7 @@ class Executor:
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
             "isolation": spec["isolation"],
-            **networks.network_of(self.spool, key, spec),
+            **networks.network_of(self.spool, key, spec, self.nursery),
             "grace_ms": spec["grace_ms"],
             "lease_until_ms": spec["lease_until_ms"],
             "time_limit_ms": spec["time_limit_ms"],

@@ -7,10 +7,11 @@ connects there is connected by the gate, which itself is in the node's network, 
 means at that moment, and every byte that passes is counted. So nothing is translated or filtered,
 names need no resolver inside, and there is no rule that could be missing or be left behind.
 
-It is started like a shim (`COMMAND`), with the folder `<spool>/net/<attempt>` as its place: it
-reads `gate.json` there, writes `hosts`, and answers on the socket `gate`. A rank enters; its shim
-stays connected as long as the rank lives, and asks what was counted. The gate ends with the last of
-them. When a gate is killed, its ranks reach nothing any more.
+It is made ahead by the nursery, namespace and all, or started through `COMMAND`, as a shim is. Its
+place is the folder `<spool>/net/<attempt>`: it reads `gate.json` there, writes `hosts`, and answers
+on the socket `gate`, which only one process can ever bind. A rank enters; its shim stays connected
+as long as the rank lives, and asks what was counted. The gate ends with the last of them. When a
+gate is killed, its ranks reach nothing any more.
 
 Of an attempt on several nodes the namespaces are joined by an overlay (`overlay.py`). To elsewhere
 it is TCP only. Standard library only.
@@ -27,17 +28,18 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent.node import overlay, shim
-from agent.node.network import Namespace, enter, give_loopback
+from agent.node.network import Namespace
 
-COMMAND = (  # Run with -c; the arguments are the directory that holds this package, and FOLDER.
+COMMAND = (  # Run with -c; the directory that holds this package, a folder, a descriptor.
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from agent.node.gate import main; main(sys.argv[2])"
+    "from agent.node.gate import main; main(sys.argv[2], int(sys.argv[3]))"
 )
+STANDS = b"stands"
+TOLD_BYTES_MAX = 1024
 CONNECTIONS_MAX = 512
 """At once, of all the ranks here; one more is closed at once."""
 CONNECT_S = 15.0
@@ -64,7 +66,7 @@ class Door:
 class Gate:
     """What there is between a namespace and the node's network; see the module."""
 
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], namespace: Namespace) -> None:
         """`plan`: `egress`, the destinations; `ranks`, how many will come; `nodes` of the attempt,
         if there are others, and which of them this is (`overlay.py`).
         """
@@ -74,26 +76,12 @@ class Gate:
         self._ranks = int(plan["ranks"])
         self._lock = threading.Lock()
         self._open = 0
-        self._namespace = Namespace()
-        try:
-            self.names = {"localhost": "127.0.0.1", socket.gethostname(): own}
+        self._namespace = namespace
+        self.names = {"localhost": "127.0.0.1", socket.gethostname(): own}
+        with namespace.visit():
             self._doors = self._make_doors(plan["egress"])
-            self._inside = os.open("/proc/self/ns/net", os.O_RDONLY)
-        finally:
-            self._namespace.leave()
         if nodes:
-            overlay.make(nodes, rank, int(plan["number"]), self._inside, self._visit)
-
-    @contextlib.contextmanager
-    def _visit(self) -> Generator[None]:
-        """In the namespace for a while; only before there are threads."""
-        outside = os.open("/proc/self/ns/net", os.O_RDONLY)
-        enter(self._inside)
-        try:
-            yield
-        finally:
-            enter(outside)
-            os.close(outside)
+            overlay.make(nodes, rank, int(plan["number"]), namespace)
 
     def _make_doors(self, egress: list[str]) -> list[Door]:
         """One for each destination; several ports of one host are at one address."""
@@ -116,7 +104,7 @@ class Gate:
         except ValueError:
             self.names[host] = NAMES_AT.format(number)
             return self.names[host]
-        give_loopback(host, number)
+        self._namespace.answer_for(host)
         return host
 
     def serve(self, listener: socket.socket) -> None:
@@ -151,7 +139,7 @@ class Gate:
     def _answer(self, caller: socket.socket, word: bytes) -> None:
         with contextlib.suppress(OSError):  # It may be gone already.
             if word == b"enter":
-                socket.send_fds(caller, [b"in"], [self._inside])
+                socket.send_fds(caller, [b"in"], [self._namespace.inside])
             elif word == b"told":
                 with self._lock:
                     uses = [list(door.counted) for door in self._doors]
@@ -254,29 +242,39 @@ def _heard(caller: socket.socket) -> bytes:
         return b""
 
 
-def keep(ready: int) -> None:
-    """Everything, from the plan in the working directory to the last rank's end."""
-    with open("gate.json", encoding="utf-8") as file:
-        gate = Gate(json.load(file))
-    with open("hosts.part", "w", encoding="ascii") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.writelines(f"{address} {name}\n" for name, address in sorted(gate.names.items()))
-    os.rename("hosts.part", "hosts")
+def made_ahead() -> Namespace:
+    """The namespace of a gate of whom nothing else is known yet."""
+    namespace = Namespace()
+    namespace.leave()
+    return namespace
+
+
+def keep(ready: int, namespace: Namespace | None = None) -> None:
+    """Everything, from the plan in the working directory to the last rank's end. `ready` hears
+    STANDS when ranks may come, or why they never may.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("gate")
-        listener.listen(BACKLOG)
-        os.write(ready, b"r")
+        try:
+            with open("gate.json", encoding="utf-8") as file:
+                gate = Gate(json.load(file), namespace or made_ahead())
+            with open("hosts.part", "w", encoding="ascii") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.writelines(f"{at} {name}\n" for name, at in sorted(gate.names.items()))
+            os.rename("hosts.part", "hosts")
+            listener.bind("gate")
+            listener.listen(BACKLOG)
+        except (OSError, ValueError, KeyError) as error:
+            os.write(ready, f"{type(error).__name__}: {error}".encode()[:TOLD_BYTES_MAX])
+            return
+        os.write(ready, STANDS)
         os.close(ready)
         gate.serve(listener)
 
 
-def main(folder: str) -> None:
-    """Detach, and be the gate. The first process stays until it stands; fails if it will not."""
-    ready_read, ready_write = os.pipe()
+def main(folder: str, ready: int) -> None:
+    """Detach, and be the gate."""
     if os.fork():
-        os.close(ready_write)
-        raise SystemExit(0 if os.read(ready_read, 1) else 1)
-    os.close(ready_read)
+        return
     shim.detach()
     os.chdir(folder)
-    keep(ready_write)
+    keep(ready)

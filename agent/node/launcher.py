@@ -1,4 +1,4 @@
-"""Starting a shim: the one way in which a rank's processes come to be."""
+"""Starting shims and gates: the one way in which a rank's processes come to be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from agent.node import gate, nursery, shim
@@ -18,8 +20,11 @@ from agent.node.spool import Phase, RankStatus, Spool
 from agent.node.spool_files import put
 
 LEVELS = ("none", "pidns", "uid")  # The isolation a shim can give, weakest first.
-SHIM_START_S = 20
+START_S = 20
 PACKAGE = str(Path(__file__).resolve().parents[2])
+PYTHON = (sys.executable, "-I", "-S", "-c")
+SAID_BYTES_MAX = 4096
+SHIM, GATE = 0, 1  # The lines of a nursery.
 
 
 def run_shim(spool: Spool, key: str) -> None:
@@ -27,55 +32,26 @@ def run_shim(spool: Spool, key: str) -> None:
 
     A second shim for one key is harmless: only the first to bind its socket goes on.
     """
-    command = [sys.executable, "-I", "-S", "-c", shim.COMMAND, PACKAGE, str(spool.home(key))]
-    quiet = subprocess.DEVNULL
-    subprocess.run(
-        command, env={}, stdin=quiet, stdout=quiet, stderr=quiet, timeout=SHIM_START_S, check=True
-    )
+    _run([shim.COMMAND, PACKAGE, str(spool.home(key))])
 
 
 class GateFailed(Exception):
     """A gate cannot be; the message says why."""
 
 
-def run_gate(folder: Path, plan: Mapping[str, object]) -> None:
-    """Start the gate of an attempt in its `folder`; back when it stands. Once, whoever asks."""
-    folder.mkdir(mode=0o711, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "gate").exists():
-            return  # It stands, or is gone for good: an attempt has one on each node.
-        put(folder, "gate.json", plan)
-        command = [sys.executable, "-I", "-S", "-c", gate.COMMAND, PACKAGE, str(folder.resolve())]
-        with open(folder / "trouble", "wb") as trouble:
-            quiet = subprocess.DEVNULL
-            ended = subprocess.run(
-                command,
-                env={},
-                stdin=quiet,
-                stdout=quiet,
-                stderr=trouble,
-                timeout=SHIM_START_S,
-                check=False,
-            )
-        if ended.returncode:
-            said = (folder / "trouble").read_text(errors="replace").splitlines()
-            raise GateFailed(said[-1] if said else f"it ended with {ended.returncode}")
-
-
 class Nursery:
-    """Starts shims of one level without waiting for them: `run_shim` again, through a process that
-    keeps spare ones.
+    """Starts shims of one level, and gates, without waiting for them to be made: `run_shim` again,
+    through a process that keeps spare ones.
 
-    Thread-safe. That process may be killed at any moment: the shim of the moment is then started
-    as `run_shim` does, and the next order starts another nursery.
+    Thread-safe. That process may be killed at any moment: what it was to be is then started as
+    `run_shim` does, and the next order starts another nursery.
     """
 
     def __init__(self, level: str, spool: Spool) -> None:
         self._level = level
         self._spool = spool
         self._lock = threading.Lock()
-        self._channel: socket.socket | None = None
+        self._lines: tuple[socket.socket, socket.socket] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,12 +63,26 @@ class Nursery:
         """Start a shim for a key whose gate is open; how it is when the rank runs, or never
         will.
         """
-        self._order(self._spool.home(key))
+        self._order(SHIM, self._spool.home(key))
         status = self._spool.status(key)
         if status.phase is Phase.STARTING:  # Nobody has even tried.
             run_shim(self._spool, key)
             status = self._spool.status(key)
         return status
+
+    def run_gate(self, folder: Path, plan: Mapping[str, object]) -> None:
+        """Start the gate of an attempt in its `folder`; back when it stands. Once, whoever asks."""
+        folder.mkdir(mode=0o711, exist_ok=True)
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / "gate").exists():
+                return  # It stands, or is gone for good: an attempt has one on each node.
+            put(folder, "gate.json", plan)
+            said = self._order(GATE, folder)
+            if not said and not (folder / "gate").exists():  # Nobody has even tried.
+                said = _run_gate(folder)
+        if said != gate.STANDS:
+            raise GateFailed(said.decode(errors="replace") or "it ended before it stood")
 
     def warm_up(self) -> None:
         """Have the process before the first order, which then need not wait for it."""
@@ -104,58 +94,97 @@ class Nursery:
         with self._lock:
             self._drop()
 
-    def _order(self, home: Path) -> None:
-        """Tell the process, and wait until the writing end of the pipe is closed everywhere."""
-        reading, writing = os.pipe()
-        try:
+    def _order(self, kind: int, folder: Path) -> bytes:
+        """Tell the process, and wait until the writing end of the pipe is closed everywhere; what
+        came through it.
+        """
+        with _pipe() as (reading, writing):
             with self._lock:
-                self._send(os.fsencode(home.resolve()), writing)
-            os.close(writing)
-            writing = -1
-            waiting = select.poll()
-            waiting.register(reading, select.POLLIN)
-            waiting.poll(SHIM_START_S * 1000)
-        finally:
-            for end in (reading, writing):
-                if end >= 0:
-                    os.close(end)
+                self._send(kind, os.fsencode(folder.resolve()), writing.fileno())
+            writing.close()
+            return _all_of(reading)
 
-    def _send(self, home: bytes, writing: int) -> None:
+    def _send(self, kind: int, folder: bytes, writing: int) -> None:
         """One order, to a new process if the old one does not take it."""
         for _ in range(2):
             try:
-                channel = self._start()
-                socket.send_fds(channel, [home], [writing])
+                line = self._start()[kind]
+                socket.send_fds(line, [folder], [writing])
             except OSError:
                 self._drop()
             else:
                 return
 
-    def _start(self) -> socket.socket:
-        if self._channel is not None:
-            return self._channel
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-I", "-S", "-c", nursery.COMMAND, PACKAGE]
-        quiet = subprocess.DEVNULL
-        with theirs:
+    def _start(self) -> tuple[socket.socket, socket.socket]:
+        if self._lines is not None:
+            return self._lines
+        shims, for_shims = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        gates, for_gates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with for_shims, for_gates:
+            theirs = (for_shims.fileno(), for_gates.fileno())
+            made = (*map(str, theirs), self._level, str(self._spool.rooms.resolve()))
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), self._level, str(self._spool.rooms.resolve())],
+                [*PYTHON, nursery.COMMAND, PACKAGE, *made],
                 env={},
                 cwd="/",
-                stdin=quiet,
-                stdout=quiet,
-                stderr=quiet,
-                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=theirs,
                 start_new_session=True,
             )
-        ours.settimeout(SHIM_START_S)
-        self._channel = ours
-        return ours
+        for line in (shims, gates):
+            line.settimeout(START_S)
+        self._lines = (shims, gates)
+        return self._lines
 
     def _drop(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
+        for line in self._lines or ():
+            line.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._channel = self._process = None
+        self._lines = self._process = None
+
+
+def _run_gate(folder: Path) -> bytes:
+    """Start one that nobody made ahead; what it says of itself."""
+    with _pipe() as (reading, writing):
+        told = writing.fileno()
+        _run([gate.COMMAND, PACKAGE, str(folder.resolve()), str(told)], pass_fds=(told,))
+        writing.close()
+        return _all_of(reading)
+
+
+def _run(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+    """A program of ours that sees nothing of ours, until its first process ends."""
+    quiet = subprocess.DEVNULL
+    subprocess.run(
+        [*PYTHON, *command],
+        env={},
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        timeout=START_S,
+        check=True,
+        pass_fds=pass_fds,
+    )
+
+
+@contextlib.contextmanager
+def _pipe() -> Generator[tuple[FileIO, FileIO]]:
+    reading, writing = os.pipe()
+    with open(reading, "rb", 0) as out, open(writing, "wb", 0) as into:
+        yield out, into
+
+
+def _all_of(reading: FileIO) -> bytes:
+    """What is said before all ends of a pipe for saying it are closed, or START_S are over."""
+    said, give_up_at = b"", time.monotonic() + START_S
+    waiting = select.poll()
+    waiting.register(reading, select.POLLIN)
+    while waiting.poll(max(0.0, give_up_at - time.monotonic()) * 1000):
+        if not (part := reading.read(SAID_BYTES_MAX)):
+            break
+        said += part
+    return said

@@ -10,24 +10,22 @@ Standard library only, and little of it: a shim loads this.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
-import struct
+from collections.abc import Generator
 from typing import Any
 
-from agent.node import confine
+from agent.node import confine, netlink
+from agent.node.netlink import Kernel
 
 OWN, SHARED = "own", "shared"
 """In a spec, as `network`: whether the rank is in a network of its attempt or in its node's. Left
 out, the former."""
 NEWNET = 0x40000000
-SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
-SIOCSIFADDR, SIOCSIFNETMASK = 0x8916, 0x891C
+LOOPBACK_INDEX = 1
 GATE_S = 20.0
 """For a gate to answer: it has nothing else to do."""
-_FLAGS = struct.Struct("16sh22x")  # struct ifreq with its flags.
 COUNTS_BYTES_MAX = 64 * 1024
 
 
@@ -36,20 +34,29 @@ class Namespace:
     in it were forked.
 
     `outside` leads back to the network of whoever made it, and those forked meanwhile hold it too.
+    `inside` leads to it from wherever, and `kernel` speaks of it.
     """
 
     def __init__(self) -> None:
         self.outside = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._counts: list[int] = []
+        self._held = contextlib.ExitStack()
         try:
             confine.check(confine.LIBC.unshare(NEWNET), "unshare network namespace")
-            _loopback_up()
+            self.inside = self._hold("/proc/self/ns/net")
+            self.kernel = self._held.enter_context(contextlib.closing(Kernel()))
+            self.kernel.ask("bring loopback up", [netlink.up(LOOPBACK_INDEX)])
             for name in ("snmp", "snmp6"):
                 with contextlib.suppress(FileNotFoundError):  # A kernel without IPv6.
-                    self._counts.append(os.open(f"/proc/self/net/{name}", os.O_RDONLY))
+                    self._counts.append(self._hold(f"/proc/self/net/{name}"))
         except OSError:
             self.close()
             raise
+
+    def _hold(self, path: str) -> int:
+        descriptor = os.open(path, os.O_RDONLY)
+        self._held.callback(os.close, descriptor)
+        return descriptor
 
     def leave(self) -> None:
         """Back to the network that this process came from."""
@@ -61,26 +68,38 @@ class Namespace:
         """How many connections and datagrams of its processes found no way out."""
         return sum(_without_route(_read_again(fd)) for fd in self._counts)
 
+    def answer_for(self, address: str) -> None:
+        """Have loopback answer for this address too."""
+        width = 128 if ":" in address else 32
+        own = netlink.address(LOOPBACK_INDEX, address, width)
+        self.kernel.ask(f"give loopback {address}", [own])
+
+    @contextlib.contextmanager
+    def visit(self) -> Generator[None]:
+        """Be in it for a while; the calling thread alone is."""
+        outside = os.open("/proc/self/ns/net", os.O_RDONLY)
+        enter(self.inside)
+        try:
+            yield
+        finally:
+            enter(outside)
+            os.close(outside)
+
     def descriptors(self) -> list[int]:
         """What is open here of it, which those below must not hold."""
-        return list(self._counts)
+        return [*self._counts, self.inside, self.kernel.fileno()]
 
     def close(self) -> None:
         """Let go of it. Inside, this goes back outside first."""
         if self.outside >= 0:
             self.leave()
-        while self._counts:
-            os.close(self._counts.pop())
+        self._counts.clear()
+        self._held.close()
 
 
 def enter(namespace: int) -> None:
     """Be in the network namespace that this descriptor leads to."""
     confine.check(confine.LIBC.setns(namespace, NEWNET), "enter network namespace")
-
-
-def _loopback_up() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, SIOCSIFFLAGS, _FLAGS.pack(b"lo", IFF_UP))
 
 
 def enter_by(gate: str) -> None:
@@ -115,19 +134,6 @@ class Stay:
         except OSError:
             return None
         return json.loads(answer) if answer else None
-
-
-def give_loopback(address: str, number: int) -> None:
-    """Have loopback answer for this address too; `number` tells those of one network apart."""
-    if ":" in address:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
-            asked = struct.pack("16sIi", socket.inet_pton(socket.AF_INET6, address), 128, 1)
-            fcntl.ioctl(control, SIOCSIFADDR, asked)
-        return
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for order, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, "255.255.255.255")):
-            inet = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(value))
-            fcntl.ioctl(control, order, struct.pack("16s16s8x", f"lo:{number}".encode(), inet))
 
 
 def _read_again(fd: int) -> str:

@@ -12,7 +12,7 @@ import zlib
 
 from agent.node import overlay
 from agent.node.asked import RankSpec
-from agent.node.launcher import run_gate
+from agent.node.launcher import Nursery
 from agent.node.network import OWN, SHARED
 from agent.node.spool import Spool
 
@@ -32,7 +32,7 @@ def master_address(spec: RankSpec) -> str:
     return LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(0)
 
 
-def network_of(spool: Spool, key: str, spec: RankSpec) -> dict[str, object]:
+def network_of(spool: Spool, key: str, spec: RankSpec, nursery: Nursery) -> dict[str, object]:
     """What the shim is told of it. A network that is shared with others, or leads somewhere, is a
     gate's, which then stands; GateFailed if it cannot.
     """
@@ -50,6 +50,6 @@ def network_of(spool: Spool, key: str, spec: RankSpec) -> dict[str, object]:
         "node_rank": spec["node_rank"],
         "number": zlib.crc32(attempt.encode()) % OVERLAY_NUMBERS,
     }
-    run_gate(folder, plan)
+    nursery.run_gate(folder, plan)
     place = os.path.relpath(folder, spool.home(key))
     return {"network": OWN, "gate": f"{place}/gate", "hosts": f"{place}/hosts"}

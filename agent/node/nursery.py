@@ -1,19 +1,21 @@
-"""Makes shims ahead of their need: whole but for the word whose rank they keep.
+"""Makes shims and gates ahead of their need: whole but for the word whose they are.
 
 Starting an interpreter and forking three processes is most of what starting a rank costs. This one
 is started with an empty environment and through `COMMAND`, as a shim is, so it has seen nothing of
-whoever started it. It keeps a few spare shims, each with its init and its rank below it, that read
-their orders from one channel: a rank's spool directory, with the writing end of a pipe that stays
-open until the rank runs or never will.
+whoever started it. It keeps a few spares of each kind, a shim's with its init and its rank below
+it, a gate's with its namespace. Those of a kind read their orders from one line: a folder, which is
+a rank's in the spool or its attempt's network's, with the writing end of a pipe. A shim keeps that
+open until the rank runs or never will; a gate says there whether it stands.
 
-All of it ends when the channel does, which is when its executor ends; a spare one ends with the
-nursery. A shim that has taken an order does not: it is a session of its own from its first moment,
-and owes its parent nothing.
+All of it ends when a line does, which is when its executor ends; a spare one ends with the nursery.
+What has taken an order does not: it is a session of its own from its first moment, and owes its
+parent nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -21,19 +23,21 @@ import signal
 import socket
 import struct
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from agent.node import confine, shim
+from agent.node import confine, gate, shim
 from agent.node.cradle import Cradle
 from agent.node.rank_record import Room, room_ahead
 from agent.node.warmth import take_memory
 
-COMMAND = (  # Run with -c; the directory that holds this package, a socket, a level, a folder.
+COMMAND = (  # Run with -c; the directory that holds this package, two sockets, a level, a folder.
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from agent.node.nursery import main; main(int(sys.argv[2]), *sys.argv[3:])"
+    "from agent.node.nursery import main; main(int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])"
 )
-HOME_BYTES_MAX = 4096
-SPARES = 2
+FOLDER_BYTES_MAX = 4096
+SHIMS, GATES = 2, 1
+"""Spares that are kept. A launch takes a shim for each of its ranks here, and one gate at most."""
 QUIET_MS = 250
 """Spares are made up for once no order came for this long, or when there is none left: whoever has
 just started needs the processor more."""
@@ -41,7 +45,45 @@ PAUSE_S = 0.5  # After a spare that ended by itself.
 _PID = struct.Struct("=i")
 
 
-def main(descriptor: int, level: str, rooms: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Where a spare hears of its order."""
+
+    line: socket.socket
+    take: int
+    own: tuple[int, ...]
+    """What is open of the nursery's, and no business of whoever has an order."""
+
+    def wait(self) -> tuple[bytes, int] | None:
+        """A folder and the end of a pipe; None when there can be no more."""
+        folder, descriptors, _, _ = socket.recv_fds(self.line, FOLDER_BYTES_MAX, 1)
+        return (folder, descriptors[0]) if folder else None
+
+    def taken(self) -> None:
+        """The order is this process's now, and that process nobody's spare any more."""
+        confine.outlive_parent()
+        with contextlib.suppress(OSError):  # The nursery may be gone.
+            os.write(self.take, _PID.pack(os.getpid()))
+        for fd in self.own:
+            os.close(fd)
+
+
+@dataclass(slots=True)
+class Brood:
+    """The spares of one kind."""
+
+    orders: Orders
+    kept: int
+    become: Callable[[Orders], None]
+    spares: set[int] = field(default_factory=set[int])
+
+    def make_up(self, *, quiet: bool) -> None:
+        """Have all of them, or at least one."""
+        while len(self.spares) < self.kept and (quiet or not self.spares):
+            self.spares.add(_spare(self))
+
+
+def main(shims: int, gates: int, level: str, rooms: str) -> None:
     """Keep spares until there can be no more orders; `rooms` is where they make their records'."""
     signal.signal(signal.SIGCHLD, _ignore)  # Not SIG_IGN: its arrival is to wake the poll below.
     waking, wake = os.pipe()
@@ -49,27 +91,37 @@ def main(descriptor: int, level: str, rooms: str) -> None:
     for end in (waking, wake, taken):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    gc.freeze()  # What is here is every shim's, and no collection shall copy its pages.
-    with socket.socket(fileno=descriptor) as channel:
-        channel.set_inheritable(False)
-        own = (waking, wake, taken, take, channel.fileno())
+    gc.freeze()  # What is here is every spare's, and no collection shall copy its pages.
+    with socket.socket(fileno=shims) as for_shims, socket.socket(fileno=gates) as for_gates:
+        lines = (for_shims, for_gates)
+        own = (waking, wake, taken, take, *(line.fileno() for line in lines))
         events = select.poll()
-        for fd, mask in ((channel.fileno(), 0), (taken, select.POLLIN), (waking, select.POLLIN)):
-            events.register(fd, mask)
-        spares: set[int] = set()
+        events.register(taken, select.POLLIN)
+        events.register(waking, select.POLLIN)
+        for line in lines:
+            line.set_inheritable(False)
+            events.register(line, 0)  # Only a hang-up is told here: orders are the spares'.
+        be_shim = functools.partial(_be_shim, level, rooms)
+        broods = [Brood(Orders(for_shims, take, own), SHIMS, be_shim)]
+        if level != "none":
+            broods.append(Brood(Orders(for_gates, take, own), GATES, _be_gate))
         quiet = True
         while True:
-            while len(spares) < SPARES and (quiet or not spares):
-                spares.add(_spare(channel, (level, rooms), take, own))
-            ready = dict(events.poll(QUIET_MS if len(spares) < SPARES else None))
-            if channel.fileno() in ready:  # Only a hang-up is told here: orders are the spares'.
+            for brood in broods:
+                brood.make_up(quiet=quiet)
+            whole = all(len(brood.spares) == brood.kept for brood in broods)
+            ready = dict(events.poll(None if whole else QUIET_MS))
+            if any(line.fileno() in ready for line in lines):
                 return
             quiet = taken not in ready
             _read(waking)
             ended = _reaped()  # Before we hear who took orders: what took one may have ended too.
-            spares -= {pid for (pid,) in _PID.iter_unpack(_read(taken))}
-            if lost := spares & ended:
-                spares -= lost
+            orderly = {pid for (pid,) in _PID.iter_unpack(_read(taken))}
+            for brood in broods:
+                brood.spares -= orderly
+            if any(brood.spares & ended for brood in broods):
+                for brood in broods:
+                    brood.spares -= ended
                 time.sleep(PAUSE_S)
 
 
@@ -91,52 +143,56 @@ def _reaped() -> set[int]:
     return found
 
 
-def _spare(channel: socket.socket, made: tuple[str, str], take: int, own: tuple[int, ...]) -> int:
-    """Fork a shim that waits for an order; its pid."""
+def _spare(brood: Brood) -> int:
+    """Fork a process that waits for an order; its pid."""
     parent = os.getpid()
     if pid := os.fork():
         return pid
     try:
-        _be_shim(channel, made, take, own, parent)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        shim.detach()
+        confine.die_with_parent()
+        if os.getppid() == parent:
+            brood.become(brood.orders)
     finally:
         os._exit(0)  # Nothing of the nursery's may run here, whatever happened.
 
 
-def _be_shim(
-    channel: socket.socket, made: tuple[str, str], take: int, own: tuple[int, ...], parent: int
-) -> NoReturn:
-    """The forked process, to its end. `made`: of what level, and where the rooms are."""
-    level, rooms = made
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    shim.detach()
-    confine.die_with_parent()
-    if os.getppid() != parent:
-        os._exit(0)
+def _be_shim(level: str, rooms: str, orders: Orders) -> None:
+    """A shim of that level, to its end; `rooms` is where records are made."""
     cradle = None
     with contextlib.suppress(OSError):  # It is tried again with an order, which tells of it.
-        cradle = Cradle(level, own)
+        cradle = Cradle(level, orders.own)
     room = room_ahead(rooms)
     take_memory()
-    home, descriptors, _, _ = socket.recv_fds(channel, HOME_BYTES_MAX, 1)
-    if not home:
-        _end(room)
+    if (order := orders.wait()) is None:
+        return _leave(room)
+    home, ready = order
     if cradle is not None:
         cradle.meet(os.fsdecode(home))
-    confine.outlive_parent()
-    with contextlib.suppress(OSError):  # The nursery may be gone.
-        os.write(take, _PID.pack(os.getpid()))
-    for fd in own:
-        os.close(fd)
+    orders.taken()
     os.chdir(home)
     if shim.read_spec()["isolation"] != level:  # Whoever waits will start one that can do it.
-        _end(room)
-    shim.keep_rank(descriptors[0], cradle, room)
-    os._exit(0)
+        return _leave(room)
+    shim.keep_rank(ready, cradle, room)
 
 
-def _end(room: Room | None) -> NoReturn:
+def _leave(room: Room | None) -> None:
     """Without having kept a rank."""
     if room is not None:
         room.leave()
-    os._exit(0)
+
+
+def _be_gate(orders: Orders) -> None:
+    """A gate, to its end."""
+    namespace = None
+    with contextlib.suppress(OSError):  # As above.
+        namespace = gate.made_ahead()
+    take_memory()
+    if (order := orders.wait()) is None:
+        return
+    folder, ready = order
+    orders.taken()
+    os.chdir(folder)
+    gate.keep(ready, namespace)

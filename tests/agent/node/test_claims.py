@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.node.launcher import Nursery
-from agent.node.nursery import SPARES
+from agent.node.nursery import SHIMS
 from agent.node.spool import Cause, Phase, Rendezvous
 from agent.node.spool_files import Document, read_document
 from tests.agent.node.rig import Site, wait_until
@@ -108,12 +108,12 @@ def test_in_the_same_boot_the_rank_keeps_the_state_it_had(site: Site, nursery: N
 
 def test_only_spares_keep_room_for_a_record(site: Site, nursery: Nursery) -> None:
     nursery.warm_up()
-    wait_until(lambda: len(rooms(site)) == SPARES, "room for each spare")
+    wait_until(lambda: len(rooms(site)) == SHIMS, "room for each spare")
     site.prepare(KEY, ["/bin/sh", "-c", "exit 0"])
     site.spool.open_gate(KEY)
     nursery.run_shim(KEY)
     site.end(KEY)
-    wait_until(lambda: kept(site) == [{}] * SPARES, "the spares' rooms and no others")
+    wait_until(lambda: kept(site) == [{}] * SHIMS, "the spares' rooms and no others")
     nursery.close()
 
     def none_is_left() -> bool:
@@ -136,7 +136,7 @@ def test_a_start_is_recorded_though_the_spool_moved_to_another_disk(
     site: Site, nursery: Nursery
 ) -> None:
     nursery.warm_up()
-    wait_until(lambda: len(rooms(site)) == SPARES, "room for each spare")
+    wait_until(lambda: len(rooms(site)) == SHIMS, "room for each spare")
     for room in rooms(site):
         copy = shutil.copy(room, site.root / "copy")
         os.replace(copy, room)

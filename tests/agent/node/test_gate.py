@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 
 from agent.node import gate
+from agent.node.confine import descendants
 from agent.node.executor import Executor
-from agent.node.spool import Cause
+from agent.node.nursery import GATES, SHIMS
+from agent.node.spool import NETWORKS, Cause
 from tests.agent.node.executing import KEY, facts_at, spec, start
 from tests.agent.node.rig import LEVELS, Site, needs_root, running, wait_until
-from tests.agent.node.test_network import NOBODY
+from tests.agent.node.test_network import NOBODY, networks
 from tests.shared.elsewhere import PORT, Elsewhere, elsewhere
 
 pytestmark = needs_root
@@ -120,12 +123,9 @@ def gates(site: Site) -> list[int]:
     found: list[int] = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and running(int(folder.name)):
-            try:
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if gate.COMMAND.encode() in words and str(site.root).encode() in b" ".join(words):
-                found.append(int(folder.name))
+            with contextlib.suppress(OSError):
+                if Path(os.readlink(folder / "cwd")).parent == site.spool.root / NETWORKS:
+                    found.append(int(folder.name))
     return found
 
 
@@ -142,6 +142,82 @@ def test_a_gate_ends_with_its_ranks_and_its_folder_with_the_last_of_them(
     assert site.spool.network(KEY).exists()
     site.spool.archive(KEY)
     assert not site.spool.network(KEY).exists()
+
+
+def spare_gates(executor: Executor) -> list[int]:
+    """The nursery's children that have a network, and no rank below them."""
+    pid = executor.nursery.pid
+    below = [] if pid is None else children(pid)
+    return [child for child in below if not children(child)]
+
+
+def children(pid: int) -> list[int]:
+    """By the kernel's own list."""
+    with contextlib.suppress(OSError):
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    return []
+
+
+def all_ready(executor: Executor) -> bool:
+    """Whether every spare is there, with all that is below it."""
+    pid = executor.nursery.pid
+    return pid is not None and len(descendants(pid)) == 3 * SHIMS + GATES
+
+
+def test_a_gate_is_one_that_was_made_ahead(
+    site: Site, executor: Executor, other: Elsewhere
+) -> None:
+    executor.nursery.warm_up()
+    wait_until(lambda: all_ready(executor), "spares")
+    spares = spare_gates(executor)
+    assert len(spares) == GATES
+    executor.prepare(KEY)
+    what = asking(other.destination, egress=[other.destination], more="echo up; sleep 600\n")
+    start(executor, KEY, what)
+    site.wait_log(KEY, "up")
+    (gate_of_rank,) = gates(site)
+    assert gate_of_rank in spares
+    assert f"{other.destination} HELLO" in site.log(KEY)
+    executor.nursery.close()
+    assert running(gate_of_rank)  # What has an order owes the nursery nothing.
+    site.spool.stop(KEY, 0)
+    site.end(KEY)
+    wait_until(lambda: not running(gate_of_rank), "the end of the gate")
+
+
+def test_spare_gates_and_their_networks_end_with_a_nursery_that_is_killed(
+    executor: Executor,
+) -> None:
+    executor.nursery.warm_up()
+    wait_until(lambda: all_ready(executor), "spares")
+    spares = spare_gates(executor)
+    held = {name for pid in spares for name in namespaces_held(pid)}
+    assert len(held) == GATES
+    assert executor.nursery.pid is not None
+    os.kill(executor.nursery.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(running, spares)), "the end of the spares")
+    wait_until(lambda: not held & networks(), "the end of their networks")
+
+
+def namespaces_held(pid: int) -> set[str]:
+    """The network namespaces that a process has open."""
+    opened = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return {name for name in opened if name.startswith("net:")}
+
+
+def test_a_gate_whose_spare_was_killed_is_started_anew(
+    site: Site, executor: Executor, other: Elsewhere
+) -> None:
+    executor.nursery.warm_up()
+    wait_until(lambda: all_ready(executor), "spares")
+    assert executor.nursery.pid is not None
+    os.kill(executor.nursery.pid, signal.SIGKILL)
+    executor.prepare(KEY)
+    start(executor, KEY, asking(other.destination, egress=[other.destination]))
+    assert site.end(KEY).exit_code == 0
+    assert site.log(KEY).splitlines()[0] == f"{other.destination} HELLO"
 
 
 def test_without_its_gate_a_rank_reaches_nothing_and_nothing_is_claimed(

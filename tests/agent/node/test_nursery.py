@@ -13,7 +13,7 @@ import pytest
 
 from agent.node.confine import descendants
 from agent.node.launcher import Nursery
-from agent.node.nursery import SPARES
+from agent.node.nursery import SHIMS
 from agent.node.spool import Cause, Phase
 from tests.agent.node.rig import LEVELS, Site, running, wait_until
 
@@ -100,7 +100,7 @@ def test_a_nursery_ends_with_whoever_orders_from_it(site: Site) -> None:
 def test_spares_are_made_ahead_and_end_with_their_nursery(nursery: Nursery) -> None:
     nursery.warm_up()
     pid = pid_of(nursery)
-    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "shims with an init and a rank each")
+    wait_until(lambda: len(descendants(pid)) == 3 * SHIMS, "shims with an init and a rank each")
     family = descendants(pid)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(running, family)), "the end of the spares")
@@ -109,11 +109,11 @@ def test_spares_are_made_ahead_and_end_with_their_nursery(nursery: Nursery) -> N
 def test_spares_that_were_killed_are_made_up_for(site: Site, nursery: Nursery) -> None:
     nursery.warm_up()
     pid = pid_of(nursery)
-    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "spares")
+    wait_until(lambda: len(descendants(pid)) == 3 * SHIMS, "spares")
     for spare in descendants(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(spare, signal.SIGKILL)
-    wait_until(lambda: len(descendants(pid)) == 3 * SPARES, "spares again")
+    wait_until(lambda: len(descendants(pid)) == 3 * SHIMS, "spares again")
     gated(site, KEY, "echo ran")
     nursery.run_shim(KEY)
     assert site.end(KEY).exit_code == 0
@@ -123,7 +123,7 @@ def test_what_forks_ranks_has_seen_nothing_of_whoever_started_it(nursery: Nurser
     nursery.warm_up()
     process = Path(f"/proc/{pid_of(nursery)}")
     # Until then it has its own modules open, one after the other.
-    wait_until(lambda: len(descendants(pid_of(nursery))) == 3 * SPARES, "its spares")
+    wait_until(lambda: len(descendants(pid_of(nursery))) == 3 * SHIMS, "its spares")
     assert (process / "environ").read_bytes() == b""
     # Nothing is open but /dev/null, its channel and pipes of its own.
     opened = {os.readlink(entry) for entry in (process / "fd").iterdir()}
