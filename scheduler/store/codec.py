@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 T = TypeVar("T")
 _TEXT_OF = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_VALUE_OF = json.JSONDecoder().raw_decode
 SAFE_INTEGER_MAX = (1 << 53) - 1
 """Beyond it, readers that keep numbers as doubles would see another number."""
 
@@ -38,7 +39,7 @@ def encode(value: object) -> str:
 
 def decode(kind: type[T], text: str) -> T:
     """The value of `kind` that `encode` wrote. Fields added since have their defaults."""
-    return cast(T, _reader(kind)(json.loads(text)))
+    return cast(T, _reader(kind)(_VALUE_OF(text)[0]))
 
 
 def plain(value: object) -> object:
@@ -91,32 +92,46 @@ def _reader(kind: Any) -> Callable[[Any], object]:
         inner = [a for a in get_args(kind) if a is not type(None)]
         assert len(inner) == 1, f"only optional unions are stored, not {kind}"
         read = _reader(inner[0])
+        if read is _as_it_is:
+            return read
         return lambda data: None if data is None else read(data)
     if origin is tuple:
         return _tuple_reader(get_args(kind))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind
+        return {member.value: member for member in kind}.__getitem__
     if dataclasses.is_dataclass(cast(object, kind)):
         return _dataclass_reader(kind)
     assert kind in (str, int, bool), f"no reader for {kind}"
-    return lambda data: data
+    return _as_it_is
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _tuple_reader(args: tuple[Any, ...]) -> Callable[[Any], object]:
     if len(args) == 2 and args[1] is Ellipsis:
         read = _reader(args[0])
-        return lambda data: tuple(read(item) for item in data)
+        return tuple if read is _as_it_is else lambda data: tuple(map(read, data))
     readers = [_reader(a) for a in args]
     return lambda data: tuple(r(item) for r, item in zip(readers, data, strict=True))
 
 
 def _dataclass_reader(kind: Any) -> Callable[[Any], object]:
-    readers: dict[str, Callable[[Any], object]] = {}
+    names = frozenset(field.name for field in dataclasses.fields(kind))
+    structured: list[tuple[str, Callable[[Any], object]]] | None = None
 
-    def read(data: Mapping[str, Any]) -> object:
-        if not readers:  # At the first value: a tree's type is within itself.
+    def read(data: dict[str, Any]) -> object:
+        nonlocal structured
+        if structured is None:  # At the first value: a tree's type is within itself.
             hints = get_type_hints(kind)
-            readers.update({f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)})
-        return kind(**{name: readers[name](data[name]) for name in readers if name in data})
+            readers = [(name, _reader(hints[name])) for name in sorted(names)]
+            structured = [(name, reader) for name, reader in readers if reader is not _as_it_is]
+        if not data.keys() <= names:  # What a later version wrote and this one does not know.
+            data = {name: data[name] for name in data if name in names}
+        for name, reader in structured:
+            if name in data:
+                data[name] = reader(data[name])
+        return kind(**data)
 
     return read
