@@ -20,7 +20,6 @@ from scheduler.core.asks import ask_of
 from scheduler.core.elastic import GROW_EVERY_MS
 from scheduler.core.evictable import LEAVING
 from scheduler.core.lifecycle import Event, step
-from scheduler.core.power import cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge, reclaimable
 from scheduler.core.ranks import outranks, rank_of, rank_since
 from scheduler.model.ids import GpuClass, JobId, SiteId
@@ -126,7 +125,7 @@ def _grow(txn: Txn, asked: Iterable[Preempt], now_ms: int) -> Iterator[Preempt]:
 
 def _draws_too_much(txn: Txn, name: SiteId) -> bool:
     site = txn.fleet.site(name)
-    cap = cap_of(site, (entry.node for entry in txn.fleet.nodes(name))) if site else None
+    cap = txn.mirror.cap(site) if site else None
     if cap is None:
         return False
     held: dict[GpuClass, int] = {}

@@ -90,6 +90,12 @@ class Draws:
         """What is held at `site`."""
         return self.held.get(site, NOTHING_HELD)
 
+    def copied(self, sites: Iterable[SiteId]) -> Draws:
+        """What is held at `sites`, to be changed without changing this."""
+        copy = Draws()
+        copy.held = {site: dict(self.held[site]) for site in sites if site in self.held}
+        return copy
+
     def charge(self, site: SiteId, gpu_class: GpuClass, milli: int) -> None:
         """Adds `milli` to what is held; negative gives back."""
         line = self.held.get(site)

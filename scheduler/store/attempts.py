@@ -32,7 +32,6 @@ LEAVING = (JobState.PREEMPTING, JobState.CANCELLING, JobState.LOST)
 LIVE_READ_MAX = 100_000
 """Most live attempts of one site that one question answers."""
 
-
 STATE_OF: tuple[JobState, ...] = tuple(JobState)
 """States by their number."""
 _PLACED = int(JobState.PLACED)
@@ -296,7 +295,7 @@ class AttemptsWriter(AttemptsReader):
         """New attempts, just placed. Their leaves follow one another from `first_leaf`."""
         rows: list[Values] = []
         nodes: list[Values] = []
-        charged: dict[tuple[TenantPath, GpuClass], int] = {}
+        charged: dict[tuple[TenantPath, SiteId, GpuClass], int] = {}
         unstarted = None, "", now_ms, 0, 0, 0
         for leaf_index, (tenant, leased, country, placement) in enumerate(added, first_leaf):
             key, gpu_class, milli = placement.key, placement.gpu_class, placement.gpu_milli
@@ -307,12 +306,12 @@ class AttemptsWriter(AttemptsReader):
             for n, placed in enumerate(placement.nodes):
                 mask = signed_mask(placed.gpu_mask)
                 nodes.append((job, attempt, n, placed.node, mask, True, "", ""))
-            line = tenant, gpu_class
+            line = tenant, placement.site, gpu_class
             charged[line] = charged.get(line, 0) + milli
         self._link.do(_ADD, *rows)
         self._link.do(_ADD_NODE, *nodes)
-        for (tenant, gpu_class), milli in charged.items():
-            self._shift_usage(tenant, gpu_class, milli)
+        for line, milli in charged.items():
+            self._shift_usage(line, milli)
 
     def save(
         self,
@@ -330,7 +329,7 @@ class AttemptsWriter(AttemptsReader):
         if before.live and not after.live:
             self._leave(key, nodes)
             self._link.do(_END, (False, key.job, key.attempt))
-            self._shift_usage(tenant, after.gpu_class, -after.gpu_milli)
+            self._shift_usage((tenant, after.site, after.gpu_class), -after.gpu_milli)
         self._scratch.changed(ChangeKind.JOB, str(key.job))
 
     def put_ranks(self, key: AttemptKey, ranks: Sequence[RankStatus]) -> None:
@@ -353,10 +352,10 @@ class AttemptsWriter(AttemptsReader):
             nodes = [footing.node for footing in self.footings(key)]
         self._scratch.forget_records(tuple(nodes))
 
-    def _shift_usage(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
+    def _shift_usage(self, line: tuple[TenantPath, SiteId, GpuClass], milli: int) -> None:
         ledger = self._scratch.memo.ledger
-        ledger.add_used(tenant, gpu_class, milli)
-        self._scratch.undo.append(lambda: ledger.add_used(tenant, gpu_class, -milli))
+        ledger.add_used(*line, milli)
+        self._scratch.undo.append(lambda: ledger.add_used(*line, -milli))
 
 
 def _changing(row: AttemptRow) -> list[object]:

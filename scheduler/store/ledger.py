@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
+from scheduler.core.power import Draws
 from scheduler.core.quota import Usage, charge, lineage
-from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.model.ids import GpuClass, SiteId, TenantPath
 from scheduler.store.schema import ATTEMPTS, JOB_CLASSES, JOBS, QUEUED, of_live
 
 
@@ -28,6 +29,8 @@ class Ledger:
 
     queued_jobs: defaultdict[TenantPath, int] = field(default_factory=_counts)
     used: Usage = field(default_factory=lambda: {})
+    draws: Draws = field(default_factory=Draws)
+    """What is held at each site."""
 
     def add_queued(self, tenant: TenantPath, jobs: int) -> None:
         """`jobs` more (or fewer) of `tenant` wait."""
@@ -35,9 +38,10 @@ class Ledger:
             self.queued_jobs[path] += jobs
             assert self.queued_jobs[path] >= 0, f"{path} has fewer than no queued jobs"
 
-    def add_used(self, tenant: TenantPath, gpu_class: GpuClass, milli: int) -> None:
-        """`milli` more (or fewer) of `gpu_class` are held by `tenant`."""
+    def add_used(self, tenant: TenantPath, site: SiteId, gpu_class: GpuClass, milli: int) -> None:
+        """`milli` more (or fewer) of `gpu_class` are held at `site` by `tenant`."""
         charge(self.used, tenant, gpu_class, milli)
+        self.draws.charge(site, gpu_class, milli)
         for path in lineage(tenant):
             assert self.used[path][gpu_class] >= 0, f"{path} uses less than no {gpu_class}"
 
@@ -62,9 +66,9 @@ def derive(connection: Connection) -> Ledger:
     )
     for body, jobs in connection.execute(queued):
         ledger.add_queued(TenantPath(json.loads(body)["tenant"]), int(jobs))
-    charged = select(JOBS.c.tenant, ATTEMPTS.c.gpu_class, func.sum(ATTEMPTS.c.gpu_milli))
+    lines = JOBS.c.tenant, ATTEMPTS.c.site, ATTEMPTS.c.gpu_class
+    charged = select(*lines, func.sum(ATTEMPTS.c.gpu_milli))
     charged = charged.join(JOBS, JOBS.c.id == ATTEMPTS.c.job)
-    used = of_live(charged).group_by(JOBS.c.tenant, ATTEMPTS.c.gpu_class)
-    for tenant, gpu_class, milli in connection.execute(used):
-        ledger.add_used(TenantPath(tenant), GpuClass(gpu_class), int(milli))
+    for tenant, site, gpu_class, milli in connection.execute(of_live(charged).group_by(*lines)):
+        ledger.add_used(TenantPath(tenant), SiteId(site), GpuClass(gpu_class), int(milli))
     return ledger

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from scheduler.core.asks import ask_of
-from scheduler.core.occupancy import NodeRecord, Occupant
+from scheduler.core.occupancy import Occupant
+from scheduler.core.power import Cap, cap_of
+from scheduler.model.fleet import Site
 from scheduler.model.ids import JobId, NodeId
 from scheduler.model.job import NodePlacement
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.fleet import FleetReader
 from scheduler.store.jobs import CLASSES_CACHED_MAX, JobsReader
-from scheduler.store.scratch import Group, Scratch
+from scheduler.store.known import Group, KnownNode
+from scheduler.store.scratch import Scratch
 
 
 class Mirror:
@@ -46,9 +49,22 @@ class Mirror:
             groups[class_id] = known
         return known
 
-    def records(self, nodes: Iterable[NodeId]) -> Mapping[NodeId, NodeRecord]:
+    def cap(self, site: Site) -> Cap | None:
+        """What `site`, as it is declared, may draw; None where it is not bounded."""
+        caps = self._memo.caps
+        if site.id not in caps:
+            nodes = () if site.power_cap_w is None else self._fleet.nodes(site.id)
+            found = cap_of(site, (entry.node for entry in nodes))
+            if self._scratch.declared_changed:
+                return found  # That may yet be undone.
+            caps[site.id] = found
+        return caps[site.id]
+
+    def records(self, nodes: Iterable[NodeId]) -> Mapping[NodeId, KnownNode]:
         """Those of `nodes` that are declared, and perhaps others, with who is on them."""
-        records = self._memo.records
+        known = self._memo.known
+        records = known.records
+        known.bound()
         missing = sorted({node for node in nodes if node not in records})
         if missing:
             held = self._attempts.occupants(missing)
@@ -57,18 +73,18 @@ class Mirror:
                     o.key.job: _occupant(o.key.job, self.group(o.class_id), o.placed.gpu_mask)
                     for o in held.get(node, ())
                 }
-                records[node] = NodeRecord(entry.node, entry.report, occupants)
+                known.add(entry.node, entry.report, occupants)
         return records
 
     def take(self, job: JobId, group: Group, nodes: Iterable[NodePlacement]) -> None:
         """A job is on these nodes from now on: its attempt is about to be added."""
-        records = self._memo.records
+        records = self._memo.known.records
         for placed in nodes:
             records[placed.node].add(_occupant(job, group, placed.gpu_mask))
 
     def undo_with_transaction(self, nodes: Iterable[NodeId]) -> None:
         """What is about to be taken of `nodes` is forgotten when that is undone."""
-        records, touched = self._memo.records, tuple(nodes)
+        records, touched = self._memo.known.records, tuple(nodes)
 
         def forget() -> None:
             for node in touched:

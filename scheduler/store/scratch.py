@@ -14,18 +14,17 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
-from scheduler.core.occupancy import NodeRecord
+from scheduler.core.power import Cap
 from scheduler.core.quota import QuotaTree
 from scheduler.core.stays import FactsThen, PolicyThen
 from scheduler.model.fleet import Site, SiteContact
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
-from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
 from scheduler.model.tenancy import SettledUse, Tenant
 from scheduler.store.bulk import How, inserting
+from scheduler.store.known import Group, Known
 from scheduler.store.ledger import Ledger
 from scheduler.store.link import Link, LinkMark
 from scheduler.store.merkle import Peaks
@@ -80,19 +79,6 @@ class News:
 
 
 @dataclass(slots=True)
-class Group:
-    """A class of jobs as placements are checked by it."""
-
-    tenant: TenantPath
-    time_limit_bucket_ms: int
-    ask: Ask
-    requirement: Requirement
-    requirement_number: int
-    milli_on: dict[tuple[object, ...], int | Denial] = field(default_factory=lambda: {})
-    """What a node of a kind is charged, or why it does not suit; that never changes."""
-
-
-@dataclass(slots=True)
 class Memo:
     """Decoded rows kept between transactions; the writer's own, so it knows when they age."""
 
@@ -105,8 +91,10 @@ class Memo:
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
     contacts: dict[SiteId, tuple[SiteContact, int]] = field(default_factory=lambda: {})
     """With the time when a site was last heard of."""
-    records: dict[NodeId, NodeRecord] = field(default_factory=lambda: {})
+    known: Known = field(default_factory=Known)
     """Who is on a node, for plans to be held against (`mirror.py`)."""
+    caps: dict[SiteId, Cap | None] = field(default_factory=lambda: {})
+    """What sites may draw, for as long as nothing is declared anew; None: as much as they like."""
     groups: dict[int, Group] = field(default_factory=lambda: {})
     """Classes as placements are checked by them."""
     requirements: dict[Requirement, int] = field(default_factory=lambda: {})
@@ -192,6 +180,7 @@ class Scratch:
     def _forget_tree(self) -> None:
         self.memo.tree = None
         self.memo.book = None
+        self.memo.caps.clear()
 
     def changed(self, kind: ChangeKind, key: str = "") -> None:
         """Tells the followers of the change log."""
@@ -199,7 +188,7 @@ class Scratch:
 
     def forget_records(self, nodes: Sequence[NodeId]) -> None:
         """Who is on `nodes` is another now, or will be: also if this is undone, then as before."""
-        records = self.memo.records
+        records = self.memo.known.records
 
         def forget() -> None:
             for node in nodes:

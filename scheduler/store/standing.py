@@ -8,8 +8,9 @@ once and remembered for that plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from scheduler.core import quota, residency
 from scheduler.core.agreement_caps import AgreementCaps
@@ -17,8 +18,8 @@ from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
 from scheduler.core.node_facts import NodeNeeds, node_change_ms, node_denials, node_needs
-from scheduler.core.occupancy import NodeRecord, may_join
-from scheduler.core.power import Cap, Draws, cap_of
+from scheduler.core.occupancy import may_join
+from scheduler.core.power import Cap, Draws
 from scheduler.model.fleet import Isolation, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import JobState, Placement
@@ -26,13 +27,14 @@ from scheduler.model.plan import Reservation
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, NodeSharing, Permit, Policy, Requirement
 from scheduler.model.window import Window
+from scheduler.store.known import Group, KnownNode
 from scheduler.store.leaves import PlacedLeaf
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import JobStanding
-from scheduler.store.scratch import Group
 from scheduler.store.store import Txn
 
 _QUEUED = int(JobState.QUEUED)
+Check: TypeAlias = "Callable[[Standing, Placement, Group], Denial | None]"
 
 
 @dataclass(slots=True)
@@ -65,8 +67,9 @@ class Standing:
     sites: dict[SiteId, Site]
     floors: dict[SiteId, Isolation]
     """The least isolation that counts there."""
-    nodes: Mapping[NodeId, NodeRecord]
-    windows: dict[SiteId, tuple[Window, ...]]
+    nodes: Mapping[NodeId, KnownNode]
+    windows: Mapping[SiteId, Sequence[Window]]
+    """Of the sites that have any."""
     book: Book | None
     """What budgets have left; None: there are none."""
     reserve: Callable[[TenantPath, GpuClass, int, int], None]
@@ -77,8 +80,19 @@ class Standing:
     """What is held at those."""
     agreements: AgreementCaps
     """What agreements have left."""
+    checks: Sequence[Check] = ()
+    """Those of `CHECKS` that have anything to ask now."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
     cases: dict[tuple[int, SiteId], Case] = field(default_factory=lambda: {})
+
+    def __post_init__(self) -> None:
+        idle: dict[Check, object] = {
+            _in_no_window: self.windows,
+            _kept_for_others: self.reservations,
+            _powered: self.caps,
+            _budget: self.book,
+        }
+        self.checks = [check for check in CHECKS if check not in idle or idle[check]]
 
     def judge(self, placement: Placement) -> tuple[Group, Case] | Denial:
         """The class and case of a placement that still holds; the first reason why it does not."""
@@ -97,7 +111,7 @@ class Standing:
             return case.refusal
         if (denial := self._over_agreement(placement, group, case)) is not None:
             return denial
-        for check in CHECKS:
+        for check in self.checks:
             if (found := check(self, placement, group)) is not None:
                 return found
         if (found := self._unknown(placement, case.needs)) is not None:
@@ -176,10 +190,13 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
     sites = {site: declared for site, declared in named.items() if declared is not None}
     policy = txn.tenancy.policy()
     least = Isolation(policy.min_isolation)
-    caps = {site: cap for site, it in sites.items() if (cap := _cap(txn, it)) is not None}
+    caps = {site: cap for site, it in sites.items() if (cap := txn.mirror.cap(it)) is not None}
+    windows: dict[SiteId, list[Window]] = {}
+    for window in txn.windows.all():
+        windows.setdefault(window.site, []).append(window)
     return Standing(
         caps=caps,
-        draws=_draws(txn, caps),
+        draws=txn.ledger().draws.copied(caps),
         agreements=AgreementCaps(
             policy.agreements, map(txn.tenancy.agreements.used, policy.agreements)
         ),
@@ -197,22 +214,8 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         book=txn.book(),
         reserve=txn.usage.reserve,
         reservations=_waited_for(txn, txn.reservations.all()),
-        windows={site: txn.windows.all(site) for site in sites},
+        windows=windows,
     )
-
-
-def _cap(txn: Txn, site: Site) -> Cap | None:
-    if site.power_cap_w is None:
-        return None
-    return cap_of(site, (entry.node for entry in txn.fleet.nodes(site.id)))
-
-
-def _draws(txn: Txn, caps: Mapping[SiteId, Cap]) -> Draws:
-    draws = Draws()
-    for use in txn.attempts.live_by_site() if caps else ():
-        if use.site in caps:
-            draws.charge(use.site, use.gpu_class, use.gpu_milli)
-    return draws
 
 
 def _door(txn: Txn, site: SiteId, declared: Site | None) -> Denial | None:
@@ -266,15 +269,14 @@ def _nodes_suit(s: Standing, p: Placement, g: Group) -> Denial | None:
         record = s.nodes.get(placed.node)
         if record is None:
             return Denial(Reason.NODES_TOO_FEW, f"{placed.node} is not declared", p.site)
-        if not record.ready():
+        if not record.is_ready:
             return Denial(Reason.NODES_UNHEALTHY, f"{placed.node} is not ready", p.site)
         if not record.isolated(floor):
             return Denial(Reason.ISOLATION, f"{placed.node} is below {floor.name}", p.site)
-        node = record.node
-        kind = (p.gpu_class, node.gpu_class, node.gpus, node.cpu_arch, node.interconnects)
+        kind = p.gpu_class, record.kind_number
         found = g.milli_on.get(kind)
         if found is None:
-            found = g.milli_on[kind] = _milli_on(g.ask, p.gpu_class, node)
+            found = g.milli_on[kind] = _milli_on(g.ask, p.gpu_class, record.node)
         if isinstance(found, Denial):
             return Denial(found.reason, f"{placed.node} {found.detail}", p.site)
         charge += found
@@ -306,11 +308,8 @@ def _together(s: Standing, p: Placement, g: Group) -> Denial | None:
 
 
 def _in_no_window(s: Standing, p: Placement, g: Group) -> Denial | None:
-    windows = s.windows[p.site]
-    if not windows:
-        return None
     ends_ms = s.now_ms + g.time_limit_bucket_ms
-    for window in windows:
+    for window in s.windows.get(p.site, ()):
         if not window.bars(g.tenant, s.now_ms, ends_ms):
             continue
         for placed in p.nodes:
@@ -321,8 +320,6 @@ def _in_no_window(s: Standing, p: Placement, g: Group) -> Denial | None:
 
 
 def _kept_for_others(s: Standing, p: Placement, g: Group) -> Denial | None:
-    if not s.reservations:
-        return None
     ends_ms = s.now_ms + g.time_limit_bucket_ms
     names = {placed.node for placed in p.nodes}
     # Several for whom others left a node share what they left there.
@@ -381,7 +378,7 @@ def _budget(s: Standing, p: Placement, g: Group) -> Denial | None:
     return next(iter(s.book.lacking(g.tenant, p.gpu_class, cost_gpu_ms, s.now_ms)), None)
 
 
-CHECKS: tuple[Callable[[Standing, Placement, Group], Denial | None], ...] = (
+CHECKS: tuple[Check, ...] = (
     _gang_complete,
     _nodes_suit,
     _together,

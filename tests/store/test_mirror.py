@@ -1,5 +1,6 @@
 """What the writer remembers of who is where is what the tables say, whatever was undone."""
 
+from contextlib import suppress
 from dataclasses import replace
 from random import Random  # noqa: TID251 (drawn from a stated seed)
 
@@ -16,7 +17,18 @@ from scheduler.store.codec import canonical
 from scheduler.store.leaves import Grounds, PlacedLeaf, submitted_text
 from scheduler.store.records import JobRow
 from scheduler.store.store import Store, Txn
-from tests.store.builders import H100, LONDON, NOW_MS, lay_out, place, plan, queue, report
+from tests.store.builders import (
+    H100,
+    LONDON,
+    NOW_MS,
+    lay_out,
+    node,
+    place,
+    plan,
+    queue,
+    report,
+    site,
+)
 
 SLOTS = ("n01", "n02", "n03")
 TURNS = 60
@@ -28,7 +40,7 @@ class Undone(Exception):
 
 def remembered(txn: Txn) -> dict[NodeId, NodeRecord]:
     """What the writer remembers."""
-    return dict(txn.mirror._memo.records)  # pyright: ignore[reportPrivateUsage]
+    return dict(txn.mirror._memo.known.records)  # pyright: ignore[reportPrivateUsage]
 
 
 def told(record: NodeRecord) -> tuple[object, ...]:
@@ -44,9 +56,14 @@ def told(record: NodeRecord) -> tuple[object, ...]:
 def check(txn: Txn) -> None:
     """Holds what is remembered against a fresh reading of the tables."""
     known = {node: told(record) for node, record in remembered(txn).items()}
-    txn.mirror._memo.records.clear()  # pyright: ignore[reportPrivateUsage]
+    txn.mirror._memo.known.records.clear()  # pyright: ignore[reportPrivateUsage]
     fresh = txn.mirror.records(known)
     assert known == {node: told(fresh[node]) for node in known}
+    drawn: dict[GpuClass, int] = {}
+    for use in txn.attempts.live_by_site():
+        drawn[use.gpu_class] = drawn.get(use.gpu_class, 0) + use.gpu_milli
+    held = txn.ledger().draws.at(LONDON)
+    assert {name: milli for name, milli in held.items() if milli} == drawn
 
 
 def place_something(txn: Txn, draw: Random) -> None:
@@ -96,6 +113,32 @@ def test_the_mirror_is_what_the_tables_say(store: Store, seed: int) -> None:
                 pass
             check(txn)
             place_something(txn, draw)
+
+
+def test_a_cap_is_that_of_the_newest_declaration(store: Store) -> None:
+    """A site's cap is remembered between plans, and only until something is declared anew."""
+    capped = replace(site(), power_cap_w=20_000)
+    with store.transaction() as txn:
+        lay_out(txn, slots=SLOTS)
+        txn.fleet.put_site(capped)
+    with store.transaction() as txn:
+        first = txn.mirror.cap(capped)
+        assert first is not None
+        assert first == txn.mirror.cap(capped)
+    with store.transaction() as txn:
+        with suppress(Undone), txn.savepoint():
+            txn.fleet.put_site(replace(capped, power_cap_w=30_000))
+            changed = txn.mirror.cap(replace(capped, power_cap_w=30_000))
+            assert changed is not None
+            assert changed.cap_w == 30_000
+            raise Undone
+        assert txn.mirror.cap(capped) == first
+    with store.transaction() as txn:
+        txn.fleet.put_node(node("n09"))
+    with store.transaction() as txn:
+        wider = txn.mirror.cap(capped)
+        assert wider is not None
+        assert wider.base_w > first.base_w
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
