@@ -28,7 +28,7 @@ from sovctl.fleet_values import (
     parse_pue_milli,
     parse_stake,
 )
-from sovctl.spec import Assurance, Bytes, Country, Cpus, Written, matching
+from sovctl.spec import Assurance, Bytes, Country, Cpus, FactName, Written, matching
 from sovctl.spec_values import (
     contradiction,
     cpu_milli,
@@ -53,18 +53,6 @@ TIERS = ("OFFICIAL", "SECRET", "TOP_SECRET")
 
 _SITE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-FactName: TypeAlias = Literal[
-    "country",
-    "landlord",
-    "facility_operator",
-    "service_operator",
-    "support_desk",
-    "key_custodian",
-    "accreditation",
-    "markings",
-    "sinks",
-    "ultimate_parents",
-]
 PARENTS = "ultimate_parents"
 
 

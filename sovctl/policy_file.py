@@ -13,19 +13,21 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from sovapi.v1 import policy_pb2
-from sovctl.fleet_file import FactName, Percent
+from sovctl.fleet_file import Percent
 from sovctl.spec import (
     Assurance,
     Countries,
     Country,
     Duration,
+    FactName,
+    FactQuality,
     Names,
     NodeFactName,
     NodeFactQuality,
     Tier,
     Written,
 )
-from sovctl.spec_proto import node_facts_to_proto
+from sovctl.spec_proto import facts_to_proto, node_facts_to_proto
 from sovctl.spec_values import contradiction, duration_ms
 from sovctl.spec_values import listed as few
 
@@ -180,13 +182,6 @@ class Rule(Written):
     require: Demand
 
 
-class FactQuality(Written):
-    """How well one fact must be known wherever it is needed."""
-
-    min_assurance: Assurance | None = None
-    max_age: Duration | None = None
-
-
 class Policy(Written):
     """The rules above the tenants' own requirements."""
 
@@ -216,7 +211,7 @@ class Policy(Written):
             fact_max_age_ms=None if self.fact_max_age is None else duration_ms(self.fact_max_age),
             min_isolation=f"ISOLATION_{self.min_isolation.upper()}",
             instruments=sorted(self.agreements),
-            facts=[_quality(name, self.facts[name]) for name in sorted(self.facts)],
+            facts=facts_to_proto(self.facts),
             node_facts=node_facts_to_proto(self.node_facts),
             rules=[
                 policy_pb2.PolicyRule(
@@ -243,12 +238,3 @@ class Policy(Written):
     def to_pack(self) -> bytes:
         """The policy as it is sent and signed."""
         return self.to_proto().SerializeToString(deterministic=True)
-
-
-def _quality(name: str, quality: FactQuality) -> policy_pb2.PolicyFactRule:
-    asked = quality.min_assurance
-    return policy_pb2.PolicyFactRule(
-        fact=name,
-        min_assurance=f"ASSURANCE_{asked or 'UNSPECIFIED'}",
-        max_age_ms=None if quality.max_age is None else duration_ms(quality.max_age),
-    )

@@ -207,6 +207,27 @@ class Topology(Written):
     mode: Literal["required", "preferred"] = "required"
 
 
+FactName: TypeAlias = Literal[
+    "country",
+    "landlord",
+    "facility_operator",
+    "service_operator",
+    "support_desk",
+    "key_custodian",
+    "accreditation",
+    "markings",
+    "sinks",
+    "ultimate_parents",
+]
+
+
+class FactQuality(Written):
+    """How well one fact about a site must be known, wherever it is needed."""
+
+    min_assurance: Assurance = "DECLARED"
+    max_age: Duration | None = None
+
+
 class NodeFactQuality(Written):
     """How well a fact about a node must be known."""
 
@@ -227,6 +248,8 @@ class Residency(Written):
     data_kinds: Names = ()
     node_facts: Mapping[NodeFactName, NodeFactQuality] = {}
     """What must be known of every node beside what is known of its site."""
+    facts: Mapping[FactName, FactQuality] = {}
+    """Facts about the site that must be known better than `min_assurance` and the policy ask."""
 
 
 class Input(Written):

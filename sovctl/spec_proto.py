@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sovapi.v1 import common_pb2, jobs_pb2
+from sovapi.v1 import common_pb2, jobs_pb2, policy_pb2
 from sovctl.spec import (
     Array,
+    FactName,
+    FactQuality,
     JobSpec,
     NodeFactName,
     NodeFactQuality,
@@ -48,7 +50,20 @@ def residency_to_proto(residency: Residency) -> jobs_pb2.ResidencyRequirement:
         min_assurance=f"ASSURANCE_{residency.min_assurance}",
         data_kinds=residency.data_kinds,
         node_facts=node_facts_to_proto(residency.node_facts),
+        facts=facts_to_proto(residency.facts),
     )
+
+
+def facts_to_proto(asked: Mapping[FactName, FactQuality]) -> list[policy_pb2.PolicyFactRule]:
+    """How well facts about a site must be known, by name."""
+    return [
+        policy_pb2.PolicyFactRule(
+            fact=name,
+            min_assurance=f"ASSURANCE_{asked[name].min_assurance}",
+            max_age_ms=None if (age := asked[name].max_age) is None else duration_ms(age),
+        )
+        for name in sorted(asked)
+    ]
 
 
 def node_facts_to_proto(

@@ -10,6 +10,7 @@ Asked when work is accepted, and again immediately before each launch.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -179,7 +180,9 @@ def judge(
         denials.append(Denial("DATA_ELSEWHERE", "what the work reads does not lie here"))
     usable: dict[str, Fact] = {}
     needed = ["country", *UNDER_LAW, PARENTS, "accreditation"]
-    for key in [*needed, *(["markings"] if need.markings else [])]:
+    needed += ["markings"] if need.markings else []
+    needed += sorted({rule.fact for rule in need.facts} - {*needed})
+    for key in needed:
         faults = _fact_denials(key, facts.facts.get(key), need, now_utc_ms)
         denials += faults
         if not faults:
@@ -215,11 +218,26 @@ def _fact_denials(
         denials.append(Denial("FACT_MISSING", f"{key} has no value"))
     if fact.expires is not None and now_utc_ms >= utc_ms(fact.expires):
         denials.append(Denial("FACT_EXPIRED", f"{key} expired on {fact.expires}"))
-    least = max(need.min_assurance, common.ASSURANCE_DECLARED)
+    own = [rule for rule in need.facts if rule.fact == key]
+    least = max(
+        need.min_assurance, common.ASSURANCE_DECLARED, *(rule.min_assurance for rule in own)
+    )
     if common.Assurance.Value(f"ASSURANCE_{fact.assurance}") < least:
         wanted = _assurance_name(least)
         denials.append(Denial("FACT_TOO_WEAK", f"{key} is {fact.assurance}, needed {wanted}"))
+    for rule in own:
+        if rule.HasField("max_age_ms") and _age_ms(fact, now_utc_ms) > rule.max_age_ms:
+            observed = fact.observed or "at no stated time"
+            detail = f"{key} was observed {observed}, allowed {rule.max_age_ms} ms ago"
+            denials.append(Denial("FACT_TOO_OLD", detail))
     return denials
+
+
+def _age_ms(fact: Fact, now_utc_ms: int) -> float:
+    """Since the day of its observation began; a fact without one, or of a day that is yet to come,
+    is older than anything."""
+    age_ms = -1 if fact.observed is None else now_utc_ms - utc_ms(fact.observed)
+    return math.inf if age_ms < 0 else age_ms
 
 
 def _law_denials(

@@ -70,7 +70,7 @@ class Continuous:
         self._settled: dict[SiteId, _Settled] = {}
 
     def placed(self, known_until_ms: Mapping[SiteId, int]) -> None:
-        """Work was placed at these sites, and rests on what is known of nodes until then. To look
+        """Work was placed at these sites, and rests on what it asks to be known until then. To look
         sooner than one has to does no harm, so it does not matter whether that was committed."""
         for site, until_ms in known_until_ms.items():
             settled = self._settled.get(site)
@@ -177,7 +177,7 @@ class _Found:
     open: bool
     """Whether somebody had to leave, or may have to: the site is judged again at the next turn."""
     until_ms: int | None = None
-    """When time alone changes what is known of the nodes in use."""
+    """When time alone changes what is known of the nodes in use, or of facts as work asks."""
 
 
 class _Judged:
@@ -200,6 +200,8 @@ class _Judged:
         if known is None:
             known = permits(requirement, self._site, self._policy, self._now_ms)
             self._verdicts[requirement] = known
+            asked, now_ms = requirement.facts, self._now_ms
+            self._until(next_change_ms(self._site, self._policy, now_ms, asked) if asked else None)
         if isinstance(known, Deny):
             return known
         needs = node_needs(requirement, self._policy)

@@ -16,7 +16,7 @@ from scheduler.store.store import Snapshot
 WELCOME_MAX = 20_000
 """Shapes of projects that are remembered; beyond it they are all forgotten."""
 SHAPE_BYTES_MAX = 1_024
-"""A larger shape is not remembered."""
+"""A larger shape is not remembered, nor one that asks for facts of an age of its own."""
 
 
 class Standing:
@@ -55,7 +55,7 @@ class Standing:
             self._welcome.clear()
             changes = (next_change_ms(site, self.policy, now_ms) for site in self.fleet.sites)
             self._until_ms = min((ms for ms in changes if ms is not None), default=None)
-        if len(shape) > SHAPE_BYTES_MAX:
+        if len(shape) > SHAPE_BYTES_MAX or job_class.residency.facts:
             return
         if len(self._welcome) >= WELCOME_MAX:
             self._welcome.clear()

@@ -29,6 +29,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
+from scheduler.model.rules import FactRule
 
 NODES_MAX = 4096
 GPUS_PER_NODE_MAX = 64
@@ -275,12 +276,18 @@ def requirement_faults(requirement: Requirement, at: str = "residency") -> Fault
     yield from _named(f"{at}.tier", requirement.tier, Tier)
     yield from _named(f"{at}.node_sharing", requirement.node_sharing, NodeSharing)
     yield from _named(f"{at}.min_assurance", requirement.min_assurance, Assurance)
-    for n, rule in enumerate(requirement.node_facts):
+    for name, rules in (("node_facts", requirement.node_facts), ("facts", requirement.facts)):
+        yield from _qualities(f"{at}.{name}", rules)
+
+
+def _qualities(at: str, rules: tuple[FactRule, ...]) -> Faults:
+    """Everything malformed in how well facts must be known."""
+    for n, rule in enumerate(rules):
         asked = Assurance(rule.min_assurance)
-        yield from _named(f"{at}.node_facts[{n}].min_assurance", asked, Assurance)
+        yield from _named(f"{at}[{n}].min_assurance", asked, Assurance)
         if rule.max_age_ms is not None and rule.max_age_ms <= 0:
-            yield _fault(f"{at}.node_facts[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
-    yield from _twice(f"{at}.node_facts", tuple(rule.fact for rule in requirement.node_facts))
+            yield _fault(f"{at}[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
+    yield from _twice(at, tuple(rule.fact for rule in rules))
 
 
 def _words(at: str, words: tuple[str, ...], pattern: re.Pattern[str], allowed: str) -> Faults:

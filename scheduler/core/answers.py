@@ -82,7 +82,8 @@ class Verdicts:
         if known is not None and (known[1] is None or now_ms < known[1]):
             return known
         verdict = permits(requirement, site, self.policy, now_ms)
-        by_site[site.id] = verdict, next_change_ms(site, self.policy, now_ms)
+        until_ms = next_change_ms(site, self.policy, now_ms, requirement.facts)
+        by_site[site.id] = verdict, until_ms
         return by_site[site.id]
 
     def forget(self, site: SiteId) -> None:

@@ -30,6 +30,7 @@ from scheduler.model.residency import (
     NodeFactKey,
     Requirement,
 )
+from scheduler.model.rules import FactRule
 
 DENIALS_MAX = 100
 """Reasons that one interval, or a refusal, lists; how many there were is said as well."""
@@ -277,18 +278,20 @@ def _requirement(requirement: Requirement) -> dict[str, object]:
         "node_sharing": requirement.node_sharing.name,
         "min_assurance": requirement.min_assurance.name,
         "data_kinds": list(requirement.data_kinds),
-        "node_facts": [
-            {
-                "fact": rule.fact,
-                "min_assurance": Assurance(rule.min_assurance).name,
-                "max_age_ms": rule.max_age_ms,
-            }
-            for rule in requirement.node_facts
-        ],
+        "node_facts": [_quality(rule) for rule in requirement.node_facts],
+        "facts": [_quality(rule) for rule in requirement.facts],
     }
     if requirement.data_sites is not None:
         told["data_sites"] = list(requirement.data_sites)
     return told
+
+
+def _quality(rule: FactRule) -> dict[str, object]:
+    return {
+        "fact": rule.fact,
+        "min_assurance": Assurance(rule.min_assurance).name,
+        "max_age_ms": rule.max_age_ms,
+    }
 
 
 def _agreement(agreement: Agreement) -> dict[str, object]:

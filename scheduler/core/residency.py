@@ -39,6 +39,7 @@ from scheduler.model.fleet import Site
 from scheduler.model.job import JobSpec
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import FactKey, Policy, Requirement, Verdict
+from scheduler.model.rules import FactRule
 
 __all__ = [
     "admission_denials",
@@ -76,9 +77,11 @@ def rules_about(requirement: Requirement, policy: Policy) -> tuple[str, ...]:
     return _JUDGES.of(policy).case(requirement).rule_ids
 
 
-def next_change_ms(site: Site, policy: Policy, now_ms: int) -> int | None:
+def next_change_ms(
+    site: Site, policy: Policy, now_ms: int, asked: tuple[FactRule, ...] = ()
+) -> int | None:
     """The first moment after `now_ms` at which time alone changes what a fact is worth, or whether
-    an agreement is in force.
+    an agreement is in force. `asked` is what the work itself asks of facts (`Requirement.facts`).
 
     A verdict reached at `now_ms` holds before that moment, and for good when there is none.
     """
@@ -86,7 +89,9 @@ def next_change_ms(site: Site, policy: Policy, now_ms: int) -> int | None:
     for fact in site.facts:
         if fact.expires_at_ms is not None:
             moments.append(fact.expires_at_ms)
-        moments += [fact.observed_at_ms + age_ms + 1 for age_ms in max_age_ms(policy, fact.key)]
+        moments += [
+            fact.observed_at_ms + age_ms + 1 for age_ms in max_age_ms(policy, fact.key, asked)
+        ]
     for agreement in policy.agreements:
         moments += [agreement.valid_from_ms, agreement.valid_until_ms]
     return min((moment for moment in moments if moment > now_ms), default=None)

@@ -120,7 +120,7 @@ def _pieces(
         known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)
         changes = [moment for moment in moments if moment > at_ms]
         if known is not None and policy is not None:
-            change = residency.next_change_ms(known.site, policy.policy, at_ms)
+            change = residency.next_change_ms(known.site, policy.policy, at_ms, requirement.facts)
             changes += [] if change is None else [change]
         to_ms = min([*changes, end_ms])
         then = [

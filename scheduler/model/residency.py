@@ -157,6 +157,9 @@ class Requirement:
     nothing; empty: there is no such site. Never asked for, always found out (`core.data_rules`)."""
     node_facts: tuple[FactRule, ...] = ()
     """What must be known of every node, by the names of `NodeFactKey`; none: nothing."""
+    facts: tuple[FactRule, ...] = ()
+    """Facts of the site that must be known better than `min_assurance` and the policy ask, by the
+    names of `FactKey`. One that is named here is needed, whether or not a rule speaks of it."""
     tenant: str = ""
     """Whose work it is, which agreements may ask: told where the work names one, else left out."""
     kind: str = ""

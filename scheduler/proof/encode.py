@@ -1,7 +1,7 @@
 """The rule tree as a formula: true exactly where `core.residency.permits` answers Permit.
 
-What work itself asks of nodes (`Requirement.node_facts`) is not in it: it narrows whatever any
-policy permits by the same, and so makes none looser than another.
+What work itself asks of nodes and of single facts (`Requirement.node_facts`, `facts`) is not in it:
+it narrows whatever any policy permits by the same, and so makes none looser than another.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Applied:
     stale: tuple[Stale, ...]
     preempted: tuple[Preempt, ...] = ()
     known_until_ms: Mapping[SiteId, int] = field(default_factory=lambda: {})
-    """Where placements need something known of their nodes: when time alone first changes it."""
+    """Where placements ask for something to be known: when time alone first changes it."""
 
 
 def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
@@ -67,7 +67,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
             leaf = PlacedLeaf(_grounds(txn, standing, placement, case))
             case.leaves[placement.gpu_class] = leaf
         job = standing.take(placement, group, case)
-        if (change_ms := standing.known_until_ms(placement, case)) is not None:
+        if (change_ms := standing.known_until_ms(placement, group, case)) is not None:
             until_ms[placement.site] = min(change_ms, until_ms.get(placement.site, change_ms))
         if leaf.grounds.agreement:
             agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))

@@ -129,15 +129,16 @@ class Standing:
                 return against[0]
         return None
 
-    def known_until_ms(self, placement: Placement, case: Case) -> int | None:
-        """The first moment at which time alone changes what a placement needs known of its nodes;
-        None: there is none."""
-        if not case.needs:
-            return None
-        changes = (
-            node_change_ms(case.needs, self.nodes[placed.node].node.facts, self.now_ms)
-            for placed in placement.nodes
-        )
+    def known_until_ms(self, placement: Placement, group: Group, case: Case) -> int | None:
+        """The first moment at which time alone changes what a placement needs known of its nodes,
+        or of its site by its own word; None: there is none."""
+        changes: list[int | None] = []
+        if asked := group.requirement.facts:
+            site = self.sites[placement.site]
+            changes.append(residency.next_change_ms(site, self.policy, self.now_ms, asked))
+        if case.needs:
+            facts = (self.nodes[placed.node].node.facts for placed in placement.nodes)
+            changes += [node_change_ms(case.needs, of_node, self.now_ms) for of_node in facts]
         return min((change for change in changes if change is not None), default=None)
 
     def _over_agreement(self, placement: Placement, group: Group, case: Case) -> Denial | None:

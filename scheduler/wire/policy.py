@@ -11,9 +11,14 @@ from scheduler.model.fleet import Isolation
 from scheduler.model.proofs import Finding, Standing
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.model.residency import Assurance, FactKey, Policy, Tier
-from scheduler.model.rules import Condition, FactRule, Invariant, NamedSet, Op, Rule
+from scheduler.model.rules import Condition, Invariant, NamedSet, Op, Rule
 from scheduler.wire.enums import known, number
-from scheduler.wire.spec import node_rule_to_proto, node_rules_from_proto
+from scheduler.wire.spec import (
+    node_rule_to_proto,
+    node_rules_from_proto,
+    rule_to_proto,
+    rules_from_proto,
+)
 from sovapi.v1 import common_pb2, policy_pb2
 
 SIGNED_AS = b"sovereign policy pack v1\n"
@@ -38,14 +43,7 @@ def policy_to_proto(policy: Policy) -> policy_pb2.Policy:
         min_assurance=number(common_pb2.Assurance, policy.min_assurance),
         fact_max_age_ms=policy.fact_max_age_ms,
         min_isolation=number(common_pb2.Isolation, Isolation(policy.min_isolation)),
-        facts=[
-            policy_pb2.PolicyFactRule(
-                fact=rule.fact,
-                min_assurance=number(common_pb2.Assurance, Assurance(rule.min_assurance)),
-                max_age_ms=rule.max_age_ms,
-            )
-            for rule in policy.facts
-        ],
+        facts=[rule_to_proto(rule) for rule in policy.facts],
         node_facts=[node_rule_to_proto(rule) for rule in policy.node_facts],
         rules=[
             policy_pb2.PolicyRule(
@@ -87,14 +85,7 @@ def policy_from_proto(message: policy_pb2.Policy) -> Policy:
         min_assurance=known(Assurance, message.min_assurance),
         fact_max_age_ms=message.fact_max_age_ms if message.HasField("fact_max_age_ms") else None,
         min_isolation=known(Isolation, message.min_isolation),
-        facts=tuple(
-            FactRule(
-                _named(FactKey, rule.fact, f"facts[{n}].fact"),
-                known(Assurance, rule.min_assurance),
-                rule.max_age_ms if rule.HasField("max_age_ms") else None,
-            )
-            for n, rule in enumerate(message.facts)
-        ),
+        facts=rules_from_proto(message.facts, "policy.facts"),
         node_facts=node_rules_from_proto(message.node_facts, "policy.node_facts"),
         rules=tuple(
             Rule(

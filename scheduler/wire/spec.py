@@ -26,10 +26,17 @@ from scheduler.model.job import (
     TopologyMode,
 )
 from scheduler.model.reasons import Denial, Reason, invalid
-from scheduler.model.residency import Assurance, NodeFactKey, NodeSharing, Requirement, Tier
+from scheduler.model.residency import (
+    Assurance,
+    FactKey,
+    NodeFactKey,
+    NodeSharing,
+    Requirement,
+    Tier,
+)
 from scheduler.model.rules import FactRule
 from scheduler.wire.enums import known, number
-from sovapi.v1 import common_pb2, jobs_pb2
+from sovapi.v1 import common_pb2, jobs_pb2, policy_pb2
 
 
 def outputs_to_proto(outputs: Iterable[DatasetOutput]) -> list[jobs_pb2.DatasetOutput]:
@@ -58,6 +65,7 @@ def requirement_to_proto(requirement: Requirement) -> jobs_pb2.ResidencyRequirem
         min_assurance=number(common_pb2.Assurance, requirement.min_assurance),
         data_kinds=requirement.data_kinds,
         node_facts=[node_rule_to_proto(rule) for rule in requirement.node_facts],
+        facts=[rule_to_proto(rule) for rule in requirement.facts],
     )
     if requirement.data_sites is not None:
         message.data_sites.CopyFrom(jobs_pb2.DataSites(sites=requirement.data_sites))
@@ -81,7 +89,32 @@ def requirement_from_proto(message: jobs_pb2.ResidencyRequirement) -> Requiremen
             else None
         ),
         node_facts=node_rules_from_proto(message.node_facts, "residency.node_facts"),
+        facts=rules_from_proto(message.facts, "residency.facts"),
     )
+
+
+def rule_to_proto(rule: FactRule) -> policy_pb2.PolicyFactRule:
+    """How well one fact about a site must be known."""
+    return policy_pb2.PolicyFactRule(
+        fact=rule.fact,
+        min_assurance=number(common_pb2.Assurance, Assurance(rule.min_assurance)),
+        max_age_ms=rule.max_age_ms,
+    )
+
+
+def rules_from_proto(
+    messages: Iterable[policy_pb2.PolicyFactRule], field: str
+) -> tuple[FactRule, ...]:
+    """How well facts about a site must be known. Raises Refused for one that nobody knows."""
+    found: list[FactRule] = []
+    for n, message in enumerate(messages):
+        if message.fact not in tuple(FactKey):
+            allowed = ", ".join(sorted(FactKey))
+            detail = f"found {message.fact[:64]!r}, allowed {allowed}"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, f"{field}[{n}].fact"))
+        age_ms = message.max_age_ms if message.HasField("max_age_ms") else None
+        found.append(FactRule(message.fact, known(Assurance, message.min_assurance), age_ms))
+    return tuple(found)
 
 
 def node_rule_to_proto(rule: FactRule) -> common_pb2.NodeFactRule:

@@ -14,6 +14,7 @@ from scheduler.model.ids import AttemptKey
 from scheduler.model.job import JobState, RankCause
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Assurance, FactKey, Party, Policy
+from scheduler.model.rules import FactRule
 from scheduler.model.sitelink import DesiredAction
 from tests.control.plant import OLGA, Plant, spec
 from tests.store.builders import LONDON, site
@@ -113,6 +114,24 @@ def test_a_fact_that_expires_ends_what_relied_on_it_at_that_moment(plant: Plant)
     plant.now_ms += 1
     plant.tick()
     assert plant.job(key.job).state is JobState.PREEMPTING
+
+
+def test_a_fact_that_grows_too_old_for_the_work_alone_ends_it_at_that_moment(plant: Plant) -> None:
+    observed_ms = next(f.observed_at_ms for f in site().facts if f.key is FactKey.SINKS)
+    until_ms = plant.now_ms + 60_000
+    rule = FactRule("sinks", Assurance.DECLARED, until_ms - observed_ms)
+    asked = replace(spec().residency, facts=(rule,))
+    plant.tick()
+    key = plant.run(replace(spec(), residency=asked))
+    other = plant.run(spec())
+    plant.tick()
+    plant.now_ms = until_ms
+    plant.tick()
+    assert plant.job(key.job).state is JobState.RUNNING
+    plant.now_ms += 1
+    plant.tick()
+    assert plant.job(key.job).state is JobState.PREEMPTING
+    assert plant.job(other.job).state is JobState.RUNNING
 
 
 @pytest.mark.parametrize(("asked_ms", "given_ms"), [(45_000, 45_000), (3_600_000, DEADLINE_MS)])

@@ -25,6 +25,7 @@ from scheduler.model.residency import (
     Requirement,
     Tier,
 )
+from scheduler.model.rules import FactRule
 from tests.core.builders import GB_ONLY, NOW_MS, POLICY, site
 
 LONDON = site()
@@ -203,6 +204,39 @@ def test_the_requirement_may_ask_for_more_assurance_than_the_policy() -> None:
     assert len(reasons(demanding)) == len(needed_facts(demanding))
 
 
+@pytest.mark.parametrize(
+    ("asked", "want"),
+    [
+        (FactRule("key_custodian", Assurance.AUDITED), []),
+        (FactRule("key_custodian", Assurance.MEASURED), [Reason.FACT_TOO_WEAK]),
+        (FactRule("sinks", 0, NOW_MS), []),
+        (FactRule("sinks", 0, NOW_MS - 1), [Reason.FACT_TOO_OLD]),
+    ],
+    ids=["as sure as it is", "surer than it is", "as fresh as it is", "fresher than it is"],
+)
+def test_the_requirement_may_ask_more_of_one_fact_than_of_the_others(
+    asked: FactRule, want: list[Reason]
+) -> None:
+    sure = replace(
+        LONDON,
+        facts=tuple(
+            replace(fact, assurance=Assurance.AUDITED, observed_at_ms=0) for fact in LONDON.facts
+        ),
+    )
+    verdict = permits(replace(GB_ONLY, facts=(asked,)), sure, POLICY, NOW_MS)
+    denials = verdict.denials if isinstance(verdict, Deny) else ()
+    assert [denial.reason for denial in denials] == want
+    assert all(denial.detail.startswith(asked.fact) for denial in denials)
+
+
+def test_a_fact_that_only_the_requirement_speaks_of_is_needed() -> None:
+    asked = replace(GB_ONLY, facts=(FactRule("markings"),))
+    assert FactKey.MARKINGS in needed_facts(asked)
+    assert FactKey.MARKINGS not in needed_facts(GB_ONLY)
+    assert reasons(GB_ONLY, without(LONDON, FactKey.MARKINGS)) == []
+    assert reasons(asked, without(LONDON, FactKey.MARKINGS)) == [Reason.FACT_MISSING]
+
+
 def test_admission_names_what_no_site_could_meet() -> None:
     asked = Requirement(jurisdictions=("FR", "GB"), tier=Tier.SECRET, agreements=("x",))
     assert [(d.reason, d.subject) for d in admission_denials(asked, POLICY, NOW_MS)] == [
@@ -242,8 +276,15 @@ def sites(draw: st.DrawFn) -> Site:
     return replace(LONDON, facts=tuple(made), parents=parents)
 
 
+fact_rules = st.builds(
+    FactRule,
+    st.sampled_from(FactKey),
+    st.sampled_from([Assurance.DECLARED, Assurance.AUDITED]),
+    st.sampled_from([None, 50, 200]),
+)
 requirements = st.builds(
     Requirement,
+    facts=st.lists(fact_rules, max_size=2, unique_by=lambda rule: rule.fact).map(tuple),
     jurisdictions=listed,
     tier=st.sampled_from([Tier.OFFICIAL, Tier.SECRET]),
     markings=st.sampled_from([(), ("SENSITIVE",)]),
@@ -280,6 +321,14 @@ def test_losing_a_fact_never_opens_and_always_closes_what_relied_on_it(
             assert after == before
 
 
+@given(requirements, sites(), policies)
+def test_what_the_requirement_asks_of_facts_opens_nothing(
+    requirement: Requirement, at: Site, policy: Policy
+) -> None:
+    plain = permits(replace(requirement, facts=()), at, policy, NOW_MS)
+    assert isinstance(plain, Permit) or isinstance(permits(requirement, at, policy, NOW_MS), Deny)
+
+
 @given(sites(), policies)
 def test_a_fact_that_is_lost_denies_the_best_of_sites(at: Site, policy: Policy) -> None:
     """The property above, where there is always a Permit to lose."""
@@ -295,7 +344,7 @@ def test_a_fact_that_is_lost_denies_the_best_of_sites(at: Site, policy: Policy) 
 def test_a_verdict_holds_until_the_moment_that_is_told(
     requirement: Requirement, at: Site, policy: Policy, later_ms: int
 ) -> None:
-    until_ms = next_change_ms(at, policy, NOW_MS)
+    until_ms = next_change_ms(at, policy, NOW_MS, requirement.facts)
     before = permits(requirement, at, policy, NOW_MS)
     after = permits(requirement, at, policy, NOW_MS + later_ms)
     if until_ms is None or NOW_MS + later_ms < until_ms:

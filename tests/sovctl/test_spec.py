@@ -59,6 +59,7 @@ residency:
   agreements: [uk-ca-compute]
   data_kinds: [health]
   node_facts: {location: {min_assurance: MEASURED, max_age: 10m}}
+  facts: {key_custodian: {min_assurance: AUDITED, max_age: 90d}}
   node_sharing: tenant
 inputs:  [{dataset: trust-a/scans-2026, mount: /data/scans}]
 outputs: [{dataset: trust-a/models, from: out/}]

@@ -42,6 +42,9 @@ SPECS = st.builds(
     signal_before_end=st.none() | st.just(jobs_pb2.SignalBeforeEnd()),
 )
 
+NAMED = {"about": "location", "fact": "sinks"}
+"""What only words that both sides know may stand in."""
+
 
 def check(message: jobs_pb2.JobSpec) -> None:
     found = read(message, PROJECT)
@@ -59,7 +62,7 @@ def test_both_ways_end_at_the_same_specification_and_bytes(message: jobs_pb2.Job
 
 
 def test_no_field_is_lost_on_the_short_way() -> None:
-    check(fill(jobs_pb2.JobSpec(), {"about": "location"}))
+    check(fill(jobs_pb2.JobSpec(), NAMED))
 
 
 def test_a_shape_that_is_too_large_to_remember_is_read_all_the_same() -> None:
@@ -76,7 +79,7 @@ def test_fields_of_a_newer_client_are_not_stored() -> None:
 
 
 def test_only_own_fields_leave_the_shape_as_it_is() -> None:
-    full = fill(jobs_pb2.JobSpec(), {"about": "location"})
+    full = fill(jobs_pb2.JobSpec(), NAMED)
     shape = read(full, PROJECT).shape
     for field in jobs_pb2.JobSpec.DESCRIPTOR.fields:
         other = jobs_pb2.JobSpec()

@@ -1,4 +1,5 @@
 from sovapi.v1 import common_pb2 as _common_pb2
+from sovapi.v1 import policy_pb2 as _policy_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -170,7 +171,7 @@ class Topology(_message.Message):
     def __init__(self, within: _Optional[_Union[TopologyLevel, str]] = ..., mode: _Optional[_Union[TopologyMode, str]] = ...) -> None: ...
 
 class ResidencyRequirement(_message.Message):
-    __slots__ = ("jurisdictions", "tier", "markings", "tolerate_foreign_compulsion", "agreements", "node_sharing", "min_assurance", "data_kinds", "data_sites", "node_facts")
+    __slots__ = ("jurisdictions", "tier", "markings", "tolerate_foreign_compulsion", "agreements", "node_sharing", "min_assurance", "data_kinds", "data_sites", "node_facts", "facts")
     JURISDICTIONS_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MARKINGS_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +182,7 @@ class ResidencyRequirement(_message.Message):
     DATA_KINDS_FIELD_NUMBER: _ClassVar[int]
     DATA_SITES_FIELD_NUMBER: _ClassVar[int]
     NODE_FACTS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     jurisdictions: _containers.RepeatedScalarFieldContainer[str]
     tier: _common_pb2.Tier
     markings: _containers.RepeatedScalarFieldContainer[str]
@@ -191,7 +193,8 @@ class ResidencyRequirement(_message.Message):
     data_kinds: _containers.RepeatedScalarFieldContainer[str]
     data_sites: DataSites
     node_facts: _containers.RepeatedCompositeFieldContainer[_common_pb2.NodeFactRule]
-    def __init__(self, jurisdictions: _Optional[_Iterable[str]] = ..., tier: _Optional[_Union[_common_pb2.Tier, str]] = ..., markings: _Optional[_Iterable[str]] = ..., tolerate_foreign_compulsion: _Optional[_Iterable[str]] = ..., agreements: _Optional[_Iterable[str]] = ..., node_sharing: _Optional[_Union[NodeSharing, str]] = ..., min_assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., data_kinds: _Optional[_Iterable[str]] = ..., data_sites: _Optional[_Union[DataSites, _Mapping]] = ..., node_facts: _Optional[_Iterable[_Union[_common_pb2.NodeFactRule, _Mapping]]] = ...) -> None: ...
+    facts: _containers.RepeatedCompositeFieldContainer[_policy_pb2.PolicyFactRule]
+    def __init__(self, jurisdictions: _Optional[_Iterable[str]] = ..., tier: _Optional[_Union[_common_pb2.Tier, str]] = ..., markings: _Optional[_Iterable[str]] = ..., tolerate_foreign_compulsion: _Optional[_Iterable[str]] = ..., agreements: _Optional[_Iterable[str]] = ..., node_sharing: _Optional[_Union[NodeSharing, str]] = ..., min_assurance: _Optional[_Union[_common_pb2.Assurance, str]] = ..., data_kinds: _Optional[_Iterable[str]] = ..., data_sites: _Optional[_Union[DataSites, _Mapping]] = ..., node_facts: _Optional[_Iterable[_Union[_common_pb2.NodeFactRule, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_policy_pb2.PolicyFactRule, _Mapping]]] = ...) -> None: ...
 
 class DataSites(_message.Message):
     __slots__ = ("sites",)

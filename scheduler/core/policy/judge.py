@@ -27,7 +27,7 @@ from scheduler.model.residency import (
     Tier,
     Verdict,
 )
-from scheduler.model.rules import JOINTS, Condition, NamedSet, Op, Rule
+from scheduler.model.rules import JOINTS, Condition, FactRule, NamedSet, Op, Rule
 
 CASES_MAX = 4_096
 """Requirements that a judge remembers the rules for; beyond it they are all forgotten."""
@@ -98,7 +98,8 @@ class Case:
         self.policy = policy
         self.work = work
         self.rule_ids = tuple(rule.id for rule in about)
-        self.needed = needed_by(about)
+        named = sorted(FactKey(rule.fact) for rule in work.facts)
+        self.needed = tuple(dict.fromkeys((*needed_by(about), *named)))
         self._needs = tuple(need(key, policy, work) for key in self.needed)
         self._plain = _Bench(policy, about, work, None)
         self._benches = tuple(
@@ -273,7 +274,7 @@ def _facts_of(condition: Condition) -> frozenset[FactKey]:
 
 def need(key: FactKey, policy: Policy, work: Requirement) -> Need:
     """How well `key` must be known: the strictest of what requirement, policy and pack ask."""
-    own = [rule for rule in policy.facts if rule.fact == key]
+    own = [rule for rule in (*policy.facts, *work.facts) if rule.fact == key]
     least = max(
         work.min_assurance,
         policy.min_assurance,
@@ -357,10 +358,12 @@ def _least_tier(fact: Fact) -> int:
     )
 
 
-def max_age_ms(policy: Policy, fact: FactKey) -> tuple[int, ...]:
-    """The ages at which `fact` changes its worth under any rule of `policy`."""
+def max_age_ms(policy: Policy, fact: FactKey, asked: tuple[FactRule, ...]) -> tuple[int, ...]:
+    """The ages at which `fact` changes its worth under any rule of `policy`, to work that asks for
+    facts as `asked` says."""
     ages = [policy.fact_max_age_ms] if policy.fact_max_age_ms is not None else []
-    ages += [r.max_age_ms for r in policy.facts if r.fact == fact and r.max_age_ms is not None]
+    own = (*policy.facts, *asked)
+    ages += [r.max_age_ms for r in own if r.fact == fact and r.max_age_ms is not None]
     for rule in policy.rules:
         ages += [
             node.age_ms

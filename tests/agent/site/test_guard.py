@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.site.guard import FactsInvalid, Guard, SiteFacts, judge, load, utc_ms
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1.jobs_pb2 import ResidencyRequirement
+from sovapi.v1.policy_pb2 import PolicyFactRule
 from sovapi.v1.sitelink_pb2 import Launch
 from tests.agent.site.builders import launch
 
@@ -61,6 +62,14 @@ def reasons(
     return [denial.reason for denial in judge(facts, what, isolation, NOW_MS)]
 
 
+def aged(name: str, days: int) -> PolicyFactRule:
+    return PolicyFactRule(fact=name, max_age_ms=days * 24 * 3600 * 1000)
+
+
+def sure(name: str, least: common.Assurance) -> PolicyFactRule:
+    return PolicyFactRule(fact=name, min_assurance=least)
+
+
 def held_by(country: str, stake: str) -> dict[str, Any]:
     return fact(parties=[{"name": "Owner", "country": country, "stake": stake}])
 
@@ -72,6 +81,48 @@ def held_by(country: str, stake: str) -> dict[str, Any]:
         pytest.param(site(), asking(jurisdictions=["NO"]), None, id="not work for Norway"),
         pytest.param(
             site(country=fact(value="NO")), asking(), ["JURISDICTION"], id="abroad is refused"
+        ),
+        pytest.param(
+            site(sinks=fact(value="GB", observed="2026-10-01")),
+            asking(facts=[aged("sinks", 31)]),
+            [],
+            id="a fact as fresh as the work asks",
+        ),
+        pytest.param(
+            site(sinks=fact(value="GB", observed="2026-10-01")),
+            asking(facts=[aged("sinks", 30)]),
+            ["FACT_TOO_OLD"],
+            id="a fact that is older than the work bears",
+        ),
+        pytest.param(
+            site(),
+            asking(facts=[aged("sinks", 9000)]),
+            ["FACT_TOO_OLD"],
+            id="a fact of no stated age is older than any",
+        ),
+        pytest.param(
+            site(sinks=fact(value="GB", observed="2026-11-02")),
+            asking(facts=[aged("sinks", 30)]),
+            ["FACT_TOO_OLD"],
+            id="nothing was observed tomorrow",
+        ),
+        pytest.param(
+            site(),
+            asking(facts=[sure("sinks", common.ASSURANCE_ATTESTED)]),
+            ["FACT_TOO_WEAK"],
+            id="one fact must be surer than the others",
+        ),
+        pytest.param(
+            site(markings=None),
+            asking(facts=[sure("markings", common.ASSURANCE_DECLARED)]),
+            ["FACT_MISSING"],
+            id="a fact that the work names is needed",
+        ),
+        pytest.param(
+            site(),
+            asking(facts=[sure("weather", common.ASSURANCE_DECLARED)]),
+            ["FACT_MISSING"],
+            id="a fact that only a newer control plane knows is missing",
         ),
         pytest.param(
             site(country=fact(value="JE")), asking(), ["JURISDICTION"], id="Jersey is not GB"
