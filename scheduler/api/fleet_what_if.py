@@ -39,7 +39,7 @@ class FleetWhatIf:
 
         def look(snapshot: Snapshot) -> tuple[tuple[Declaration, ...], tuple[str, ...]]:
             fleet = declare.declared_without(snapshot, lost) if lost else asked
-            declare.check_fleet(fleet)
+            declare.check_fleet(fleet, desk.now_ms())
             return fleet, declare.fleet_difference(declare.declared(snapshot), fleet)
 
         fleet, changes = await desk.reader.read(look)

@@ -27,6 +27,8 @@ NODES_PER_SITE_MAX = 20_000
 NODES_MAX = 100_000
 FACT_VALUES_MAX = 100
 PARENTS_MAX = 100
+AHEAD_MS_MAX = 14 * 3600 * 1000
+"""How far ahead a fact may have been observed: dates are written where it is tomorrow already."""
 TEXT_CHARACTERS_MAX = 200
 NOTE_CHARACTERS_MAX = 1_000
 ASSUMED_MAX = 100
@@ -59,10 +61,10 @@ def tenant_faults(tenants: Sequence[Tenant]) -> tuple[Denial, ...]:
 
 
 def fleet_faults(
-    declarations: Sequence[tuple[Site, tuple[Node, ...]]],
+    declarations: Sequence[tuple[Site, tuple[Node, ...]]], now_ms: int
 ) -> tuple[Denial, ...]:
-    """Everything wrong with a declared fleet."""
-    return tuple(_fleet(declarations))
+    """Everything wrong with a fleet that is declared at `now_ms`."""
+    return tuple(_fleet(declarations, now_ms))
 
 
 def policy_faults(policy: Policy) -> tuple[Denial, ...]:
@@ -100,7 +102,7 @@ def _classes(where: str, names: Sequence[str]) -> Iterator[Denial]:
             yield _fault(f"{where}[{n}].gpu_class", repr(name[:80]), "a GPU model's name, or *")
 
 
-def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]]) -> Iterator[Denial]:
+def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]], now_ms: int) -> Iterator[Denial]:
     nodes = sum(len(at) for _, at in declarations)
     if len(declarations) > SITES_MAX or nodes > NODES_MAX:
         found = f"{len(declarations)} sites with {nodes} nodes"
@@ -112,7 +114,7 @@ def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]]) -> Iterator[De
         if site.id in seen:
             yield _fault(where, "it twice", "once")
         seen.add(site.id)
-        yield from _site(where, site)
+        yield from _site(where, site, now_ms)
         if len(at) > NODES_PER_SITE_MAX:
             yield _fault(f"{where}.nodes", str(len(at)), f"at most {NODES_PER_SITE_MAX}")
             continue
@@ -125,7 +127,7 @@ def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]]) -> Iterator[De
             yield from _node(f"{where}.nodes[{slot[:80]}]", node)
 
 
-def _site(where: str, site: Site) -> Iterator[Denial]:
+def _site(where: str, site: Site, now_ms: int) -> Iterator[Denial]:
     if not NAME_PATTERN.fullmatch(site.id):
         yield _fault(f"{where}.id", repr(site.id[:80]), "a name as of a DNS label")
     if site.status is SiteStatus.UNSPECIFIED:
@@ -141,7 +143,7 @@ def _site(where: str, site: Site) -> Iterator[Denial]:
         if fact.key in keys:
             yield _fault(field, "it twice", "once")
         keys.add(fact.key)
-        yield from _fact(field, fact)
+        yield from _fact(field, fact, now_ms)
     yield from _parents(where, site)
     yield from _profile(f"{where}.profile", site.profile)
 
@@ -180,11 +182,15 @@ def _parents(where: str, site: Site) -> Iterator[Denial]:
             yield _fault(f"{field}.stake_milli_percent", found, allowed)
 
 
-def _fact(field: str, fact: Fact) -> Iterator[Denial]:
+def _fact(field: str, fact: Fact, now_ms: int) -> Iterator[Denial]:
     if fact.assurance is Assurance.UNSPECIFIED:
         yield _fault(f"{field}.assurance", "none", "declared, audited, attested or measured")
     if fact.observed_at_ms <= 0:
         yield _fault(f"{field}.observed_at_ms", str(fact.observed_at_ms), "a time after 1970")
+    if fact.observed_at_ms > now_ms + AHEAD_MS_MAX:
+        # Or it would be fresh for as long as somebody likes.
+        found = f"{fact.observed_at_ms}, {fact.observed_at_ms - now_ms} ms from now"
+        yield _fault(f"{field}.observed_at_ms", found, "a time that has come")
     if fact.expires_at_ms is not None and fact.expires_at_ms <= fact.observed_at_ms:
         yield _fault(f"{field}.expires_at_ms", str(fact.expires_at_ms), "later than observed")
     if not fact.asserted_by or len(fact.asserted_by) > TEXT_CHARACTERS_MAX:

@@ -100,7 +100,7 @@ def apply_fleet(
     now_ms: int,
 ) -> tuple[str, ...]:
     """Makes the declared fleet what was said; reports and cordons stay."""
-    check_fleet(declarations)
+    check_fleet(declarations, now_ms)
     sites_before, nodes_before = _by_name(declared(txn))
     sites, nodes = _by_name(declarations)
     _refuse_busy(
@@ -121,9 +121,9 @@ def apply_fleet(
     return changes
 
 
-def check_fleet(declarations: Sequence[Declaration]) -> None:
+def check_fleet(declarations: Sequence[Declaration], now_ms: int) -> None:
     """Refuses a fleet that makes no sense, whole, with every fault."""
-    if faults := rules.fleet_faults(declarations):
+    if faults := rules.fleet_faults(declarations, now_ms):
         raise invalid(*faults)
 
 

@@ -193,6 +193,12 @@ BAD_FLEETS: dict[str, tuple[tuple[Site, tuple[Node, ...]], ...]] = {
     "sites[exch-london-1].facts[ultimate_parents].values": (
         (with_facts(fact(FactKey.ULTIMATE_PARENTS, "US")), ()),
     ),
+    "sites[exch-london-1].facts[country].observed_at_ms": (
+        (
+            with_facts(replace(fact(FactKey.COUNTRY, "GB"), observed_at_ms=NOW_MS + 15 * 3600_000)),
+            (),
+        ),
+    ),
     "sites[exch-london-1].facts[country].expires_at_ms": (
         (with_facts(replace(fact(FactKey.COUNTRY, "GB"), expires_at_ms=1)), ()),
     ),

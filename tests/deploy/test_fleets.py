@@ -23,6 +23,8 @@ from sovshared import limits
 ROOT = Path(__file__).parents[2]
 BT = ("bt-exchange-1", "bt-exchange-2", "bt-exchange-3")
 TRAYS_PER_RACK, GPUS_PER_TRAY = 18, 4
+NOW_MS = 1_798_761_600_000
+"""New Year's Day of 2027: what files say was observed, was."""
 
 
 @cache
@@ -149,7 +151,7 @@ def test_the_page_of_verdicts_is_what_the_fleet_file_gives() -> None:
 
 def test_a_control_plane_takes_the_announced_fleet_in_one_request() -> None:
     declared = read_file(Fleet, verdicts.FLEET_FILE).to_proto()
-    assert fleet_faults([site_from_proto(site) for site in declared]) == ()
+    assert fleet_faults([site_from_proto(site) for site in declared], NOW_MS) == ()
     request = fleet_pb2.ApplyFleetRequest(sites=declared)
     assert request.ByteSize() < limits.REQUEST_BYTES_MAX
 
@@ -166,7 +168,7 @@ def test_the_reference_fleet_has_120_000_gpus_at_43_sites_and_is_always_the_same
     assert (len(counts), sum(counts)) == (43, 15_000)
     assert max(counts) - min(counts) == 1
     assert sum(node.gpus for site in declared for node in site.nodes) == 120_000
-    assert fleet_faults([site_from_proto(site) for site in declared]) == ()
+    assert fleet_faults([site_from_proto(site) for site in declared], NOW_MS) == ()
 
 
 def test_a_reference_fleet_beyond_the_fleet_models_bounds_is_refused(
