@@ -28,9 +28,11 @@ from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.tenancy import GpuQuota, QueueOrder, Tenant
 
-ClassKey = tuple[int, int, int, int]
-TurnKey = tuple[int, int, TenantPath]
+SERVICE_SHIFT, TURN_SHIFT = 64, 192
+"""Where the parts of a class's key are: below the service is the job's id, of 64 bits."""
 
+MET = 1 << 80
+"""Added to the share of a tenant that is not below its guarantee: more than any share."""
 
 NOTHING_SHUT: Mapping[Signature, int] = MappingProxyType({})
 
@@ -39,8 +41,8 @@ class Turn:
     """A tenant with queued work somewhere below it."""
 
     __slots__ = (
-        "capacity_milli", "children", "classes", "closed", "guarantees", "line", "order", "path",
-        "share", "tenant", "weights",
+        "capacity_milli", "children", "classes", "closed", "guarantees", "line", "parts", "path",
+        "share", "shortest", "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -48,14 +50,16 @@ class Turn:
     ) -> None:
         self.path = tenant.path
         self.tenant = tenant
-        self.weights: dict[GpuClass, int] = {}
-        self.order = tenant.queue_order
+        # By GPU class: what the fleet has of it, times the tenant's weight; nothing, 0.
+        self.parts: dict[GpuClass, int] = {}
+        self.shortest = tenant.queue_order is QueueOrder.SHORTEST
         # The tenant's usage as the state holds it: it moves as the planner places.
         self.line = line
         self.capacity_milli = capacity_milli
         self.guarantees: tuple[GpuQuota, ...] = ()
-        self.children: list[tuple[TurnKey, Turn]] = []
-        self.classes: list[tuple[ClassKey, Waiting, int]] = []
+        # Heaps: of who goes first by `standing` and name, and of who does by `key_of`.
+        self.children: list[tuple[int, TenantPath, Turn]] = []
+        self.classes: list[tuple[int, Waiting, int]] = []
         # Those that were not put in order yet; then there are none in `classes`.
         self.closed: list[Waiting] = []
         self.share = 0
@@ -64,20 +68,39 @@ class Turn:
 
     def recount(self, gpu_class: GpuClass) -> None:
         """The tenant uses more of `gpu_class` than before."""
-        capacity = self.capacity_milli.get(gpu_class, 0)
-        if capacity:
-            weight = self.weights.get(gpu_class)
-            if weight is None:
-                weight = self.weights[gpu_class] = weight_of(self.tenant, gpu_class)
-            share = self.line[gpu_class] * SHARE_SCALE // (capacity * weight)
-            self.share = max(self.share, share)
+        parts = self.parts.get(gpu_class)
+        if parts is None:
+            weight = weight_of(self.tenant, gpu_class)
+            parts = self.parts[gpu_class] = self.capacity_milli.get(gpu_class, 0) * weight
+        if parts:
+            share = self.line[gpu_class] * SHARE_SCALE // parts
+            if share > self.share:
+                self.share = share
 
-    def key(self) -> TurnKey:
-        """The order among siblings; the smallest goes first."""
+    def standing(self) -> int:
+        """The order among siblings; the smallest goes first, of equal ones the first by name."""
         for quota in self.guarantees:
             if self.line.get(quota.gpu_class, 0) < quota.guarantee_milli:
-                return 0, self.share, self.path
-        return 1, self.share, self.path
+                return self.share
+        return MET + self.share
+
+    def key_of(self, waiting: Waiting, at: int, now_ms: int) -> int:
+        """The order among the tenant's own jobs; the smallest goes first, and no two are equal.
+
+        Highest priority first, then who goes by age before who goes by service, then the least
+        service, then the oldest job: one after the other in the bits of a number, which compares
+        faster than a tuple.
+        """
+        job_class, job = waiting.job_class, waiting.ids[at]
+        waited_ms = now_ms - waiting.submitted_at_ms[at]
+        if waited_ms < AGEING_MAX_MS and not self.shortest:
+            # Most keys, and nothing else to look at.
+            return (-2 * job_class.priority << TURN_SHIFT) | job
+        step_ms = ageing_ms(self.tenant.queue_order, job_class.time_limit_bucket_ms)
+        turn = -2 * rank_of(job_class.priority, waited_ms, step_ms)
+        if not self.shortest or waited_ms >= 2 * step_ms:
+            return (turn << TURN_SHIFT) | job
+        return (turn + 1 << TURN_SHIFT) | service_gpu_ms(job_class) << SERVICE_SHIFT | job
 
 
 class FairOrder:
@@ -122,9 +145,9 @@ class FairOrder:
             turn.guarantees = _relevant(guarantees.get(path, ()), wanted.get(path, {}))
             above = path.rpartition("/")[0]
             parent = self._turns[TenantPath(above)] if above else self.root
-            parent.children.append((turn.key(), turn))
+            parent.children.append((turn.standing(), path, turn))
         for turn in (self.root, *self._turns.values()):
-            turn.children.sort(key=_by_key)
+            turn.children.sort()
 
     def next(self) -> tuple[Waiting, int] | None:
         """The class whose turn it is and the place of its job in line; None: nobody is left."""
@@ -147,7 +170,7 @@ class FairOrder:
             if turn.closed:
                 self._open(turn)
             elif turn.children:
-                turn = turn.children[0][1]
+                turn = turn.children[0][2]
                 self._path.append(turn)
             elif turn is self.root:
                 return None
@@ -161,7 +184,7 @@ class FairOrder:
         for waiting in turn.closed:
             at = waiting.next_ready(self._begin.get(waiting, waiting.spent), self._now_ms)
             if at < len(waiting.ids):
-                key = _class_key(waiting, at, turn.order, self._now_ms)
+                key = turn.key_of(waiting, at, self._now_ms)
                 turn.classes.append((key, waiting, at))
         turn.closed = []
         heapq.heapify(turn.classes)
@@ -176,7 +199,7 @@ class FairOrder:
         if following == len(waiting.ids):
             heapq.heappop(turn.classes)
         else:
-            key = _class_key(waiting, following, turn.order, self._now_ms)
+            key = turn.key_of(waiting, following, self._now_ms)
             heapq.heapreplace(turn.classes, (key, waiting, following))
         for passed in self._path:
             passed.recount(gpu_class)
@@ -196,40 +219,18 @@ class FairOrder:
         for turn in self._turns.values():
             self._open(turn)
         left = [entry for turn in self._turns.values() for entry in turn.classes]
-        return [waiting for _, waiting, _ in sorted(left, key=_by_class_key)]
+        return [waiting for _, waiting, _ in sorted(left)]
 
     def _close(self) -> None:
         """Puts the tenants on the path back in their order: each is still its parent's first."""
         path = self._path
-        for depth in range(len(path) - 1, -1, -1):
-            turn = path[depth]
-            siblings = (path[depth - 1] if depth else self.root).children
+        while path:
+            turn = path.pop()
+            siblings = (path[-1] if path else self.root).children
             if turn.classes or turn.closed or turn.children:
-                heapq.heapreplace(siblings, (turn.key(), turn))
+                heapq.heapreplace(siblings, (turn.standing(), turn.path, turn))
             else:
                 heapq.heappop(siblings)
-        path.clear()
-
-
-def _by_key(entry: tuple[TurnKey, Turn]) -> TurnKey:
-    return entry[0]
-
-
-def _by_class_key(entry: tuple[ClassKey, Waiting, int]) -> ClassKey:
-    return entry[0]
-
-
-def _class_key(waiting: Waiting, at: int, order: QueueOrder, now_ms: int) -> ClassKey:
-    job, waited_ms = waiting.ids[at], now_ms - waiting.submitted_at_ms[at]
-    priority, limit_ms = -int(waiting.job_class.priority), waiting.job_class.time_limit_bucket_ms
-    if waited_ms < AGEING_MAX_MS and order is not QueueOrder.SHORTEST:
-        return priority, 0, 0, job  # Most keys, and nothing else to look at.
-    step_ms = ageing_ms(order, limit_ms)
-    if waited_ms >= step_ms:
-        priority = -rank_of(waiting.job_class.priority, waited_ms, step_ms)
-    if order is not QueueOrder.SHORTEST or waited_ms >= 2 * step_ms:
-        return priority, 0, 0, job
-    return priority, 1, service_gpu_ms(waiting.job_class), job
 
 
 def _relevant(quotas: tuple[GpuQuota, ...], wanted: Mapping[GpuClass, int]) -> tuple[GpuQuota, ...]:
