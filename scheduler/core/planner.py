@@ -23,6 +23,7 @@ from scheduler.core.budgets import gpu_ms
 from scheduler.core.elastic import growing
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot, Taken
+from scheduler.core.index import SiteIndex
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
@@ -83,7 +84,7 @@ class Desk:
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
         self._anew = True
-        self._left: dict[NodeRecord, tuple[int, Left, tuple[View, ...]]] = {}
+        self._left: dict[NodeRecord, tuple[SiteIndex, Left, tuple[View, ...]]] = {}
         self._shown: list[tuple[NodeRecord, JobId]] = []
         # What the nodes' lists do not tell yet, by the site's number.
         self._unshown: dict[int, list[Taken]] | None = None
@@ -130,7 +131,7 @@ class Desk:
         for record in spot.records:
             before = record.left
             if record not in left:
-                left[record] = spot.number, before, record.views
+                left[record] = index, before, record.views
             step = steps.get(before) or spot.ranking.step(before)
             assert step is not None, "the search saw room"
             record.take(step[1], signature.alone)
@@ -191,7 +192,7 @@ class Desk:
 
     def placements(self) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""
-        made = tuple([taken.placement() for taken in self.taken])
+        made = tuple([taken.placement for taken in self.taken])
         self.fleet.alarm.pending = [
             (placement, taken.waiting.job_class.tenant)
             for placement, taken in zip(made, self.taken, strict=True)
@@ -202,11 +203,11 @@ class Desk:
         """Takes back everything."""
         for record, job in self._shown:
             record.hide(job)
-        for record, (number, left, views) in self._left.items():
+        for record, (index, left, views) in self._left.items():
             record.left, record.views = left, views
-            self.fleet.order[number][1].move(record)
+            index.move(record)
         for taken in self.taken:
-            gpu_class, milli = taken.spot.gpu_class, taken.milli
+            gpu_class, milli = taken.spot.gpu_class, taken.placement.gpu_milli
             for line in taken.waiting.used:
                 line[gpu_class] -= milli
                 line[ALL_CLASSES] -= milli
@@ -341,6 +342,7 @@ class Desk:
             waiting, ask = taken.waiting, taken.waiting.ask
             job = JobId(waiting.ids[taken.at])
             until_ms = ends_by_ms(waiting.job_class, self.now_ms)
-            for record, mask in zip(taken.spot.records, taken.masks, strict=True):
-                record.show(Occupant(job, mask, ask.shape, ask.sharing, ask.organisation, until_ms))
+            for record, part in zip(taken.spot.records, taken.placement.nodes, strict=True):
+                mask, shape = part.gpu_mask, ask.shape
+                record.show(Occupant(job, mask, shape, ask.sharing, ask.organisation, until_ms))
                 self._shown.append((record, job))
