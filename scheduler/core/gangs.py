@@ -93,7 +93,8 @@ def _find_node(
     best: Spot | None = None
     stop: int = len(rooms)
     for view in signature.views:
-        lane = fleet.lanes.get((gpu_class, view))
+        key = gpu_class, view
+        lane = fleet.lanes.get(key)
         if not lane:
             continue
         # The views in use come first: an empty node must fit better to be taken.
@@ -103,7 +104,7 @@ def _find_node(
             room = rooms[place]
             sites = lane[room] & allowed
             if sites:
-                spot = _node_of(fleet, ranking, where, (gpu_class, view), room, sites, held)
+                spot = _node_of(fleet, ranking, where, key, room, sites, held)
                 if spot is not None:
                     best, stop = spot, place
                     break

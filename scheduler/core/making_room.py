@@ -54,7 +54,7 @@ def make_room(
     preemption = Preemption(outlook, barred)
     while (turn := turns.next()) is not None:
         waiting, at = turn
-        job = JobId(waiting.ids[at])
+        job = waiting.ids[at]
         if job in placed:
             turns.placed(ALL_CLASSES)
             continue

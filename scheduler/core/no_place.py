@@ -23,20 +23,20 @@ def kept_for_others(how: Reason, answer: Answer) -> tuple[Denial, ...]:
 
 
 class NoPlace:
-    """What stands against a class that found no place."""
+    """What stands against a class that found no place. Every search begins with one: what it
+    meets nothing of stays as it is here."""
 
-    __slots__ = ("agreed", "answer", "held", "power", "quota", "searched")
+    quota: tuple[Denial, ...] = ()
+    power: tuple[Denial, ...] = ()
+    agreed: tuple[Denial, ...] = ()
+    """What agreements' caps say of sites where there is room."""
+    searched = False
+    """A GPU class was searched that its quota would have let it use; or is known to be full."""
+    held: Reason | None = None
+    """There would be room, were nothing kept for others: how it is kept."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self.quota: tuple[Denial, ...] = ()
-        self.power: tuple[Denial, ...] = ()
-        # What agreements' caps say of sites where there is room.
-        self.agreed: tuple[Denial, ...] = ()
-        # A GPU class was searched that its quota would have let it use; or is known to be full.
-        self.searched = False
-        # There would be room, were nothing kept for others: how it is kept.
-        self.held: Reason | None = None
 
     def until_ms(
         self, waiting: Waiting, book: Book, agreements: AgreementCaps, now_ms: int

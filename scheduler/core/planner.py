@@ -101,7 +101,7 @@ class Desk:
                 break
             attempts += 1
             waiting, at = turn
-            spot = search.place(waiting, JobId(waiting.ids[at]))
+            spot = search.place(waiting, waiting.ids[at])
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
                 order.placed(spot.gpu_class)
@@ -119,7 +119,7 @@ class Desk:
     def _seat_holders(self, waiting: Waiting, first: int) -> None:
         """Starts those of a class that nodes are kept for: its `first` came back before them."""
         for at in self.backfill.holders_in(waiting, first + 1):
-            spot = self.search.place(waiting, JobId(waiting.ids[at]))
+            spot = self.search.place(waiting, waiting.ids[at])
             if isinstance(spot, Spot):
                 self.take(waiting, at, spot)
 
@@ -154,14 +154,14 @@ class Desk:
         """Keeps nodes for jobs that wait for room and have done so for a while, in fair order."""
         backfill = self.backfill
         for taken in self.taken if backfill else ():
-            backfill.release(JobId(taken.waiting.ids[taken.at]))
+            backfill.release(taken.waiting.ids[taken.at])
         for job, waiting in backfill.holders():
             if not self._within_quota(waiting):
                 backfill.give_up(job)
         if backfill.is_full():
             return
         for waiting, at, places in self._without_room():
-            backfill.reserve(waiting, JobId(waiting.ids[at]), places, self._show)
+            backfill.reserve(waiting, waiting.ids[at], places, self._show)
             if backfill.is_full():
                 return
 
@@ -293,7 +293,7 @@ class Desk:
         denials = self.search.why_shut(waiting)
         if denials is None:
             at = waiting.next_ready(waiting.spent, self.now_ms)
-            against = self.search.place(waiting, JobId(waiting.ids[at]))
+            against = self.search.place(waiting, waiting.ids[at])
             assert isinstance(against, NoPlace), "what was full stays so to the end of a plan"
             self._block(waiting, against)
             return
@@ -340,7 +340,7 @@ class Desk:
                 self._unshown.setdefault(taken.spot.number, []).append(taken)
         for taken in self._unshown.pop(number, ()):
             waiting, ask = taken.waiting, taken.waiting.ask
-            job = JobId(waiting.ids[taken.at])
+            job = waiting.ids[taken.at]
             until_ms = ends_by_ms(waiting.job_class, self.now_ms)
             for record, part in zip(taken.spot.records, taken.placement.nodes, strict=True):
                 mask, shape = part.gpu_mask, ask.shape

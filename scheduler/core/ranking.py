@@ -111,8 +111,8 @@ class Rooms:
         self._of_class: dict[GpuClass, list[Room]] = {}
         self._rankings: dict[tuple[GpuClass, Shape], Ranking] = {}
         self._ranked = 0
-        # Larger by more than any number of rooms whenever the score is another one.
-        self._era = 0
+        # Another one whenever a ranking made before may not be up to date: that has the same.
+        self.stamp = 0
         self._count = 0
         self._sweep_at = ROOMS_MIN
         self.all: dict[int, Room] = {}
@@ -161,6 +161,7 @@ class Rooms:
         if room is None:
             room = kind.rooms[key] = Room(self._count, kind, *key)
             self._count += 1
+            self.stamp += 1
             self.all[room.number] = room
             self._of_class[kind.gpu_class].append(room)
         return room
@@ -168,7 +169,7 @@ class Rooms:
     def score_by(self, packing: Packing | None) -> None:
         """From here on rooms are ranked by this score. None: by best fit alone."""
         self._packing = packing
-        self._era += ERA
+        self.stamp += 1
         self._rankings.clear()
         self._ranked = 0
 
@@ -179,7 +180,7 @@ class Rooms:
     def keep_only(self, inhabited: Set[int]) -> None:
         """Forgets all rooms but these. One that is needed again is a new room."""
         self._sweep_at = max(ROOMS_MIN, 2 * len(inhabited))
-        self._era += ERA
+        self.stamp += 1
         for room in [room for room in self.all.values() if room.number not in inhabited]:
             del self.all[room.number], room.kind.rooms[room.key()[0]]
             room.kind.lefts.clear()
@@ -189,10 +190,6 @@ class Rooms:
             ranking.keep_only(inhabited)
         self._ranked = sum(len(ranking.ranked) for ranking in self._rankings.values())
 
-    def stamp(self, gpu_class: GpuClass) -> int:
-        """Tells whether a ranking of `gpu_class` is up to date: it has the same."""
-        return self._era + len(self._of_class.get(gpu_class, ()))
-
     def ranking(self, gpu_class: GpuClass, shape: Shape) -> Ranking:
         """The order in which a job of `shape` takes rooms of `gpu_class`, those known now."""
         ranking = self._rankings.get((gpu_class, shape))
@@ -201,12 +198,11 @@ class Rooms:
                 self._rankings.clear()
                 self._ranked = 0
             ranking = self._rankings[gpu_class, shape] = Ranking(self, shape)
-        stamp = self.stamp(gpu_class)
-        if ranking.stamp != stamp:
+        if ranking.stamp != self.stamp:
             rooms = self._of_class.get(gpu_class, [])
             first = bisect_right(rooms, ranking.seen, key=_number)
             self._learn(ranking, rooms[first:])
-            ranking.seen, ranking.stamp = self._count - 1, stamp
+            ranking.seen, ranking.stamp = self._count - 1, self.stamp
         return ranking
 
     def _learn(self, ranking: Ranking, rooms: Sequence[Room]) -> None:
@@ -230,9 +226,6 @@ class Rooms:
         if found:
             ranking.put_in_order()
             self._ranked += len(found)
-
-
-ERA = 1 << 32
 
 
 def _number(room: Room) -> int:

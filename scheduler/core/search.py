@@ -45,8 +45,10 @@ class Search:
         self.fleet = fleet
         self.backfill = backfill
         self.now_ms = now_ms
-        self._memory = memory
+        self._keeps = memory is Memory.KEPT
         self.bars = Bars(fleet.windows, now_ms)
+        # Nothing is kept for anybody, and never is in this plan before the turns are over.
+        self._is_open = not backfill and not self.bars
         # The sites' nodes that windows keep from a tenant until a moment.
         self._barred: dict[tuple[TenantPath, int], Held] = {}
         self._answers: dict[Signature, Answer] = {}
@@ -57,12 +59,15 @@ class Search:
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
-        answer, signature = self._answer_for(waiting), waiting.signature
+        signature = waiting.signature
+        answer = self._answers.get(signature) or self._answer_for(waiting)
         against, best, milli = NoPlace(answer), None, signature.milli
         kept = self._kept_before(waiting, job) if self._kept else None
-        is_full = signature.busy and self._memory is Memory.KEPT
+        is_full = self._keeps and signature.busy
         for where in answer.classes:
-            if milli is not None and not self._allows(waiting, where.gpu_class, milli):
+            if milli is not None and not allows(
+                self.fleet, waiting.job_class, where.gpu_class, milli, self.now_ms
+            ):
                 against.quota += self._over(waiting, where.gpu_class, milli)
                 continue
             against.searched = True
@@ -80,7 +85,8 @@ class Search:
 
     def why_shut(self, waiting: Waiting) -> tuple[Denial, ...] | None:
         """Why a class that is `shut` waits, if that is all there is; None: look for yourself."""
-        answer, signature = self._answer_for(waiting), waiting.signature
+        signature = waiting.signature
+        answer = self._answers.get(signature) or self._answer_for(waiting)
         milli = signature.milli
         if milli is None or not answer.classes:
             return None
@@ -101,10 +107,7 @@ class Search:
 
     def _answer_for(self, waiting: Waiting) -> Answer:
         """Where a class may go by law and shape: the same to the end of the plan."""
-        known = self._answers.get(waiting.signature)
-        if known is None:
-            known = self.fleet.answer_for(waiting, self.now_ms)
-            self._answers[waiting.signature] = known
+        known = self._answers[waiting.signature] = self.fleet.answer_for(waiting, self.now_ms)
         return known
 
     def _place_on(
@@ -147,7 +150,7 @@ class Search:
     ) -> Spot | None:
         """The best place on one GPU class, leaving alone what is reserved for others."""
         backfill = self.backfill
-        if not backfill and not self.bars:
+        if self._is_open:
             return find(self.fleet, signature, where, None)
         held = backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
         if self.bars:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableSequence
 from dataclasses import replace
+from typing import cast
 
 from scheduler.core.answers import Answer
 from scheduler.core.asks import Ask, ask_of
@@ -74,7 +75,7 @@ class Signature:
     def ranking(self, rooms: Rooms, gpu_class: GpuClass) -> Ranking:
         """The rooms of `gpu_class` that can hold a part of it, the best first."""
         known = self.rankings.get(gpu_class)
-        if known is None or known.stamp != rooms.stamp(gpu_class):
+        if known is None or known.stamp != rooms.stamp:
             known = self.rankings[gpu_class] = rooms.ranking(gpu_class, self.ask.shape)
         return known
 
@@ -99,7 +100,7 @@ class Waiting:
         self.job_class = job_class
         self.signature = signature or Signature(ask_of(job_class), job_class.residency)
         self.ask: Ask = self.signature.ask
-        self.ids = array("q")
+        self.ids = cast("MutableSequence[JobId]", array("q"))
         self.submitted_at_ms = array("q")
         # The line begins here: what was before has left.
         self.spent = 0
@@ -133,7 +134,7 @@ class Waiting:
             for job, at_ms in zip(ids, submitted_at_ms, strict=True):
                 self.add(QueuedJob(JobId(job), self.job_class, at_ms, next_attempt=1))
             return
-        self.ids.extend(ids)
+        self.ids.extend(cast("Iterable[JobId]", ids))
         self.submitted_at_ms.extend(submitted_at_ms)
 
     def remove(self, job: JobId) -> bool:
@@ -166,13 +167,13 @@ class Waiting:
 
     def job(self, at: int) -> QueuedJob:
         """The job at a place of the line."""
-        job = JobId(self.ids[at])
+        job = self.ids[at]
         attempt, not_before_ms = self.odd.get(job, _FIRST)
         return QueuedJob(job, self.job_class, self.submitted_at_ms[at], attempt, not_before_ms)
 
     def attempt(self, at: int) -> int:
         """Which attempt is the next of the job at a place of the line."""
-        return self.odd.get(JobId(self.ids[at]), _FIRST)[0] if self.odd else 1
+        return self.odd.get(self.ids[at], _FIRST)[0] if self.odd else 1
 
     def next_ready(self, start: int, now_ms: int) -> int:
         """The place of the first job from place `start` on that is not backing off.
@@ -182,7 +183,7 @@ class Waiting:
         if not self.odd:
             return start
         at = start
-        while at < len(self.ids) and self.odd.get(JobId(self.ids[at]), _FIRST)[1] > now_ms:
+        while at < len(self.ids) and self.odd.get(self.ids[at], _FIRST)[1] > now_ms:
             at += 1
         return at
 
