@@ -13,18 +13,24 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Ask, Shape
 from scheduler.core.index import SiteIndex
-from scheduler.core.layout import Layout
+from scheduler.core.layout import Layout, bits
 from scheduler.core.node_facts import node_needs
 from scheduler.core.residency import country_of, next_change_ms, permits
 from scheduler.core.topology import enough
 from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import GpuClass, SiteId
 from scheduler.model.job import TopologyLevel
+from scheduler.model.plan import SitePress
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, Permit, Policy, Requirement, Verdict
 
 ANSWERS_MAX = 10_000
 """Answers that are remembered."""
+
+Tier: TypeAlias = tuple[int, int]
+"""How sought after sites are (`press`), in millionths, and which, as bits."""
+Press: TypeAlias = Mapping[tuple[SiteId, GpuClass], int]
+"""The same by site and GPU class; who is not in it is at 0."""
 
 Question: TypeAlias = tuple[Shape, int, tuple[GpuClass, ...], TopologyLevel, Requirement]
 """All of an ask and a requirement that an answer rests on."""
@@ -38,13 +44,29 @@ class ClassAnswer:
     sites: int
     nodes: Mapping[int, int]
     """Nodes that suit, by the site's bit number."""
+    tiers: tuple[Tier, ...] = ()
+    """The sites by how sought after they are, the least first; empty: they are all alike."""
+
+    def by_press(self) -> tuple[Tier, ...]:
+        """The sites, those first that others are least likely to need."""
+        if not self.tiers:
+            return ((0, self.sites),)
+        return tuple((ppm, here) for ppm, sites in self.tiers if (here := sites & self.sites))
+
+    def press_at(self, number: int) -> int:
+        """How sought after a site is, in millionths."""
+        return next((ppm for ppm, sites in self.tiers if sites >> number & 1), 0)
+
+    def numbers(self) -> Iterable[int]:
+        """The sites' bit numbers in that order."""
+        return (number for _, sites in self.by_press() for number in bits(sites))
 
     def without(self, numbers: Iterable[int]) -> ClassAnswer:
         """The same without some sites."""
         closed = frozenset(numbers)
-        bits = sum(1 << number for number in closed)
+        mask = sum(1 << number for number in closed)
         left = {number: nodes for number, nodes in self.nodes.items() if number not in closed}
-        return replace(self, sites=self.sites & ~bits, nodes=left)
+        return replace(self, sites=self.sites & ~mask, nodes=left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +120,11 @@ class Answers:
 
     def __init__(self) -> None:
         self._known: dict[Question, Answer] = {}
+        self._press: Press = {}
+
+    def learn(self, press: Iterable[SitePress]) -> None:
+        """From the next version on sites are this sought after."""
+        self._press = {(each.site, each.gpu_class): each.ppm for each in press}
 
     def to(
         self,
@@ -114,7 +141,7 @@ class Answers:
         if known is None or not known.holds(version, now_ms):
             if len(self._known) >= ANSWERS_MAX:
                 self._known.clear()
-            known = answer(ask, requirement, sites, verdicts, now_ms, version)
+            known = answer(ask, requirement, sites, verdicts, now_ms, version, self._press)
             self._known[question] = known
         return known
 
@@ -151,6 +178,7 @@ def answer(
     verdicts: Verdicts,
     now_ms: int,
     version: int,
+    press: Press,
 ) -> Answer:
     """Asks every site. `sites` come in the order of their bits, each with whether connected."""
     denials: list[Denial] = []
@@ -179,13 +207,26 @@ def answer(
         for gpu_class, nodes in fitting:
             found.setdefault(gpu_class, {})[number] = nodes
     classes = tuple(
-        ClassAnswer(name, sum(1 << number for number in found[name]), found[name])
+        ClassAnswer(
+            name,
+            sum(1 << number for number in found[name]),
+            found[name],
+            _tiers([(press.get((sites[n][0].id, name), 0), n) for n in found[name]]),
+        )
         for name in (ask.gpu_classes or sorted(found))
         if name in found
     )
     if not sites:
         denials.append(Denial(Reason.NODES_TOO_FEW, "no site is declared"))
     return Answer(version, until_ms, classes, tuple(denials), agreed)
+
+
+def _tiers(pressed: Sequence[tuple[int, int]]) -> tuple[Tier, ...]:
+    """Sites by number, each with how sought after it is; nothing, where they are all as usual."""
+    by_press: dict[int, int] = {}
+    for ppm, number in pressed:
+        by_press[ppm] = by_press.get(ppm, 0) | 1 << number
+    return tuple(sorted(by_press.items())) if any(by_press) else ()
 
 
 def _sooner(one_ms: int | None, other_ms: int | None) -> int | None:

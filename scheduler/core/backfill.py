@@ -189,7 +189,7 @@ class Backfill:
         best: tuple[int, int, GpuClass, int] | None = None
         tried = 0
         for where in places:
-            for number in bits(where.sites):
+            for number in where.numbers():
                 if tried >= SITES_TRIED_MAX or self._is_full(number, where.gpu_class):
                     continue
                 tried += 1

@@ -146,6 +146,7 @@ class FleetState:
                 self.version += 1
             case MixChanged():
                 self.usual = change
+                self._answers.learn(change.press)
                 self._stale_order = True
         self.alarm.everything = True
 

@@ -17,6 +17,7 @@ from scheduler.core.fleet import FleetState
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.layout import bits
 from scheduler.core.occupancy import NodeRecord
+from scheduler.core.packing import press_cost
 from scheduler.core.ranking import Ranking
 from scheduler.core.topology import compact, tightest
 from scheduler.core.waiting import Signature, Waiting
@@ -38,7 +39,7 @@ class Spot:
     gpu_class: GpuClass
     records: list[NodeRecord]
     growth: int
-    """Of the placement score, over all nodes: less is better."""
+    """Of the placement score over all nodes, more where a site is sought after: least is best."""
     ranking: Ranking
     """By which they were chosen: it knows what the job takes of each."""
 
@@ -87,7 +88,19 @@ def find(
 def _find_node(
     fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
 ) -> Spot | None:
-    gpu_class, allowed = where.gpu_class, where.sites
+    for ppm, sites in where.by_press():
+        spot = _find_node_at(fleet, signature, where, sites, held)
+        if spot is not None:
+            if ppm:
+                spot.growth += press_cost(ppm, signature.ask.shape.gpu_milli())
+            return spot
+    return None
+
+
+def _find_node_at(
+    fleet: FleetState, signature: Signature, where: ClassAnswer, allowed: int, held: Held | None
+) -> Spot | None:
+    gpu_class = where.gpu_class
     ranking = signature.ranking(fleet.rooms, gpu_class)
     rooms, place_of = ranking.numbers, ranking.place.get
     best: Spot | None = None
@@ -148,7 +161,7 @@ def _find_gang(
     best: tuple[TopologyLevel, int, int] | None = None
     ask, gpu_class = signature.ask, where.gpu_class
     ranking = signature.ranking(fleet.rooms, gpu_class)
-    for number in bits(where.sites):
+    for number in where.numbers():
         index = fleet.order[number][1]
         nodes = index.candidates(gpu_class, signature.views, ranking) & where.nodes[number]
         if held is not None:
@@ -169,6 +182,7 @@ def _find_gang(
     index = fleet.order[number][1]
     records = [index.records[at] for at in bits(chosen)]
     growth = sum(ranking.growth[record.room] for record in records)
+    growth += press_cost(where.press_at(number), ask.nodes * ask.shape.gpu_milli())
     return Spot(fleet.order[number][0].id, number, gpu_class, records, growth, ranking)
 
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
+from scheduler.core.press import pressed
 from scheduler.model.ids import GpuClass
 from scheduler.model.plan import MixChanged, MixEntry
 
@@ -51,7 +52,8 @@ def learned(fleet: FleetState, now_ms: int) -> MixChanged | None:
         }
     weighty = sorted(shares, key=lambda kind: (-shares[kind] * kind[2] * kind[3], kind))
     kept = sorted(kind for kind in weighty[:ENTRIES_MAX] if shares[kind])
-    return MixChanged(tuple(MixEntry(*kind, weight=shares[kind]) for kind in kept), now_ms)
+    entries = tuple(MixEntry(*kind, weight=shares[kind]) for kind in kept)
+    return MixChanged(entries, now_ms, pressed(fleet, now_ms))
 
 
 def _jobs(fleet: FleetState) -> Iterator[tuple[Ask, int]]:

@@ -71,6 +71,12 @@ def capacity_of(nodes: Iterable[Node]) -> Capacity:
     return Capacity(gpu_milli, cpu_milli, memory_bytes)
 
 
+def press_cost(ppm: int, milli: int) -> int:
+    """What it adds to the growth of the score that so many GPU-milli are taken of a site that is
+    pressed by `ppm` more than others with GPUs of the class."""
+    return PRESS_TENTHS * ppm * milli * SCALE // (10 * PPM)
+
+
 class Packing:
     """The score for one mix of requests on one fleet. Immutable but for what it remembers."""
 

@@ -162,12 +162,23 @@ class MixEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SitePress:
+    """How sought after a site's GPUs of one class are: what may be asked of each of them, less what
+    may be of each of that class anywhere, in millionths of what is asked of a GPU on average."""
+
+    site: SiteId
+    gpu_class: GpuClass
+    ppm: int
+
+
+@dataclass(frozen=True, slots=True)
 class MixChanged:
     """What is usually asked for is now this, as learned at a moment (0: never): what free capacity
-    is worth follows from it."""
+    is worth follows from it, and which sites are sought after."""
 
     mix: tuple[MixEntry, ...] = ()
     learned_at_ms: int = 0
+    press: tuple[SitePress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scheduler.core.budgets import day_of
 from scheduler.core.fleet import FleetState
 from scheduler.model.fleet import CpuArch, Health, Interconnect, Isolation, Node, SiteStatus
-from scheduler.model.ids import GpuClass, JobId, TenantPath
+from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath
 from scheduler.model.job import JobState, Priority, TopologyLevel, TopologyMode
 from scheduler.model.plan import (
     BudgetChanged,
@@ -22,6 +22,7 @@ from scheduler.model.plan import (
     NodeChanged,
     PolicyChanged,
     SiteChanged,
+    SitePress,
     TenantsChanged,
 )
 from scheduler.model.residency import NodeFact, NodeSharing, Party, Requirement
@@ -231,7 +232,19 @@ def mixes(draw: st.DrawFn) -> MixChanged:
         )
         for _ in range(draw(st.integers(0, 3)))
     ]
-    return MixChanged(tuple(entries), NOW_MS)
+    press = draw(
+        st.lists(
+            st.builds(
+                SitePress,
+                st.sampled_from([SiteId(name) for name in ("leeds", "london", "narvik")]),
+                st.sampled_from([H100, A100]),
+                st.sampled_from([-500_000, 50_000, 800_000]),
+            ),
+            max_size=4,
+            unique_by=lambda each: (each.site, each.gpu_class),
+        )
+    )
+    return MixChanged(tuple(entries), NOW_MS, tuple(press))
 
 
 @dataclass(frozen=True)
