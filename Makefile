@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 EDITABLE := $(VENV)/.stamp-editable
 SEEDS ?= 50
+TESTS ?= tests
 PYTEST_ARGS ?=
 # What is run with the cable cut unless said otherwise: every program, over real sockets.
 CABLE := tests/shared tests/agent/site tests/agent/landmark tests/api/test_sessions.py \
@@ -43,8 +44,8 @@ up: setup ## Start a local cluster and leave it running.
 down: setup ## Stop the local cluster.
 	$(BIN)/python -m deploy.local down
 
-test: setup ## Run every test; REQUIRE_SERVICES=1 makes a skip a failure.
-	$(BIN)/python -m pytest -q tests $(PYTEST_ARGS)
+test: setup ## Run every test, or make test TESTS=tests/core; REQUIRE_SERVICES=1 makes a skip a failure.
+	$(BIN)/python -m pytest -q $(TESTS) $(PYTEST_ARGS)
 
 cable: setup ## Run tests with the network cut: make cable PYTEST_ARGS="tests/e2e" (root).
 	unshare --net -- $(SHELL) -c 'ip link set lo up && exec $(BIN)/python -m pytest -q \
