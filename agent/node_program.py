@@ -28,6 +28,7 @@ from agent.node.attestation import Attester, Verifier
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.exporter import Exporter, Identity
 from agent.node.facts import NodeFacts, read_facts
+from agent.node.goods import GoodsShelf
 from agent.node.isolation import probe
 from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
@@ -129,7 +130,8 @@ async def run(config: NodeConfig) -> None:
     with answering(config, facts):
         async with served, asyncio.TaskGroup() as group:
             spool = Spool(Path(facts.spool))
-            agent = NodeAgent(place, spool, link, watch, attester_of(config))
+            goods = GoodsShelf(Path(facts.checkpoint_root), facts.data_store)
+            agent = NodeAgent(place, spool, link, watch, goods, attester_of(config))
             group.create_task(agent.run())
             group.create_task(renewing)
 

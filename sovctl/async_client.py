@@ -15,6 +15,7 @@ from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
 from sovctl.async_operations import AsyncOperationCalls, Joined
 from sovctl.async_secrets import AsyncSecretCalls
+from sovctl.downloads import AsyncDownloadCalls
 from sovctl.errors import ConfigError
 from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
@@ -28,6 +29,7 @@ class AsyncClient(
     AsyncAccessCalls,
     AsyncSecretCalls,
     AsyncAgreementCalls,
+    AsyncDownloadCalls,
 ):
     """A control plane, as one identity sees it.
 

@@ -28,6 +28,7 @@ from sovctl.async_client import AsyncClient
 from sovctl.async_jobs import AsyncJob, Forecast, Spec, SubmitOutcome
 from sovctl.client_access import AccessCalls
 from sovctl.client_agreements import AgreementCalls
+from sovctl.client_downloads import DownloadCalls
 from sovctl.event_loop import EventLoop
 from sovctl.link import CALL_TIMEOUT_MS
 from sovctl.logs import LogChunk
@@ -81,7 +82,7 @@ class Job:
         return self._loop.run(self._job.explain())
 
 
-class Client(AccessCalls, AgreementCalls):
+class Client(AccessCalls, AgreementCalls, DownloadCalls):
     """A control plane, as one identity sees it. Use it in a `with`, or close it."""
 
     def __init__(

@@ -16,6 +16,7 @@ from agent.node import telemetry
 from agent.node.attestation import Attester
 from agent.node.checkpoints import Checkpoints
 from agent.node.clock import boot_id, boot_ms
+from agent.node.goods import GoodsShelf
 from agent.node.link import NodeLink
 from agent.node.notice import SpoolNotice
 from agent.node.spool import Cause, Phase, RankStatus, Spool
@@ -89,8 +90,10 @@ class NodeAgent:
         spool: Spool,
         link: NodeLink,
         watch: HealthWatch,
+        goods: GoodsShelf,
         attester: Attester | None = None,
     ) -> None:
+        self._goods = goods
         self._place = place
         self._attester = attester
         self._spool = spool
@@ -154,6 +157,8 @@ class NodeAgent:
                 case "read_log":
                     chunk = await asyncio.to_thread(self._read_log, order.read_log)
                     self._link.say(NodeMessage(log_chunk=chunk))
+                case "list_goods" | "read_goods":
+                    self._goods.serve(order, self._link.say)  # A stop never waits for a disk.
                 case _:
                     pass  # Something that a newer site agent knows and we do not.
         except (SpoolError, OSError) as error:

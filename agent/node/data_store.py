@@ -30,14 +30,15 @@ from agent.node.rank_record import sync_folder
 OUTPUT_BYTES_MAX = 64 * 1024 * 1024 * 1024
 """Of all outputs of one attempt."""
 OUTPUT_FILES_MAX = 100_000
-OUTPUT_DEPTH_MAX = 64
+FOLDERS_DEEP_MAX = 64
 FREE_BYTES_MIN = 1024 * 1024 * 1024
 """What a copy leaves free on the store's file system."""
 COPY_BYTES = 1024 * 1024
 
 _SEGMENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _VERSION = re.compile(r"[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?")
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How what a tenant made is opened: no link is followed, and no pipe waited for."""
 
 
 class StoreError(Exception):
@@ -110,7 +111,7 @@ class Store:
     def _copy(self, work: str, path: str, name: str, target: Path) -> _Taken:
         taken = _Taken()
         try:
-            with _opened(work, path) as source:
+            with opened_below(work, path) as source:
                 if stat.S_ISREG(os.fstat(source).st_mode):
                     _make_folder(target)
                     self._copy_file(source, target, os.path.basename(path.rstrip("/")), taken)
@@ -125,14 +126,14 @@ class Store:
         return taken
 
     def _copy_folder(self, source: int, target: Path, below: str, taken: _Taken) -> None:
-        if below.count("/") > OUTPUT_DEPTH_MAX:
-            raise OutputFailed(f"more than {OUTPUT_DEPTH_MAX} folders within one another")
+        if below.count("/") > FOLDERS_DEEP_MAX:
+            raise OutputFailed(f"more than {FOLDERS_DEEP_MAX} folders within one another")
         folder = target / below
         _make_folder(folder)
         for name in sorted(os.listdir(source)):
             path = f"{below}{name}"
             try:
-                entry = os.open(name, _OPEN, dir_fd=source)
+                entry = os.open(name, PLAINLY, dir_fd=source)
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.ENXIO):
                     raise OutputFailed(f"{path!r}: allowed plain files and folders") from error
@@ -210,12 +211,14 @@ def data_of(root: str, spec: Mapping[str, Any]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _opened(work: str, path: str) -> Generator[int]:
+def opened_below(work: str | Path, path: str) -> Generator[int]:
     """What is at `path` below `work`, no part of which may be a link."""
-    here = os.open(work, _OPEN | os.O_DIRECTORY)
+    here = os.open(work, PLAINLY | os.O_DIRECTORY)
     try:
-        for part in path.strip("/").split("/"):
-            below = os.open(part, _OPEN, dir_fd=here)
+        for part in filter(None, path.split("/")):
+            if part == "..":
+                raise OSError(errno.EINVAL, "allowed no '..'")
+            below = os.open(part, PLAINLY, dir_fd=here)
             os.close(here)
             here = below
         yield here

@@ -7,11 +7,10 @@ reader slows the reading and costs no memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncGenerator
 
 from agent.site.nodelink import NodeAway
+from agent.site.tunnels import NotServed, Place, Spools, slot_of
 from sovapi.v1.jobs_pb2 import LogsResponse
 from sovapi.v1.nodelink_pb2 import LogChunk
 from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelUp
@@ -20,30 +19,6 @@ READ_BYTES = 64 * 1024
 FOLLOW_S = 0.25  # Between looks at a log that has nothing new.
 RANKS_MAX = 4096
 SILENT_S_MAX = 60.0  # A node that stays away for longer ends the stream.
-
-
-class Spools(Protocol):
-    """Where logs are read: the server of the node agents."""
-
-    def slots(self) -> tuple[str, ...]:
-        """Nodes that can be asked."""
-        ...
-
-    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
-        """A stretch, or NodeAway."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoLog(Exception):
-    """There is nothing to stream; the tenant is told why."""
-
-    reason: str
-    detail: str
-
-
-Place = Callable[[str], dict[int, str]]
-"""The slots of an attempt's ranks, as far as they are known."""
 
 
 class LogStream:
@@ -55,41 +30,34 @@ class LogStream:
         self._key = f"{opening.job_id}.{opening.attempt}"
         self._place = place
 
-    async def find(self) -> dict[int, str]:
-        """The ranks asked for and where their logs are; NoLog when there are none."""
+    async def open(self) -> AsyncGenerator[TunnelUp, None]:
+        """What to send up the tunnel; NotServed when there is no log."""
+        return self._messages(await self._find())
+
+    async def _find(self) -> dict[int, str]:
+        """The ranks asked for and where their logs are."""
         asked = self._opening.logs
         if asked.since_ms > 0:
             detail = "since_ms: logs have no times, so they cannot be read from one on"
-            raise NoLog("FEATURE_NOT_AVAILABLE", detail)
-        known = self._place(self._key)
+            raise NotServed("FEATURE_NOT_AVAILABLE", detail)
         if not asked.all_ranks:
-            slot = known.get(asked.rank) or await self._search(asked.rank)
+            slot = await self._slot(asked.rank)
             if slot is None:
-                raise NoLog("NOT_FOUND", f"rank {asked.rank} has no log at this site")
+                raise NotServed("NOT_FOUND", f"rank {asked.rank} has no log at this site")
             return {asked.rank: slot}
-        if known:
+        if known := self._place(self._key):
             return known
         found: dict[int, str] = {}
-        while len(found) < RANKS_MAX and (slot := await self._search(len(found))) is not None:
+        while len(found) < RANKS_MAX and (slot := await self._slot(len(found))) is not None:
             found[len(found)] = slot
         if not found:
-            raise NoLog("NOT_FOUND", "no rank of this attempt has a log at this site")
+            raise NotServed("NOT_FOUND", "no rank of this attempt has a log at this site")
         return found
 
-    async def _search(self, rank: int) -> str | None:
-        """The node that holds a rank's log, found by asking all: the attempt is forgotten here."""
+    async def _slot(self, rank: int) -> str | None:
+        return await slot_of(self._spools, self._place, self._key, rank)
 
-        async def ask(slot: str) -> str | None:
-            try:
-                chunk = await self._spools.read_log(slot, f"{self._key}.{rank}", 0, 0)
-            except NodeAway:
-                return None
-            return None if chunk.unknown else slot
-
-        answers = await asyncio.gather(*(ask(slot) for slot in self._spools.slots()))
-        return next((slot for slot in answers if slot is not None), None)
-
-    async def messages(self, ranks: dict[int, str]) -> AsyncGenerator[TunnelUp, None]:
+    async def _messages(self, ranks: dict[int, str]) -> AsyncGenerator[TunnelUp, None]:
         """What to send up the tunnel, until the logs end."""
         yield TunnelUp(tunnel_id=self._opening.tunnel_id)
         if len(ranks) == 1:
@@ -152,15 +120,3 @@ class LogStream:
                 return
             if not part.chunk:
                 await asyncio.sleep(FOLLOW_S)
-
-
-async def serve(
-    stream: LogStream, send: Callable[[AsyncGenerator[TunnelUp, None]], Awaitable[None]]
-) -> None:
-    """Find the logs, then send them; NoLog when there are none."""
-    ranks = await stream.find()
-    messages = stream.messages(ranks)
-    try:
-        await send(messages)
-    finally:
-        await messages.aclose()

@@ -20,13 +20,21 @@ from agent.site import events as ev
 from agent.site.state import Archive, StopRank
 from sovapi.v1 import nodelink_pb2 as pb
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
-from sovapi.v1.nodelink_pb2 import LogChunk, NodeMessage, SiteOrder
+from sovapi.v1.nodelink_pb2 import (
+    GoodsChunk,
+    GoodsPage,
+    ListGoods,
+    LogChunk,
+    NodeMessage,
+    ReadGoods,
+    SiteOrder,
+)
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkServicer, add_NodeLinkServicer_to_server
 from sovshared import limits, pki, spiffe, tls
 
 ORDERS_HELD_MAX = 4096  # For one node; past this its stream is ended, and begins anew.
-LOG_READS_MAX = 256  # Under way at one node.
-LOG_READ_S_MAX = 20.0
+READS_MAX = 256  # Under way at one node.
+READ_S_MAX = 20.0
 HELLO_S_MAX = 20.0
 PING_INTERVAL_MS = 5_000
 STREAMS_MAX = 1024
@@ -36,6 +44,7 @@ NODE_WATTS_MAX = 1_000_000  # No node draws more, whatever it says.
 
 _log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Answer: TypeAlias = LogChunk | GoodsPage | GoodsChunk
 
 
 class NodeAway(Exception):
@@ -70,8 +79,8 @@ class _Line:
     orders: asyncio.Queue[SiteOrder | None] = field(
         default_factory=lambda: asyncio.Queue[SiteOrder | None](ORDERS_HELD_MAX)
     )
-    reads: dict[int, asyncio.Future[LogChunk]] = field(
-        default_factory=dict[int, asyncio.Future[LogChunk]]
+    reads: dict[int, asyncio.Future[Answer]] = field(
+        default_factory=dict[int, asyncio.Future[Answer]]
     )
     gpu_watts: int | None = None
 
@@ -147,16 +156,45 @@ class NodeLinkServer(NodeLinkServicer):
 
     async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
         """A stretch of a rank's log, or NodeAway."""
+        read = pb.ReadLog(key=key, offset=offset, max_bytes=max_bytes)
+        answer = await self._ask(slot, SiteOrder(read_log=read))
+        if not isinstance(answer, LogChunk):
+            raise NodeAway(f"the agent of node {slot} answered something else")
+        return answer
+
+    async def list_goods(self, slot: str, asked: ListGoods) -> GoodsPage:
+        """A page of what a job left on a node, or NodeAway."""
+        answer = await self._ask(slot, SiteOrder(list_goods=asked))
+        if not isinstance(answer, GoodsPage):
+            raise NodeAway(f"the agent of node {slot} answered something else")
+        return answer
+
+    async def read_goods(self, slot: str, asked: ReadGoods) -> GoodsChunk:
+        """A stretch of a file that a job left on a node, or NodeAway."""
+        answer = await self._ask(slot, SiteOrder(read_goods=asked))
+        if not isinstance(answer, GoodsChunk):
+            raise NodeAway(f"the agent of node {slot} answered something else")
+        return answer
+
+    async def _ask(self, slot: str, order: SiteOrder) -> Answer:
+        """What a node answers to an order that reads; its number is put in here."""
         line = self._lines.get(slot)
-        if line is None or len(line.reads) >= LOG_READS_MAX:
+        if line is None or len(line.reads) >= READS_MAX:
             raise NodeAway(f"the agent of node {slot} is not connected, or busy")
         self._request += 1
-        request, answer = self._request, asyncio.get_running_loop().create_future()
+        request = self._request
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         line.reads[request] = answer
-        read = pb.ReadLog(request=request, key=key, offset=offset, max_bytes=max_bytes)
+        match order.WhichOneof("message"):
+            case "read_log":
+                order.read_log.request = request
+            case "list_goods":
+                order.list_goods.request = request
+            case _:
+                order.read_goods.request = request
         try:
-            self._put(line, SiteOrder(read_log=read))
-            async with asyncio.timeout(LOG_READ_S_MAX):
+            self._put(line, order)
+            async with asyncio.timeout(READ_S_MAX):
                 return await answer
         except TimeoutError as error:
             raise NodeAway(f"the agent of node {slot} does not answer") from error
@@ -240,9 +278,11 @@ class NodeLinkServer(NodeLinkServicer):
             case "power":
                 line.gpu_watts = min(max(message.power.gpu_watts, 0), NODE_WATTS_MAX)
             case "log_chunk":
-                answer = line.reads.pop(message.log_chunk.request, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(message.log_chunk)
+                _answered(line, message.log_chunk)
+            case "goods_page":
+                _answered(line, message.goods_page)
+            case "goods_chunk":
+                _answered(line, message.goods_chunk)
             case _:
                 pass  # Something that a newer node agent knows and we do not.
 
@@ -260,6 +300,13 @@ class NodeLinkServer(NodeLinkServicer):
         if self._lines.get(line.slot) is line:
             del self._lines[line.slot]
             self._emit(ev.NodeDisconnected(line.slot))
+
+
+def _answered(line: _Line, answer: Answer) -> None:
+    """Hands an answer to who waits for it, if anybody still does."""
+    waiting = line.reads.pop(answer.request, None)
+    if waiting is not None and not waiting.done():
+        waiting.set_result(answer)
 
 
 def _end(line: _Line) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ import grpc
 
 from agent.site import events as ev
 from agent.site.bundles import BundleFailed
-from agent.site.logs import LogStream, NoLog, Place, Spools, serve
+from agent.site.goods import GoodsStream
+from agent.site.logs import LogStream
 from agent.site.nodelink import NodeAway, Power
+from agent.site.tunnels import NotServed, Place, Spools
 from sovapi.v1 import sitelink_pb2 as pb
-from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, TunnelRefused, TunnelUp
+from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, TunnelRefused
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkStub
 from sovshared.limits import SITE_PROTOCOL_VERSION
 
@@ -205,27 +208,30 @@ class ControlSession:
         await asyncio.gather(*self._tunnels, return_exceptions=True)
 
     def _open_tunnel(self, opening: pb.OpenTunnel) -> None:
-        if opening.WhichOneof("request") != "logs":
-            self._refuse(opening, "FEATURE_NOT_AVAILABLE", "this agent only serves logs")
-        elif len(self._tunnels) >= TUNNELS_MAX:
+        kind = opening.WhichOneof("request")
+        if len(self._tunnels) >= TUNNELS_MAX:
             self._refuse(opening, "RESOURCE_EXHAUSTED", f"{TUNNELS_MAX} tunnels are open")
+        elif kind == "logs":
+            self._begin(opening, LogStream(self._spools, self._place, opening))
+        elif kind == "download":
+            self._begin(opening, GoodsStream(self._spools, self._place, opening))
         else:
-            task = asyncio.create_task(self._serve_logs(opening))
-            self._tunnels.add(task)
-            task.add_done_callback(self._tunnels.discard)
+            self._refuse(opening, "FEATURE_NOT_AVAILABLE", f"this agent does not serve {kind}")
 
-    async def _serve_logs(self, opening: pb.OpenTunnel) -> None:
+    def _begin(self, opening: pb.OpenTunnel, stream: LogStream | GoodsStream) -> None:
+        task = asyncio.create_task(self._serve(opening, stream))
+        self._tunnels.add(task)
+        task.add_done_callback(self._tunnels.discard)
+
+    async def _serve(self, opening: pb.OpenTunnel, stream: LogStream | GoodsStream) -> None:
         stub = self._stub
         if stub is None:
             return
-
-        async def send(messages: AsyncGenerator[TunnelUp, None]) -> None:
-            async for _ in stub.Tunnel(messages):
-                pass  # Nothing comes down a log.
-
         try:
-            await serve(LogStream(self._spools, self._place, opening), send)
-        except NoLog as none:
+            async with aclosing(await stream.open()) as messages:
+                async for _ in stub.Tunnel(messages):
+                    pass  # Nothing comes down.
+        except NotServed as none:
             self._refuse(opening, none.reason, none.detail)
         except (grpc.aio.AioRpcError, NodeAway) as error:
             _log.info("a tunnel ended: %s", why(error))

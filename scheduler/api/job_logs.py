@@ -30,7 +30,10 @@ class JobLogs:
         control = self._desk.control
         job = await self._desk.reader.read(lambda view: control.get(view, seen, request.id))
         public = self._desk.codec.encode(job.id)
-        site, number = _log_place(job, request)
+        if request.offset < 0:
+            found = f"found {request.offset}, allowed 0 or more"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "offset"))
+        site, number = place_of(job, request.rank, request.attempt, "there is no log yet")
         wanted = jobs_pb2.LogsRequest()
         wanted.CopyFrom(request)
         wanted.id, wanted.attempt = public, number
@@ -40,11 +43,14 @@ class JobLogs:
             yield response
 
 
-def _log_place(job: Job, request: jobs_pb2.LogsRequest) -> tuple[SiteId, int]:
-    """Where the log is: the site and the number of the attempt."""
-    if request.rank < 0 or request.offset < 0 or request.attempt < 0:
-        found = f"found {request.rank}, {request.offset}, {request.attempt}, allowed 0 or more"
-        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "rank, offset, attempt"))
+def place_of(job: Job, rank: int, attempt: int, not_yet: str) -> tuple[SiteId, int]:
+    """Where what an attempt wrote is: the site, and the attempt's number (0 asks for the latest).
+
+    `not_yet` is said of a job that has not started.
+    """
+    if rank < 0 or attempt < 0:
+        found = f"found {rank}, {attempt}, allowed 0 or more"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "rank, attempt"))
     if job.tasks is not None:
         detail = "found an array, allowed one of its tasks, as JOB[0]"
         raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, "id"))
@@ -52,10 +58,10 @@ def _log_place(job: Job, request: jobs_pb2.LogsRequest) -> tuple[SiteId, int]:
         raise Refused(
             Code.FAILED_PRECONDITION,
             job.reason or Reason.NOT_FOUND,
-            f"the job has not started, so there is no log yet (it is {job.state.name})",
+            f"the job has not started, so {not_yet} (it is {job.state.name})",
         )
-    wanted = request.attempt or job.attempts[-1].key.attempt
-    for attempt in job.attempts:
-        if attempt.key.attempt == wanted:
-            return attempt.site, wanted
+    wanted = attempt or job.attempts[-1].key.attempt
+    for each in job.attempts:
+        if each.key.attempt == wanted:
+            return each.site, wanted
     raise not_found("attempt", str(wanted))

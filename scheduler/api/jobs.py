@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
+from scheduler.api.downloads import Downloads
 from scheduler.api.intake import TOGETHER_MAX, Intake, Outcome, Outcomes
 from scheduler.api.job_logs import JobLogs
 from scheduler.api.job_watch import JobWatch, with_reasons
@@ -91,6 +92,7 @@ class JobService:
         self._intake = Intake(desk.control, desk.writer, now_ms=desk.now_ms)
         self._watch = JobWatch(desk, feed, waiting)
         self._logs = JobLogs(desk, streams.tunnels)
+        self._downloads = Downloads(desk, streams.tunnels)
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -104,6 +106,7 @@ class JobService:
             "JobService/Explain": self.explain,
             "JobService/Logs": self._logs.logs,
             "JobService/Upload": self.upload,
+            "JobService/Download": self._downloads.download,
         }
 
     async def submit(self, request: jobs_pb2.SubmitRequest) -> jobs_pb2.SubmitResponse:

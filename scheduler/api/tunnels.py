@@ -125,6 +125,18 @@ class Tunnels:
                 )
             yield up.logs
 
+    async def download(
+        self, site: SiteId, opening: sitelink_pb2.OpenTunnel, *, owner: TenantPath
+    ) -> AsyncGenerator[jobs_pb2.DownloadResponse, None]:
+        """What a job left at `site`, as `opening` asks for it."""
+        opening.kind = sitelink_pb2.TUNNEL_KIND_DOWNLOAD
+        async for up in self._relay(site, owner, opening):
+            if up.WhichOneof("message") != "download" or len(up.download.chunk) > CHUNK_BYTES_MAX:
+                raise Refused(
+                    Code.UNAVAILABLE, Reason.UNAVAILABLE, f"{site} sent something else than files"
+                )
+            yield up.download
+
     async def _relay(
         self, site: SiteId, owner: TenantPath, opening: sitelink_pb2.OpenTunnel
     ) -> AsyncGenerator[sitelink_pb2.TunnelUp, None]:

@@ -184,6 +184,21 @@ def keys_released(
     audit.append("keys_released", now_ms, body, tenant=row.tenant, job=row.id)
 
 
+def downloaded(
+    audit: AuditWriter,
+    row: JobRow,
+    attempt: int,
+    site: SiteId,
+    by: str,
+    now_ms: int,
+    *,
+    listing: bool,
+) -> None:
+    """Somebody was let at what a job left, or was told which files it left."""
+    body = {"attempt": attempt, "site": site, "by": by, "listing": listing}
+    audit.append("downloaded", now_ms, body, tenant=row.tenant, job=row.id)
+
+
 def generations_renewed(
     audit: AuditWriter, site: SiteId, held: int, generation: int, now_ms: int
 ) -> None:

@@ -16,6 +16,7 @@ class AccessAction(IntEnum):
     READ = 1
     LOGS = 2
     CANCEL = 3
+    DOWNLOAD = 4
 
 
 class AccessReason(IntEnum):

@@ -29,7 +29,8 @@ def request_access(
     ctx: typer.Context,
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose data, and all below.")],
     action: Annotated[
-        list[str], typer.Option("--action", metavar="ACTION", help="read, logs or cancel.")
+        list[str],
+        typer.Option("--action", metavar="ACTION", help="read, logs, cancel or download."),
     ],
     reason: Annotated[str, typer.Option(metavar="CODE", help="support, incident, abuse or legal.")],
     detail: Annotated[str, typer.Option(metavar="TEXT", help="Why; the tenant reads it.")],

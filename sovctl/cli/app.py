@@ -10,6 +10,7 @@ from sovctl.cli import (
     access_verbs,
     agreement_verbs,
     dataset_verbs,
+    download_verb,
     evidence_verbs,
     export_verbs,
     fleet_verbs,
@@ -74,6 +75,7 @@ def build() -> typer.Typer:
     app.command("get")(job_verbs.get_job)
     app.command("watch")(job_verbs.watch_jobs)
     app.command("logs")(job_verbs.logs_of)
+    app.command("download")(download_verb.download_files)
     app.command("cancel")(job_verbs.cancel_jobs)
     app.command("explain")(job_verbs.explain_job)
     app.command("certificate")(evidence_verbs.certificate_of)

@@ -36,7 +36,7 @@ SERVED: dict[str, Any] = {
         f"JobService/{method}": jobs_pb2
         for method in (
             *("Submit", "SubmitMany", "Get", "List", "Watch", "Cancel", "Explain"),
-            *("Logs", "Upload"),
+            *("Logs", "Upload", "Download"),
         )
     },
     "FleetService/ListSites": fleet_pb2,
@@ -73,6 +73,12 @@ class ControlPlane:
         self.log: dict[int, bytes] = {0: b"first\nsecond\n"}
         self.break_log_at = 0
         self.break_watch_after = 0
+        self.left: dict[str, bytes] = {}
+        """What every job left, by path."""
+        self.break_download_at = 0
+        """Of a file's bytes."""
+        self.spoil = False
+        """Whether what is sent is not what it should be."""
         self.sites: list[fleet_pb2.Site] = []
 
     async def _enter(self, method: str, context: Context) -> None:
@@ -231,6 +237,29 @@ class ControlPlane:
                 yield jobs_pb2.LogsResponse(
                     rank=rank, attempt=1, offset=at, chunk=content[at : at + 4]
                 )
+
+    async def Download(
+        self, request: jobs_pb2.DownloadRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.DownloadResponse]:
+        await self._enter("Download", context)
+        await self._job(request.id, context)
+        for path, content in sorted(self.left.items()):
+            if path < request.begin_at or not path.startswith(request.path):
+                continue
+            file = jobs_pb2.DownloadFile(path=path, size_bytes=len(content), modified_ms=7_000)
+            yield jobs_pb2.DownloadResponse(file=file)
+            if request.listing:
+                continue
+            begin = request.offset if path == request.begin_at else 0
+            for at in range(begin, len(content), 4):
+                if self.break_download_at and at >= self.break_download_at:
+                    self.break_download_at = 0
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
+                chunk = content[at : at + 4]
+                yield jobs_pb2.DownloadResponse(chunk=chunk.upper() if self.spoil else chunk)
+            yield jobs_pb2.DownloadResponse(digest=hashlib.sha256(content).hexdigest())
+        end = jobs_pb2.DownloadEnd(files=len(self.left))
+        yield jobs_pb2.DownloadResponse(end=end)
 
     async def Upload(
         self,

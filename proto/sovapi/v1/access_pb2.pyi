@@ -14,6 +14,7 @@ class AccessAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESS_ACTION_READ: _ClassVar[AccessAction]
     ACCESS_ACTION_LOGS: _ClassVar[AccessAction]
     ACCESS_ACTION_CANCEL: _ClassVar[AccessAction]
+    ACCESS_ACTION_DOWNLOAD: _ClassVar[AccessAction]
 
 class AccessReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -34,6 +35,7 @@ ACCESS_ACTION_UNSPECIFIED: AccessAction
 ACCESS_ACTION_READ: AccessAction
 ACCESS_ACTION_LOGS: AccessAction
 ACCESS_ACTION_CANCEL: AccessAction
+ACCESS_ACTION_DOWNLOAD: AccessAction
 ACCESS_REASON_UNSPECIFIED: AccessReason
 ACCESS_REASON_SUPPORT: AccessReason
 ACCESS_REASON_INCIDENT: AccessReason

@@ -740,17 +740,49 @@ class PortForwardResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("id", "path", "rank")
+    __slots__ = ("id", "path", "rank", "attempt", "listing", "begin_at", "offset")
     ID_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LISTING_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_AT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     id: str
     path: str
     rank: int
-    def __init__(self, id: _Optional[str] = ..., path: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
+    attempt: int
+    listing: bool
+    begin_at: str
+    offset: int
+    def __init__(self, id: _Optional[str] = ..., path: _Optional[str] = ..., rank: _Optional[int] = ..., attempt: _Optional[int] = ..., listing: _Optional[bool] = ..., begin_at: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class DownloadResponse(_message.Message):
-    __slots__ = ("chunk",)
+    __slots__ = ("chunk", "file", "digest", "end")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
-    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+    file: DownloadFile
+    digest: str
+    end: DownloadEnd
+    def __init__(self, chunk: _Optional[bytes] = ..., file: _Optional[_Union[DownloadFile, _Mapping]] = ..., digest: _Optional[str] = ..., end: _Optional[_Union[DownloadEnd, _Mapping]] = ...) -> None: ...
+
+class DownloadFile(_message.Message):
+    __slots__ = ("path", "size_bytes", "modified_ms")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_MS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    size_bytes: int
+    modified_ms: int
+    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ms: _Optional[int] = ...) -> None: ...
+
+class DownloadEnd(_message.Message):
+    __slots__ = ("files", "left_out")
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    files: int
+    left_out: int
+    def __init__(self, files: _Optional[int] = ..., left_out: _Optional[int] = ...) -> None: ...

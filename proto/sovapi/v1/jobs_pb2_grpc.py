@@ -172,7 +172,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """A tar of files of the job's working directory or checkpoints.
+        """What a job that is over left at its site: outputs and checkpoints, file by file, by path.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

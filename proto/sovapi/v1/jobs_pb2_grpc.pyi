@@ -49,7 +49,7 @@ class JobServiceStub:
     PortForward: _grpc.StreamStreamMultiCallable[_jobs_pb2.PortForwardRequest, _jobs_pb2.PortForwardResponse]
     """Bytes to and from one TCP port of a job's rank; the first message opens it."""
     Download: _grpc.UnaryStreamMultiCallable[_jobs_pb2.DownloadRequest, _jobs_pb2.DownloadResponse]
-    """A tar of files of the job's working directory or checkpoints."""
+    """What a job that is over left at its site: outputs and checkpoints, file by file, by path."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -72,7 +72,7 @@ class JobServiceAsyncStub(JobServiceStub):
     PortForward: _aio.StreamStreamMultiCallable[_jobs_pb2.PortForwardRequest, _jobs_pb2.PortForwardResponse]  # type: ignore[assignment]
     """Bytes to and from one TCP port of a job's rank; the first message opens it."""
     Download: _aio.UnaryStreamMultiCallable[_jobs_pb2.DownloadRequest, _jobs_pb2.DownloadResponse]  # type: ignore[assignment]
-    """A tar of files of the job's working directory or checkpoints."""
+    """What a job that is over left at its site: outputs and checkpoints, file by file, by path."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -164,6 +164,6 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.DownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.DownloadResponse], _abc.AsyncIterator[_jobs_pb2.DownloadResponse]]:
-        """A tar of files of the job's working directory or checkpoints."""
+        """What a job that is over left at its site: outputs and checkpoints, file by file, by path."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from sovapi.v1 import jobs_pb2 as sovapi_dot_v1_dot_jobs__pb2
 from sovapi.v1 import sitelink_pb2 as sovapi_dot_v1_dot_sitelink__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sovapi/v1/nodelink.proto\x12\tsovapi.v1\x1a\x18sovapi/v1/identity.proto\x1a\x14sovapi/v1/jobs.proto\x1a\x18sovapi/v1/sitelink.proto\"\x87\x02\n\x0bNodeMessage\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.sovapi.v1.NodeHelloH\x00\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x15.sovapi.v1.NodeReportH\x00\x12\'\n\x05spool\x18\x03 \x01(\x0b\x32\x16.sovapi.v1.SpoolReportH\x00\x12#\n\x04ping\x18\x04 \x01(\x0b\x32\x13.sovapi.v1.NodePingH\x00\x12(\n\tlog_chunk\x18\x05 \x01(\x0b\x32\x13.sovapi.v1.LogChunkH\x00\x12%\n\x05power\x18\x06 \x01(\x0b\x32\x14.sovapi.v1.NodePowerH\x00\x42\t\n\x07message\"\xde\x01\n\tSiteOrder\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.sovapi.v1.SiteWelcomeH\x00\x12#\n\x04stop\x18\x02 \x01(\x0b\x32\x13.sovapi.v1.StopRankH\x00\x12)\n\x07\x61rchive\x18\x03 \x01(\x0b\x32\x16.sovapi.v1.ArchiveRankH\x00\x12#\n\x04pong\x18\x04 \x01(\x0b\x32\x13.sovapi.v1.NodePongH\x00\x12&\n\x08read_log\x18\x05 \x01(\x0b\x32\x12.sovapi.v1.ReadLogH\x00\x42\t\n\x07message\"[\n\tNodeHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\"O\n\x0bSiteWelcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x18\n\x10ping_interval_ms\x18\x03 \x01(\x03\"C\n\x0bSpoolReport\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12&\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x15.sovapi.v1.SpoolEntry\"N\n\nSpoolEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0b\x32\x15.sovapi.v1.RankStatus\x12\x0c\n\x04gone\x18\x03 \x01(\x08\"\x1e\n\tNodePower\x12\x11\n\tgpu_watts\x18\x01 \x01(\x03\"\x1c\n\x08NodePing\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x80\x01\n\x08NodePong\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x08lease_ms\x18\x02 \x03(\x0b\x32 .sovapi.v1.NodePong.LeaseMsEntry\x1a.\n\x0cLeaseMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"N\n\x08StopRank\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x03\x12#\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x14.sovapi.v1.RankCause\"\x1a\n\x0b\x41rchiveRank\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x07ReadLog\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\"Y\n\x08LogChunk\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04over\x18\x04 \x01(\x08\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\x32\xbc\x01\n\x08NodeLink\x12;\n\x07Session\x12\x16.sovapi.v1.NodeMessage\x1a\x14.sovapi.v1.SiteOrder(\x01\x30\x01\x12\x37\n\x04Join\x12\x16.sovapi.v1.JoinRequest\x1a\x17.sovapi.v1.JoinResponse\x12:\n\x05Renew\x12\x17.sovapi.v1.RenewRequest\x1a\x18.sovapi.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sovapi/v1/nodelink.proto\x12\tsovapi.v1\x1a\x18sovapi/v1/identity.proto\x1a\x14sovapi/v1/jobs.proto\x1a\x18sovapi/v1/sitelink.proto\"\xe1\x02\n\x0bNodeMessage\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.sovapi.v1.NodeHelloH\x00\x12\'\n\x06report\x18\x02 \x01(\x0b\x32\x15.sovapi.v1.NodeReportH\x00\x12\'\n\x05spool\x18\x03 \x01(\x0b\x32\x16.sovapi.v1.SpoolReportH\x00\x12#\n\x04ping\x18\x04 \x01(\x0b\x32\x13.sovapi.v1.NodePingH\x00\x12(\n\tlog_chunk\x18\x05 \x01(\x0b\x32\x13.sovapi.v1.LogChunkH\x00\x12%\n\x05power\x18\x06 \x01(\x0b\x32\x14.sovapi.v1.NodePowerH\x00\x12*\n\ngoods_page\x18\x07 \x01(\x0b\x32\x14.sovapi.v1.GoodsPageH\x00\x12,\n\x0bgoods_chunk\x18\x08 \x01(\x0b\x32\x15.sovapi.v1.GoodsChunkH\x00\x42\t\n\x07message\"\xb6\x02\n\tSiteOrder\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.sovapi.v1.SiteWelcomeH\x00\x12#\n\x04stop\x18\x02 \x01(\x0b\x32\x13.sovapi.v1.StopRankH\x00\x12)\n\x07\x61rchive\x18\x03 \x01(\x0b\x32\x16.sovapi.v1.ArchiveRankH\x00\x12#\n\x04pong\x18\x04 \x01(\x0b\x32\x13.sovapi.v1.NodePongH\x00\x12&\n\x08read_log\x18\x05 \x01(\x0b\x32\x12.sovapi.v1.ReadLogH\x00\x12*\n\nlist_goods\x18\x06 \x01(\x0b\x32\x14.sovapi.v1.ListGoodsH\x00\x12*\n\nread_goods\x18\x07 \x01(\x0b\x32\x14.sovapi.v1.ReadGoodsH\x00\x42\t\n\x07message\"[\n\tNodeHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\"O\n\x0bSiteWelcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x18\n\x10ping_interval_ms\x18\x03 \x01(\x03\"C\n\x0bSpoolReport\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12&\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x15.sovapi.v1.SpoolEntry\"N\n\nSpoolEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0b\x32\x15.sovapi.v1.RankStatus\x12\x0c\n\x04gone\x18\x03 \x01(\x08\"\x1e\n\tNodePower\x12\x11\n\tgpu_watts\x18\x01 \x01(\x03\"\x1c\n\x08NodePing\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x80\x01\n\x08NodePong\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x08lease_ms\x18\x02 \x03(\x0b\x32 .sovapi.v1.NodePong.LeaseMsEntry\x1a.\n\x0cLeaseMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"N\n\x08StopRank\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x03\x12#\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x14.sovapi.v1.RankCause\"\x1a\n\x0b\x41rchiveRank\x12\x0b\n\x03key\x18\x01 \x01(\t\"J\n\x07ReadLog\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\"Y\n\x08LogChunk\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04over\x18\x04 \x01(\x08\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\"9\n\x05Goods\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"q\n\tListGoods\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x1f\n\x05goods\x18\x02 \x01(\x0b\x32\x10.sovapi.v1.Goods\x12\r\n\x05\x62\x65low\x18\x03 \x01(\t\x12\x10\n\x08\x62\x65gin_at\x18\x04 \x01(\t\x12\x11\n\tmax_files\x18\x05 \x01(\x05\"u\n\tGoodsPage\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.sovapi.v1.DownloadFile\x12\x0c\n\x04next\x18\x03 \x01(\t\x12\x10\n\x08left_out\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\t\"n\n\tReadGoods\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x1f\n\x05goods\x18\x02 \x01(\x0b\x32\x10.sovapi.v1.Goods\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x05\"d\n\nGoodsChunk\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12%\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x17.sovapi.v1.DownloadFile\x12\x0f\n\x07refused\x18\x04 \x01(\t2\xbc\x01\n\x08NodeLink\x12;\n\x07Session\x12\x16.sovapi.v1.NodeMessage\x1a\x14.sovapi.v1.SiteOrder(\x01\x30\x01\x12\x37\n\x04Join\x12\x16.sovapi.v1.JoinRequest\x1a\x17.sovapi.v1.JoinResponse\x12:\n\x05Renew\x12\x17.sovapi.v1.RenewRequest\x1a\x18.sovapi.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,33 +37,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODEPONG_LEASEMSENTRY']._loaded_options = None
   _globals['_NODEPONG_LEASEMSENTRY']._serialized_options = b'8\001'
   _globals['_NODEMESSAGE']._serialized_start=114
-  _globals['_NODEMESSAGE']._serialized_end=377
-  _globals['_SITEORDER']._serialized_start=380
-  _globals['_SITEORDER']._serialized_end=602
-  _globals['_NODEHELLO']._serialized_start=604
-  _globals['_NODEHELLO']._serialized_end=695
-  _globals['_SITEWELCOME']._serialized_start=697
-  _globals['_SITEWELCOME']._serialized_end=776
-  _globals['_SPOOLREPORT']._serialized_start=778
-  _globals['_SPOOLREPORT']._serialized_end=845
-  _globals['_SPOOLENTRY']._serialized_start=847
-  _globals['_SPOOLENTRY']._serialized_end=925
-  _globals['_NODEPOWER']._serialized_start=927
-  _globals['_NODEPOWER']._serialized_end=957
-  _globals['_NODEPING']._serialized_start=959
-  _globals['_NODEPING']._serialized_end=987
-  _globals['_NODEPONG']._serialized_start=990
-  _globals['_NODEPONG']._serialized_end=1118
-  _globals['_NODEPONG_LEASEMSENTRY']._serialized_start=1072
-  _globals['_NODEPONG_LEASEMSENTRY']._serialized_end=1118
-  _globals['_STOPRANK']._serialized_start=1120
-  _globals['_STOPRANK']._serialized_end=1198
-  _globals['_ARCHIVERANK']._serialized_start=1200
-  _globals['_ARCHIVERANK']._serialized_end=1226
-  _globals['_READLOG']._serialized_start=1228
-  _globals['_READLOG']._serialized_end=1302
-  _globals['_LOGCHUNK']._serialized_start=1304
-  _globals['_LOGCHUNK']._serialized_end=1393
-  _globals['_NODELINK']._serialized_start=1396
-  _globals['_NODELINK']._serialized_end=1584
+  _globals['_NODEMESSAGE']._serialized_end=467
+  _globals['_SITEORDER']._serialized_start=470
+  _globals['_SITEORDER']._serialized_end=780
+  _globals['_NODEHELLO']._serialized_start=782
+  _globals['_NODEHELLO']._serialized_end=873
+  _globals['_SITEWELCOME']._serialized_start=875
+  _globals['_SITEWELCOME']._serialized_end=954
+  _globals['_SPOOLREPORT']._serialized_start=956
+  _globals['_SPOOLREPORT']._serialized_end=1023
+  _globals['_SPOOLENTRY']._serialized_start=1025
+  _globals['_SPOOLENTRY']._serialized_end=1103
+  _globals['_NODEPOWER']._serialized_start=1105
+  _globals['_NODEPOWER']._serialized_end=1135
+  _globals['_NODEPING']._serialized_start=1137
+  _globals['_NODEPING']._serialized_end=1165
+  _globals['_NODEPONG']._serialized_start=1168
+  _globals['_NODEPONG']._serialized_end=1296
+  _globals['_NODEPONG_LEASEMSENTRY']._serialized_start=1250
+  _globals['_NODEPONG_LEASEMSENTRY']._serialized_end=1296
+  _globals['_STOPRANK']._serialized_start=1298
+  _globals['_STOPRANK']._serialized_end=1376
+  _globals['_ARCHIVERANK']._serialized_start=1378
+  _globals['_ARCHIVERANK']._serialized_end=1404
+  _globals['_READLOG']._serialized_start=1406
+  _globals['_READLOG']._serialized_end=1480
+  _globals['_LOGCHUNK']._serialized_start=1482
+  _globals['_LOGCHUNK']._serialized_end=1571
+  _globals['_GOODS']._serialized_start=1573
+  _globals['_GOODS']._serialized_end=1630
+  _globals['_LISTGOODS']._serialized_start=1632
+  _globals['_LISTGOODS']._serialized_end=1745
+  _globals['_GOODSPAGE']._serialized_start=1747
+  _globals['_GOODSPAGE']._serialized_end=1864
+  _globals['_READGOODS']._serialized_start=1866
+  _globals['_READGOODS']._serialized_end=1976
+  _globals['_GOODSCHUNK']._serialized_start=1978
+  _globals['_GOODSCHUNK']._serialized_end=2078
+  _globals['_NODELINK']._serialized_start=2081
+  _globals['_NODELINK']._serialized_end=2269
 # @@protoc_insertion_point(module_scope)

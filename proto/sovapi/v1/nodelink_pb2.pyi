@@ -10,34 +10,42 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "report", "spool", "ping", "log_chunk", "power")
+    __slots__ = ("hello", "report", "spool", "ping", "log_chunk", "power", "goods_page", "goods_chunk")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     LOG_CHUNK_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
+    GOODS_PAGE_FIELD_NUMBER: _ClassVar[int]
+    GOODS_CHUNK_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     report: _sitelink_pb2.NodeReport
     spool: SpoolReport
     ping: NodePing
     log_chunk: LogChunk
     power: NodePower
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ..., power: _Optional[_Union[NodePower, _Mapping]] = ...) -> None: ...
+    goods_page: GoodsPage
+    goods_chunk: GoodsChunk
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ..., power: _Optional[_Union[NodePower, _Mapping]] = ..., goods_page: _Optional[_Union[GoodsPage, _Mapping]] = ..., goods_chunk: _Optional[_Union[GoodsChunk, _Mapping]] = ...) -> None: ...
 
 class SiteOrder(_message.Message):
-    __slots__ = ("welcome", "stop", "archive", "pong", "read_log")
+    __slots__ = ("welcome", "stop", "archive", "pong", "read_log", "list_goods", "read_goods")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     ARCHIVE_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     READ_LOG_FIELD_NUMBER: _ClassVar[int]
+    LIST_GOODS_FIELD_NUMBER: _ClassVar[int]
+    READ_GOODS_FIELD_NUMBER: _ClassVar[int]
     welcome: SiteWelcome
     stop: StopRank
     archive: ArchiveRank
     pong: NodePong
     read_log: ReadLog
-    def __init__(self, welcome: _Optional[_Union[SiteWelcome, _Mapping]] = ..., stop: _Optional[_Union[StopRank, _Mapping]] = ..., archive: _Optional[_Union[ArchiveRank, _Mapping]] = ..., pong: _Optional[_Union[NodePong, _Mapping]] = ..., read_log: _Optional[_Union[ReadLog, _Mapping]] = ...) -> None: ...
+    list_goods: ListGoods
+    read_goods: ReadGoods
+    def __init__(self, welcome: _Optional[_Union[SiteWelcome, _Mapping]] = ..., stop: _Optional[_Union[StopRank, _Mapping]] = ..., archive: _Optional[_Union[ArchiveRank, _Mapping]] = ..., pong: _Optional[_Union[NodePong, _Mapping]] = ..., read_log: _Optional[_Union[ReadLog, _Mapping]] = ..., list_goods: _Optional[_Union[ListGoods, _Mapping]] = ..., read_goods: _Optional[_Union[ReadGoods, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("protocol_version", "slot", "boot_id", "agent_version")
@@ -147,3 +155,67 @@ class LogChunk(_message.Message):
     over: bool
     unknown: bool
     def __init__(self, request: _Optional[int] = ..., chunk: _Optional[bytes] = ..., offset: _Optional[int] = ..., over: _Optional[bool] = ..., unknown: _Optional[bool] = ...) -> None: ...
+
+class Goods(_message.Message):
+    __slots__ = ("job_id", "dataset", "version")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    dataset: str
+    version: str
+    def __init__(self, job_id: _Optional[str] = ..., dataset: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class ListGoods(_message.Message):
+    __slots__ = ("request", "goods", "below", "begin_at", "max_files")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    GOODS_FIELD_NUMBER: _ClassVar[int]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_AT_FIELD_NUMBER: _ClassVar[int]
+    MAX_FILES_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    goods: Goods
+    below: str
+    begin_at: str
+    max_files: int
+    def __init__(self, request: _Optional[int] = ..., goods: _Optional[_Union[Goods, _Mapping]] = ..., below: _Optional[str] = ..., begin_at: _Optional[str] = ..., max_files: _Optional[int] = ...) -> None: ...
+
+class GoodsPage(_message.Message):
+    __slots__ = ("request", "files", "next", "left_out", "refused")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    files: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.DownloadFile]
+    next: str
+    left_out: int
+    refused: str
+    def __init__(self, request: _Optional[int] = ..., files: _Optional[_Iterable[_Union[_jobs_pb2.DownloadFile, _Mapping]]] = ..., next: _Optional[str] = ..., left_out: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class ReadGoods(_message.Message):
+    __slots__ = ("request", "goods", "path", "offset", "max_bytes")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    GOODS_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    goods: Goods
+    path: str
+    offset: int
+    max_bytes: int
+    def __init__(self, request: _Optional[int] = ..., goods: _Optional[_Union[Goods, _Mapping]] = ..., path: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+
+class GoodsChunk(_message.Message):
+    __slots__ = ("request", "chunk", "file", "refused")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    chunk: bytes
+    file: _jobs_pb2.DownloadFile
+    refused: str
+    def __init__(self, request: _Optional[int] = ..., chunk: _Optional[bytes] = ..., file: _Optional[_Union[_jobs_pb2.DownloadFile, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...

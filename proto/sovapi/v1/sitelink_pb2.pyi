@@ -334,7 +334,7 @@ class SiteReport(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., generation: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptReport, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class OpenTunnel(_message.Message):
-    __slots__ = ("tunnel_id", "kind", "job_id", "attempt", "logs", "exec", "port_forward", "download")
+    __slots__ = ("tunnel_id", "kind", "job_id", "attempt", "logs", "exec", "port_forward", "download", "outputs")
     TUNNEL_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -343,6 +343,7 @@ class OpenTunnel(_message.Message):
     EXEC_FIELD_NUMBER: _ClassVar[int]
     PORT_FORWARD_FIELD_NUMBER: _ClassVar[int]
     DOWNLOAD_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     tunnel_id: str
     kind: TunnelKind
     job_id: str
@@ -351,7 +352,8 @@ class OpenTunnel(_message.Message):
     exec: _jobs_pb2.ExecStart
     port_forward: _jobs_pb2.PortForwardStart
     download: _jobs_pb2.DownloadRequest
-    def __init__(self, tunnel_id: _Optional[str] = ..., kind: _Optional[_Union[TunnelKind, str]] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., logs: _Optional[_Union[_jobs_pb2.LogsRequest, _Mapping]] = ..., exec: _Optional[_Union[_jobs_pb2.ExecStart, _Mapping]] = ..., port_forward: _Optional[_Union[_jobs_pb2.PortForwardStart, _Mapping]] = ..., download: _Optional[_Union[_jobs_pb2.DownloadRequest, _Mapping]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.WrittenOutput]
+    def __init__(self, tunnel_id: _Optional[str] = ..., kind: _Optional[_Union[TunnelKind, str]] = ..., job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., logs: _Optional[_Union[_jobs_pb2.LogsRequest, _Mapping]] = ..., exec: _Optional[_Union[_jobs_pb2.ExecStart, _Mapping]] = ..., port_forward: _Optional[_Union[_jobs_pb2.PortForwardStart, _Mapping]] = ..., download: _Optional[_Union[_jobs_pb2.DownloadRequest, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[_jobs_pb2.WrittenOutput, _Mapping]]] = ...) -> None: ...
 
 class TunnelRefused(_message.Message):
     __slots__ = ("tunnel_id", "reason", "detail")

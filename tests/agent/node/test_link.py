@@ -14,6 +14,7 @@ from agent.node import telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.collectors.readings import Telemetry
 from agent.node.collectors.simulated import POWER_IDLE_MW
+from agent.node.goods import GoodsShelf
 from agent.node.link import NodeLink
 from agent.node.spool import Phase, Spool
 from agent.node.watch import HealthWatch, Sources
@@ -156,7 +157,8 @@ async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
         sysfs_root=rig.root / "none",
     )
     link = NodeLink(lambda: server.dial(f"/site/{SITE}/node/{SLOT}"), lambda: 0.0)
-    agent = NodeAgent(place, Spool(rig.spool.root), link, HealthWatch(sources))
+    goods = GoodsShelf(rig.root / "checkpoints", str(rig.root / "store"))
+    agent = NodeAgent(place, Spool(rig.spool.root), link, HealthWatch(sources), goods)
     task = asyncio.create_task(agent.run())
     try:
         yield agent

@@ -18,7 +18,7 @@ from agent.site.session import ControlSession, Presence
 from agent.site.state import Journal
 from sovapi.v1 import sitelink_pb2 as pb
 from sovapi.v1.jobs_pb2 import LogsRequest
-from sovapi.v1.nodelink_pb2 import LogChunk
+from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
 from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkServicer, add_SiteLinkServicer_to_server
 from tests.agent.site.builders import Generous, desired, row
@@ -103,6 +103,12 @@ class Spools:
         return LogChunk(
             chunk=part, offset=offset, over=self.over and offset + len(part) >= len(log)
         )
+
+    async def list_goods(self, slot: str, asked: ListGoods) -> GoodsPage:
+        return GoodsPage(refused="nothing is here")
+
+    async def read_goods(self, slot: str, asked: ReadGoods) -> GoodsChunk:
+        return GoodsChunk(refused="nothing is here")
 
 
 class World:
@@ -301,8 +307,9 @@ async def test_a_followed_log_ends_with_its_rank_and_not_before(world: World) ->
         pytest.param(open_logs(rank=7), "NOT_FOUND", id="no such rank"),
         pytest.param(open_logs(rank=0, since_ms=5), "FEATURE_NOT_AVAILABLE", id="since a time"),
         pytest.param(
-            pb.OpenTunnel(tunnel_id="t1", exec={}), "FEATURE_NOT_AVAILABLE", id="not a log"
+            pb.OpenTunnel(tunnel_id="t1", exec={}), "FEATURE_NOT_AVAILABLE", id="not served"
         ),
+        pytest.param(pb.OpenTunnel(tunnel_id="t1", download={}), "NOT_FOUND", id="nothing left"),
     ],
 )
 async def test_a_tunnel_that_cannot_be_served_is_refused_with_a_reason(
