@@ -10,6 +10,7 @@ STAMP := $(VENV)/.stamp
 EDITABLE := $(VENV)/.stamp-editable
 SEEDS ?= 50
 TESTS ?= tests
+COUNT ?= 3000
 PYTEST_ARGS ?=
 # What is run with the cable cut unless said otherwise: every program, over real sockets.
 CABLE := tests/shared tests/agent/site tests/agent/landmark tests/api/test_sessions.py \
@@ -17,7 +18,7 @@ CABLE := tests/shared tests/agent/site tests/agent/landmark tests/api/test_sessi
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 	--universal --python-version 3.11
 
-.PHONY: help setup demo up down test cable check sim bench proto proto-check proto-baseline \
+.PHONY: help setup demo up down test cable check sim histories bench proto proto-check proto-baseline \
 	requirements clean
 
 help: ## Show these targets.
@@ -53,6 +54,9 @@ cable: setup ## Run tests with the network cut: make cable PYTEST_ARGS="tests/e2
 
 sim: setup ## Simulate the control plane under faults: make sim SEEDS=50
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+histories: setup ## Compare plans with plans from scratch over random histories: COUNT=3000
+	$(BIN)/python -m tests.histories --count $(COUNT)
 
 bench: setup ## Measure, and enforce the floors in bench/limits.toml.
 	$(BIN)/python -m bench
