@@ -16,8 +16,18 @@ from pathlib import Path
 
 from bench import traces
 from bench.country import BEGIN_MS, OPERATOR, Country, Run
-from bench.day_queue import skip_ahead
-from bench.day_world import HOUR_MS, REPAIR_MS, Arrival, Day, drawn, tenants_of
+from bench.day_queue import skip_ahead, unbound
+from bench.day_world import (
+    FILL_MS,
+    HOUR_MS,
+    REPAIR_MS,
+    Arrival,
+    Day,
+    country_of,
+    drawn,
+    powered_gpus,
+    tenants_of,
+)
 from bench.record import Result
 from bench.stored import sqlite_database
 from bench.worlds import FOLDER, Shape, shape_from
@@ -45,6 +55,9 @@ class Judge:
     day: Day
     end_ms: int
     used_gpu_ms: int = 0
+    """Of the day itself: what was before it is not counted."""
+    held_gpu_ms: int = 0
+    """The same with what was before."""
     useful_gpu_ms: int = 0
     placements: int = 0
     topology_violations: int = 0
@@ -80,8 +93,7 @@ class Judge:
 
     def over(self, run: Run) -> None:
         """Nothing of an attempt runs any more."""
-        gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
-        self.used_gpu_ms += gpus * (run.ended_ms - run.told_ms)
+        gpus = self._count(run, run.ended_ms - BEGIN_MS)
         self.useful_gpu_ms += gpus * run.useful_ms
         for part in run.placement.nodes:
             self.held[part.node] &= ~part.gpu_mask
@@ -89,10 +101,17 @@ class Judge:
     def at_the_end(self, running: Sequence[Run]) -> None:
         """What still runs is counted to the end; its work is not lost yet."""
         for run in running:
-            gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
-            self.used_gpu_ms += gpus * (self.end_ms - (run.told_ms - BEGIN_MS))
+            gpus = self._count(run, self.end_ms)
             since_ms = run.started_ms if run.started_ms >= 0 else BEGIN_MS + self.end_ms
             self.useful_gpu_ms += gpus * (BEGIN_MS + self.end_ms - since_ms)
+
+    def _count(self, run: Run, until_ms: int) -> int:
+        """Counts what an attempt held; how many GPUs."""
+        gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
+        told_ms = run.told_ms - BEGIN_MS
+        self.held_gpu_ms += gpus * (until_ms - told_ms)
+        self.used_gpu_ms += gpus * max(0, until_ms - max(FILL_MS, told_ms))
+        return gpus
 
     def waits(self) -> list[tuple[int, int]]:
         """GPUs and wait in ms of each job that arrived."""
@@ -119,7 +138,7 @@ def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
     day = drawn(folder, shape, hours, 1000 * shape.pods // whole.pods)
     begun_s, cpu_s = time.monotonic(), time.process_time()
     with sqlite_database() as url:
-        judge, refused, plans = _live(url, day, hours * HOUR_MS)
+        judge, refused, plans = _live(url, day, FILL_MS + hours * HOUR_MS)
     wall_s, cpu_s = time.monotonic() - begun_s, time.process_time() - cpu_s
     return _result(day, shape, judge, {"wall_s": wall_s, "cpu_s": cpu_s}, refused, plans)
 
@@ -129,7 +148,7 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
     country, judge = Country(url, GRAIN_MS), Judge(day, end_ms)
     country.placed, country.over = judge.placed, judge.over
     for site, nodes in day.sites:
-        judge.countries[site.id] = site.facts[0].values[0]
+        judge.countries[site.id] = country_of(site)
         judge.models |= {node.id: node.gpu_class for node in nodes}
     with country.store.transaction() as txn:
         change = Change(day.policy, reason="day", override="work may go abroad")
@@ -185,18 +204,19 @@ def _ask(country: Country, judge: Judge) -> None:
 def _result(
     day: Day, shape: Shape, judge: Judge, took_s: Mapping[str, float], refused: int, plans: int
 ) -> Result:
-    gpus = shape.pods * shape.leaves_per_pod * shape.nodes_per_leaf * shape.gpus_per_node
+    gpus = sum(node.gpus for _, nodes in day.sites for node in nodes)
+    powered = sum(powered_gpus(site, nodes) for site, nodes in day.sites)
     down_ms = sum(max(0, min(REPAIR_MS, judge.end_ms - each.at_ms)) for each in day.outages)
-    healthy_gpu_ms = gpus * judge.end_ms - down_ms * shape.gpus_per_node
-    queue = skip_ahead(day.arrivals, shape, GRAIN_MS, judge.end_ms)
+    healthy_gpu_ms = powered * (judge.end_ms - FILL_MS) - down_ms * shape.gpus_per_node
+    queue = skip_ahead(day, GRAIN_MS, FILL_MS, judge.end_ms)
     own, theirs = _p95_ms(judge.waits()), _p95_ms(queue.waits_ms)
-    used = judge.used_gpu_ms / healthy_gpu_ms
-    beside = queue.used_gpu_ms / (gpus * judge.end_ms)
+    used, beside = judge.used_gpu_ms / healthy_gpu_ms, queue.used_gpu_ms / healthy_gpu_ms
+    allowed = skip_ahead(unbound(day), GRAIN_MS, FILL_MS, judge.end_ms).used_gpu_ms
     return Result(
         bench="day",
         figures={
             "utilisation": round(used, 4),
-            "goodput": round(judge.useful_gpu_ms / max(1, judge.used_gpu_ms), 4),
+            "goodput": round(judge.useful_gpu_ms / max(1, judge.held_gpu_ms), 4),
             "topology_violations": judge.topology_violations,
             "residency_violations": judge.residency_violations,
             "wait_p95_ratio_by_gang": {
@@ -212,12 +232,14 @@ def _result(
             "refused": refused,
             "estimates": len(judge.stated_ms),
             "plans": plans,
-            "hours": judge.end_ms // HOUR_MS,
+            "hours": (judge.end_ms - FILL_MS) // HOUR_MS,
             "gpus": gpus,
+            "powered_gpus": powered,
             "outages": len(day.outages),
         },
         yardstick={
             "utilisation": round(beside, 4),
+            "utilisation_without_law_caps_and_failures": round(allowed / healthy_gpu_ms, 4),
             "wait_p95_s": {name: round(ms / 1000) for name, ms in theirs.items()},
         },
         ratios={"utilisation_to_queue": round(used / beside, 4)},

@@ -1,18 +1,20 @@
 """The yardstick of `day`: a queue that skips ahead and keeps gangs within their domains.
 
-First come, first served over the whole fleet; who does not fit is passed over. It knows nothing of
-law, models, power, tenants or failures, so it has more to choose from than the planner has.
+First come, first served over the whole fleet; who does not fit is passed over. It keeps to the same
+law, models and power caps as the planner, and loses the same nodes. It knows no tenants, no
+priorities and no time limits; what a failure ends waits again in its old place.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from bench.day_world import Arrival
-from bench.worlds import Shape
+from bench.day_world import REPAIR_MS, Arrival, Day, country_of, powered_gpus
+from scheduler.model.fleet import Node
+from scheduler.model.ids import site_of
 from scheduler.model.job import TopologyLevel
 
 
@@ -25,76 +27,224 @@ class Outcome:
     """GPUs and wait of every job that arrived, to the end for those that still wait."""
 
 
-Taken = list[tuple[int, int]]
+Where = tuple[tuple[int, ...], int, TopologyLevel]
+"""The sites that a job may use, how many GPUs it takes, and what they must be within."""
 
 
-class _Fleet:
+class _Site:
     """Free GPUs by node; nodes in the order of pods, leaves and slots."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.whole = shape.gpus_per_node
-        self.leaf, self.pod = shape.nodes_per_leaf, shape.nodes_per_leaf * shape.leaves_per_pod
-        self.free = [self.whole] * (self.pod * shape.pods)
+    def __init__(self, nodes: Sequence[Node], powered: int) -> None:
+        self.whole = max(node.gpus for node in nodes)
+        self.powered = powered
+        self.leaves = [node.leaf for node in nodes]
+        self.free = [node.gpus for node in nodes]
+        self.down: set[int] = set()
         # The nodes with so many GPUs free, ascending.
-        self.by_free: list[list[int]] = [[] for _ in range(self.whole)]
-        self.by_free.append(list(range(len(self.free))))
+        self.by_free: list[list[int]] = [[] for _ in range(self.whole + 1)]
+        for at, free in enumerate(self.free):
+            self.by_free[free].append(at)
 
-    def find(self, gpus: int, level: TopologyLevel) -> Taken | None:
-        """Where a job fits: the fullest node that holds it, or whole nodes of one domain."""
-        if gpus <= self.whole:
-            for free in range(gpus, self.whole + 1):
-                if self.by_free[free]:
-                    return [(self.by_free[free][0], gpus)]
-            return None
-        wanted, size = -(-gpus // self.whole), self.pod
-        if level is TopologyLevel.LEAF:
-            size = self.leaf
+    def gang(self, count: int, level: TopologyLevel) -> list[int] | None:
+        """So many whole nodes of one domain."""
         domain: list[int] = []
-        for node in self.by_free[self.whole]:
-            if domain and domain[0] // size != node // size:
+        for at in self.by_free[self.whole]:
+            leaf = level is TopologyLevel.LEAF
+            if leaf and domain and self.leaves[domain[0]] != self.leaves[at]:
                 domain.clear()
-            domain.append(node)
-            if len(domain) == wanted:
-                each = -(-gpus // wanted)
-                return [(node, each) for node in domain]
+            domain.append(at)
+            if len(domain) == count:
+                return domain
         return None
 
-    def move(self, taken: Taken, sign: int) -> None:
-        """Gives GPUs back (1), or takes them (-1)."""
-        for node, gpus in taken:
-            line = self.by_free[self.free[node]]
-            line.remove(node)
-            self.free[node] += sign * gpus
-            insort(self.by_free[self.free[node]], node)
+    def move(self, at: int, gpus: int) -> None:
+        """`gpus` of a node are given back, or taken (negative)."""
+        if at not in self.down:
+            self.by_free[self.free[at]].remove(at)
+            insort(self.by_free[self.free[at] + gpus], at)
+        self.free[at] += gpus
+        self.powered += gpus
+
+    def fail(self, at: int) -> None:
+        """A node takes no work until it is back."""
+        self.down.add(at)
+        self.by_free[self.free[at]].remove(at)
+
+    def back(self, at: int) -> None:
+        """A node is back."""
+        self.down.discard(at)
+        insort(self.by_free[self.free[at]], at)
 
 
-def skip_ahead(arrivals: Sequence[Arrival], shape: Shape, grain_ms: int, end_ms: int) -> Outcome:
-    """The day under the queue; what happens within `grain_ms` happens at its end."""
-    fleet = _Fleet(shape)
-    queue: list[Arrival] = []
-    ends: list[tuple[int, int, Taken]] = []
-    waits: list[tuple[int, int]] = []
-    used_gpu_ms, at, number = 0, 0, 0
-    for now_ms in range(0, end_ms, grain_ms):
-        while ends and ends[0][0] <= now_ms:
-            fleet.move(heapq.heappop(ends)[2], 1)
-        while at < len(arrivals) and arrivals[at].at_ms <= now_ms:
-            queue.append(arrivals[at])
-            at += 1
-        left: list[Arrival] = []
-        full: set[tuple[int, TopologyLevel]] = set()
-        for job in queue:
-            kind = job.gpus, job.spec.topology.within
-            taken = None if kind in full else fleet.find(*kind)
-            if taken is None:
+@dataclass(slots=True)
+class _Run:
+    """What runs, on so many GPUs of which nodes of a site."""
+
+    job: Arrival
+    left_ms: int
+    began_ms: int
+    site: int
+    nodes: tuple[tuple[int, int], ...]
+
+
+class _Queue:
+    """The day as it goes."""
+
+    def __init__(self, day: Day, begins_ms: int, end_ms: int) -> None:
+        self._begins_ms, self._end_ms = begins_ms, end_ms
+        self._sites = [_Site(nodes, powered_gpus(site, nodes)) for site, nodes in day.sites]
+        self._models = [nodes[0].gpu_class for _, nodes in day.sites]
+        self._countries = [country_of(site) for site, _ in day.sites]
+        self._number = {site.id: at for at, (site, _) in enumerate(day.sites)}
+        self._at = {node.id: at for _, nodes in day.sites for at, node in enumerate(nodes)}
+        self._waiting: list[tuple[int, int]] = []
+        self._jobs: list[Arrival] = []
+        self._left: dict[int, int] = {}
+        self._running: dict[int, _Run] = {}
+        self._ends: list[tuple[int, int, int]] = []
+        self._allowed: dict[tuple[object, object], tuple[int, ...]] = {}
+        self.used_gpu_ms = 0
+        self.started: dict[int, int] = {}
+
+    def arrive(self, job: Arrival) -> None:
+        """A job waits behind all others."""
+        self._left[len(self._jobs)] = job.runs_ms
+        self._waiting.append((job.at_ms, len(self._jobs)))
+        self._jobs.append(job)
+
+    def ended(self, now_ms: int) -> None:
+        """Who is done by now leaves."""
+        while self._ends and self._ends[0][0] <= now_ms:
+            _, number, began_ms = heapq.heappop(self._ends)
+            run = self._running.get(number)
+            if run is not None and run.began_ms == began_ms:
+                self._leave(number, now_ms)
+
+    def fail(self, node: Node, now_ms: int) -> None:
+        """A node goes; whose work was on it waits again, from what was saved."""
+        number, at = self._number[site_of(node.id)], self._at[node.id]
+        hit = [
+            job
+            for job, run in self._running.items()
+            if run.site == number and any(part[0] == at for part in run.nodes)
+        ]
+        for job in hit:
+            run = self._running[job]
+            ran_ms = now_ms - run.began_ms
+            saved_ms = ran_ms // run.job.saves_every_ms * run.job.saves_every_ms
+            self._leave(job, now_ms)
+            self._left[job] = run.left_ms - saved_ms
+            insort(self._waiting, (run.job.at_ms, job))
+        if at not in self._sites[number].down:
+            self._sites[number].fail(at)
+
+    def back(self, node: Node) -> None:
+        """A node is back."""
+        number, at = self._number[site_of(node.id)], self._at[node.id]
+        if at in self._sites[number].down:
+            self._sites[number].back(at)
+
+    def start(self, now_ms: int) -> None:
+        """Whoever fits starts, the oldest first."""
+        left: list[tuple[int, int]] = []
+        full: set[Where] = set()
+        for entry in self._waiting:
+            job = self._jobs[entry[1]]
+            kind = self._may_use(job), job.gpus, job.spec.topology.within
+            found = None if kind in full else self._find(kind)
+            if found is None:
                 full.add(kind)
-                left.append(job)
+                left.append(entry)
                 continue
-            fleet.move(taken, -1)
-            number += 1
-            heapq.heappush(ends, (now_ms + job.runs_ms, number, taken))
-            used_gpu_ms += job.gpus * min(job.runs_ms, end_ms - now_ms)
-            waits.append((job.gpus, now_ms - job.at_ms))
-        queue = left
-    waits += [(job.gpus, end_ms - job.at_ms) for job in queue]
-    return Outcome(used_gpu_ms, tuple(waits))
+            number, nodes = found
+            for at, gpus in nodes:
+                self._sites[number].move(at, -gpus)
+            self.started.setdefault(entry[1], now_ms)
+            left_ms = self._left[entry[1]]
+            self._running[entry[1]] = _Run(job, left_ms, now_ms, number, nodes)
+            heapq.heappush(self._ends, (now_ms + left_ms, entry[1], now_ms))
+        self._waiting = left
+
+    def over(self) -> Outcome:
+        """The day is over."""
+        for number in list(self._running):
+            self._leave(number, self._end_ms)
+        waits = [
+            (job.gpus, self.started.get(number, self._end_ms) - job.at_ms)
+            for number, job in enumerate(self._jobs)
+        ]
+        return Outcome(self.used_gpu_ms, tuple(waits))
+
+    def _leave(self, number: int, now_ms: int) -> None:
+        run = self._running.pop(number)
+        over_ms = min(run.began_ms + run.left_ms, now_ms)
+        held_ms = max(0, over_ms - max(self._begins_ms, run.began_ms))
+        for at, gpus in run.nodes:
+            self._sites[run.site].move(at, gpus)
+            self.used_gpu_ms += gpus * held_ms
+
+    def _may_use(self, job: Arrival) -> tuple[int, ...]:
+        law, models = job.spec.residency.jurisdictions, job.spec.resources.gpu_classes
+        known = self._allowed.get((law, models))
+        if known is None:
+            known = self._allowed[law, models] = tuple(
+                at
+                for at, (country, model) in enumerate(
+                    zip(self._countries, self._models, strict=True)
+                )
+                if country in law and (not models or model in models)
+            )
+        return known
+
+    def _find(self, kind: Where) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+        """The fullest node that holds a job, or whole nodes of one domain."""
+        allowed, gpus, level = kind
+        powered = [number for number in allowed if self._sites[number].powered >= gpus]
+        whole = max((self._sites[number].whole for number in powered), default=0)
+        if gpus <= whole:
+            for free in range(gpus, whole + 1):
+                for number in powered:
+                    if self._sites[number].by_free[free]:
+                        return number, ((self._sites[number].by_free[free][0], gpus),)
+            return None
+        for number in powered:
+            count = -(-gpus // whole)
+            nodes = self._sites[number].gang(count, level)
+            if nodes is not None:
+                return number, tuple((at, -(-gpus // count)) for at in nodes)
+        return None
+
+
+def skip_ahead(day: Day, grain_ms: int, begins_ms: int, end_ms: int) -> Outcome:
+    """The day under the queue; what happens within `grain_ms` happens at its end. What is in use is
+    counted from `begins_ms` on."""
+    queue = _Queue(day, begins_ms, end_ms)
+    arrivals, outages = iter(day.arrivals), iter(day.outages)
+    coming, failing = next(arrivals, None), next(outages, None)
+    returning: list[tuple[int, Node]] = []
+    for now_ms in range(0, end_ms, grain_ms):
+        queue.ended(now_ms)
+        while returning and returning[0][0] <= now_ms:
+            queue.back(returning.pop(0)[1])
+        while failing is not None and failing.at_ms <= now_ms:
+            queue.fail(failing.node, now_ms)
+            returning.append((now_ms + REPAIR_MS, failing.node))
+            failing = next(outages, None)
+        while coming is not None and coming.at_ms <= now_ms:
+            queue.arrive(coming)
+            coming = next(arrivals, None)
+        queue.start(now_ms)
+    return queue.over()
+
+
+def unbound(day: Day) -> Day:
+    """The same day without law, models, power caps and failures: what its load allows at most."""
+    sites = tuple((replace(site, power_cap_w=None), nodes) for site, nodes in day.sites)
+    return replace(day, sites=sites, arrivals=tuple(_anywhere(day, day.arrivals)), outages=())
+
+
+def _anywhere(day: Day, arrivals: Sequence[Arrival]) -> Iterable[Arrival]:
+    for each in arrivals:
+        law = replace(each.spec.residency, jurisdictions=day.policy.allowed_jurisdictions)
+        resources = replace(each.spec.resources, gpu_classes=())
+        yield replace(each, spec=replace(each.spec, residency=law, resources=resources))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random  # noqa: TID251 (drawn from a stated seed)
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import traces
@@ -41,6 +41,8 @@ COUNTRIES = ("GB", "CA")
 CAPPED_EVERY = 5
 """Every fifth site has a power cap, at which a tenth of its GPUs stay dark."""
 DARK_PERCENT = 10
+FILL_MS = 10 * 60_000
+"""What runs when the day begins came evenly in the time before: no fleet fills in one moment."""
 GPU_W, BASE_W = 1_000, 6_304
 """What each GPU and each node is declared to draw."""
 LEVELS = {
@@ -53,7 +55,7 @@ LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One job of the day. `at_ms` is of virtual time since the beginning."""
+    """One job of the day. `at_ms` is of virtual time since FILL_MS before the day begins."""
 
     at_ms: int
     gpus: int
@@ -98,17 +100,45 @@ def drawn(folder: Path, shape: Shape, hours: int, share_permille: int) -> Day:
     kept = [
         each
         for each in arrivals
-        if draw.randrange(1000) < share_permille and each.at_ms < hours * HOUR_MS
+        if draw.randrange(1000) < share_permille and each.at_ms < FILL_MS + hours * HOUR_MS
     ]
-    kept.sort(key=lambda each: (each.at_ms, not each.initial))
+    kept = _filling([each for each in kept if each.initial]) + [
+        each for each in kept if not each.initial
+    ]
+    kept.sort(key=lambda each: each.at_ms)
     expected = FAILURES_PER_1000_NODE_DAYS * len(nodes) / 1000 * hours / 24
     failures = int(expected) + (draw.random() < expected % 1)
     outages = sorted(
-        (Outage(draw.randrange(hours * HOUR_MS), draw.choice(nodes)) for _ in range(failures)),
+        (
+            Outage(FILL_MS + draw.randrange(hours * HOUR_MS), draw.choice(nodes))
+            for _ in range(failures)
+        ),
         key=lambda each: each.at_ms,
     )
     policy = Policy(allowed_jurisdictions=COUNTRIES)
     return Day(sites, tuple(kept), tuple(outages), policy)
+
+
+def _filling(initial: Sequence[Arrival]) -> list[Arrival]:
+    """What runs when the day begins, one after another: as much longer as it came sooner."""
+    found: list[Arrival] = []
+    for number, each in enumerate(initial):
+        at_ms = FILL_MS * number // len(initial)
+        found.append(replace(each, at_ms=at_ms, runs_ms=each.runs_ms + FILL_MS - at_ms))
+    return found
+
+
+def country_of(site: Site) -> str:
+    """Where a site is."""
+    return site.facts[0].values[0]
+
+
+def powered_gpus(site: Site, nodes: Sequence[Node]) -> int:
+    """How many of a site's GPUs may work at a time under its power cap."""
+    gpus = sum(node.gpus for node in nodes)
+    if site.power_cap_w is None:
+        return gpus
+    return min(gpus, (site.power_cap_w - len(nodes) * BASE_W) // GPU_W)
 
 
 def _site(shape: Shape, pod: int) -> tuple[Site, tuple[Node, ...]]:
@@ -160,7 +190,7 @@ def _arrival(row: dict[str, str], draw: random.Random, shape: Shape) -> Arrival:
         priority=Priority(int(row["priority"]) + 1),
         time_limit_ms=max(60_000, limit_ms),
     )
-    at_ms = round(float(row["submit_s"]) * 1000)
+    at_ms = FILL_MS + round(float(row["submit_s"]) * 1000)
     return Arrival(at_ms, gpus, row["initial"] == "1", spec, runs_ms, draw.choice(SAVES_MS))
 
 

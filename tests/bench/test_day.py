@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from bench import day
-from bench.day_queue import skip_ahead
-from bench.day_world import drawn
+from bench.day_queue import skip_ahead, unbound
+from bench.day_world import FILL_MS, HOUR_MS, REPAIR_MS, Arrival, Day, Outage, drawn
 from bench.worlds import shape_from
+from scheduler.model.ids import GpuClass
 
 COLUMNS = "job_id,submit_s,duration_s,gpus,tenant,initial,priority,max_level"
 PODS, LEAVES, NODES = 6, 2, 3
@@ -48,7 +50,46 @@ def test_a_little_day_breaks_no_promise_and_says_what_it_was_like(tmp_path: Path
 def test_the_queue_beside_it_starts_what_fits_and_passes_over_what_does_not(tmp_path: Path) -> None:
     folder = little(tmp_path)
     shape = shape_from(folder)
-    made = skip_ahead(drawn(folder, shape, 1, 1000).arrivals, shape, 30_000, 3_600_000)
+    made = skip_ahead(drawn(folder, shape, 1, 1000), 30_000, FILL_MS, FILL_MS + 3_600_000)
     assert len(made.waits_ms) == 68
     assert made.used_gpu_ms <= PODS * LEAVES * NODES * 8 * 3_600_000
     assert min(wait for _, wait in made.waits_ms) >= 0
+
+
+def alone(tmp_path: Path, gpus: int, **spec: object) -> tuple[Day, Arrival]:
+    """A day of one job, of an hour, that comes when the day begins; it may go anywhere."""
+    folder = little(tmp_path)
+    day = unbound(drawn(folder, shape_from(folder), 2, 1000))
+    job = next(each for each in day.arrivals if not each.initial)
+    resources = replace(job.spec.resources, nodes=1, gpus_per_node=gpus)
+    wanted = replace(job.spec, **{"resources": resources, **spec})  # type: ignore[arg-type]
+    job = replace(job, at_ms=FILL_MS, gpus=gpus, runs_ms=HOUR_MS, spec=wanted)
+    return replace(day, arrivals=(job,)), job
+
+
+def used_gpu_hours(day: Day) -> float:
+    made = skip_ahead(day, 30_000, FILL_MS, FILL_MS + 2 * HOUR_MS)
+    return made.used_gpu_ms / HOUR_MS
+
+
+def test_the_queue_keeps_to_law_models_and_power_caps(tmp_path: Path) -> None:
+    day, job = alone(tmp_path, 8)
+    assert used_gpu_hours(day) == 8
+    abroad = replace(job.spec.residency, jurisdictions=("FR",))
+    lawless = replace(job, spec=replace(job.spec, residency=abroad))
+    assert used_gpu_hours(replace(day, arrivals=(lawless,))) == 0
+    other = replace(job.spec.resources, gpu_classes=(GpuClass("A100"),))
+    unknown = replace(job, spec=replace(job.spec, resources=other))
+    assert used_gpu_hours(replace(day, arrivals=(unknown,))) == 0
+    dark = tuple((replace(site, power_cap_w=1), nodes) for site, nodes in day.sites)
+    assert used_gpu_hours(replace(day, sites=dark)) == 0
+
+
+def test_a_node_that_fails_costs_the_queue_what_was_not_saved(tmp_path: Path) -> None:
+    day, job = alone(tmp_path, 8)
+    day = replace(day, sites=((day.sites[0][0], day.sites[0][1][:1]),))
+    fails = Outage(FILL_MS + job.saves_every_ms + 60_000, day.sites[0][1][0])
+    made = skip_ahead(
+        replace(day, outages=(fails,)), 30_000, FILL_MS, FILL_MS + 2 * HOUR_MS + REPAIR_MS
+    )
+    assert made.used_gpu_ms == 8 * (HOUR_MS + 60_000)
