@@ -88,19 +88,21 @@ class Evictable:
             self._ranks[job] = rank, live
             if until_ms is not None:
                 heapq.heappush(self._due, (until_ms, job))
-        self._charge(live, 1)
+        rank = self.rank(live.job_class, job)
+        self._charge(live, rank, 1)
         if live.state in LEAVING:
             self.leaving[job] = live
         if may_be_asked(live):
             lines = self.lines.setdefault(live.tenant, {})
-            insort(lines.setdefault(self._key(live), []), _place(live))
+            insort(lines.setdefault((live.placement.gpu_class, rank), []), _place(live))
 
     def remove(self, live: LiveAttempt) -> None:
         """The attempt that was added so does not any more."""
         job = live.placement.key.job
-        self._charge(live, -1)
+        rank = self.rank(live.job_class, job)
+        self._charge(live, rank, -1)
         self.leaving.pop(job, None)
-        key = self._key(live)
+        key = live.placement.gpu_class, rank
         self._ranks.pop(job, None)
         if not may_be_asked(live):
             return
@@ -118,9 +120,8 @@ class Evictable:
         """The jobs of one line, those with the newest checkpoint or start first."""
         return (job for _, job in self.lines.get(tenant, {}).get(key, ()))
 
-    def _charge(self, live: LiveAttempt, sign: int) -> None:
+    def _charge(self, live: LiveAttempt, rank: Rank, sign: int) -> None:
         milli = live.placement.gpu_milli
-        rank = self.rank(live.job_class, live.placement.key.job)
         if rank == EVERYBODY:
             return
         charge(
@@ -132,9 +133,6 @@ class Evictable:
 
     def _rank_of(self, job_class: JobClass) -> Rank:
         return rank_of(job_class, self.order_of(job_class.tenant))
-
-    def _key(self, live: LiveAttempt) -> LineKey:
-        return live.placement.gpu_class, self.rank(live.job_class, live.placement.key.job)
 
 
 def may_be_asked(live: LiveAttempt) -> bool:

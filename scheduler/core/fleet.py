@@ -96,7 +96,8 @@ class FleetState:
         self._indices: dict[SiteId, SiteIndex] = {}
         self._nodes_at: dict[SiteId, set[NodeId]] = {}
         self._occupants: dict[NodeId, dict[JobId, Occupant]] = {}
-        self._asks: dict[JobClass, Ask] = {}
+        # By the `id` of the very object: a hash of a class costs more than its ask.
+        self._asks: dict[int, tuple[JobClass, Ask]] = {}
         self._stale_sites: set[SiteId] = set()
         self._stale_order = True
 
@@ -213,15 +214,15 @@ class FleetState:
 
     def ask_for(self, job_class: JobClass) -> Ask:
         """The ask of `job_class`, remembered."""
-        known = self.queued.ask_of(job_class)
-        if known is not None:
+        if (known := self.queued.ask_of(job_class)) is not None:
             return known
-        known = self._asks.get(job_class)
-        if known is None:
-            if len(self._asks) > ASKS_MAX:
-                self._asks.clear()
-            known = self._asks[job_class] = ask_of(job_class)
-        return known
+        same = self._asks.get(id(job_class))
+        if same is not None and same[0] is job_class:
+            return same[1]
+        if len(self._asks) > ASKS_MAX:
+            self._asks.clear()
+        self._asks[id(job_class)] = job_class, ask_of(job_class)
+        return self._asks[id(job_class)][1]
 
     def occupy(self, live: LiveAttempt) -> None:
         """Puts the job of `live` on its nodes; `vacate` undoes it exactly."""

@@ -16,6 +16,8 @@ from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.plan import JobClass, QueuedJob
 from scheduler.model.residency import Requirement
 
+ABSENT_MAX = 10_000
+"""Classes in which nobody waits that are remembered, so that a search by value is spared."""
 HOLDERS_MAX = 1_000
 """Jobs with a reservation whose lines are remembered."""
 
@@ -32,6 +34,8 @@ class Lines(Mapping[JobId, QueuedJob]):
         self._alarm = alarm
         self._signatures: dict[tuple[Ask, Requirement], Signature] = {}
         self._by_object: dict[int, Waiting] = {}
+        # Classes, by the `id` of the very object, in which nobody waits: no line is to be found.
+        self._absent: dict[int, JobClass] = {}
         self._holders: dict[JobId, Waiting] = {}
 
     def __getitem__(self, job: JobId) -> QueuedJob:
@@ -93,6 +97,7 @@ class Lines(Mapping[JobId, QueuedJob]):
             )
             self._want(waiting, 1)
             self.classes[job_class] = waiting
+            self._absent.clear()
             self.of_tenant.setdefault(job_class.tenant, {})[waiting] = None
             self._by_object[id(job_class)] = waiting
             self._alarm.awake[waiting] = None
@@ -120,7 +125,13 @@ class Lines(Mapping[JobId, QueuedJob]):
             return [line for line in self.classes.values() if line.find(job) is not None]
         known = self._by_object.get(id(job_class))
         if known is None or known.job_class is not job_class:
+            if self._absent.get(id(job_class)) is job_class:
+                return []
             known = self.classes.get(job_class)
+            if known is None:
+                if len(self._absent) >= ABSENT_MAX:
+                    self._absent.clear()
+                self._absent[id(job_class)] = job_class
         return [known] if known is not None and known.find(job) is not None else []
 
     def _signature(self, job_class: JobClass) -> Signature:

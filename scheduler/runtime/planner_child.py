@@ -72,11 +72,12 @@ class Follower:
                     return
             gc.unfreeze()
             self.state = FleetState()
+            gc.collect()  # Before there is much to look at: all that is loaded lives.
             sequence, changes = snapshot.changes.load_all()
             self.state.apply_all(sequence, changes)
             self._loaded = True
         self._rested = 0
-        self.rest()
+        gc.freeze()
 
     def rest(self) -> None:
         """Between two questions: collects what the last one left, once; see `main`.

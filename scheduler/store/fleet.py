@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -20,20 +21,12 @@ from scheduler.store.records import NodeEntry, SiteEntry
 from scheduler.store.schema import NODES, SITE_STATE, SITES
 from scheduler.store.scratch import ChangeKind, Memo, Scratch
 
-_NODE_COLUMNS = (
-    NODES.c.id,
-    NODES.c.body,
-    NODES.c.cordoned,
-    NODES.c.reason,
-    NODES.c.report,
-    NODES.c.reported_at_ms,
-    NODES.c.facts,
-)
-_NODES = Statement(
-    NODES,
-    "SELECT id, body, cordoned, reason, report, reported_at_ms, facts FROM nodes"
-    f" WHERE id IN {IDS}",
-)
+_NODE = "SELECT id, body, cordoned, reason, report, reported_at_ms, facts FROM nodes"
+_NODES = Statement(NODES, f"{_NODE} WHERE id IN {IDS}")
+_NODES_AFTER = Statement(NODES, f"{_NODE} WHERE id > ? ORDER BY id LIMIT ?")
+_NODES_OF_SITE = Statement(NODES, f"{_NODE} WHERE id > ? AND site = ? ORDER BY id LIMIT ?")
+ROWS_MAX = 1 << 62
+"""Where a limit is to be given and none is meant."""
 _KNOWN = Statement(NODES, "UPDATE nodes SET facts = ? WHERE id = ?", exact=True)
 _SEEN = Statement(NODES, "UPDATE nodes SET reported_at_ms = ? WHERE id = ?", exact=True)
 _REPORT = Statement(
@@ -114,11 +107,13 @@ class FleetReader:
         self, site: SiteId | None = None, *, after: str = "", limit: int | None = None
     ) -> Iterator[NodeEntry]:
         """Declared nodes by id, of one site or all, from behind `after` on."""
-        query = select(*_NODE_COLUMNS).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
-        if site is not None:
-            query = query.where(NODES.c.site == site)
-        for row in self._link.execute(query):
-            yield _node(row)
+        most = ROWS_MAX if limit is None else limit
+        rows = (
+            self._link.pages(_NODES_AFTER, (after, most))
+            if site is None
+            else self._link.pages(_NODES_OF_SITE, (after, site, most))
+        )
+        yield from map(_node, chain.from_iterable(rows))
 
     def any_known(self, site: SiteId) -> bool:
         """Whether anything is known of any node of a site."""
