@@ -129,7 +129,8 @@ def write_outputs(taken: list[dict[str, Any]]) -> None:
 
 
 def record_end(doc: dict[str, Any]) -> None:
-    """Write the exit record over its reserved room and only then make it visible; never give up.
+    """Write the exit record over its reserved room and only then make it visible. Given up only
+    when there is no folder any more to write it in.
 
     A reader that finds nobody alive and no exit.json reads exit.durable, so a power cut between the
     two steps loses nothing. If another already recorded the end, that record stands.
@@ -151,6 +152,8 @@ def record_end(doc: dict[str, Any]) -> None:
         except FileExistsError:
             return
         except OSError:
+            if os.stat(".").st_nlink == 0:
+                return  # The rank's folder was deleted: nothing can ever be written there again.
             time.sleep(RECORD_RETRY_S)
         else:
             return

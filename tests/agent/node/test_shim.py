@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -372,3 +373,14 @@ def test_at_level_uid_a_rank_sees_neither_secrets_nor_spool_nor_others(site: Sit
     assert "NoNewPrivs:\t1" in log
     assert "CapEff:\t0000000000000000" in log
     assert int(log.split("processes ")[1].split()[0]) <= 5
+
+
+@at_every_level
+def test_a_shim_whose_folder_was_deleted_ends_all_the_same(site: Site, level: str) -> None:
+    site.start(KEY, shell("echo up; exec sleep 1000"), level)
+    site.wait_log(KEY, "up")
+    record = started(site)
+    shutil.rmtree(site.spool.home(KEY))
+    os.kill(record["init_pid"], signal.SIGKILL)
+    wait_until(lambda: not running(record["shim_pid"]), "the end of the shim")
+    assert not site.spool.home(KEY).exists()
