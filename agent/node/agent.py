@@ -41,9 +41,10 @@ from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
 
 LOOK_S = 0.5  # While something in the spool lives: a shim that is killed leaves no word of it.
 LOOK_AT_ALL_S = 2.0
-SETTLE_S = 0.02
-"""From the kernel's word to the look: what has just started needs the processor more, and what
-comes with it is looked at together."""
+SETTLE_S, STARTED_S = 0.02, 0.1
+"""From the kernel's word to the look: what comes with it is looked at together. After starts
+alone it is longer, for what has just started, here and on the node next door, needs the processor
+more."""
 REPORT_S = 10.0
 RETENTION_S = 60.0
 CHECKPOINTS_S = 20.0
@@ -184,7 +185,10 @@ class NodeAgent:
         """Tell of every change in the spool, soon after it happened: the kernel says when ranks
         start and end, and we look now and then besides.
         """
-        notice = SpoolNotice(self._spool.root, self._look_now.set)
+        loop, look_now = asyncio.get_running_loop(), self._look_now.set
+        notice = SpoolNotice(
+            self._spool.root, look_now, lambda: loop.call_later(STARTED_S, look_now)
+        )
         try:
             while True:
                 self._look_now.clear()

@@ -10,28 +10,42 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from pathlib import Path
 
 IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x40, 0x80, 0x100, 0x200
 IN_Q_OVERFLOW, IN_IGNORED, IN_ONLYDIR, IN_ISDIR = 0x4000, 0x8000, 0x1000000, 0x40000000
 EVENTS_BYTES_MAX = 64 * 1024
-TELLING = frozenset({b"started.json", b"exit.json"})
 DOTS_OF_KEY = 2
 """In the name of a rank's directory; nothing else in a spool has them."""
 _EVENT = struct.Struct("iIII")  # Watch, mask, cookie, length of the name that follows.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Word(IntEnum):
+    """What one look at the kernel's events came to; the greater says more."""
+
+    NOTHING = 0
+    STARTED = 1
+    CHANGED = 2
+
+
+TELLING = {b"started.json": Word.STARTED, b"exit.json": Word.CHANGED}
+
+
 class SpoolNotice:
-    """Calls `changed` on the running loop when a rank's directory went, or came with one of TELLING
-    in it, and when one of these was made in one that is there. Several changes may be one call.
+    """Calls `started` or `changed` on the running loop when a rank's directory went, or came with
+    the record of a start or an end in it, and when one of these was made in one that is there.
+    Several changes may be one call, which is of `started` if there were only starts.
 
     A directory that cannot be watched, the kernel limits how many, is not told of.
     """
 
-    def __init__(self, spool: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, spool: Path, changed: Callable[[], object], started: Callable[[], object]
+    ) -> None:
         self._spool = os.fsencode(spool)
-        self._changed = changed
+        self._changed, self._started = changed, started
         self._homes: dict[int, bytes] = {}
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         _refuse_failure(self._fd, spool)
@@ -54,38 +68,41 @@ class SpoolNotice:
         told = b""
         with contextlib.suppress(BlockingIOError):
             told = os.read(self._fd, EVENTS_BYTES_MAX)
-        # Not `any` alone: every event is to be heard.
-        if any([self._hear(*event) for event in _events(told)]):
+        heard = max((self._hear(*event) for event in _events(told)), default=Word.NOTHING)
+        if heard is Word.CHANGED:
             self._changed()
+        elif heard is Word.STARTED:
+            self._started()
 
-    def _hear(self, watch: int, mask: int, name: bytes) -> bool:
-        """Take in one event; whether it is to be told."""
+    def _hear(self, watch: int, mask: int, name: bytes) -> Word:
+        """Take in one event; what is to be told of it."""
         if mask & IN_Q_OVERFLOW:
             self._watch_all()
-            return True
+            return Word.CHANGED
         if mask & IN_IGNORED:
             self._homes.pop(watch, None)
-            return False
+            return Word.NOTHING
         if watch != self._root:
-            return name in TELLING
+            return TELLING.get(name, Word.NOTHING)
         if mask & (IN_CREATE | IN_MOVED_TO):
-            return bool(mask & IN_ISDIR) and self._watch(name)
+            return self._watch(name) if mask & IN_ISDIR else Word.NOTHING
         self._unwatch(name)
-        return True
+        return Word.CHANGED
 
     def _watch_all(self) -> None:
         for name in os.listdir(self._spool):
             self._watch(name)
 
-    def _watch(self, name: bytes) -> bool:
-        """Watch a rank's directory; whether it holds something to tell already."""
+    def _watch(self, name: bytes) -> Word:
+        """Watch a rank's directory; what it holds already that is to be told."""
         if name.count(b".") != DOTS_OF_KEY:
-            return False
+            return Word.NOTHING
         path, wanted = os.path.join(self._spool, name), IN_MOVED_TO | IN_CREATE | IN_ONLYDIR
         watch = _libc.inotify_add_watch(self._fd, path, wanted)
         if watch >= 0:
             self._homes[watch] = name
-        return any(os.path.lexists(os.path.join(path, each)) for each in TELLING)
+        there = (each for each in TELLING if os.path.lexists(os.path.join(path, each)))
+        return max((TELLING[each] for each in there), default=Word.NOTHING)
 
     def _unwatch(self, name: bytes) -> None:
         for watch in [watch for watch, home in self._homes.items() if home == name]:
