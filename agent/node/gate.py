@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.node import overlay, shim
-from agent.node.network import Namespace
+from agent.node.network import Namespace, write_hosts
 
 COMMAND = (  # Run with -c; the directory that holds this package, a folder, a descriptor.
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -67,21 +67,19 @@ class Gate:
     """What there is between a namespace and the node's network; see the module."""
 
     def __init__(self, plan: dict[str, Any], namespace: Namespace) -> None:
-        """`plan`: `egress`, the destinations; `ranks`, how many will come; `nodes` of the attempt,
-        if there are others, and which of them this is (`overlay.py`).
+        """`plan`: `egress`, the destinations; `ranks`, how many will come; `overlay`, where those
+        on other nodes are, if there are any (`overlay.Meeting`).
         """
-        nodes = [(str(address), int(port)) for address, port in plan["nodes"]]
-        rank = int(plan["node_rank"])
-        own = overlay.address_of(rank) if nodes else "127.0.0.1"
         self._ranks = int(plan["ranks"])
         self._lock = threading.Lock()
         self._open = 0
         self._namespace = namespace
-        self.names = {"localhost": "127.0.0.1", socket.gethostname(): own}
+        meeting = plan["overlay"]
+        self.names = overlay.names(meeting)
         with namespace.visit():
             self._doors = self._make_doors(plan["egress"])
-        if nodes:
-            overlay.make(nodes, rank, int(plan["number"]), namespace)
+        if meeting is not None:
+            overlay.make(meeting, namespace)
 
     def _make_doors(self, egress: list[str]) -> list[Door]:
         """One for each destination; several ports of one host are at one address."""
@@ -257,10 +255,7 @@ def keep(ready: int, namespace: Namespace | None = None) -> None:
         try:
             with open("gate.json", encoding="utf-8") as file:
                 gate = Gate(json.load(file), namespace or made_ahead())
-            with open("hosts.part", "w", encoding="ascii") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.writelines(f"{at} {name}\n" for name, at in sorted(gate.names.items()))
-            os.rename("hosts.part", "hosts")
+            write_hosts("hosts", gate.names)
             listener.bind("gate")
             listener.listen(BACKLOG)
         except (OSError, ValueError, KeyError) as error:

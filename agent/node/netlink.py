@@ -2,7 +2,7 @@
 
 What `ip` and `bridge` do, without starting them: rtnetlink(7). A request is bytes that the
 functions here make; a `Kernel` asks the kernel for a series of them, in the namespace in which it
-was opened, wherever its owner is by then. Standard library only: a spare gate loads this.
+was opened, wherever its owner is by then. Standard library only: shims and gates load this.
 """
 
 from __future__ import annotations

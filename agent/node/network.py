@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from agent.node import confine, netlink
@@ -100,6 +100,14 @@ class Namespace:
 def enter(namespace: int) -> None:
     """Be in the network namespace that this descriptor leads to."""
     confine.check(confine.LIBC.setns(namespace, NEWNET), "enter network namespace")
+
+
+def write_hosts(path: str, names: Mapping[str, str]) -> None:
+    """What the ranks of a network find in /etc/hosts: an address by each name."""
+    with open(f"{path}.part", "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.writelines(f"{address} {name}\n" for name, address in sorted(names.items()))
+    os.rename(f"{path}.part", path)
 
 
 def enter_by(gate: str) -> None:

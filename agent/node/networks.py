@@ -13,10 +13,9 @@ import zlib
 from agent.node import overlay
 from agent.node.asked import RankSpec
 from agent.node.launcher import Nursery
-from agent.node.network import OWN, SHARED
+from agent.node.network import OWN, SHARED, write_hosts
 from agent.node.spool import Spool
 
-LOOPBACK = "127.0.0.1"
 OVERLAY_NUMBERS = 1 << 24
 
 
@@ -28,28 +27,28 @@ def has_own(spec: RankSpec) -> bool:
 def master_address(spec: RankSpec) -> str:
     """Where rank 0 is for this one."""
     if not has_own(spec):
-        return spec["master_address"] or LOOPBACK
-    return LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(0)
+        return spec["master_address"] or overlay.LOOPBACK
+    return overlay.LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(0)
 
 
 def network_of(spool: Spool, key: str, spec: RankSpec, nursery: Nursery) -> dict[str, object]:
     """What the shim is told of it. A network that is shared with others, or leads somewhere, is a
-    gate's, which then stands; GateFailed if it cannot.
+    gate's, which then stands; GateFailed if it cannot. One of a rank alone is its shim's, which
+    joins it to those of the other nodes.
     """
     if not has_own(spec):
         return {"network": SHARED}
     if spec["world_size"] == 1 and not spec["egress"]:
         return {"network": OWN}
     folder = spool.network(key)
-    attempt = folder.name
-    nodes = [list(node) for node in spec["nodes"]] if spec["num_nodes"] > 1 else []
-    plan = {
-        "egress": spec["egress"],
-        "ranks": spec["local_world_size"],
-        "nodes": nodes,
-        "node_rank": spec["node_rank"],
-        "number": zlib.crc32(attempt.encode()) % OVERLAY_NUMBERS,
-    }
+    meeting: overlay.Meeting | None = None
+    if spec["num_nodes"] > 1:
+        number = zlib.crc32(folder.name.encode()) % OVERLAY_NUMBERS
+        meeting = {"nodes": spec["nodes"], "node_rank": spec["node_rank"], "number": number}
+    if spec["local_world_size"] == 1 and not spec["egress"]:
+        write_hosts(str(spool.home(key) / "hosts"), overlay.names(meeting))
+        return {"network": OWN, "overlay": meeting, "hosts": "hosts"}
+    plan = {"egress": spec["egress"], "ranks": spec["local_world_size"], "overlay": meeting}
     nursery.run_gate(folder, plan)
     place = os.path.relpath(folder, spool.home(key))
     return {"network": OWN, "gate": f"{place}/gate", "hosts": f"{place}/hosts"}

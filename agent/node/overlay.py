@@ -5,24 +5,25 @@ between the addresses of the attempt's nodes. Each node has said an address and 
 asked to prepare; who is where is written down before anything starts, so nothing is learned or
 asked for on the way. The link is the namespace's, and gone with it.
 
-Needs a kernel with VXLAN, and nothing else. Standard library only: a spare gate loads this.
+Needs a kernel with VXLAN, and nothing else. Standard library only: shims and gates load this.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import TypedDict
 
 from agent.node import netlink
 from agent.node.netlink import Kernel
 from agent.node.network import Namespace
 
 NODES_MAX = 65_534
-NETWORK = ipaddress.ip_network("198.18.0.0/15")
+NETWORK, NETWORK_BITS = int.from_bytes(socket.inet_aton("198.18.0.0")), 15
 """Set aside for tests of networks; no host of anybody's is there."""
+LOOPBACK = "127.0.0.1"
 LINK, LINK_INDEX = "sov0", 4096
 """The index is far above what a namespace has by itself."""
 MTU_MIN, MTU_IF_UNKNOWN = 1280, 1500
@@ -34,11 +35,26 @@ Node = tuple[str, int]
 """A node's address and the UDP port at which it takes what is for the attempt."""
 
 
+class Meeting(TypedDict):
+    """Where the nodes of an attempt are, by node rank, and which of them this is; `number` is the
+    VXLAN's, 24 bits."""
+
+    nodes: Sequence[Node]
+    node_rank: int
+    number: int
+
+
 def address_of(node_rank: int) -> str:
     """Where the ranks of a node are found by the others."""
     if not 0 <= node_rank < NODES_MAX:
         raise ValueError(f"node rank: found {node_rank}, allowed 0 to {NODES_MAX - 1}")
-    return str(NETWORK[node_rank + 1])
+    return socket.inet_ntoa((NETWORK + node_rank + 1).to_bytes(4))
+
+
+def names(meeting: Meeting | None) -> dict[str, str]:
+    """What a rank there finds by the names of its own host."""
+    own = address_of(meeting["node_rank"]) if meeting else LOOPBACK
+    return {"localhost": LOOPBACK, socket.gethostname(): own}
 
 
 @functools.cache
@@ -49,7 +65,7 @@ def can_be_made() -> bool:
     except OSError:
         return False
     try:
-        make([TRIED_AT], 0, 1, namespace)
+        make({"nodes": [TRIED_AT], "node_rank": 0, "number": 1}, namespace)
     except OSError:
         return False
     finally:
@@ -57,16 +73,16 @@ def can_be_made() -> bool:
     return True
 
 
-def make(nodes: Sequence[Node], node_rank: int, number: int, namespace: Namespace) -> None:
-    """Have the link in `namespace`, its packets in the network that the caller is in.
-
-    `nodes` by node rank; `number`: of the VXLAN, 24 bits. OSError says what could not be done.
+def make(meeting: Meeting, namespace: Namespace) -> None:
+    """Have the link in `namespace`, its packets in the network that the caller is in. OSError says
+    what could not be done.
     """
+    nodes, node_rank = meeting["nodes"], meeting["node_rank"]
     others = [(at, node) for at, node in enumerate(nodes) if at != node_rank]
     link = netlink.vxlan(
         LINK,
         LINK_INDEX,
-        number=number,
+        number=meeting["number"],
         at=nodes[node_rank],
         hardware=_hardware(node_rank),
         mtu=_mtu([node for _, node in others]),
@@ -74,7 +90,7 @@ def make(nodes: Sequence[Node], node_rank: int, number: int, namespace: Namespac
     )
     with contextlib.closing(Kernel()) as here:
         here.ask(f"make {LINK}", [link])
-    own = netlink.address(LINK_INDEX, address_of(node_rank), NETWORK.prefixlen)
+    own = netlink.address(LINK_INDEX, address_of(node_rank), NETWORK_BITS)
     known = [netlink.neighbour(LINK_INDEX, address_of(at), _hardware(at)) for at, _ in others]
     ways = [netlink.way(LINK_INDEX, _hardware(at), node) for at, node in others]
     namespace.kernel.ask(f"set up {LINK}", [own, netlink.up(LINK_INDEX), *known, *ways])

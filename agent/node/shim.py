@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.node import confine
+from agent.node import confine, overlay
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
 from agent.node.data_store import OutputFailed, Store
@@ -87,6 +87,9 @@ class Shim:
         self.output, self.report = cradle.output, cradle.report
         self.network = cradle.network if self.spec.get("network") != SHARED else None
         self.stay = Stay(gate) if (gate := self.spec.get("gate")) else None
+        if meeting := self.spec.get("overlay"):
+            assert self.network is not None, "an overlay is of a network of its own"
+            overlay.make(meeting, self.network)
         now = boot_ms()
         if self.lease_until is not None and now >= self.lease_until:
             raise TimeoutError("its lease lapsed before it could start")

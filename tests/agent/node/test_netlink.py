@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,21 @@ from agent.node import netlink, overlay
 from agent.node.gate import made_ahead
 from agent.node.netlink import AT_ONCE_MAX
 from agent.node.network import LOOPBACK_INDEX, Namespace
+from agent.node.overlay import Meeting
 from tests.agent.node.rig import needs_root, wait_until
 
 pytestmark = needs_root
 # Of this run's links, one a test: packets of all of them are the node's, as are those of other
 # runs, and a namespace that was let go of is gone a moment later.
 NUMBERS = itertools.count(os.getpid() * 8)
+
+
+NODES = [("127.0.0.1", 20_000), ("127.0.0.1", 20_001)]
+
+
+def meeting(nodes: Sequence[overlay.Node], node_rank: int = 0) -> Meeting:
+    """Of these nodes, on a VXLAN of its own."""
+    return {"nodes": nodes, "node_rank": node_rank, "number": next(NUMBERS)}
 
 
 @pytest.fixture
@@ -40,7 +49,7 @@ def arp(namespace: Namespace) -> list[list[str]]:
 
 def test_the_ways_to_more_nodes_than_one_message_holds_are_all_known(namespace: Namespace) -> None:
     nodes = [("192.0.2.1", 20_000 + at) for at in range(2 * AT_ONCE_MAX)]
-    overlay.make(nodes, 1, next(NUMBERS), namespace)
+    overlay.make(meeting(nodes, 1), namespace)
     known = {line[0]: line[3] for line in arp(namespace)}
     assert len(known) == len(nodes) - 1
     assert known[overlay.address_of(0)] == "02:53:4f:56:00:00"
@@ -51,7 +60,7 @@ def test_the_ways_to_more_nodes_than_one_message_holds_are_all_known(namespace: 
 
 
 def test_a_link_over_ipv6_is_made_too(namespace: Namespace) -> None:
-    overlay.make([("::1", 20_000), ("::1", 20_001)], 0, next(NUMBERS), namespace)
+    overlay.make(meeting([("::1", 20_000), ("::1", 20_001)]), namespace)
     assert [line[0] for line in arp(namespace)] == [overlay.address_of(1)]
 
 
@@ -69,26 +78,23 @@ def test_what_the_kernel_refuses_is_told_with_what_it_was(namespace: Namespace) 
 
 
 def test_nothing_of_it_reaches_the_node(namespace: Namespace) -> None:
-    before = Path("/proc/net/dev").read_text()
-    overlay.make([("127.0.0.1", 20_000), ("127.0.0.1", 20_001)], 0, next(NUMBERS), namespace)
-    names = {line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()}
-    assert names == {line.split(":")[0].strip() for line in before.splitlines()}
+    overlay.make(meeting(NODES), namespace)
+    assert overlay.LINK not in Path("/proc/net/dev").read_text()
 
 
 def test_a_link_is_gone_with_its_namespace() -> None:
     """Its number and port are free again, which they are not while it stands."""
-    nodes = [("127.0.0.1", 20_000), ("127.0.0.1", 20_001)]
-    number, first, second = next(NUMBERS), made_ahead(), made_ahead()
-    overlay.make(nodes, 0, number, first)
+    where, first, second = meeting(NODES), made_ahead(), made_ahead()
+    overlay.make(where, first)
     with pytest.raises(OSError, match="make sov0: File exists"):
-        overlay.make(nodes, 0, number, second)
+        overlay.make(where, second)
     first.close()
-    wait_until(lambda: _can_be_made(nodes, number, second), "the end of the link")
+    wait_until(lambda: _can_be_made(where, second), "the end of the link")
     second.close()
 
 
-def _can_be_made(nodes: list[tuple[str, int]], number: int, namespace: Namespace) -> bool:
+def _can_be_made(where: Meeting, namespace: Namespace) -> bool:
     with contextlib.suppress(FileExistsError):
-        overlay.make(nodes, 0, number, namespace)
+        overlay.make(where, namespace)
         return True
     return False
