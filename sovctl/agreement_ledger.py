@@ -33,6 +33,11 @@ class Totals:
     open_gpu_milli: int = 0
     """In use when the newest entry was made."""
     open_reserved_gpu_ms: int = 0
+    given_milli: int = 0
+    """Given to joint projects when the newest entry was made."""
+    lent_gpu_ms: int = 0
+    """Charged for what was given to joint projects and taken back."""
+    _given: dict[str, tuple[int, int]] = field(default_factory=lambda: {}, repr=False)
     _open: dict[str, tuple[int, int]] = field(default_factory=lambda: {}, repr=False)
 
     def take(self, entry: Mapping[str, Any]) -> None:
@@ -50,6 +55,15 @@ class Totals:
                 if gpu_ms > reserved:
                     raise NotVerified(f"{use}: charged {gpu_ms} GPU-ms, reserved {reserved}")
                 self.settled_gpu_ms += gpu_ms
+            case "given" if use not in self._given:
+                self._given[use] = milli, int(entry["at_ms"])
+                self.given_milli += milli
+            case "taken_back" if self._given.get(use, (milli + 1, 0))[0] == milli:
+                _, since_ms = self._given.pop(use)
+                self.given_milli -= milli
+                if gpu_ms != milli * (int(entry["at_ms"]) - since_ms) // 1000:
+                    raise NotVerified(f"{use}: charged {gpu_ms} GPU-ms, given since {since_ms}")
+                self.lent_gpu_ms += gpu_ms
             case event:
                 raise NotVerified(f"{use}: found {event!r} where it cannot be")
 

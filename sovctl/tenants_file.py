@@ -16,6 +16,7 @@ from sovctl.spec_values import contradiction, listed, parse_gpu_milli, refusal
 
 TENANTS_MAX = 100_000
 CLASSES_MAX = 100
+SHARES_MAX = 100
 WEIGHT_MAX = 1_000_000
 
 GPU_HOUR_MS = 3600 * 1000
@@ -90,6 +91,26 @@ class Budget(Written):
         return message
 
 
+class Share(Written):
+    """What another tenant gives a joint project of its own quota, under an agreement."""
+
+    of: Annotated[str, matching(_PATH, "a tenant's path, such as nrc/compute")]
+    agreement: Annotated[str, Field(min_length=1, max_length=63)]
+    gpu: Annotated[str, Field(min_length=1, max_length=63)]
+    guarantee: Gpus = "0"
+    limit: Gpus
+
+    def to_proto(self) -> tenants_pb2.Share:
+        """The share on the wire."""
+        return tenants_pb2.Share(
+            of=self.of,
+            agreement=self.agreement,
+            gpu_class=self.gpu,
+            guarantee_milli=int(self.guarantee),
+            limit_milli=int(self.limit),
+        )
+
+
 class Tenant(Written):
     """A node of the tree: an organisation, or something below one."""
 
@@ -100,6 +121,8 @@ class Tenant(Written):
     queue_order: Literal["age", "shortest"] = "age"
     max_queued_jobs: Annotated[int, Field(ge=1)] = 100_000
     budgets: Annotated[Sequence[Budget], Field(max_length=CLASSES_MAX)] = ()
+    shares: Annotated[Sequence[Share], Field(max_length=SHARES_MAX)] = ()
+    """What others give it, under agreements: with any, it is a joint project."""
 
 
 class Tenants(Written):
@@ -151,4 +174,5 @@ def _tenant(tenant: Tenant) -> tenants_pb2.Tenant:
         queue_order=f"QUEUE_ORDER_{tenant.queue_order.upper()}",
         max_queued_jobs=tenant.max_queued_jobs,
         budgets=[budget.to_proto() for budget in tenant.budgets],
+        shares=[share.to_proto() for share in tenant.shares],
     )

@@ -6,7 +6,7 @@ from scheduler.control.spending import BudgetLine, UsageLine
 from scheduler.control.views import QuotaLine
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.whatif import JobsWaiting, JobThere, Outcome
-from scheduler.wire.tenants import budget_to_proto
+from scheduler.wire.tenants import budget_to_proto, share_to_proto
 from sovapi.v1 import tenants_pb2
 
 
@@ -24,6 +24,8 @@ def quota_line_to_proto(line: QuotaLine) -> tenants_pb2.QuotaLine:
         borrow_limit_milli=line.borrow_limit_milli,
         lend_limit_milli=line.lend_limit_milli,
         lent_milli=line.lent_milli,
+        shares=[share_to_proto(share) for share in line.shares],
+        given_milli=line.given_milli,
     )
 
 

@@ -11,10 +11,11 @@ from scheduler.api.tenant_answers import (
     quota_line_to_proto,
     usage_line_to_proto,
 )
-from scheduler.control import declare
+from scheduler.control import declare, joint
 from scheduler.control.declare import UnknownClasses
 from scheduler.core.budgets import day_of
 from scheduler.model.ids import TenantPath
+from scheduler.model.tenancy import Tenant
 from scheduler.model.whatif import OtherTenants
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.store.store import Snapshot, Txn
@@ -119,16 +120,22 @@ class TenantService:
     ) -> tenants_pb2.QuotaWhatIfResponse:
         """What the queue would do under another tree, beside what it does."""
         desk = self._desk
-        tenants = tuple(tenant_from_proto(tenant) for tenant in request.tenants)
+        written = tuple(tenant_from_proto(tenant) for tenant in request.tenants)
         unknown = _unknown_classes(request.allow_unknown_gpu_classes)
 
-        def look(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
-            declare.check_tenants(snapshot, tenants, unknown)
-            changes = declare.tenant_difference(snapshot, tenants)
-            return changes, declare.tenant_warnings(snapshot, tenants)
+        now_ms = desk.now_ms()
 
-        changes, warnings = await desk.reader.read(look)
-        found = await self._planner.what_if(OtherTenants(tenants), desk.now_ms())
+        def look(
+            snapshot: Snapshot,
+        ) -> tuple[tuple[Tenant, ...], tuple[str, ...], tuple[str, ...]]:
+            declare.check_tenants(snapshot, written, unknown)
+            policy = snapshot.tenancy.policy()
+            tenants = joint.standing(written, joint.held_in(snapshot), policy, now_ms)
+            changes = declare.tenant_difference(snapshot, tenants)
+            return tenants, changes, declare.tenant_warnings(snapshot, tenants)
+
+        tenants, changes, warnings = await desk.reader.read(look)
+        found = await self._planner.what_if(OtherTenants(tenants), now_ms)
         return tenants_pb2.QuotaWhatIfResponse(
             now=outcome_to_proto(found.now, desk.codec),
             then=outcome_to_proto(found.then, desk.codec),

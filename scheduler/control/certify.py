@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from scheduler.control import outputs
+from scheduler.control import joint, outputs
 from scheduler.core.certificates import Account
 from scheduler.core.data_told import Data, DataTouched, Egress
 from scheduler.core.egress import of_attempt
@@ -55,6 +55,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         data=replace(_data(txn, row, spec, attempts, now_ms), egress=egress),
         nodes=nodes,
         agreements=agreements_of(stays, policies),
+        shares=joint.shares_of(txn, row.tenant),
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from scheduler.control import (
     declare,
+    joint,
     maintenance,
     operate,
     outbox,
@@ -234,6 +235,7 @@ class Control:
         ended = recovery.end_lapsed(txn, silence_ms, self._lapse_after_ms, now_ms)
         ended += operate.end_drains(txn, now_ms)
         ended += maintenance.turn(txn, now_ms)
+        joint.turn(txn, now_ms)
         ended += self._continuous.turn(txn, now_ms)
         consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)

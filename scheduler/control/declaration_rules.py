@@ -91,6 +91,7 @@ def _tenants(tenants: Sequence[Tenant]) -> Iterator[Denial]:
             yield _fault(f"{where}.queue_order", "none", "age or shortest")
         yield from _classes(f"{where}.quotas", [quota.gpu_class for quota in tenant.quotas])
         yield from _classes(f"{where}.budgets", [budget.gpu_class for budget in tenant.budgets])
+        yield from _classes(f"{where}.shares", [share.gpu_class for share in tenant.shares])
 
 
 def _classes(where: str, names: Sequence[str]) -> Iterator[Denial]:

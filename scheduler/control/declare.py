@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from scheduler.control import declaration_rules as rules
-from scheduler.control import evidence
+from scheduler.control import evidence, joint
 from scheduler.core import tree_rules
 from scheduler.model.fleet import Node, Site
 from scheduler.model.identity import Principal
@@ -49,6 +49,8 @@ def apply_tenants(
 ) -> tuple[str, ...]:
     """Makes the tenant tree what was said."""
     check_tenants(txn, tenants, unknown_classes)
+    held = joint.held_in(txn)
+    tenants = joint.standing(tenants, held, txn.tenancy.policy(), now_ms)
     before = {tenant.path: tenant for tenant in txn.tenancy.tenants()}
     after = {tenant.path: tenant for tenant in tenants}
     _refuse_busy(_busy_tenants(txn, sorted(set(before) - set(after))))
@@ -56,6 +58,7 @@ def apply_tenants(
     if changes and not dry_run:
         whole = sorted(tenants, key=lambda tenant: tenant.path)
         txn.tenancy.replace_tenants(whole)
+        joint.tell(txn, held, now_ms)
         evidence.applied(txn.audit, "tenants", principal, reason, changes, now_ms)
     return changes
 
@@ -65,6 +68,7 @@ def check_tenants(
 ) -> None:
     """Refuses a tree that makes no sense, whole, with every fault."""
     faults = (*rules.tenant_faults(tenants), *tree_rules.tree_faults(tenants))
+    faults += joint.faults(tenants, read.tenancy.policy())
     if unknown_classes is UnknownClasses.REFUSE:
         faults += _unknown_classes(read, tenants)
     if faults:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler.core.job_ids import JobIdCodec
+from scheduler.core.joint import given, given_away_milli
 from scheduler.core.quota import ALL_CLASSES, Usage
 from scheduler.model.fleet import NodeReport
 from scheduler.model.identity import Principal, Role
@@ -18,6 +19,7 @@ from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, anc
 from scheduler.model.job import Job, JobState
 from scheduler.model.plan import Explanation, JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
+from scheduler.model.tenancy import Share
 from scheduler.store.jobs import PAGE_MAX, Lines
 from scheduler.store.records import JobRow, NodeEntry, SiteEntry
 from scheduler.store.store import Snapshot
@@ -56,6 +58,10 @@ class QuotaLine:
     borrow_limit_milli: int | None = None
     lend_limit_milli: int | None = None
     lent_milli: int = 0
+    shares: tuple[Share, ...] = ()
+    """Given to it by others: those in force are in what is above."""
+    given_milli: int = 0
+    """Of its limit, given to others' joint projects: it is not in what is above any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +214,9 @@ def quota_lines_under(
     queued = _queued_milli(read)
     free = {} if capacity_milli is None else _free_milli(capacity_milli, used)
     lines: list[QuotaLine] = []
-    for node in read.tenancy.tenants():
+    declared = read.tenancy.tenants()
+    given_milli = given_away_milli(declared)
+    for node in given(declared):
         if under is not None and node.path != under and not node.path.startswith(f"{under}/"):
             continue
         quotas = {quota.gpu_class: quota for quota in node.quotas}
@@ -232,6 +240,8 @@ def quota_lines_under(
                     borrow_limit_milli=quota.borrow_limit_milli if quota else None,
                     lend_limit_milli=quota.lend_limit_milli if quota else None,
                     lent_milli=max(0, idle_milli - free.get(gpu_class, idle_milli)),
+                    shares=tuple(s for s in node.shares if s.gpu_class == gpu_class),
+                    given_milli=given_milli.get((node.path, gpu_class), 0),
                 )
             )
     return tuple(lines)

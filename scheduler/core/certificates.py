@@ -31,6 +31,7 @@ from scheduler.model.residency import (
     Requirement,
 )
 from scheduler.model.rules import FactRule
+from scheduler.model.tenancy import Share
 
 DENIALS_MAX = 100
 """Reasons that one interval, or a refusal, lists; how many there were is said as well."""
@@ -77,6 +78,8 @@ class Account:
     """What was known of the nodes where it was."""
     agreements: tuple[Agreement, ...] = ()
     """Those that admitted it somewhere, as they were then."""
+    shares: tuple[Share, ...] = ()
+    """What its project was given by others, as of the end."""
     denials: tuple[Denial, ...] = ()
     """Why it was refused."""
     array: str | None = None
@@ -129,6 +132,8 @@ def predicate(of: Account, tenant_seq: int, prev: str) -> dict[str, object]:
     }
     if of.agreements:
         told["agreements"] = [_agreement(agreement) for agreement in of.agreements]
+    if of.shares:
+        told["joint"] = [_share(share) for share in of.shares]
     if of.tasks:
         told["tasks"] = of.tasks
     if of.array is not None:
@@ -303,6 +308,17 @@ def _agreement(agreement: Agreement) -> dict[str, object]:
         "parties": [[each.party, each.country, each.key_id] for each in agreement.signatories],
         "valid_from_ms": agreement.valid_from_ms,
         "valid_until_ms": agreement.valid_until_ms,
+    }
+
+
+def _share(share: Share) -> dict[str, object]:
+    return {
+        "of": share.of,
+        "agreement": share.agreement,
+        "gpu_class": share.gpu_class,
+        "guarantee_milli": share.guarantee_milli,
+        "limit_milli": share.limit_milli,
+        "since_ms": share.since_ms,
     }
 
 

@@ -11,6 +11,7 @@ Usage is never stored: it is summed from live placements, at the tenant and at e
   What is free is the capacity of the class over all active sites, less what is in use. Nodes that
   are unfit count as capacity, and where by law the owner may go is not looked at: the figure is
   that of the fleet as declared.
+* What a joint project is given by others is moved first, and the tree is one like any (`joint`).
 * A tenant that is not in the tree has no quota at all.
 """
 
@@ -20,11 +21,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TypeAlias
 
-from scheduler.model.ids import GpuClass, TenantPath, ancestry
+from scheduler.core.joint import given, gpus, told
+from scheduler.model.ids import ALL_CLASSES, GpuClass, TenantPath, ancestry
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.tenancy import GpuQuota, Tenant
 
-ALL_CLASSES = GpuClass("*")
 LINEAGES_MAX = 65_536
 """Tenants whose ancestors are remembered."""
 SHARE_SCALE = 1_000_000_000_000
@@ -51,8 +52,9 @@ class QuotaTree:
         tenants: Iterable[Tenant] = (),
         capacity_milli: Mapping[GpuClass, int] | None = None,
     ) -> None:
+        self._declared = sorted(tenants, key=lambda t: t.path)
         self.tenants: Mapping[TenantPath, Tenant] = {
-            tenant.path: tenant for tenant in sorted(tenants, key=lambda t: t.path)
+            tenant.path: tenant for tenant in given(self._declared)
         }
         self.capacity_milli = capacity_milli
         self.organisations = tuple(path for path in self.tenants if "/" not in path)
@@ -71,7 +73,7 @@ class QuotaTree:
 
     def rated(self, capacity_milli: Mapping[GpuClass, int]) -> QuotaTree:
         """The same tenants over a fleet of this capacity."""
-        return QuotaTree(self.tenants.values(), dict(capacity_milli))
+        return QuotaTree(self._declared, dict(capacity_milli))
 
     def quota(self, tenant: TenantPath, gpu_class: GpuClass) -> GpuQuota | None:
         """What the tree says of one class at one node."""
@@ -202,7 +204,7 @@ def _over(
     found = f"in use {gpus(used_there_milli)}, asked {gpus(milli)}"
     if quota.limit_milli is not None and used_there_milli + milli > quota.limit_milli:
         detail = f"{_named(name)}: limit {gpus(quota.limit_milli)}, {found}"
-        return Denial(Reason.QUOTA_LIMIT, detail, path)
+        return Denial(Reason.QUOTA_LIMIT, detail + told(tree.tenants[path], name), path)
     most = f"guarantee {gpus(quota.guarantee_milli)} and {gpus(quota.borrow_limit_milli or 0)}"
     return Denial(Reason.QUOTA_BORROW, f"{_named(name)}: {most} to borrow, {found}", path)
 
@@ -323,9 +325,3 @@ def reclaimable(
 
 def _named(name: GpuClass) -> str:
     return "GPUs of all classes" if name == ALL_CLASSES else f"{name} GPUs"
-
-
-def gpus(milli: int) -> str:
-    """Milli-GPUs as people count: "8", "0.5"."""
-    whole, rest = divmod(milli, 1000)
-    return str(whole) if not rest else f"{whole}.{rest:03}".rstrip("0")

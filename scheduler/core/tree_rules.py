@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from scheduler.core.quota import ALL_CLASSES, gpus, lineage
-from scheduler.model.ids import GpuClass, TenantPath
+from scheduler.core.joint import all_in_force, given, gpus, share_faults
+from scheduler.core.quota import lineage
+from scheduler.model.ids import ALL_CLASSES, GpuClass, TenantPath
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.tenancy import Budget, BudgetPeriod, GpuQuota, Tenant
 
@@ -42,9 +43,19 @@ def tree_faults(tenants: Iterable[Tenant]) -> tuple[Denial, ...]:
             faults.append(_fault(f"{where}.weight", f"{tenant.weight}, allowed from 1"))
         faults += _quotas(where, tenant)
         faults += _budgets(where, tenant.budgets)
-    faults += _shares_of_children(listed, by_path)
-    faults += _above_ancestors(listed, by_path)
+    faults += _consistent(listed, by_path)
+    if any(tenant.shares for tenant in listed):
+        faults += share_faults(listed)
+        if not faults:
+            moved = given(all_in_force(listed))
+            faults += _consistent(moved, {tenant.path: tenant for tenant in moved})
     return tuple(faults)
+
+
+def _consistent(listed: Sequence[Tenant], by_path: Mapping[TenantPath, Tenant]) -> Iterator[Denial]:
+    """What contradicts a quota above it."""
+    yield from _shares_of_children(listed, by_path)
+    yield from _above_ancestors(listed, by_path)
 
 
 def unknown_classes(tenants: Sequence[Tenant], declared: frozenset[GpuClass]) -> tuple[Denial, ...]:
@@ -60,6 +71,7 @@ def unknown_classes(tenants: Sequence[Tenant], declared: frozenset[GpuClass]) ->
         for kind, names in (
             ("quotas", [quota.gpu_class for quota in tenant.quotas]),
             ("budgets", [budget.gpu_class for budget in tenant.budgets]),
+            ("shares", [share.gpu_class for share in tenant.shares]),
         )
         for n, name in enumerate(names)
         if name not in known

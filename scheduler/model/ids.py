@@ -21,6 +21,9 @@ NodeId = NewType("NodeId", str)
 GpuClass = NewType("GpuClass", str)
 """The GPU's model name: "H100"."""
 
+ALL_CLASSES = GpuClass("*")
+"""All GPU models together."""
+
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 """Names of sites, slots, tenants: as a DNS label, dots and underscores too."""
 

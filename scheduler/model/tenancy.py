@@ -74,6 +74,20 @@ class Budget:
     """The first day on which it is not in force any more; None: for good."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Share:
+    """What another tenant gives a joint project of its own quota, under an agreement."""
+
+    of: TenantPath
+    """Who gives."""
+    agreement: str
+    gpu_class: GpuClass
+    guarantee_milli: int = 0
+    limit_milli: int = 0
+    since_ms: int = 0
+    """When it last came into force; 0: it is not, because its agreement is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """One node of the tree. A child's path starts with its parent's."""
@@ -85,6 +99,8 @@ class Tenant:
     max_queued_jobs: int = 100_000
     display_name: str = ""
     budgets: tuple[Budget, ...] = ()
+    shares: tuple[Share, ...] = ()
+    """What others give it: with any, it is a joint project."""
 
 
 @dataclass(frozen=True, slots=True)

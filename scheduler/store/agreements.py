@@ -8,10 +8,11 @@ from hashlib import sha256
 
 from sqlalchemy import func, select
 
-from scheduler.core.budgets import BUDGET_DAYS
+from scheduler.core.budgets import BUDGET_DAYS, gpu_ms
 from scheduler.model.agreements import Agreement
-from scheduler.model.ids import AttemptKey, GpuClass, SiteId
+from scheduler.model.ids import AttemptKey, GpuClass, SiteId, TenantPath
 from scheduler.model.plan import AgreementUsed
+from scheduler.model.tenancy import Share
 from scheduler.store.audit import AuditWriter
 from scheduler.store.bulk import How, Statement, inserting
 from scheduler.store.codec import canonical, decode, encode
@@ -21,6 +22,9 @@ from scheduler.store.scratch import ChangeKind, Scratch
 
 LEAF_KIND = "agreement_use"
 OPENED, CLOSED = "opened", "closed"
+GIVEN, TAKEN_BACK = "given", "taken_back"
+SHARE_DIGITS = 16
+"""Of a digest, hexadecimal: they tell the shares of one agreement apart."""
 ENTRIES_READ_MAX = 1_000
 """Most entries of a ledger that one question answers."""
 
@@ -100,10 +104,10 @@ class AgreementsReader:
 
     def use_of(self, key: AttemptKey) -> AgreementUse | None:
         """What an attempt uses under an agreement; None: none admitted it."""
-        for name, site, gpu_class, milli, day, live, gpu_ms in self._link.rows(
+        for name, site, gpu_class, milli, day, live, used in self._link.rows(
             _USE, (key.job, key.attempt)
         ):
-            return AgreementUse(key, name, site, gpu_class, milli, day, bool(live), gpu_ms)
+            return AgreementUse(key, name, site, gpu_class, milli, day, bool(live), used)
         return None
 
     def admitted(self, keys: Sequence[AttemptKey]) -> dict[AttemptKey, str]:
@@ -178,7 +182,7 @@ class AgreementsWriter(AgreementsReader):
     def open(self, audit: AuditWriter, use: AgreementUse, country: str, now_ms: int) -> None:
         """An agreement admitted an attempt to its site: the ledger says so."""
         self._put_use(use)
-        self._enter(audit, use, {"event": OPENED, "country": country}, now_ms)
+        self._enter_use(audit, use, {"event": OPENED, "country": country}, now_ms)
 
     def close(self, audit: AuditWriter, key: AttemptKey, gpu_ms: int, now_ms: int) -> None:
         """An attempt is over, charged `gpu_ms`; nothing happens if no agreement admitted it."""
@@ -189,7 +193,15 @@ class AgreementsWriter(AgreementsReader):
             key, use.agreement, use.site, use.gpu_class, use.gpu_milli, use.day, False, gpu_ms
         )
         self._put_use(after)
-        self._enter(audit, after, {"event": CLOSED}, now_ms)
+        self._enter_use(audit, after, {"event": CLOSED}, now_ms)
+
+    def give(self, audit: AuditWriter, project: TenantPath, share: Share, now_ms: int) -> None:
+        """A share of a joint project is in force from now on: the ledger says so."""
+        self._enter_share(audit, GIVEN, project, share, now_ms)
+
+    def take_back(self, audit: AuditWriter, project: TenantPath, share: Share, now_ms: int) -> None:
+        """It is not any more: its giver is charged for the time in which it was."""
+        self._enter_share(audit, TAKEN_BACK, project, share, now_ms)
 
     def _forget(self) -> None:
         self._scratch.memo.has_agreements = None
@@ -199,26 +211,51 @@ class AgreementsWriter(AgreementsReader):
         self._link.do(_PUT_USE, (use.key.job, use.key.attempt, *held, use.gpu_ms))
         self._scratch.changed(ChangeKind.AGREEMENT, use.agreement)
 
-    def _enter(
+    def _enter_use(
         self, audit: AuditWriter, use: AgreementUse, told: dict[str, object], now_ms: int
     ) -> None:
+        """What an attempt uses."""
+        body: dict[str, object] = {
+            "use": f"{audit.name_of(use.key.job)}.{use.key.attempt}",
+            "site": use.site,
+            "gpu_class": use.gpu_class,
+            "gpu_milli": use.gpu_milli,
+            "gpu_ms": use.gpu_ms,
+            **told,
+        }
+        self._enter(audit, use.agreement, body, now_ms)
+
+    def _enter_share(
+        self, audit: AuditWriter, event: str, project: TenantPath, share: Share, now_ms: int
+    ) -> None:
+        """What a tenant gives a joint project, under a name that says nothing of either."""
+        between = f"{project} {share.of} {share.gpu_class}"
+        body: dict[str, object] = {
+            "event": event,
+            "use": f"share-{sha256(between.encode()).hexdigest()[:SHARE_DIGITS]}",
+            "site": "",
+            "gpu_class": share.gpu_class,
+            "gpu_milli": share.limit_milli,
+            "guarantee_milli": share.guarantee_milli,
+            "gpu_ms": gpu_ms(share.limit_milli, now_ms - share.since_ms),
+        }
+        self._enter(audit, share.agreement, body, now_ms)
+
+    def _enter(
+        self, audit: AuditWriter, agreement: str, told: dict[str, object], now_ms: int
+    ) -> None:
         """The next entry of a ledger. It names no tenant: both parties read all of it."""
-        number, prev = self.last(use.agreement)
+        number, prev = self.last(agreement)
         text = canonical(
             {
                 "kind": LEAF_KIND,
                 "at_ms": now_ms,
-                "agreement": use.agreement,
+                "agreement": agreement,
                 "number": number + 1,
                 "prev": prev,
-                "use": f"{audit.name_of(use.key.job)}.{use.key.attempt}",
-                "site": use.site,
-                "gpu_class": use.gpu_class,
-                "gpu_milli": use.gpu_milli,
-                "gpu_ms": use.gpu_ms,
                 **told,
             }
         )
         digest = "sha256:" + sha256(text.encode()).hexdigest()
-        self._link.do(_ADD_ENTRY, (use.agreement, number + 1, audit.next_index(), digest))
+        self._link.do(_ADD_ENTRY, (agreement, number + 1, audit.next_index(), digest))
         audit.append_text(LEAF_KIND, now_ms, text, tenant=None, job=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduler.model.ids import GpuClass, TenantPath
-from scheduler.model.tenancy import Budget, BudgetPeriod, GpuQuota, QueueOrder, Tenant
+from scheduler.model.tenancy import Budget, BudgetPeriod, GpuQuota, QueueOrder, Share, Tenant
 from scheduler.wire.enums import known, number
 from sovapi.v1 import tenants_pb2
 
@@ -28,6 +28,7 @@ def tenant_to_proto(tenant: Tenant) -> tenants_pb2.Tenant:
         queue_order=number(tenants_pb2.QueueOrder, tenant.queue_order),
         max_queued_jobs=tenant.max_queued_jobs,
         budgets=[budget_to_proto(budget) for budget in tenant.budgets],
+        shares=[share_to_proto(share) for share in tenant.shares],
     )
 
 
@@ -41,6 +42,30 @@ def tenant_from_proto(message: tenants_pb2.Tenant) -> Tenant:
         max_queued_jobs=message.max_queued_jobs,
         display_name=message.display_name,
         budgets=tuple(budget_from_proto(budget) for budget in message.budgets),
+        shares=tuple(_share_from_proto(share) for share in message.shares),
+    )
+
+
+def share_to_proto(share: Share) -> tenants_pb2.Share:
+    """What a joint project is given."""
+    return tenants_pb2.Share(
+        of=share.of,
+        agreement=share.agreement,
+        gpu_class=share.gpu_class,
+        guarantee_milli=share.guarantee_milli,
+        limit_milli=share.limit_milli,
+        since_ms=share.since_ms,
+    )
+
+
+def _share_from_proto(message: tenants_pb2.Share) -> Share:
+    return Share(
+        of=TenantPath(message.of),
+        agreement=message.agreement,
+        gpu_class=GpuClass(message.gpu_class),
+        guarantee_milli=message.guarantee_milli,
+        limit_milli=message.limit_milli,
+        since_ms=message.since_ms,
     )
 
 

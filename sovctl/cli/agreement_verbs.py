@@ -175,6 +175,8 @@ def agreement_ledger_of(
         "last_digest": totals.last_digest,
         "settled_gpu_ms": totals.settled_gpu_ms,
         "open_gpu_milli": totals.open_gpu_milli,
+        "given_milli": totals.given_milli,
+        "lent_gpu_ms": totals.lent_gpu_ms,
     }
     note = f"{name}: {totals.entries} entries hold, {_hours(totals.settled_gpu_ms)} GPU-hours"
     session.output.result(told, totals.last_digest, f"{note} settled")

@@ -19,6 +19,7 @@ _NUMBER = "right"
 def quota(lines: Iterable[tenants_pb2.QuotaLine]) -> Listing:
     """Guarantee, limit and use."""
     listed = list(lines)
+    joint = any(line.shares or line.given_milli for line in listed)
     return Listing(
         columns=[
             Column("TENANT"),
@@ -32,6 +33,7 @@ def quota(lines: Iterable[tenants_pb2.QuotaLine]) -> Listing:
             Column("MAY BORROW", wide=True, justify=_NUMBER),
             Column("MAY LEND", wide=True, justify=_NUMBER),
             Column("WEIGHT", wide=True, justify=_NUMBER),
+            *([Column("SHARES")] if joint else []),
         ],
         rows=[
             [
@@ -46,6 +48,7 @@ def quota(lines: Iterable[tenants_pb2.QuotaLine]) -> Listing:
                 _optional(line, "borrow_limit_milli"),
                 _optional(line, "lend_limit_milli"),
                 str(line.weight) if line.weight else "-",
+                *([_shares(line)] if joint else []),
             ]
             for line in listed
         ],
@@ -139,6 +142,17 @@ def _energy(line: tenants_pb2.UsageLine) -> tuple[str, str]:
         return "not measured", "not measured"
     kwh_milli = line.energy_mj // JOULES_IN_KWH
     return format_milli(kwh_milli), format_milli(line.co2e_mg // 1000)
+
+
+def _shares(line: tenants_pb2.QuotaLine) -> str:
+    """What of a limit came from others, or went to them."""
+    came = [
+        f"{format_milli(share.limit_milli)} of {share.of}"
+        + ("" if share.since_ms else f" (not in force: {share.agreement})")
+        for share in line.shares
+    ]
+    gone = [f"gives {format_milli(line.given_milli)}"] if line.given_milli else []
+    return ", ".join((*came, *gone)) or "-"
 
 
 def _optional(line: tenants_pb2.QuotaLine, name: str) -> str:

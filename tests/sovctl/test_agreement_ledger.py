@@ -117,3 +117,39 @@ def test_whatever_is_changed_shows(
     assert changed != document
     with pytest.raises(NotVerified):
         agreement_ledger.check(changed, "uk-ca", trust)
+
+
+HOUR_MS = 3_600 * SECOND_MS
+
+
+def _entry(event: str, at_ms: int = 0, gpu_ms: int = 0, **more: Any) -> dict[str, Any]:
+    return {"event": event, "use": "share-1", "gpu_milli": 2_000, "gpu_ms": gpu_ms} | {
+        "at_ms": at_ms,
+        **more,
+    }
+
+
+def test_a_giver_is_charged_for_the_time_in_which_its_share_was_given() -> None:
+    totals = agreement_ledger.Totals()
+    totals.take(_entry("given"))
+    assert totals.given_milli == 2_000
+    totals.take(_entry("taken_back", HOUR_MS, 2 * HOUR_MS))
+    assert (totals.given_milli, totals.lent_gpu_ms) == (0, 2 * HOUR_MS)
+    assert totals.settled_gpu_ms == 0
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(_entry("given"), id="given twice"),
+        pytest.param(_entry("taken_back", HOUR_MS, 3 * HOUR_MS), id="charged too much"),
+        pytest.param(_entry("taken_back", HOUR_MS, HOUR_MS), id="charged too little"),
+        pytest.param(_entry("taken_back", gpu_milli=1_000), id="another amount"),
+        pytest.param(_entry("taken_back", use="share-2"), id="never given"),
+    ],
+)
+def test_a_share_that_does_not_add_up_shows(second: dict[str, Any]) -> None:
+    totals = agreement_ledger.Totals()
+    totals.take(_entry("given"))
+    with pytest.raises(NotVerified):
+        totals.take(second)

@@ -253,9 +253,12 @@ def test_every_field_of_the_wire_is_reached_by_a_tenants_file() -> None:
               "until": "2026-07-01"}  # fmt: skip
     quota = {"guarantee": 4, "limit": 8, "weight": 3, "borrow": "1.5", "lend": 2}
     node = {"path": "a", "name": "A", "weight": 2, "max_queued_jobs": 9,
-            "quotas": {"H100": quota}, "budgets": [budget]}  # fmt: skip
+            "quotas": {"H100": quota}, "budgets": [budget],
+            "shares": [{"of": "b/c", "agreement": "uk-ca", "gpu": "H100", "guarantee": 1,
+                        "limit": "2.5"}]}  # fmt: skip
     [tenant] = check(Tenants, {"tenants": [node]}, "tenants").to_proto()
-    assert set(empty_fields(tenant)) == set()
+    assert set(empty_fields(tenant)) == {"shares.since_ms"}, "that is the control plane's to say"
+    assert tenant.shares[0].limit_milli == 2500
     assert tenant.quotas[0].borrow_limit_milli == 1500
     found = tenant.budgets[0]
     assert (found.amount_gpu_ms, found.days) == (2 * 3_600_000, 30)

@@ -60,8 +60,24 @@ class Budget(_message.Message):
     until_day: int
     def __init__(self, gpu_class: _Optional[str] = ..., amount_gpu_ms: _Optional[int] = ..., period: _Optional[_Union[BudgetPeriod, str]] = ..., days: _Optional[int] = ..., from_day: _Optional[int] = ..., until_day: _Optional[int] = ...) -> None: ...
 
+class Share(_message.Message):
+    __slots__ = ("of", "agreement", "gpu_class", "guarantee_milli", "limit_milli", "since_ms")
+    OF_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
+    GUARANTEE_MILLI_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_MILLI_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    of: str
+    agreement: str
+    gpu_class: str
+    guarantee_milli: int
+    limit_milli: int
+    since_ms: int
+    def __init__(self, of: _Optional[str] = ..., agreement: _Optional[str] = ..., gpu_class: _Optional[str] = ..., guarantee_milli: _Optional[int] = ..., limit_milli: _Optional[int] = ..., since_ms: _Optional[int] = ...) -> None: ...
+
 class Tenant(_message.Message):
-    __slots__ = ("path", "display_name", "weight", "quotas", "queue_order", "max_queued_jobs", "budgets")
+    __slots__ = ("path", "display_name", "weight", "quotas", "queue_order", "max_queued_jobs", "budgets", "shares")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +85,7 @@ class Tenant(_message.Message):
     QUEUE_ORDER_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_JOBS_FIELD_NUMBER: _ClassVar[int]
     BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
     path: str
     display_name: str
     weight: int
@@ -76,7 +93,8 @@ class Tenant(_message.Message):
     queue_order: QueueOrder
     max_queued_jobs: int
     budgets: _containers.RepeatedCompositeFieldContainer[Budget]
-    def __init__(self, path: _Optional[str] = ..., display_name: _Optional[str] = ..., weight: _Optional[int] = ..., quotas: _Optional[_Iterable[_Union[GpuQuota, _Mapping]]] = ..., queue_order: _Optional[_Union[QueueOrder, str]] = ..., max_queued_jobs: _Optional[int] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ...) -> None: ...
+    shares: _containers.RepeatedCompositeFieldContainer[Share]
+    def __init__(self, path: _Optional[str] = ..., display_name: _Optional[str] = ..., weight: _Optional[int] = ..., quotas: _Optional[_Iterable[_Union[GpuQuota, _Mapping]]] = ..., queue_order: _Optional[_Union[QueueOrder, str]] = ..., max_queued_jobs: _Optional[int] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ...) -> None: ...
 
 class ApplyTenantsRequest(_message.Message):
     __slots__ = ("tenants", "dry_run", "reason", "allow_unknown_gpu_classes")
@@ -119,7 +137,7 @@ class GetQuotaRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ...) -> None: ...
 
 class QuotaLine(_message.Message):
-    __slots__ = ("tenant", "gpu_class", "guarantee_milli", "limit_milli", "used_milli", "borrowed_milli", "queued_milli", "weight", "borrow_limit_milli", "lend_limit_milli", "lent_milli")
+    __slots__ = ("tenant", "gpu_class", "guarantee_milli", "limit_milli", "used_milli", "borrowed_milli", "queued_milli", "weight", "borrow_limit_milli", "lend_limit_milli", "lent_milli", "shares", "given_milli")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     GPU_CLASS_FIELD_NUMBER: _ClassVar[int]
     GUARANTEE_MILLI_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +149,8 @@ class QuotaLine(_message.Message):
     BORROW_LIMIT_MILLI_FIELD_NUMBER: _ClassVar[int]
     LEND_LIMIT_MILLI_FIELD_NUMBER: _ClassVar[int]
     LENT_MILLI_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_MILLI_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     gpu_class: str
     guarantee_milli: int
@@ -142,7 +162,9 @@ class QuotaLine(_message.Message):
     borrow_limit_milli: int
     lend_limit_milli: int
     lent_milli: int
-    def __init__(self, tenant: _Optional[str] = ..., gpu_class: _Optional[str] = ..., guarantee_milli: _Optional[int] = ..., limit_milli: _Optional[int] = ..., used_milli: _Optional[int] = ..., borrowed_milli: _Optional[int] = ..., queued_milli: _Optional[int] = ..., weight: _Optional[int] = ..., borrow_limit_milli: _Optional[int] = ..., lend_limit_milli: _Optional[int] = ..., lent_milli: _Optional[int] = ...) -> None: ...
+    shares: _containers.RepeatedCompositeFieldContainer[Share]
+    given_milli: int
+    def __init__(self, tenant: _Optional[str] = ..., gpu_class: _Optional[str] = ..., guarantee_milli: _Optional[int] = ..., limit_milli: _Optional[int] = ..., used_milli: _Optional[int] = ..., borrowed_milli: _Optional[int] = ..., queued_milli: _Optional[int] = ..., weight: _Optional[int] = ..., borrow_limit_milli: _Optional[int] = ..., lend_limit_milli: _Optional[int] = ..., lent_milli: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., given_milli: _Optional[int] = ...) -> None: ...
 
 class BudgetLine(_message.Message):
     __slots__ = ("tenant", "budget", "first_day", "end_day", "reserved_gpu_ms", "charged_gpu_ms", "left_gpu_ms")

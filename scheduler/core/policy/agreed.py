@@ -30,6 +30,12 @@ def in_force(agreement: Agreement, now_ms: int) -> bool:
     return agreement.valid_from_ms <= now_ms < agreement.valid_until_ms
 
 
+def covers(agreement: Agreement, tenant: str) -> bool:
+    """Whether it is about work of `tenant`."""
+    paths = agreement.scope.tenants
+    return not paths or any(_is_below(tenant, path) for path in paths)
+
+
 def opens(agreement: Agreement, site: Site) -> bool:
     """Whether `site` is in a country, and one of the sites, that it opens."""
     countries = [fact.values for fact in site.facts if fact.key is FactKey.COUNTRY]
@@ -81,7 +87,7 @@ def _outside(agreement: Agreement, policy: Policy, work: Requirement) -> Iterato
         yield f"it is for work up to {Tier(scope.tier_max).name}, found {work.tier.name}"
     if work.kind not in scope.kinds:
         yield f"it is for {listed(scope.kinds)} work, found {work.kind or 'no kind'}"
-    if scope.tenants and not any(_is_below(work.tenant, path) for path in scope.tenants):
+    if not covers(agreement, work.tenant):
         yield "it is for other tenants"
     for what, has, may in (
         ("marking", work.markings, scope.markings),
