@@ -16,6 +16,7 @@ from scheduler.core.stays import Stay, agreements_of, intervals
 from scheduler.model.ids import AttemptKey, JobId, NodeId
 from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
 from scheduler.model.reasons import Denial
+from scheduler.store import operator_access
 from scheduler.store.records import JobRow
 from scheduler.store.store import Txn
 
@@ -59,6 +60,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
+        operator_uses=operator_access.uses_of(txn, row.id),
         customer_keys=spec is not None and bool(spec.key_ticket),
     )
     txn.certificates.issue(row.id, account)

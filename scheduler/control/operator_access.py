@@ -21,6 +21,7 @@ from scheduler.model.operator_access import (
     AccessPolicy,
     AccessReason,
     AccessState,
+    OperatorUse,
 )
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.store import operator_access as stored
@@ -131,6 +132,17 @@ def eyes(
     _refuse_denied(txn, row.tenant, principal, now_ms, break_glass=held.break_glass)
     body = {"grant": held.id, "action": action.name, "by": _told(rules.person_of(principal))}
     txn.audit.append("operator_access_used", now_ms, body, tenant=row.tenant, job=row.id)
+    told = _told(rules.person_of(principal))
+    use = OperatorUse(
+        at_ms=now_ms,
+        grant=held.id,
+        action=action.name,
+        reason=held.reason.name,
+        break_glass=held.break_glass,
+        country=told["country"],
+        clearance=told["clearance"],
+    )
+    stored.put_use(txn, row.id, use)
     return replace(principal, role=Role.TENANT, tenant=row.tenant)
 
 

@@ -22,6 +22,7 @@ from scheduler.core.node_history import EVIDENCE_MAX, Histories, NodeThen, evide
 from scheduler.core.stays import Bounds, FactsThen, Interval, PolicyThen
 from scheduler.model.agreements import Agreement
 from scheduler.model.ids import NodeId, SiteId
+from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import (
     Assurance,
@@ -35,6 +36,8 @@ from scheduler.model.tenancy import Share
 
 DENIALS_MAX = 100
 """Reasons that one interval, or a refusal, lists; how many there were is said as well."""
+USES_MAX = 1_000
+"""Uses of operators' access that one certificate lists; how many there were is said as well."""
 EGRESS_LIMITS = {
     Control.CONTROLLED: "What left the job by its nodes' network was held to a list and counted by "
     "its nodes; devices that pass by the network of the kernel (InfiniBand, RoCE) are not seen.",
@@ -82,6 +85,8 @@ class Account:
     """What its project was given by others, as of the end."""
     denials: tuple[Denial, ...] = ()
     """Why it was refused."""
+    operator_uses: tuple[OperatorUse, ...] = ()
+    """Each time that an operator touched it, until now."""
     array: str | None = None
     task: int | None = None
     tasks: int = 0
@@ -126,7 +131,8 @@ def predicate(of: Account, tenant_seq: int, prev: str) -> dict[str, object]:
         "intervals": [_interval(interval) for interval in of.intervals],
         "data": data_told(of.data),
         "sinks": _sinks(of),
-        "operator_access": [],
+        "operator_access": [_use(use) for use in of.operator_uses[:USES_MAX]],
+        "operator_access_total": len(of.operator_uses),
         "keys": custody.told(of.customer_keys, (i.stay for i in of.intervals)),
         **_of_nodes(of),
     }
@@ -319,6 +325,18 @@ def _share(share: Share) -> dict[str, object]:
         "guarantee_milli": share.guarantee_milli,
         "limit_milli": share.limit_milli,
         "since_ms": share.since_ms,
+    }
+
+
+def _use(use: OperatorUse) -> dict[str, object]:
+    return {
+        "at_ms": use.at_ms,
+        "grant": use.grant,
+        "action": use.action,
+        "reason": use.reason,
+        "break_glass": use.break_glass,
+        "country": use.country,
+        "clearance": use.clearance,
     }
 
 

@@ -101,6 +101,21 @@ class AccessGrant:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorUse:
+    """A time at which an operator touched a job. Who it was is in the tenant's own log, by grant
+    and time: a certificate is shown to strangers, and names nobody."""
+
+    at_ms: int
+    grant: str
+    action: str
+    reason: str
+    """The code for which access was asked for."""
+    break_glass: bool
+    country: str
+    clearance: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccessPolicy:
     """Whom a node of the tenant tree lets operators be who are given access to its data.
 

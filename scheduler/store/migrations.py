@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, inspect, select, text
 
+from scheduler.model.operator_access import AccessGrant, OperatorUse
 from scheduler.store import schema_access, schema_data, tree
 from scheduler.store.bulk import Statement
+from scheduler.store.codec import decode, encode
 from scheduler.store.dialect import upsert
 from scheduler.store.schema import (
     ATTEMPTS,
@@ -180,6 +183,32 @@ def _add_agreements(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_operator_uses(connection: Connection) -> None:
+    """Operators' uses of access to jobs, for their certificates: taken from the log."""
+    schema_access.OPERATOR_USES.create(connection, checkfirst=True)
+    query = select(AUDIT.c.job, AUDIT.c.body).where(AUDIT.c.kind == "operator_access_used")
+    numbers: Counter[int] = Counter()
+    for job, body in connection.execute(query.order_by(AUDIT.c.leaf_index)).all():
+        told = json.loads(body)
+        grant = connection.execute(
+            select(schema_access.ACCESS_GRANTS.c.body).where(
+                schema_access.ACCESS_GRANTS.c.id == told["grant"]
+            )
+        ).scalar_one()
+        asked, numbers[job] = decode(AccessGrant, grant), numbers[job] + 1
+        use = OperatorUse(
+            at_ms=told["at_ms"],
+            grant=told["grant"],
+            action=told["action"],
+            reason=asked.reason.name,
+            break_glass=asked.break_glass,
+            country=told["by"]["country"],
+            clearance=told["by"]["clearance"],
+        )
+        row = {"job": job, "number": numbers[job], "body": encode(use)}
+        upsert(connection, schema_access.OPERATOR_USES, [row])
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -195,6 +224,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(13, _add_node_facts),
     Migration(14, _add_secrets),
     Migration(15, _add_agreements),
+    Migration(16, _add_operator_uses),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 
 from sqlalchemy import func, select
 
-from scheduler.model.ids import TenantPath, ancestry, organisation_of
-from scheduler.model.operator_access import AccessGrant, AccessPolicy
+from scheduler.model.ids import JobId, TenantPath, ancestry, organisation_of
+from scheduler.model.operator_access import AccessGrant, AccessPolicy, OperatorUse
+from scheduler.store.bulk import Statement
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import upsert
-from scheduler.store.schema_access import ACCESS_GRANTS, ACCESS_POLICIES
+from scheduler.store.schema_access import ACCESS_GRANTS, ACCESS_POLICIES, OPERATOR_USES
 from scheduler.store.store import Snapshot, Txn
+
+_USES = Statement(OPERATOR_USES, "SELECT body FROM operator_uses WHERE job = ? ORDER BY number")
 
 
 def grant(read: Snapshot, name: str) -> AccessGrant | None:
@@ -59,7 +61,18 @@ def put_grant(txn: Txn, made: AccessGrant) -> None:
         "ends_at_ms": made.revoked_at_ms or made.ends_at_ms,
         "body": encode(made),
     }
-    upsert(txn.connection, ACCESS_GRANTS, [row])
+    txn.link.upsert(ACCESS_GRANTS, [row])
+
+
+def put_use(txn: Txn, job: JobId, use: OperatorUse) -> None:
+    """A grant was used on a job."""
+    row = {"job": job, "number": len(uses_of(txn, job)) + 1, "body": encode(use)}
+    txn.link.upsert(OPERATOR_USES, [row])
+
+
+def uses_of(read: Snapshot, job: JobId) -> tuple[OperatorUse, ...]:
+    """Each time that a grant was used on a job, the first first. Asked at the end of every job."""
+    return tuple(decode(OperatorUse, body) for (body,) in _USES.rows(read.connection, (job,)))
 
 
 def policies_of(read: Snapshot, tenant: TenantPath) -> tuple[AccessPolicy, ...]:
@@ -75,7 +88,7 @@ def policies_of(read: Snapshot, tenant: TenantPath) -> tuple[AccessPolicy, ...]:
 def put_policy(txn: Txn, policy: AccessPolicy) -> None:
     """Sets a tenant's policy."""
     row = {"tenant": policy.tenant, "body": encode(policy)}
-    upsert(txn.connection, ACCESS_POLICIES, [row])
+    txn.link.upsert(ACCESS_POLICIES, [row])
 
 
 def _decoded(bodies: Iterable[str]) -> tuple[AccessGrant, ...]:

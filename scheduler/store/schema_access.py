@@ -29,6 +29,16 @@ ACCESS_POLICIES = Table(
 )
 """Whom tenants let operators be. No row: the default."""
 
+OPERATOR_USES = Table(
+    "operator_uses",
+    METADATA,
+    Column("job", BigInteger, primary_key=True, nullable=False, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, nullable=False, autoincrement=False),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""When an operator touched a job with a grant, in order; as its certificate tells it."""
+
 SECRETS = Table(
     "secrets",
     METADATA,

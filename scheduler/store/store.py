@@ -50,6 +50,7 @@ class Snapshot:
     """A consistent view of everything, as of its first question."""
 
     def __init__(self, link: Link, memo: Memo) -> None:
+        self.link = link
         self.connection = link.connection
         self._jobs = JobsReader(link, memo)
         self._waits = WaitsReader(link)

@@ -232,3 +232,52 @@ def test_every_fault_of_a_request_is_told_at_once(plant: Plant) -> None:
         )
     fields = [denial.subject for denial in refused.value.denials]
     assert fields == ["tenant", "actions", "reason", "detail", "ttl_ms"]
+
+
+def certified(plant: Plant, job: JobId) -> dict[str, Any]:
+    with plant.store.read() as view:
+        held = view.certificates.of_job(job)
+    assert held is not None
+    return json.loads(held.statement)["predicate"]
+
+
+def test_a_jobs_certificate_lists_each_time_that_an_operator_touched_it(plant: Plant) -> None:
+    job, other = plant.submit(), plant.submit()
+    grant = approve(plant, ask(plant))
+    look(plant, job)
+    plant.now_ms += 1_000
+    name = plant.codec.encode(job)
+    with plant.store.transaction() as txn:
+        seen = access.eyes(txn, plant.codec, OTTO, name, AccessAction.CANCEL, plant.now_ms)
+        plant.control.cancel(txn, seen, name, now=True, now_ms=plant.now_ms)
+    plant.cancel(other, now=True)
+    told = certified(plant, job)["operator_access"]
+    assert [(use["action"], use["at_ms"]) for use in told] == [
+        ("READ", plant.now_ms - 1_000),
+        ("CANCEL", plant.now_ms),
+    ]
+    assert told[0] == {
+        "at_ms": plant.now_ms - 1_000,
+        "grant": grant.id,
+        "action": "READ",
+        "reason": "SUPPORT",
+        "break_glass": False,
+        "country": "GB",
+        "clearance": "SC",
+    }
+    assert "otto" not in json.dumps(certified(plant, job)), "strangers see certificates"
+    untouched = certified(plant, other)
+    assert (untouched["operator_access"], untouched["operator_access_total"]) == ([], 0)
+
+
+def test_a_use_that_was_undone_is_in_no_certificate(plant: Plant) -> None:
+    job = plant.submit()
+    approve(plant, ask(plant))
+    with plant.store.transaction() as txn:
+        with pytest.raises(RuntimeError), txn.savepoint():
+            access.eyes(
+                txn, plant.codec, OTTO, plant.codec.encode(job), AccessAction.READ, plant.now_ms
+            )
+            raise RuntimeError("what it was used for failed")
+    plant.cancel(job, now=True)
+    assert certified(plant, job)["operator_access"] == []
