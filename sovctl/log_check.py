@@ -17,6 +17,8 @@ class Checked:
 
     head: Head
     leaves: int
+    hidden: int = 0
+    """Of which only the hashes were shown: they are in the log, and what they say was not read."""
 
 
 async def check_log(
@@ -26,17 +28,21 @@ async def check_log(
 ) -> Checked:
     """Hashes every leaf again, up to the head, and compares roots; raises `NotVerified`.
 
-    Only who may read the whole log can do this: tenants rely on witnesses and on their proofs.
+    Only who may read the whole log can do this: tenants rely on witnesses and on their proofs. An
+    operator is shown the hashes alone of what is tenants'.
     """
     head = verify.open_checkpoint(signed_note, trust)
     if not trust.is_met(trust.quorum, set(head.witnesses)):
         raise NotVerified(f"quorum: {trust.quorum} has not witnessed this head")
     peaks: list[tuple[int, bytes]] = []
-    size = 0
+    size = hidden = 0
     async for leaf in leaves():
         if size == head.size:
             break
-        found = sha256(b"\x00" + leaf.salt + leaf.canonical_json).digest()
+        if leaf.canonical_json:
+            found = sha256(b"\x00" + leaf.salt + leaf.canonical_json).digest()
+        else:
+            found, hidden = leaf.leaf_hash, hidden + 1
         if leaf.index != size or found != leaf.leaf_hash:
             raise NotVerified(f"leaf {size}: found leaf {leaf.index}, or another content than hash")
         height = 0
@@ -50,4 +56,4 @@ async def check_log(
         root = sha256(b"\x01" + peaks.pop()[1] + root).digest()
     if size != head.size or root != head.root:
         raise NotVerified(f"the {size} leaves that are shown are not those that were signed")
-    return Checked(head, size)
+    return Checked(head, size, hidden)

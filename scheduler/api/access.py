@@ -68,7 +68,9 @@ RULES: Mapping[str, Rule] = {
     _V1 + "FleetService/Uncordon": _OPERATOR,
     _V1 + "FleetService/Verdicts": _REVIEW,
     _V1 + "FleetService/WhatIf": _OPERATOR,
-    _V1 + "IdentityService/CreateJoinToken": Rule(frozenset({Role.OPERATOR, Role.SITE})),
+    _V1 + "IdentityService/CreateJoinToken": Rule(
+        frozenset({Role.OPERATOR, Role.SITE, Role.TENANT})
+    ),
     _V1 + "IdentityService/Join": Rule(frozenset(Role), anonymous=True),
     _V1 + "IdentityService/Login": _ANYBODY,
     _V1 + "IdentityService/Renew": _ANYBODY,

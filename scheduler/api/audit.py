@@ -1,4 +1,8 @@
-"""AuditService, the part about leaves: every decision, to each as far as it is theirs."""
+"""AuditService, the part about leaves: every decision, to each as far as it is theirs.
+
+Auditors read all of it, tenants their own, operators what is nobody's: of tenants' leaves they see
+that there are any, of which kind and when, and with a grant to read what is in them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ from itertools import islice
 
 from scheduler.api import calls, pages
 from scheduler.api.desk import Desk
+from scheduler.api.operator_access import eyes
 from scheduler.api.server import Methods
+from scheduler.control import operator_access as access
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.operator_access import AccessAction
 from scheduler.model.reasons import not_found
 from scheduler.store.records import AuditLeaf
 from scheduler.store.store import Snapshot
@@ -19,7 +26,7 @@ PAGE_KIND = "leaves"
 
 
 class AuditService:
-    """Serves auditors and operators the whole log, tenants their own leaves."""
+    """Serves the log."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -40,14 +47,36 @@ class AuditService:
         tenant = TenantPath(request.tenant) if request.tenant else None
         if tenant is not None and not _may_read(principal, tenant):
             raise not_found("tenant", request.tenant[:200])
+        shown = await self._may_open(principal, tenant, request.job_id)
         leaves = await self._desk.reader.read(
             lambda snapshot: _leaves(snapshot, principal, tenant, job, first, size)
         )
         more = len(leaves) == size
         token = pages.token_of(PAGE_KIND, str(leaves[-1].index + 1)) if more else ""
         return audit_pb2.ListLeavesResponse(
-            leaves=[_to_proto(leaf, principal) for leaf in leaves], next_page_token=token
+            leaves=[_to_proto(leaf, principal, shown) for leaf in leaves], next_page_token=token
         )
+
+    async def _may_open(self, principal: Principal, tenant: TenantPath | None, job: str) -> bool:
+        """Whether the caller is shown what is in tenants' leaves: an operator with a grant to read
+        the tenant, or the job, that it asks about, which is then used."""
+        desk = self._desk
+        if principal.role is not Role.OPERATOR:
+            return True
+        if job:
+            held = await desk.reader.read(
+                lambda read: access.holds(read, desk.codec, principal, job, desk.now_ms())
+            )
+            if held:
+                await eyes(desk, principal, job, AccessAction.READ)
+            return held
+        if tenant is None:
+            return False
+        now_ms, read = desk.now_ms(), AccessAction.READ
+        used = await desk.writer.write(
+            lambda txn: access.use_on(txn, principal, tenant, read, now_ms)
+        )
+        return used is not None
 
     def _job(self, public: str) -> JobId | None:
         if not public:
@@ -87,9 +116,14 @@ def _leaves(
     return tuple(islice(heapq.merge(*walks, key=lambda leaf: leaf.index), size))
 
 
-def _to_proto(leaf: AuditLeaf, principal: Principal) -> audit_pb2.AuditLeaf:
-    """A tenant is not told where in the log a leaf stands: how fast that grows is others' work."""
+def _to_proto(leaf: AuditLeaf, principal: Principal, shown: bool) -> audit_pb2.AuditLeaf:
+    """A tenant is not told where in the log a leaf stands: how fast that grows is others' work.
+    Of tenants' leaves that are not to be `shown` there is the hash, without the salt that tells
+    what was hashed."""
     told = leaf_to_proto(leaf)
+    if leaf.tenant and not shown:
+        told.ClearField("canonical_json")
+        told.ClearField("salt")
     if principal.role is Role.TENANT:
         told.ClearField("index")
     return told

@@ -24,10 +24,12 @@ from scheduler.api.ca import (
 )
 from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.identity import Caller, Revocations
-from scheduler.model.identity import NO_CLAIMS, Claims, Clearance, Role
-from scheduler.model.ids import TenantPath
+from scheduler.control import operator_access
+from scheduler.model.identity import NO_CLAIMS, Claims, Clearance, Principal, Role
+from scheduler.model.ids import TenantPath, ancestry, organisation_of
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store.identity import (
+    CERTIFICATE_ISSUED,
     TOKENS_OF_SITE_MAX,
     TOKENS_OPEN_MAX,
     JoinToken,
@@ -94,7 +96,8 @@ class TokenAsked:
 def create_token(
     txn: Txn, caller: Caller, asked: TokenAsked, secret: str, now_ms: int
 ) -> JoinToken:
-    """A token that lets `name` join once. Sites may make them for their own nodes only."""
+    """A token that lets `name` join once. Sites may make them for their own nodes only, people of a
+    tenant for other people of it, and operators for these the first, or with a grant."""
     name, ttl_ms = asked.name, asked.ttl_ms
     _check_claims(asked)
     principal = caller.principal
@@ -106,6 +109,8 @@ def create_token(
             Reason.PERMISSION_DENIED,
             f"a site agent makes tokens for its own nodes, not for {name.path}",
         )
+    if principal.tenant is not None:
+        _check_own_people(asked, principal.tenant)
     life_ms = ttl_ms or TOKEN_LIFE_MS_DEFAULT
     if not 0 < life_ms <= TOKEN_LIFE_MS_MAX:
         found = f"found {ttl_ms}, allowed 1 to {TOKEN_LIFE_MS_MAX}, or 0 for the default"
@@ -122,6 +127,7 @@ def create_token(
         expires_at_ms=now_ms + life_ms,
         country=asked.country,
         clearance=asked.clearance,
+        consent=_consent_to(txn, principal, name, now_ms),
     )
     txn.identity.add_join_token(token)
     body: dict[str, object] = {
@@ -130,9 +136,34 @@ def create_token(
         "expires_at_ms": token.expires_at_ms,
         "country": token.country,
         "clearance": token.clearance.name if token.clearance else "",
+        "consent": token.consent,
     }
     txn.audit.append("join_token_created", now_ms, body, tenant=_tenant_of(name))
     return token
+
+
+def _check_own_people(asked: TokenAsked, tenant: TenantPath) -> None:
+    """People of a tenant let in people of it, and vouch for nothing: operators do."""
+    own = asked.name.role is NameRole.TENANT and tenant in ancestry(TenantPath(asked.name.tenant))
+    if not own:
+        detail = f"a person of {tenant} makes tokens for its own people, not for {asked.name.path}"
+        raise Refused(Code.PERMISSION_DENIED, Reason.PERMISSION_DENIED, detail)
+    if asked.country or asked.clearance:
+        found = "found claims by a tenant, allowed of those whom operators vouch for"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "country"))
+
+
+def _consent_to(txn: Txn, principal: Principal, name: Name, now_ms: int) -> str:
+    """By whose consent `name` joins in a tenant's name: of whom is no person of a tenant, and of
+    the first of an organisation, nobody is asked."""
+    if name.role is not NameRole.TENANT:
+        return ""
+    if principal.tenant is not None:
+        return principal.path
+    tenant = TenantPath(name.tenant)
+    if not txn.identity.has_joined(organisation_of(tenant)):
+        return ""
+    return operator_access.consent(txn, principal, tenant, now_ms)
 
 
 def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int) -> Issued:
@@ -228,9 +259,16 @@ def _serving(read: Snapshot, secret: str, name: Name, now_ms: int) -> JoinToken:
         and found.name == name.path
         and now_ms < found.expires_at_ms
     )
-    if found is None or not usable:
+    if found is None or not usable or _came_late(read, found, name):
         raise join_refused("token: unknown, used, expired, or bound to another name")
     return found
+
+
+def _came_late(read: Snapshot, token: JoinToken, name: Name) -> bool:
+    """Whether it was made for the first person of an organisation, and another one was first."""
+    if name.role is not NameRole.TENANT or token.consent:
+        return False
+    return read.identity.has_joined(organisation_of(TenantPath(name.tenant)))
 
 
 def _check_lapsed(read: Snapshot, ca: Ca, name: Name, request: Request, now_ms: int) -> None:
@@ -290,7 +328,7 @@ def _issue(
         "dns_names": sorted(request.names.dns),
         "ip_addresses": sorted(request.names.ip),
     }
-    txn.audit.append("certificate_issued", now_ms, body, tenant=_tenant_of(name))
+    txn.audit.append(CERTIFICATE_ISSUED, now_ms, body, tenant=_tenant_of(name))
     return issued
 
 

@@ -9,7 +9,10 @@ from scheduler.api.ca import Ca
 from scheduler.api.calls import Calls
 from scheduler.api.identity import Revocations
 from scheduler.api.server import Methods
+from scheduler.control import operator_access
 from scheduler.model.identity import Clearance
+from scheduler.model.ids import TenantPath
+from scheduler.model.reasons import Refused
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.writer import Writer
 from scheduler.wire.enums import known, number
@@ -118,10 +121,25 @@ class IdentityService:
         caller = calls.caller()
         secret = self._new_secret()
         now_ms = self._now_ms()
-        token = await self._writer.write(
-            lambda txn: enrolment.create_token(txn, caller, asked, secret, now_ms)
+        try:
+            token = await self._writer.write(
+                lambda txn: enrolment.create_token(txn, caller, asked, secret, now_ms)
+            )
+        except Refused as why:
+            if why.reason not in operator_access.TOLD:
+                raise
+            refusal = why
+        else:
+            return identity_pb2.CreateJoinTokenResponse(
+                token=secret, expires_at_ms=token.expires_at_ms
+            )
+        tenant = TenantPath(asked.name.tenant)
+        await self._writer.write(  # The tenant sees it before the operator hears of it.
+            lambda txn: operator_access.enrolment_refused(
+                txn, caller.principal, tenant, refusal, now_ms
+            )
         )
-        return identity_pb2.CreateJoinTokenResponse(token=secret, expires_at_ms=token.expires_at_ms)
+        raise refusal
 
     async def revoke(self, request: identity_pb2.RevokeRequest) -> identity_pb2.RevokeResponse:
         """Certificates of a name no longer count, and what it has open ends."""

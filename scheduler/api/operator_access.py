@@ -15,7 +15,7 @@ from scheduler.control import operator_access as control
 from scheduler.model.identity import Principal
 from scheduler.model.ids import TenantPath
 from scheduler.model.operator_access import AccessAction
-from scheduler.model.reasons import Reason, Refused
+from scheduler.model.reasons import Refused
 from scheduler.store.store import Txn
 from scheduler.wire.operator_access import (
     asked_from_proto,
@@ -27,7 +27,6 @@ from sovapi.v1 import access_pb2
 
 GRANTS_KIND = "access"
 T = TypeVar("T")
-_TOLD = frozenset({Reason.ACCESS_NOT_ALLOWED, Reason.ACCESS_NOT_GRANTED})
 
 
 async def touch(
@@ -50,7 +49,7 @@ async def touch(
     try:
         return await desk.writer.write(granted)
     except Refused as why:
-        if why.reason not in _TOLD:
+        if why.reason not in control.TOLD:
             raise
         refusal = why
     await desk.writer.write(

@@ -12,7 +12,7 @@ from scheduler.control import views
 from scheduler.core import operator_access as rules
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.identity import Clearance, Principal, Role
-from scheduler.model.ids import TenantPath, ancestry, organisation_of
+from scheduler.model.ids import JobId, TenantPath, ancestry, organisation_of
 from scheduler.model.operator_access import (
     AccessAction,
     AccessAsked,
@@ -36,6 +36,8 @@ DETAIL_CHARS_MAX = 500
 OPEN_OF_OPERATOR_MAX = 100
 """Requests and grants of one operator that may be open together."""
 COUNTRIES_MAX = 50
+TOLD = frozenset({Reason.ACCESS_NOT_ALLOWED, Reason.ACCESS_NOT_GRANTED})
+"""Refusals that the tenant is told of."""
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
 
@@ -146,6 +148,42 @@ def eyes(
     return replace(principal, role=Role.TENANT, tenant=row.tenant)
 
 
+def consent(txn: Txn, principal: Principal, tenant: TenantPath, now_ms: int) -> str:
+    """The grant under which an operator lets somebody join in the name of `tenant`; its use is a
+    leaf. Raises as `eyes` does: tell `enrolment_refused` of that."""
+    held = use_on(txn, principal, tenant, AccessAction.ENROL, now_ms)
+    if held is None:
+        detail = (
+            f"people of {tenant} let others join; an operator needs a grant to ENROL, of its"
+            " tenant and by two persons"
+        )
+        raise _refusal((Denial(Reason.ACCESS_NOT_GRANTED, detail, tenant),))
+    return held
+
+
+def use_on(
+    txn: Txn, principal: Principal, tenant: TenantPath, action: AccessAction, now_ms: int
+) -> str | None:
+    """The grant by which an operator does this with all of a tenant, whose use is a leaf; None:
+    there is none. Raises ACCESS_NOT_ALLOWED where there is one and a policy is against it."""
+    opened = stored.open_grants(txn, now_ms, principal.path)
+    held = rules.usable(opened, principal.path, tenant, None, action, now_ms)
+    if held is None:
+        return None
+    _refuse_denied(txn, tenant, principal, now_ms, break_glass=held.break_glass)
+    person = _told(rules.person_of(principal))
+    body = {"grant": held.id, "action": action.name, "by": person}
+    txn.audit.append("operator_access_used", now_ms, body, tenant=tenant)
+    return held.id
+
+
+def enrolment_refused(
+    txn: Txn, principal: Principal, tenant: TenantPath, why: Refused, now_ms: int
+) -> None:
+    """Writes down, for the tenant to see, that an operator tried to let somebody join."""
+    _refusal_leaf(txn, principal, AccessAction.ENROL, why, now_ms, tenant, None)
+
+
 def holds(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str, now_ms: int) -> bool:
     """Whether an operator has a grant to read this job now; says nothing of the tenant's policy."""
     opened = stored.open_grants(read, now_ms, principal.path)
@@ -167,13 +205,7 @@ def refused(
 ) -> None:
     """Writes down, for the tenant to see, that an operator tried and was refused."""
     row = views.find_job(txn, codec, principal, name)
-    body = {
-        "action": action.name,
-        "by": _told(rules.person_of(principal)),
-        "reason": str(why.reason),
-        "detail": why.message,
-    }
-    txn.audit.append("operator_access_refused", now_ms, body, tenant=row.tenant, job=row.id)
+    _refusal_leaf(txn, principal, action, why, now_ms, row.tenant, row.id)
 
 
 def set_policy(txn: Txn, principal: Principal, asked: AccessPolicy, now_ms: int) -> AccessPolicy:
@@ -262,6 +294,8 @@ def _request_faults(read: Snapshot, asked: AccessAsked) -> Iterable[Denial]:
     longest_ms = BREAK_GLASS_MS_MAX if asked.break_glass else TTL_MS_MAX
     if not 0 <= asked.ttl_ms <= longest_ms:
         yield _fault("ttl_ms", f"found {asked.ttl_ms}, allowed 1 to {longest_ms}, or 0")
+    if asked.job is not None and AccessAction.ENROL in asked.actions:
+        yield _fault("actions", "found ENROL for a single job, allowed for a tenant")
     if asked.job is not None:
         row = read.jobs.row(asked.job)
         if row is None or asked.tenant not in ancestry(row.tenant):
@@ -298,6 +332,24 @@ def _leaf(
         **({"why": why} if why else {}),
     }
     txn.audit.append(kind, now_ms, body, tenant=grant.tenant, job=grant.job)
+
+
+def _refusal_leaf(
+    txn: Txn,
+    principal: Principal,
+    action: AccessAction,
+    why: Refused,
+    now_ms: int,
+    tenant: TenantPath,
+    job: JobId | None,
+) -> None:
+    body = {
+        "action": action.name,
+        "by": _told(rules.person_of(principal)),
+        "reason": str(why.reason),
+        "detail": why.message,
+    }
+    txn.audit.append("operator_access_refused", now_ms, body, tenant=tenant, job=job)
 
 
 def _told(person: AccessPerson) -> dict[str, str]:

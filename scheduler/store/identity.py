@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 
 from scheduler.model.identity import Clearance
+from scheduler.model.ids import TenantPath
 from scheduler.store.link import Link
-from scheduler.store.schema import JOIN_TOKENS, REVOCATIONS
+from scheduler.store.schema import AUDIT, JOIN_TOKENS, REVOCATIONS
 from scheduler.store.scratch import Scratch
 
 TOKENS_OPEN_MAX = 10_000
 """Most tokens that may wait to be used."""
 TOKENS_OF_SITE_MAX = 1_000
 """Most of them that one site's agent may have made: one site must not use up everybody's."""
+
+
+CERTIFICATE_ISSUED = "certificate_issued"
+"""The kind of the leaf that says that somebody has a certificate, or a job has one of where it was:
+there is no job of an organisation before there is a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,9 @@ class JoinToken:
     used_at_ms: int | None = None
     country: str = ""
     clearance: Clearance = Clearance.UNSPECIFIED
+    consent: str = ""
+    """Of a person of a tenant, by whose consent: a person's of the tenant, or an access grant.
+    Empty: nobody's, and it serves as long as nobody of the organisation has joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class IdentityReader:
             used_at_ms=row.used_at_ms,
             country=row.country,
             clearance=Clearance(row.clearance),
+            consent=row.consent,
         )
 
     def open_tokens(self, created_by: str | None = None) -> int:
@@ -68,6 +78,17 @@ class IdentityReader:
         if created_by is not None:
             query = query.where(JOIN_TOKENS.c.created_by == created_by)
         return len(self._link.execute(query.limit(TOKENS_OPEN_MAX + 1)).all())
+
+    def has_joined(self, organisation: TenantPath) -> bool:
+        """Whether anybody was ever given a certificate as a person of an organisation: who was the
+        first is among the first leaves of its log."""
+        tenant = AUDIT.c.tenant
+        below = and_(tenant > f"{organisation}/", tenant < f"{organisation}0")
+        query = select(AUDIT.c.leaf_index).where(AUDIT.c.kind == CERTIFICATE_ISSUED)
+        for where in (tenant == organisation, below):
+            if self._link.execute(query.where(where).limit(1)).first() is not None:
+                return True
+        return False
 
     def revocation(self, name: str) -> Revocation | None:
         """Whether and why `name` is revoked."""
@@ -97,6 +118,7 @@ class IdentityWriter(IdentityReader):
             "used_at_ms": token.used_at_ms,
             "country": token.country,
             "clearance": token.clearance,
+            "consent": token.consent,
         }
         self._link.execute(insert(JOIN_TOKENS), row)
 

@@ -209,6 +209,14 @@ def _add_operator_uses(connection: Connection) -> None:
         upsert(connection, schema_access.OPERATOR_USES, [row])
 
 
+def _add_consent(connection: Connection) -> None:
+    """By whose consent a join token was made: of those there were, nobody's is known."""
+    known = {column["name"] for column in inspect(connection).get_columns(JOIN_TOKENS.name)}
+    if "consent" not in known:
+        column = "consent TEXT NOT NULL DEFAULT ''"
+        connection.execute(text(f"ALTER TABLE {JOIN_TOKENS.name} ADD COLUMN {column}"))
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -225,6 +233,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(14, _add_secrets),
     Migration(15, _add_agreements),
     Migration(16, _add_operator_uses),
+    Migration(17, _add_consent),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -347,6 +347,7 @@ JOIN_TOKENS = _table(
     Column("used_at_ms", BigInteger, nullable=True),
     _text("country", ""),
     _small("clearance"),
+    _text("consent", ""),
 )
 
 REVOCATIONS = _table(

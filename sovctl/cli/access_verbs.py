@@ -30,7 +30,7 @@ def request_access(
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose data, and all below.")],
     action: Annotated[
         list[str],
-        typer.Option("--action", metavar="ACTION", help="read, logs, cancel or download."),
+        typer.Option("--action", metavar="ACTION", help="read, logs, cancel, download or enrol."),
     ],
     reason: Annotated[str, typer.Option(metavar="CODE", help="support, incident, abuse or legal.")],
     detail: Annotated[str, typer.Option(metavar="TEXT", help="Why; the tenant reads it.")],
@@ -168,7 +168,8 @@ def _duration(text: str) -> int:
 
 
 def _body(leaf: audit_pb2.AuditLeaf) -> dict[str, Any]:
-    return json.loads(leaf.canonical_json)
+    """What is in a leaf; nothing for an operator without a grant to read it."""
+    return json.loads(leaf.canonical_json) if leaf.canonical_json else {}
 
 
 def _tell(session: Session, grant: access_pb2.AccessGrant) -> None:

@@ -145,9 +145,12 @@ def audit_verify(ctx: typer.Context, trust: TrustOption) -> None:
         "origin": found.head.origin,
         "tree_size": found.head.size,
         "root_hash": found.head.root.hex(),
+        "hidden": found.hidden,
         "witnesses": names,
     }
     said = f"{found.leaves} leaves are those that {found.head.origin} signed"
+    if found.hidden:
+        said += f"; of {found.hidden} you were shown the hashes alone"
     also = f", witnessed by {', '.join(names)}" if names else ", with no witness"
     session.output.result(document, str(found.leaves), said + also)
 

@@ -332,7 +332,7 @@ def leaves(found: Iterable[audit_pb2.AuditLeaf], when: Sequence[str]) -> Listing
                 at,
                 leaf.kind,
                 leaf.tenant or "-",
-                leaf.canonical_json.decode("utf-8", "replace"),
+                leaf.canonical_json.decode("utf-8", "replace") or "(not shown without a grant)",
                 str(leaf.index),
                 leaf.leaf_hash.hex(),
             ]

@@ -21,6 +21,7 @@ from scheduler.model.operator_access import (
     AccessState,
 )
 from scheduler.model.reasons import Reason, Refused
+from scheduler.store.store import Txn
 from tests.control.plant import ADA, EVE, Plant
 from tests.store.builders import RADIOLOGY
 
@@ -273,11 +274,14 @@ def test_a_jobs_certificate_lists_each_time_that_an_operator_touched_it(plant: P
 def test_a_use_that_was_undone_is_in_no_certificate(plant: Plant) -> None:
     job = plant.submit()
     approve(plant, ask(plant))
-    with plant.store.transaction() as txn:
-        with pytest.raises(RuntimeError), txn.savepoint():
-            access.eyes(
-                txn, plant.codec, OTTO, plant.codec.encode(job), AccessAction.READ, plant.now_ms
-            )
+    name = plant.codec.encode(job)
+
+    def fail(txn: Txn) -> None:
+        with txn.savepoint():
+            access.eyes(txn, plant.codec, OTTO, name, AccessAction.READ, plant.now_ms)
             raise RuntimeError("what it was used for failed")
+
+    with plant.store.transaction() as txn, pytest.raises(RuntimeError):
+        fail(txn)
     plant.cancel(job, now=True)
     assert certified(plant, job)["operator_access"] == []

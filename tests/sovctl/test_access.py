@@ -3,6 +3,7 @@ grant, what with one, and what the tenant sees of it."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,3 +156,31 @@ def test_what_somebody_vouched_for_is_in_the_certificate(as_: As) -> None:
     found = document(as_("otto", "whoami", "-o", "json"))
     told = (found["country"], found["clearance"], found["vouched_by"])
     assert told == ("GB", "SC", "/operator/fay")
+
+
+def test_an_operator_reads_what_is_in_a_tenants_leaves_with_a_grant_alone(
+    as_: As, job: str
+) -> None:
+    def texts(*of: str) -> list[str]:
+        found = document(as_("olga", "audit", "log", *of, "-o", "json"))
+        return [base64.b64decode(leaf.get("canonical_json", "")).decode() for leaf in found]
+
+    assert "/user/ada" not in str(texts())
+    grant = document(request(as_, "olga"))
+    assert "/user/ada" not in str(texts("--job", job))
+    assert as_("otto", "access", "approve", grant["id"]).code == 0
+    assert "/user/ada" in str(texts("--job", job))
+    assert "/user/ada" in str(texts("--tenant", "trust-a/radiology"))
+    assert "/user/ada" not in str(texts()), "the grant is used on what is asked for by name"
+    uses = [e for e in document(as_("ada", "access", "log", "-o", "json")) if "used" in e["kind"]]
+    assert len(uses) >= 2
+
+
+def test_the_whole_log_is_checked_by_an_operator_too_by_hashes_where_that_is_all(
+    as_: As, job: str, tmp_path: Path
+) -> None:
+    assert job
+    trust = tmp_path / "trust"
+    assert as_("olga", "audit", "trust", "-o", str(trust)).code == 0
+    checked = document(as_("olga", "audit", "verify", "--trust", str(trust), "-o", "json"))
+    assert 0 < checked["hidden"] < checked["tree_size"]

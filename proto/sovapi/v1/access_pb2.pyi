@@ -15,6 +15,7 @@ class AccessAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESS_ACTION_LOGS: _ClassVar[AccessAction]
     ACCESS_ACTION_CANCEL: _ClassVar[AccessAction]
     ACCESS_ACTION_DOWNLOAD: _ClassVar[AccessAction]
+    ACCESS_ACTION_ENROL: _ClassVar[AccessAction]
 
 class AccessReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -36,6 +37,7 @@ ACCESS_ACTION_READ: AccessAction
 ACCESS_ACTION_LOGS: AccessAction
 ACCESS_ACTION_CANCEL: AccessAction
 ACCESS_ACTION_DOWNLOAD: AccessAction
+ACCESS_ACTION_ENROL: AccessAction
 ACCESS_REASON_UNSPECIFIED: AccessReason
 ACCESS_REASON_SUPPORT: AccessReason
 ACCESS_REASON_INCIDENT: AccessReason
