@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, cast
@@ -20,6 +20,7 @@ from sovctl.verify import NotVerified, Trust, open_checkpoint, root_of
 LEAF_KIND = "agreement_use"
 OPENED, CLOSED = "opened", "closed"
 FORMAT = "sovereign agreement ledger v1"
+STATEMENT = "sovereign agreement ledger statement v1"
 
 
 @dataclass(slots=True)
@@ -37,8 +38,20 @@ class Totals:
     """Given to joint projects when the newest entry was made."""
     lent_gpu_ms: int = 0
     """Charged for what was given to joint projects and taken back."""
+    statements: dict[int, str] = field(default_factory=lambda: {}, repr=False)
+    """What parties sign, after the entries that were asked about: `statement` as it was then."""
     _given: dict[str, tuple[int, int]] = field(default_factory=lambda: {}, repr=False)
     _open: dict[str, tuple[int, int]] = field(default_factory=lambda: {}, repr=False)
+
+    def statement(self, name: str) -> str:
+        """What a party signs that knows the entries of the ledger `name` so far, line by line:
+        its form, the agreement, how many entries, the digest of the last, GPU-milliseconds settled,
+        milli-GPUs in use, milli-GPUs given to joint projects, GPU-milliseconds lent to them."""
+        told = (
+            STATEMENT, name, self.entries, self.last_digest or "-", self.settled_gpu_ms,
+            self.open_gpu_milli, self.given_milli, self.lent_gpu_ms,
+        )  # fmt: skip
+        return "".join(f"{line}\n" for line in told)
 
     def take(self, entry: Mapping[str, Any]) -> None:
         """Counts one entry; raises `NotVerified` where it cannot follow the ones before."""
@@ -92,21 +105,22 @@ def document_of(name: str, pages: Iterable[policy_pb2.AgreementLedgerResponse]) 
     }
 
 
-def check(document: Mapping[str, Any], name: str, trust: Trust) -> Totals:
-    """What the ledger of the agreement `name` comes to, if all of it holds; raises `NotVerified`,
-    which says where not."""
+def check(document: Mapping[str, Any], name: str, trust: Trust, at: Container[int] = ()) -> Totals:
+    """What the ledger of the agreement `name` comes to, if all of it holds, with the statements
+    about it after the entries `at`; raises `NotVerified`, which says where not."""
     try:
         if document["format"] != FORMAT:
             raise NotVerified(f"format: found {document['format']!r}, allowed {FORMAT!r}")
         if document["agreement"] != name:
             raise NotVerified(f"agreement: found {document['agreement']!r}, allowed {name!r}")
-        return _checked(name, document["pages"], trust)
+        return _checked(name, document["pages"], trust, at)
     except (KeyError, TypeError, ValueError) as error:
         raise NotVerified(f"it is no ledger: {error!r}") from error
 
 
-def _checked(name: str, pages: list[Any], trust: Trust) -> Totals:
+def _checked(name: str, pages: list[Any], trust: Trust, at: Container[int]) -> Totals:
     totals, last_index = Totals(), -1
+    totals.statements[0] = totals.statement(name)
     for page in pages:
         head = open_checkpoint(str(page["checkpoint"]).encode(), trust)
         if not trust.is_met(trust.quorum, set(head.witnesses)):
@@ -120,6 +134,8 @@ def _checked(name: str, pages: list[Any], trust: Trust) -> Totals:
             last_index = index
             _follow(name, json.loads(text), totals)
             totals.last_digest = "sha256:" + sha256(text).hexdigest()
+            if totals.entries in at:
+                totals.statements[totals.entries] = totals.statement(name)
     return totals
 
 

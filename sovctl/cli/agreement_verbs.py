@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from rich.text import Text
 
 from sovapi.v1 import policy_pb2
-from sovctl import agreement_ledger
+from sovctl import agreement_ledger, countersigned
 from sovctl.agreement_file import SIGNED_AS, Agreement
 from sovctl.async_client import AsyncClient
 from sovctl.cli.documents import message_document
@@ -28,6 +29,7 @@ from sovshared import pki, signing
 
 LEDGER_BYTES_MAX = 256 << 20
 GPU_HOUR_MS = 3_600_000
+PARTY = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="An agreement, such as uk-ca-compute.")
@@ -145,6 +147,10 @@ def agreement_ledger_of(
     trust: Annotated[
         Path | None, typer.Option("--trust", metavar="TRUST", help="Trust file, of `audit trust`.")
     ] = None,
+    parties: Annotated[
+        Path | None,
+        typer.Option("--parties", metavar="DIR", help="Parties' public keys, PARTY.pub."),
+    ] = None,
 ) -> None:
     """Print what was used under an agreement, and check that nothing of it is missing."""
     session = session_of(ctx)
@@ -166,9 +172,10 @@ def agreement_ledger_of(
         session.output.listing(Listing(columns, rows, entries, numbers, "nothing was used"))
         return
     try:
-        totals = agreement_ledger.check(document, name, read_trust(trust))
+        found = countersigned.check(document, name, read_trust(trust), _party_keys(parties))
     except NotVerified as error:
         raise VerificationError(f"the ledger of {name} does not hold: {error}") from None
+    totals = found.totals
     told = {
         "agreement": name,
         "entries": totals.entries,
@@ -177,9 +184,53 @@ def agreement_ledger_of(
         "open_gpu_milli": totals.open_gpu_milli,
         "given_milli": totals.given_milli,
         "lent_gpu_ms": totals.lent_gpu_ms,
+        "signed": dict(found.signed),
     }
     note = f"{name}: {totals.entries} entries hold, {_hours(totals.settled_gpu_ms)} GPU-hours"
-    session.output.result(told, totals.last_digest, f"{note} settled")
+    said = "".join(f"; {party} signed up to entry {n}" for party, n in found.signed.items())
+    session.output.result(told, totals.last_digest, f"{note} settled{said}")
+
+
+def countersign_ledger(
+    ctx: typer.Context,
+    name: NameArgument,
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="A ledger.")],
+    file: Annotated[Path, typer.Option("--file", metavar="FILE", help="Write it there, signed.")],
+    party: Annotated[str, typer.Option("--as", metavar="PARTY", help="Who signs.")],
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="The party's Ed25519 key.")],
+    trust: Annotated[Path, typer.Option("--trust", metavar="TRUST", help="Trust file.")],
+) -> None:
+    """Check a ledger, offline, and sign for it as a party of the agreement."""
+    session = session_of(ctx)
+    try:
+        signer = signing.load(key)
+    except pki.PkiInvalid as error:
+        raise InvalidArgumentError(f"--key: {error}") from None
+    if not PARTY.fullmatch(party):
+        raise InvalidArgumentError(f"--as: found {party[:80]!r}, allowed a party's name")
+    try:
+        signed = countersigned.add(_read(source), name, read_trust(trust), party, signer)
+    except NotVerified as error:
+        raise VerificationError(f"the ledger of {name} does not hold: {error}") from None
+    write_new(file, json.dumps(signed, indent=1).encode())
+    document = {"file": str(file), "party": party, "key_id": signer.key_id}
+    session.output.result(document, str(file), f"{file}: signed as {party} by {signer.key_id}")
+
+
+def _party_keys(directory: Path | None) -> dict[str, bytes]:
+    """The parties' public keys in the files NAME.pub of a directory."""
+    found: dict[str, bytes] = {}
+    for path in sorted(directory.glob("*.pub")) if directory is not None else ():
+        try:
+            found[path.stem] = base64.b64decode(path.read_text().strip(), validate=True)
+        except (OSError, ValueError) as error:
+            raise InvalidArgumentError(f"{path}: {error}; allowed a key in base64") from None
+        if len(found[path.stem]) != signing.PUBLIC_KEY_BYTES:
+            allowed = f"allowed {signing.PUBLIC_KEY_BYTES}"
+            raise InvalidArgumentError(f"{path}: found {len(found[path.stem])} bytes, {allowed}")
+    if directory is not None and not found:
+        raise InvalidArgumentError(f"--parties: found no *.pub in {directory}, allowed some")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def _agreements() -> typer.Typer:
     agreements.command("apply")(agreement_verbs.apply_agreement)
     agreements.command("revoke")(agreement_verbs.revoke_agreement)
     agreements.command("ledger")(agreement_verbs.agreement_ledger_of)
+    agreements.command("countersign")(agreement_verbs.countersign_ledger)
     agreements.command("sign")(agreement_verbs.sign_agreement)
     return agreements
 

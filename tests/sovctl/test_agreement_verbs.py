@@ -80,6 +80,7 @@ def test_an_agreement_lives_from_its_signatures_to_its_revocation(
     verified = invoke("agreements", "ledger", NAME, "--verify", "--trust", str(trust))
     assert verified.code == 0, verified.err
     assert "0 entries hold" in verified.out
+    _countersign(control_plane, tmp_path, trust)
     gone = invoke("agreements", "revoke", NAME, "--reason", "the parties parted")
     assert gone.code == 0, gone.err
     assert f"- agreement {NAME}" in gone.out
@@ -120,3 +121,25 @@ def test_only_a_party_signs(file: Path, tmp_path: Path) -> None:
 def test_an_agreement_that_is_none_is_not_found() -> None:
     assert invoke("agreements", "revoke", "none-such", "--reason", "x").code == 4
     assert invoke("agreements", "ledger", "none-such").code == 4
+
+
+def _countersign(control_plane: ControlPlane, tmp_path: Path, trust: Path) -> None:
+    """Each party in turn checks the ledger and signs for it; then either sees both."""
+    ledger = tmp_path / "ledger.json"
+    assert invoke("agreements", "ledger", NAME, "--file", str(ledger)).code == 0
+    for party in ("uk", "canada"):
+        signed = tmp_path / f"ledger.{party}.json"
+        done = invoke(
+            *("agreements", "countersign", NAME, "--from", str(ledger), "--file", str(signed)),
+            *("--as", party, "--key", str(tmp_path / f"{party}.pem"), "--trust", str(trust)),
+        )
+        assert done.code == 0, done.err
+        ledger = signed
+    keys = control_plane.directory / "state" / DIRECTORY
+    verify = ("agreements", "ledger", NAME, "--from", str(ledger), "--verify")
+    seen = invoke(*verify, "--trust", str(trust), "--parties", str(keys), "-o", "json")
+    assert seen.code == 0, seen.err
+    assert sorted(seen.json()["signed"]) == ["canada", "uk"]
+    (tmp_path / "nobody").mkdir()
+    none = invoke(*verify, "--trust", str(trust), "--parties", str(tmp_path / "nobody"))
+    assert none.code == 2
