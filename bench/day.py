@@ -2,7 +2,8 @@
 
 Admission, store, planner, desired state and reports of sites are the product's; sites and the work
 are simulated (`country`). What is judged is judged outside of it, from what ran where: law, domains
-of gangs, and that no GPU is held twice. Beside it a queue that skips ahead plays the same jobs.
+of gangs, and that no GPU is held twice; every hour all invariants are. Tenants go by `shortest`, as
+in `jct` and `fair`. Beside it a queue that skips ahead plays the same jobs.
 
 `--hours` and `--pods` make the day and the fleet smaller; the jobs are thinned as the fleet is.
 """
@@ -34,10 +35,12 @@ from bench.worlds import FOLDER, Shape, shape_from
 from scheduler.control.admission import Rejected
 from scheduler.control.policies import Change
 from scheduler.core.explain import explain
+from scheduler.core.fleet import FleetState
+from scheduler.core.invariants import check_world, world_of
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import JobId, NodeId, TenantPath
 from scheduler.model.job import TopologyLevel
-from scheduler.model.tenancy import Tenant
+from scheduler.model.tenancy import QueueOrder, Tenant
 from scheduler.store.store import Txn
 
 GRAIN_MS = 30_000
@@ -60,6 +63,7 @@ class Judge:
     """The same with what was before."""
     useful_gpu_ms: int = 0
     placements: int = 0
+    checked: int = 0
     topology_violations: int = 0
     residency_violations: int = 0
     started_ms: dict[JobId, int] = field(default_factory=lambda: {})
@@ -90,6 +94,12 @@ class Judge:
             assert not self.held.get(part.node, 0) & part.gpu_mask, f"{part.node} is held twice"
             assert not wanted or self.models[part.node] in wanted, f"{part.node} is no {wanted}"
             self.held[part.node] = self.held.get(part.node, 0) | part.gpu_mask
+
+    def world(self, state: FleetState) -> None:
+        """Every invariant of what runs: it takes too long to look more often than once an hour."""
+        faults = check_world(world_of(state), state.live.values())
+        assert not faults, faults
+        self.checked += len(state.live)
 
     def over(self, run: Run) -> None:
         """Nothing of an attempt runs any more."""
@@ -155,7 +165,8 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
         country.control.apply_policy(txn, OPERATOR, change, dry_run=False, now_ms=country.now_ms)
     country.declare(day.sites)
     with country.store.transaction() as txn:
-        tree = [Tenant(path) for path in tenants_of(day.arrivals)]
+        paths = tenants_of(day.arrivals)
+        tree = [Tenant(path, queue_order=QueueOrder.SHORTEST) for path in paths]
         country.control.apply_tenants(
             txn, OPERATOR, tree, reason="day", dry_run=False, now_ms=country.now_ms
         )
@@ -168,9 +179,14 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
         country.at(
             BEGIN_MS + outage.at_ms, lambda txn, o=outage: country.fail(txn, o.node, REPAIR_MS)
         )
+    checked_ms = BEGIN_MS
     while (next_ms := country.next_ms()) is not None and next_ms <= BEGIN_MS + end_ms:
         country.run_until(next_ms)
         _ask(country, judge)
+        if next_ms >= checked_ms + HOUR_MS:
+            judge.world(country.state)
+            checked_ms = next_ms
+    judge.world(country.state)
     judge.at_the_end([run for run in country.runs.values() if run.ended_ms < 0])
     country.store.close()
     return judge, len(refused), country.plans
@@ -232,6 +248,7 @@ def _result(
             "refused": refused,
             "estimates": len(judge.stated_ms),
             "plans": plans,
+            "attempts_checked": judge.checked,
             "hours": (judge.end_ms - FILL_MS) // HOUR_MS,
             "gpus": gpus,
             "powered_gpus": powered,
