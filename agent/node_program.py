@@ -130,7 +130,9 @@ async def run(config: NodeConfig) -> None:
     with answering(config, facts):
         async with served, asyncio.TaskGroup() as group:
             spool = Spool(Path(facts.spool))
-            goods = GoodsShelf(Path(facts.checkpoint_root), facts.data_store)
+            goods = GoodsShelf(
+                Path(facts.checkpoint_root), facts.data_store, facts.checkpoint_store
+            )
             agent = NodeAgent(place, spool, link, watch, goods, attester_of(config))
             group.create_task(agent.run())
             group.create_task(renewing)

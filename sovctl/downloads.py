@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from sovctl.errors import InternalError, InvalidArgumentError, UnavailableError
 from sovctl.link import STREAM_TIMEOUT_MS, Connected, Link
 from sovctl.logs import RECONNECTS_MAX
 from sovctl.rpc_errors import sov_error
+from sovctl.sealed import key_at, open_checkpoint
 
+SEALED_SUFFIX = ".sealed"
 FILES_MAX = 200_000
 """Of one download; a folder is asked for where there are more."""
 
@@ -50,13 +52,15 @@ class Left:
 @dataclass(frozen=True, slots=True)
 class Downloaded:
     """What is in `directory` now: fetched by this call, or kept because it was there. `verified`
-    are the outputs whose digest is the one that the job's site reported."""
+    are the outputs whose digest is the one that the job's site reported, `opened` the tars of what
+    came sealed, opened beside it where the context has the tenant's key."""
 
     directory: Path
     fetched: tuple[LeftFile, ...]
     kept: tuple[LeftFile, ...]
     left_out: int
     verified: tuple[str, ...]
+    opened: tuple[Path, ...] = ()
 
 
 class AsyncDownloadCalls(Connected):
@@ -119,8 +123,21 @@ class AsyncDownloadCalls(Connected):
         """
         left = await self.left_files(job, path, rank=rank, attempt=attempt)
         asked = jobs_pb2.DownloadRequest(id=job, path=path.strip("/"), rank=rank, attempt=attempt)
-        fetching = _Fetching(self.link, asked, Path(directory), left)
-        return await fetching.run()
+        done = await _Fetching(self.link, asked, Path(directory), left).run()
+        return replace(done, opened=await self._opened(job, done))
+
+    async def _opened(self, job: str, done: Downloaded) -> tuple[Path, ...]:
+        """Tars of what came sealed and is ours to open."""
+        sealed = [
+            _place(done.directory, file)
+            for file in (*done.fetched, *done.kept)
+            if file.path.startswith("checkpoints/") and file.path.endswith(SEALED_SUFFIX)
+        ]
+        if not sealed or not self.key_service:
+            return ()
+        found = await self.link.call(self.link.jobs.Get, jobs_pb2.GetJobRequest(id=job))
+        key = key_at(self.key_service)
+        return tuple(open_checkpoint(path, found.spec, found.id, key) for path in sorted(sealed))
 
 
 class _Fetching:

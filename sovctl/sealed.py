@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import tempfile
+from pathlib import Path
 
 from sovapi.v1 import jobs_pb2
 from sovctl.bundle import MEMORY_BYTES_MAX, Bundle, digest_of
-from sovctl.errors import BundleError, ConfigError, InvalidArgumentError
+from sovctl.errors import BundleError, ConfigError, InternalError, InvalidArgumentError
 from sovshared import key_service, limits, sealing
+from sovshared.checkpoint_keys import CheckpointOpener
 from sovshared.key_service import KeysInvalid
-from sovshared.sealing import Header, TenantKey
+from sovshared.sealing import Header, SealInvalid, TenantKey
 
 
 def key_at(place: str) -> TenantKey:
@@ -57,7 +59,33 @@ def seal_secret(name: str, value: bytes, key: TenantKey) -> bytes:
 
 def put_ticket(spec: jobs_pb2.JobSpec, key: TenantKey, bundle: Header | None) -> None:
     """Says, to the key service and to nobody else, that this work is ours."""
-    work = sealing.work_of(
+    spec.key_ticket = key.ticket(_work_of(spec), bundle)
+
+
+def open_checkpoint(sealed: Path, spec: jobs_pb2.JobSpec, job_id: str, key: TenantKey) -> Path:
+    """Opens a checkpoint of a job of ours beside itself, as a tar; where it is.
+
+    Raises:
+        InternalError: It is not what the job's nodes sealed.
+    """
+    opener = CheckpointOpener(key.checkpoint_secret(_work_of(spec), job_id))
+    target = sealed.with_suffix(".tar")
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with sealed.open("rb") as source, part.open("wb") as plain:
+            header = sealing.read_header(source)
+            for chunk in sealing.unseal(source, header, opener.unwrap(header)):
+                plain.write(chunk)
+        part.replace(target)
+    except SealInvalid as error:
+        raise InternalError(f"{sealed}: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _work_of(spec: jobs_pb2.JobSpec) -> bytes:
+    return sealing.work_of(
         command=list(spec.command),
         env=dict(spec.env),
         bundle_digest=spec.bundle_digest,
@@ -65,4 +93,3 @@ def put_ticket(spec: jobs_pb2.JobSpec, key: TenantKey, bundle: Header | None) ->
         secrets={variable: sealing.opaque(name) for variable, name in spec.secrets.items()},
         egress=list(spec.egress),
     )
-    spec.key_ticket = key.ticket(work, bundle)

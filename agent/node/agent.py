@@ -106,6 +106,7 @@ class NodeAgent:
         self._alive: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._look_now = asyncio.Event()
+        self._one_ended = asyncio.Event()
         self._pinged: dict[int, int] = {}
         self._ping_ms = PING_MS_MAX
         self._sequence = 0
@@ -207,7 +208,10 @@ class NodeAgent:
 
     async def _tell_changes(self) -> None:
         async with self._turn:
+            alive = self._alive
             found = await asyncio.to_thread(self._look)
+            if alive - self._alive:
+                self._one_ended.set()
             gone = await asyncio.to_thread(self._archived, self._told.keys() - found.keys())
             changed = [k for k in sorted(found) if not same(found[k], self._told.get(k))]
             entries = [SpoolEntry(key=key, status=found[key]) for key in changed]
@@ -256,9 +260,13 @@ class NodeAgent:
             await asyncio.sleep(RETENTION_S)
 
     async def _keep_finding_checkpoints(self) -> None:
-        """What is found is told with the next look. A file system that hangs delays no other."""
+        """What is found is told with the next look. A file system that hangs delays no other. The
+        last ones of a rank are looked for when it is over."""
         while True:
-            await asyncio.sleep(CHECKPOINTS_S)
+            self._one_ended.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINTS_S):
+                    await self._one_ended.wait()
             await asyncio.to_thread(self._checkpoints.look, self._alive)
 
     # Leases: ours is the clock that counts, from when we asked.

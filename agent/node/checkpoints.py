@@ -4,22 +4,39 @@ A checkpoint is a file or directory right inside SOV_CHECKPOINT_DIR whose name d
 dot: written under such a name, and renamed when it is whole. The newest modification counts. Jobs
 speak for themselves: one that touches a file without saving anything only offers itself to be ended
 before others.
+
+Where the site has a store of checkpoints (`checkpoint_store.py`), whole ones are put there when
+they are found, and once more when the rank is over: so they outlive the node.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from agent.node.spool_files import Document, SpoolError, read_document
+from agent.node.checkpoint_store import ENTRIES_MAX, CheckpointShelf
+from agent.node.spool_files import SpoolError, read_document
+from sovshared.checkpoint_keys import CheckpointSealer
 
-ENTRIES_MAX = 4_096
-"""Entries of a directory that are looked at."""
 VARIABLE = "SOV_CHECKPOINT_DIR"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Where a rank writes its checkpoints, and where they are kept; `shelf` None: nowhere, or by
+    another rank."""
+
+    path: str
+    shelf: CheckpointShelf | None = None
+    sealer: CheckpointSealer | None = None
 
 
 class Checkpoints:
@@ -27,24 +44,45 @@ class Checkpoints:
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
-        self._folders: dict[str, str] = {}
+        self._folders: dict[str, _Folder] = {}
         self.newest_ms: dict[str, int] = {}
         """By rank key, on this node's wall clock; ranks without one are not in it."""
 
     def look(self, keys: Collection[str]) -> None:
-        """Looks for those of `keys`, which live, and forgets the others."""
-        self._folders = {key: self._folders.get(key) or self._folder(key) for key in sorted(keys)}
-        found = {key: newest_ms(folder) for key, folder in self._folders.items() if folder}
+        """Looks for those of `keys`, which live, keeps what it finds, and forgets the others once
+        their last is kept."""
+        over = [folder for key, folder in sorted(self._folders.items()) if key not in keys]
+        known = {key: self._folders.get(key) or self._folder(key) for key in sorted(keys)}
+        self._folders = {key: folder for key, folder in known.items() if folder is not None}
+        found = {key: newest_ms(folder.path) for key, folder in self._folders.items()}
         self.newest_ms = {key: at_ms for key, at_ms in found.items() if at_ms}
+        for folder in (*over, *self._folders.values()):
+            _keep(folder)
 
-    def _folder(self, key: str) -> str:
-        """Where the rank writes them; nowhere, before it starts."""
+    def _folder(self, key: str) -> _Folder | None:
+        """Where the rank writes them; None before it starts."""
         try:
-            spec = read_document(self._spool / key / "spec.json")
+            spec: dict[str, Any] = read_document(self._spool / key / "spec.json")
         except (OSError, SpoolError):
-            return ""
-        told = spec.get("env")
-        return str(cast("Document", told).get(VARIABLE, "")) if isinstance(told, dict) else ""
+            return None
+        env: dict[str, str] = spec.get("env") or {}
+        path = env.get(VARIABLE, "")
+        kept: dict[str, Any] = spec.get("checkpoints") or {}
+        if not path or not kept:
+            return _Folder(path) if path else None
+        shelf = CheckpointShelf(Path(kept["store"]), key.split(".")[0], kept["node_rank"])
+        public = bytes.fromhex(kept["public"])
+        return _Folder(path, shelf, CheckpointSealer(public) if public else None)
+
+
+def _keep(folder: _Folder) -> None:
+    """Puts what is there into the site's store; the next look tries again what failed."""
+    if folder.shelf is None:
+        return
+    try:
+        folder.shelf.keep(Path(folder.path), folder.sealer)
+    except OSError as error:
+        _log.warning("a checkpoint was not kept: %s", error)
 
 
 def newest_ms(folder: str) -> int:

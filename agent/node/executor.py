@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from agent.node import gpu_shares, networks, overlay
 from agent.node.asked import Prepared, RankSpec
+from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.data_store import StoreError, data_of
 from agent.node.environment import user_environment
@@ -32,6 +33,7 @@ from agent.node.ports import free_port
 from agent.node.secret_file import keep_secrets
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
+from sovshared.checkpoint_keys import CheckpointOpener
 from sovshared.grants import GrantInvalid, GrantTrust
 
 BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
@@ -209,13 +211,15 @@ class Executor:
         work = self.spool.home(key) / "work"
         checkpoints = Path(self.node.checkpoint_root) / spec["job_id"]
         checkpoints.mkdir(mode=0o700, exist_ok=True)
-        opened = self._fill(key, spec, work)
+        opened, opener = self._fill(key, spec, work)
         own: dict[str, object] = {"uid": None, "gid": None}
+        uid: int | None = None
         if spec["isolation"] == "uid":
             uid = self._uid(spec["job_id"], checkpoints)
-            _give(work, uid)
+            give(work, uid)
             os.chown(checkpoints, uid, uid)
             own = {"uid": uid, "gid": uid}
+        kept = self._restore(key, spec, checkpoints, uid, opener)
         warn = spec["signal_before_end"]
         return {
             **own,
@@ -225,6 +229,7 @@ class Executor:
             "cwd": str(work.resolve()),
             **data,
             "keep": [str(checkpoints.resolve())],
+            "checkpoints": kept,
             "hide": [*self.node.hidden(), *RESOLVERS],
             "gpus": sorted(spec["gpus"]),
             "gpu_milli": spec["gpu_milli"],
@@ -236,8 +241,34 @@ class Executor:
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
 
-    def _fill(self, key: str, spec: RankSpec, work: Path) -> str | None:
-        """Opens and unpacks the bundle, and the secrets into the file that is answered, if any."""
+    def _restore(
+        self,
+        key: str,
+        spec: RankSpec,
+        checkpoints: Path,
+        uid: int | None,
+        opener: CheckpointOpener | None,
+    ) -> dict[str, object] | None:
+        """Puts back what the site's store has of the job's checkpoints; what its node agent is told
+        who keeps them there. One rank of a node does it for all."""
+        if not self.node.checkpoint_store:
+            return None
+        root, number = Path(self.node.checkpoint_store), spec["node_rank"]
+        shelf = CheckpointShelf(root, spec["job_id"], number)
+        try:
+            shelf.restore(checkpoints, uid, opener)
+        except (CheckpointUnreadable, OSError) as error:
+            raise ExecutorError(f"rank {key}: {error}") from error
+        if spec["local_rank"] != 0:
+            return None
+        public = "" if opener is None else opener.public.hex()
+        return {"store": str(root), "node_rank": number, "public": public}
+
+    def _fill(
+        self, key: str, spec: RankSpec, work: Path
+    ) -> tuple[str | None, CheckpointOpener | None]:
+        """Opens and unpacks the bundle. Answered are the file with the opened secrets, if any, and
+        what opens the job's checkpoints, if its tenant has a key."""
         home, digest = self.spool.home(key), spec["bundle_digest"]
         rank = Rank(
             grant=base64.b64decode(spec["grant"]),
@@ -256,6 +287,8 @@ class Executor:
             try:
                 opener = Opener(self.node.key_services, rank, packed, wall_ms())
                 secrets, bundle = opener.secrets(), opener.bundle(home)
+                stored = bool(self.node.checkpoint_store)
+                checkpoints = opener.checkpoints(spec["job_id"]) if stored else None
             except StaysShut as error:
                 raise KeyRefused(f"rank {key}: {error}") from error
             if bundle is not None:
@@ -266,7 +299,8 @@ class Executor:
                     unpack(bundle, work)
                 except BundleInvalid as error:
                     raise ExecutorError(str(error)) from error
-        return keep_secrets(str(home), user_environment(secrets)) if secrets else None
+        kept = keep_secrets(str(home), user_environment(secrets)) if secrets else None
+        return kept, checkpoints
 
     def _uid(self, job: str, checkpoints: Path) -> int:
         """The job's uid: the owner of its checkpoints, else derived from its id, so that nodes
@@ -328,12 +362,6 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
-
-
-def _give(folder: Path, uid: int) -> None:
-    for place, folders, files in os.walk(folder):
-        for name in ("", *folders, *files):
-            os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
 
 
 def _plain(status: RankStatus) -> dict[str, object]:

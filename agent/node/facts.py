@@ -24,6 +24,7 @@ class NodeFacts:
     runtime_dir: str  # Its bin/ comes first in a rank's PATH.
     checkpoint_root: str
     data_store: str = ""  # The site's store of datasets, as this node has it mounted; "": none.
+    checkpoint_store: str = ""  # The site's store of checkpoints, as it is mounted here; "": none.
     hide: tuple[str, ...] = ()  # Covered at level `uid`: spool, keys, Ray's directory.
     level: str = "none"  # The highest isolation this node reached.
     uid_first: int = UID_FIRST
@@ -32,7 +33,7 @@ class NodeFacts:
 
     def hidden(self) -> list[str]:
         """What ranks of level `uid` see nothing of but their own."""
-        own = [self.spool, self.checkpoint_root, self.data_store]
+        own = [self.spool, self.checkpoint_root, self.data_store, self.checkpoint_store]
         return [*self.hide, *(path for path in own if path)]
 
 

@@ -60,11 +60,12 @@ class _Page:
 
 class GoodsShelf:
     """Where a node's goods lie: `checkpoints` has a folder for each job, `store` is the site's
-    store of datasets as this node has it mounted (empty: it has none)."""
+    store of datasets as this node has it mounted, `kept` that of checkpoints (empty: none)."""
 
-    def __init__(self, checkpoints: Path, store: str) -> None:
+    def __init__(self, checkpoints: Path, store: str, kept: str = "") -> None:
         self._checkpoints = checkpoints
         self._store = store
+        self._kept = kept
         self._readers = ThreadPoolExecutor(READERS, "goods")
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -117,13 +118,20 @@ class GoodsShelf:
         if not goods.dataset:
             if not _JOB_ID.fullmatch(goods.job_id):
                 raise GoodsMissing(f"found job {goods.job_id[:80]!r}, allowed a job's id")
-            return self._checkpoints / goods.job_id
+            return self._checkpoints_of(goods.job_id)
         if not self._store:
             raise GoodsMissing("this node has no store of datasets")
         try:
             return Store(Path(self._store)).found(goods.dataset, goods.version)
         except StoreError as error:
             raise GoodsMissing(str(error)) from error
+
+    def _checkpoints_of(self, job: str) -> Path:
+        """The job's own directory, or the store's where that has them sealed, or this node none."""
+        own, kept = self._checkpoints / job, Path(self._kept) / job
+        if not self._kept or not kept.is_dir():
+            return own
+        return kept if any(kept.glob("*/*.sealed")) or not own.is_dir() else own
 
 
 def _walk(entry: int, path: tuple[str, ...], page: _Page) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import IO
 
 from agent.node.asked import KeysAsked
 from sovshared import key_service, sealing
+from sovshared.checkpoint_keys import CheckpointOpener
 from sovshared.key_service import Asking, KeysInvalid, KeyWithheld
 from sovshared.sealing import Header, SealInvalid
 
@@ -82,6 +83,20 @@ class Opener:
             raise StaysShut(f"bundle: {error}") from error
         plain.seek(0)
         return plain
+
+    def checkpoints(self, job_id: str) -> CheckpointOpener | None:
+        """What opens the job's checkpoints; none where its tenant has no key of its own."""
+        if not self._rank.keys["ticket"]:
+            return None
+        told = ""
+        for place in self._services:
+            for key_id in sorted(key_service.service_of(place).key_ids()):
+                wanted = Header(key_id, sealing.CHECKPOINT, job_id, b"", b"", b"")
+                try:
+                    return CheckpointOpener(self._ask(wanted, "checkpoints"))
+                except StaysShut as error:
+                    told = told or str(error)
+        raise StaysShut(told or "checkpoints: this node may ask no key service that has a key")
 
     def _ask(self, wanted: Header, what: str) -> bytes:
         rank = self._rank

@@ -51,7 +51,8 @@ class GoodsStream:
     async def open(self) -> AsyncGenerator[TunnelUp, None]:
         """What to send up the tunnel; NotServed when nothing that is asked for is here."""
         shelves: list[_Shelf] = []
-        refused = "nothing of this job is kept at this site"
+        path = self._asked.path[:200]
+        refused = f"{path or 'this job'}: nothing of it is kept at this site"
         for prefix, goods in self._kinds():
             inner = _below(self._asked.path, prefix)
             begins = _from(self._asked.begin_at, prefix)
@@ -61,7 +62,7 @@ class GoodsStream:
             if isinstance(found, _Shelf):
                 shelves.append(found)
             elif self._asked.path:
-                refused = f"{self._asked.path[:200]}: {found}"
+                refused = f"{path}: {found}"
         if not shelves:
             raise NotServed("NOT_FOUND", refused)
         return self._messages(shelves)

@@ -61,6 +61,11 @@ class SiteLayout:
         return self.root / "data"
 
     @property
+    def checkpoints_dir(self) -> Path:
+        """The site's store of checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
     def keys_dir(self) -> Path:
         """Tenants' file-backed key services: on one machine nodes and tenants share a disk."""
         return self.root.parent / KEYS

@@ -29,6 +29,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     checkpoints.mkdir(exist_ok=True)
     checkpoints.chmod(0o711)
     site.data_dir.mkdir(mode=0o700, exist_ok=True)
+    site.checkpoints_dir.mkdir(mode=0o700, exist_ok=True)
     number = (site.subnet * 16 + [name for name, _ in site.slots].index(slot)) % 60
     facts = NodeFacts(
         site=site.id,
@@ -39,6 +40,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
         runtime_dir=str(runtime),
         checkpoint_root=str(checkpoints),
         data_store=str(site.data_dir),
+        checkpoint_store=str(site.checkpoints_dir),
         hide=(
             *(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
             str(site.keys_dir),

@@ -112,8 +112,11 @@ class FileKeys:
             key = self.key()
             opened = self._trust.open(asking.grant)
             grants.check_time(opened, now_ms)
-            check(key, opened.grant.work_digest, asking)
-            data_key = key.unwrap(asking.wanted)
+            work = check(key, opened.grant.work_digest, opened.grant.job_id, asking)
+            if asking.wanted.purpose == sealing.CHECKPOINT:
+                data_key = key.checkpoint_secret(work, opened.grant.job_id)
+            else:
+                data_key = key.unwrap(asking.wanted)
         except (GrantInvalid, KeysInvalid, SealInvalid) as error:
             raise KeyWithheld(str(error)) from error
         slots = [node.slot for node in opened.grant.nodes]
@@ -146,9 +149,10 @@ class FileKeys:
             raise KeyWithheld(f"{path.name}: {error.strerror}") from error
 
 
-def check(key: TenantKey, granted: bytes, asking: Asking) -> None:
-    """Raises KeyWithheld unless the work is the granted one, the tenant's, and what is to be opened
-    is of it. Every key service has to ask the same."""
+def check(key: TenantKey, granted: bytes, job_id: str, asking: Asking) -> bytes:
+    """The digest of the work as its tenant asked for it. Raises KeyWithheld unless the work is the
+    granted one, the tenant's, and what is to be opened is of it, or the checkpoints of `job_id`,
+    which the grant names. Every key service has to ask the same."""
     work = grants.work_digest(
         command=asking.command,
         env=asking.env,
@@ -171,11 +175,13 @@ def check(key: TenantKey, granted: bytes, asking: Asking) -> None:
     )
     if not hmac.compare_digest(asking.ticket, key.ticket(asked, asking.bundle)):
         raise KeyWithheld("the key's owner did not ask for this work: no ticket of theirs is on it")
-    of_work = asking.wanted == asking.bundle or (
-        asking.wanted.purpose == sealing.SECRET and asking.wanted.name in asking.secrets.values()
-    )
-    if not of_work:
+    allowed = {
+        sealing.SECRET: asking.secrets.values(),
+        sealing.CHECKPOINT: (job_id,),
+    }.get(asking.wanted.purpose, ())
+    if asking.wanted != asking.bundle and asking.wanted.name not in allowed:
         raise KeyWithheld("what is to be opened does not belong to the work")
+    return asked
 
 
 def found(directory: Path, trust_pem: bytes, key_id: str, key: bytes) -> FileKeys:

@@ -25,7 +25,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -44,6 +44,7 @@ SECRET_BYTES_MAX = 64 * 1024
 
 SECRET = "secret"  # noqa: S105 - what is sealed, not a password
 BUNDLE = "bundle"
+CHECKPOINT = "checkpoint"
 _FIELDS = ("key_id", "name", "nonce", "purpose", "wrapped")
 ARRAY_NAMES = frozenset({"SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"})
 """Variables that the control plane adds to a task of an array: no ticket is about them."""
@@ -69,6 +70,14 @@ class Header:
         return sha256(b"sov sealed header 1\0" + self.text).digest()
 
 
+class Wraps(Protocol):
+    """A key that data keys are wrapped with."""
+
+    def wrap(self, purpose: str, name: str, data_key: bytes, nonce: bytes) -> Header:
+        """The header of something sealed with `data_key`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class TenantKey:
     """A tenant's wrapping key and the name it goes by, which tells nothing."""
@@ -78,26 +87,22 @@ class TenantKey:
 
     def wrap(self, purpose: str, name: str, data_key: bytes, nonce: bytes) -> Header:
         """The header of something sealed with `data_key`."""
-        about = _about(self.key_id, purpose, name)
+        about = about_key(self.key_id, purpose, name)
         wrapped = AESGCM(self.key).encrypt(nonce, data_key, about)
-        text = _canonical(
-            {
-                "key_id": self.key_id,
-                "name": name,
-                "nonce": base64.b64encode(nonce).decode(),
-                "purpose": purpose,
-                "wrapped": base64.b64encode(wrapped).decode(),
-            }
-        )
-        return Header(self.key_id, purpose, name, wrapped, nonce, text)
+        return header_of(self.key_id, purpose, name, wrapped, nonce)
 
     def unwrap(self, header: Header) -> bytes:
         """The data key; SealInvalid when it was wrapped with another key, or for something else."""
-        about = _about(self.key_id, header.purpose, header.name)
+        about = about_key(self.key_id, header.purpose, header.name)
         try:
             return AESGCM(self.key).decrypt(header.nonce, header.wrapped, about)
         except (InvalidTag, ValueError) as error:
             raise SealInvalid("the data key was not wrapped with this key") from error
+
+    def checkpoint_secret(self, work: bytes, job_id: str) -> bytes:
+        """What opens the checkpoints of one job that was asked for as this work, and no other's."""
+        own = hmac.digest(self.key, b"sov checkpoint key 1\0", "sha256")
+        return hmac.digest(own, b"sov checkpoint 1\0" + work + job_id.encode(), "sha256")
 
     def ticket(self, work: bytes, bundle: Header | None) -> bytes:
         """The tenant's word on the work with this digest, with this sealed bundle or none."""
@@ -166,7 +171,7 @@ def read_header(source: IO[bytes]) -> Header:
 def seal(
     source: IO[bytes],
     target: IO[bytes],
-    key: TenantKey,
+    key: Wraps,
     purpose: str,
     name: str,
     draw: Callable[[int], bytes] = os.urandom,
@@ -204,7 +209,22 @@ def _nonce(number: int) -> bytes:
     return number.to_bytes(NONCE_BYTES, "big")
 
 
-def _about(key_id: str, purpose: str, name: str) -> bytes:
+def header_of(key_id: str, purpose: str, name: str, wrapped: bytes, nonce: bytes) -> Header:
+    """A header with the bytes that stand for it."""
+    text = _canonical(
+        {
+            "key_id": key_id,
+            "name": name,
+            "nonce": base64.b64encode(nonce).decode(),
+            "purpose": purpose,
+            "wrapped": base64.b64encode(wrapped).decode(),
+        }
+    )
+    return Header(key_id, purpose, name, wrapped, nonce, text)
+
+
+def about_key(key_id: str, purpose: str, name: str) -> bytes:
+    """What is authenticated with a wrapped data key."""
     return b"sov data key 1\0" + _canonical([key_id, purpose, name])
 
 

@@ -82,6 +82,8 @@ def _sentence(done: Downloaded) -> str:
         text += f"; {len(done.kept)} were there already"
     if done.left_out:
         text += f"; {done.left_out} entries that are no plain files were left out"
+    if done.opened:
+        text += f"; opened with our key: {', '.join(str(path) for path in done.opened)}"
     if done.verified:
         text += f"; as the job left them, by digest: {', '.join(done.verified)}"
     return text
@@ -95,4 +97,5 @@ def _document(done: Downloaded) -> dict[str, object]:
         "fetched_bytes": total_bytes(done.fetched),
         "left_out": done.left_out,
         "verified": list(done.verified),
+        "opened": [str(path) for path in done.opened],
     }

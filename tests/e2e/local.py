@@ -40,11 +40,12 @@ HERE = {
 """Residency that only one of the sites can meet; or either one in the UK."""
 
 # A job that says what it does, where the test can see it, and waits to be told to go on. Its
-# checkpoint directory is on its node, so each rank of a gang has one of its own.
+# checkpoint directory is on its node, so each rank of a gang has one of its own; names with a dot
+# are no checkpoints, and stay there.
 LIFE = """
 exec 2>/dev/null
-say() { echo "$1 $SOV_ATTEMPT $RANK $(date +%s%3N)" >> "$SOV_CHECKPOINT_DIR/life"; }
-wait_for() { until [ -e "$SOV_CHECKPOINT_DIR/$1" ]; do sleep 0.05; done; }
+say() { echo "$1 $SOV_ATTEMPT $RANK $(date +%s%3N)" >> "$SOV_CHECKPOINT_DIR/.life"; }
+wait_for() { until [ -e "$SOV_CHECKPOINT_DIR/.$1" ]; do sleep 0.05; done; }
 trap 'say term; echo terminating; wait_for finish; say end; echo "last line"; exit 7' TERM
 say start
 echo "first line of rank $RANK"
@@ -125,7 +126,7 @@ class World:
     def tell_all(self, job: Job, site: str, slots: Sequence[str], word: str) -> None:
         """The same, where it is known to be."""
         for slot in slots:
-            (self.checkpoints(site, slot, job) / word).touch()
+            (self.checkpoints(site, slot, job) / f".{word}").touch()
 
     def said(self, job: Job) -> list[Said]:
         """All that a LIFE job wrote down, on every node of every site, in order of time."""
@@ -133,7 +134,7 @@ class World:
         for site in self.cluster.layout.sites:
             for slot, _ in site.slots:
                 with contextlib.suppress(FileNotFoundError):
-                    life = (self.checkpoints(site.id, slot, job) / "life").read_text()
+                    life = (self.checkpoints(site.id, slot, job) / ".life").read_text()
                     rows = [line.split() for line in life.splitlines()]
                     found += [Said(w, int(a), int(r), int(at)) for w, a, r, at in rows]
         return sorted(found, key=lambda one: one.at_ms)

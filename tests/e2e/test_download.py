@@ -133,7 +133,7 @@ def test_a_job_that_runs_and_one_that_left_nothing_are_refused_and_say_why(
 ) -> None:
     job = world.run(LIFE)
     world.until_said(job, "start")
-    with pytest.raises(RefusedError, match="RUNNING: what it leaves is fetched when it is over"):
+    with pytest.raises(RefusedError, match="what it leaves is fetched when it is over"):
         world.ada.download(job.id, tmp_path)
     world.tell(job, "go")
     assert world.end(job).state == "SUCCEEDED"

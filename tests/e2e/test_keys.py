@@ -63,7 +63,11 @@ def test_a_job_has_its_secret_and_its_sealed_bundle_and_nobody_else_does(
     assert ended.state == "SUCCEEDED", ended
     receipts = (keys / key_service.RECEIPTS_FILE).read_text().splitlines()
     told = [json.loads(line) for line in receipts if json.loads(line)["job"] == job.id]
-    assert [(line["purpose"], line["attempt"]) for line in told] == [("secret", 1), ("bundle", 1)]
+    assert [(line["purpose"], line["attempt"]) for line in told] == [
+        ("secret", 1),
+        ("bundle", 1),
+        ("checkpoint", 1),
+    ]
     with world.settled():
         root = world.cluster.layout.root
         assert in_the_open(root, VALUE) == []
