@@ -27,6 +27,9 @@ class RankInfo:
     ended_at_ms: int | None
     log_bytes: int
     detail: str
+    denied: int | None = None
+    """Tries to reach what the job does not list; None: its network was not its own, or it is not
+    over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ def _rank(rank: jobs_pb2.RankStatus) -> RankInfo:
         ended_at_ms=rank.ended_at_ms or None,
         log_bytes=rank.log_bytes,
         detail=rank.detail,
+        denied=rank.egress.denied if rank.HasField("egress") else None,
     )
 
 

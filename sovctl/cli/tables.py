@@ -134,7 +134,9 @@ def attempts(found: Sequence[AttemptInfo], now_ms: int) -> Listing:
 
 
 def ranks(attempt: AttemptInfo, now_ms: int) -> Listing:
-    """The processes of an attempt."""
+    """The processes of an attempt. Tries to reach what the job does not list have a column where
+    there were any; ranks of a node share its count."""
+    denied = any(rank.denied for rank in attempt.ranks)
     return Listing(
         columns=[
             Column("RANK", justify=_NUMBER),
@@ -144,6 +146,7 @@ def ranks(attempt: AttemptInfo, now_ms: int) -> Listing:
             Column("CAUSE"),
             Column("TOOK", justify=_NUMBER),
             Column("LOG", justify=_NUMBER),
+            *([Column("DENIED", justify=_NUMBER)] if denied else []),
             Column("DETAIL", whole=False),
         ],
         rows=[
@@ -155,6 +158,7 @@ def ranks(attempt: AttemptInfo, now_ms: int) -> Listing:
                 r.cause or "-",
                 between(r.started_at_ms, r.ended_at_ms, now_ms),
                 format_bytes(r.log_bytes),
+                *(["-" if r.denied is None else str(r.denied)] if denied else []),
                 r.detail or "-",
             ]
             for r in attempt.ranks

@@ -88,6 +88,8 @@ def test_a_job_does_not_reach_what_it_did_not_list_and_its_certificate_has_the_a
     assert (told["control"], told["allowed"]) == ("CONTROLLED", [])
     assert [attempt["denied"] for attempt in told["attempts"]] >= [1]
     assert b"attempts to reach" in shared_world.log(job)
+    info = job.refresh().attempts[-1].ranks[0]
+    assert info.denied == told["attempts"][-1]["denied"]
 
 
 def test_ranks_of_one_node_are_controlled_together(shared_world: World, other: Elsewhere) -> None:

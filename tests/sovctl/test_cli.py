@@ -199,7 +199,7 @@ def test_the_documents_of_a_job_are_complete(plane: Running, sovctl: Sovctl) -> 
     ]
     assert list(job["attempts"][0]["ranks"][0]) == [
         *("rank", "node", "phase", "exit_code", "signal", "cause"),
-        *("started_at_ms", "ended_at_ms", "log_bytes", "detail"),
+        *("started_at_ms", "ended_at_ms", "log_bytes", "detail", "denied"),
     ]
 
 
