@@ -29,6 +29,7 @@ from agent.node.clock import boot_ms, wall_ms
 from agent.node.exporter import Exporter, Identity
 from agent.node.facts import NodeFacts, read_facts
 from agent.node.goods import GoodsShelf
+from agent.node.instances import logical
 from agent.node.isolation import probe
 from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
@@ -57,6 +58,7 @@ class NodeConfig:
     credentials: Path
     facts: Path
     logical_gpus: int
+    logical_mig: str
     state_dir: Path | None
     poll_interval_ms: int
     nvml_library: str
@@ -198,6 +200,7 @@ def sources_of(config: NodeConfig, facts: NodeFacts) -> Sources:
         spool=Path(facts.spool),
         state_dir=state_dir_of(config.state_dir, facts),
         logical=telemetry.logical_gpus(config.site, config.slot, config.logical_gpus),
+        logical_mig=logical(config.logical_mig, config.site, config.slot),
         nvml_library=config.nvml_library,
         sysfs_root=config.sysfs_root,
         kernel_log=config.kernel_log,

@@ -105,6 +105,9 @@ class NodeSettings(BaseModel):
     credentials: Path = Field(description="directory with this agent's identity")
     facts: Path = Field(description="the node's facts, which its executor reads too")
     logical_gpus: int = Field(default=0, ge=0, le=64, description="where there are no real ones")
+    logical_mig: str = Field(
+        default="", description="how logical GPUs are cut, as in 0:7x1g.10gb,1:2x3g.40gb"
+    )
     state_dir: Path | None = Field(
         default=None, description="directory of the fault log; beside the spool unless given"
     )

@@ -337,4 +337,5 @@ def _report(node: Node, boot: int) -> NodeReport:
         telemetry="simulated",
         runtime_alive=True,
         agent_connected=True,
+        mig=node.mig,
     )

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainValidator, model_validator
 
-from sovapi.v1 import fleet_pb2
+from sovapi.v1 import common_pb2, fleet_pb2
 from sovctl.fleet_values import (
     NODES_MAX,
     SLOTS_ALLOWED,
@@ -30,6 +30,7 @@ from sovctl.fleet_values import (
 )
 from sovctl.spec import Assurance, Bytes, Country, Cpus, FactName, Written, matching
 from sovctl.spec_values import (
+    MIG_PROFILE,
     contradiction,
     cpu_milli,
     listed,
@@ -41,6 +42,7 @@ from sovctl.spec_values import (
 SITES_MAX = 10_000
 GROUPS_MAX = 10_000
 GPUS_MAX = 64
+INSTANCES_MAX = 7
 NODE_WATTS_MAX = 1_000_000
 PARENTS_MAX = 100
 VALUES_MAX = 200
@@ -118,6 +120,19 @@ Watts: TypeAlias = Annotated[int, Field(ge=0, le=NODE_WATTS_MAX)]
 PartSize: TypeAlias = Annotated[int, Field(ge=1, le=NODES_MAX)] | None
 
 
+class Cut(Written):
+    """GPUs of each node that are cut alike by MIG: `instances` says how many of each profile."""
+
+    gpus: Annotated[Sequence[Annotated[int, Field(ge=0, lt=GPUS_MAX)]], Field(min_length=1)]
+    instances: Annotated[
+        Mapping[
+            Annotated[str, matching(MIG_PROFILE, "a MIG profile, such as 1g.10gb")],
+            Annotated[int, Field(ge=1, le=INSTANCES_MAX)],
+        ],
+        Field(min_length=1),
+    ]
+
+
 class NodeGroup(Written):
     """Nodes that are alike.
 
@@ -145,9 +160,17 @@ class NodeGroup(Written):
     interconnects: Annotated[
         Sequence[Literal["ethernet", "roce", "infiniband", "nvlink"]], Field(min_length=1)
     ] = ("ethernet",)
+    mig: Annotated[Sequence[Cut], Field(max_length=GPUS_MAX)] = ()
+    """How GPUs of each node are cut. The scheduler never cuts one: this says what is so."""
 
     @model_validator(mode="after")
     def _consistent(self) -> NodeGroup:
+        cut = [gpu for each in self.mig for gpu in each.gpus]
+        if len(cut) != len(set(cut)) or any(gpu >= self.gpus for gpu in cut):
+            raise contradiction(
+                f"mig of GPUs {listed([str(gpu) for gpu in sorted(cut)])}",
+                f"each once, below gpus, {self.gpus}",
+            )
         if bool(self.gpus) != bool(self.gpu):
             raise contradiction(
                 f"gpus {self.gpus} and gpu {self.gpu!r}",
@@ -299,6 +322,13 @@ def _node(slot: str, at: int, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
         interconnects=[f"INTERCONNECT_{name.upper()}" for name in sorted(group.interconnects)],
         base_w=group.base_w,
         gpu_w=group.gpu_w,
+        mig=[
+            common_pb2.MigInstance(gpu=gpu, profile=profile)
+            for cut in group.mig
+            for gpu in sorted(cut.gpus)
+            for profile in sorted(cut.instances)
+            for _ in range(cut.instances[profile])
+        ],
     )
 
 

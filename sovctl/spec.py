@@ -32,6 +32,7 @@ from sovctl.spec_values import (
     BYTES_ALLOWED,
     CPUS_ALLOWED,
     DURATION_ALLOWED,
+    MIG_PROFILE,
     contradiction,
     duration_ms,
     parse_bytes,
@@ -180,7 +181,7 @@ class Resources(Written):
     gpus_per_node: Annotated[int, Field(ge=0, le=GPUS_PER_NODE_MAX)] = 1
     gpu: GpuModels = ()
     gpu_share: Annotated[int, Field(ge=1, le=1000)] = 1000
-    mig: str = ""
+    mig: Annotated[str, matching(MIG_PROFILE, "a MIG profile, such as 1g.10gb")] = ""
     max_nodes: Annotated[int, Field(ge=0, le=NODES_MAX)] = 0
     cpu_arch: Literal["amd64", "arm64", "any"] = "any"
     tasks_per_node: Tasks = 1
@@ -195,6 +196,11 @@ class Resources(Written):
         if self.gpu_share < 1000 and self.gpus_per_node != 1:
             found = f"gpu_share {self.gpu_share} of {self.gpus_per_node} GPUs"
             raise contradiction(found, "a share of one GPU: gpus_per_node 1")
+        if self.mig and (self.gpu_share < 1000 or self.gpus_per_node != 1):
+            found = (
+                f"mig {self.mig}, gpu_share {self.gpu_share}, gpus_per_node {self.gpus_per_node}"
+            )
+            raise contradiction(found, "one instance a node, whole: gpus_per_node 1, no gpu_share")
         if self.tasks_per_node == "per_gpu" and self.gpus_per_node == 0:
             raise contradiction("tasks_per_node per_gpu without GPUs", "per_gpu with GPUs")
         return self

@@ -38,6 +38,9 @@ _DURATION_UNITS = {
 _DURATION_PART = re.compile(r"(\d{1,12})(us|ms|s|m|h|d)")
 _DURATION = re.compile(r"(?:\d{1,12}(?:us|ms|s|m|h|d))+")
 
+MIG_PROFILE = re.compile(r"[1-9]g\.[0-9]{1,3}gb(\+me)?")
+"""The form of a MIG profile's name; which of them there are, the control plane knows."""
+
 _BYTES_UNITS: Mapping[str, int] = {
     "B": 1,
     **{f"{p}B": 1000**n for n, p in enumerate(("k", "M", "G", "T", "P"), start=1)},

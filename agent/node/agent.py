@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.node import telemetry
+from agent.node import instances, telemetry
 from agent.node.attestation import Attester
 from agent.node.checkpoints import Checkpoints
 from agent.node.clock import boot_id, boot_ms
@@ -98,6 +98,7 @@ class NodeAgent:
         self._place = place
         self._attester = attester
         self._spool = spool
+        self._instances = instances.Names(spool.root)
         self._checkpoints = Checkpoints(spool.root)
         self._link = link
         self._watch = watch
@@ -241,7 +242,11 @@ class NodeAgent:
 
     def _report(self) -> None:
         place, watch = self._place, self._watch
-        gpus = telemetry.Gpus(watch.gpu_uuids(), watch.telemetry)
+        gpus = telemetry.Gpus(watch.gpu_uuids(), watch.telemetry, watch.instances())
+        try:
+            self._instances.write(len(gpus.uuids), gpus.mig)
+        except OSError as error:  # Nothing new begins on them: executors know no newer names.
+            _log.error("the names of MIG instances cannot be left: %s", error)
         told = telemetry.report(place.slot, gpus, place.isolation, watch.verdict())
         told.metrics_address = place.metrics_address
         if self._attester is not None and self._attester.latest is not None:

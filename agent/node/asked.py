@@ -36,6 +36,7 @@ class RankSpec(TypedDict):
     num_nodes: int
     gpus_per_node: int
     gpu_milli: int  # Of each of its GPUs.
+    mig_profile: str  # Of its one unit: an instance that is cut so.
     gpus: list[int]  # The rank's own share, which its shim locks.
     visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
     master_address: str | None  # None: its own, and room is made for it as it starts.

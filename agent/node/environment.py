@@ -14,6 +14,7 @@ RESERVED_NAMES = frozenset(
         "MASTER_ADDR",
         "MASTER_PORT",
         "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
     ]
 )
 RESERVED_PREFIXES = ("SOV_", "RAY_")

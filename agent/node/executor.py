@@ -15,11 +15,12 @@ import hashlib
 import os
 import shutil
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
-from agent.node import gpu_shares, networks, overlay
+from agent.node import gpu_shares, instances, networks, overlay
 from agent.node.asked import Prepared, RankSpec
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
@@ -232,7 +233,8 @@ class Executor:
             "checkpoints": kept,
             "hide": [*self.node.hidden(), *RESOLVERS],
             "gpus": sorted(spec["gpus"]),
-            "gpu_milli": spec["gpu_milli"],
+            # An instance is one job's alone, however small a part of its GPU.
+            "gpu_milli": gpu_shares.WHOLE_MILLI if spec["mig_profile"] else spec["gpu_milli"],
             "isolation": spec["isolation"],
             **networks.network_of(self.spool, key, spec, self.nursery),
             "grace_ms": spec["grace_ms"],
@@ -329,7 +331,8 @@ class Executor:
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",  # Or logs come in lumps.
         }
-        visible = ",".join(map(str, sorted(spec["visible_gpus"])))
+        visible = self._visible(key, spec)
+        node: Mapping[str, str] = {} if spec["mig_profile"] else os.environ
         ours = {
             "RANK": spec["rank"],
             "LOCAL_RANK": spec["local_rank"],
@@ -339,12 +342,13 @@ class Executor:
             "MASTER_ADDR": networks.master_address(spec),
             "MASTER_PORT": spec["master_port"],
             "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
+            "NVIDIA_VISIBLE_DEVICES": visible or "void",  # The same to what makes containers.
             "SOV_JOB_ID": spec["job_id"],
             "SOV_ATTEMPT": spec["attempt"],
             "SOV_NODE_RANK": spec["node_rank"],
             "SOV_NUM_NODES": spec["num_nodes"],
             "SOV_GPUS_PER_NODE": spec["gpus_per_node"],
-            **gpu_shares.limits(spec["gpu_milli"], os.environ),
+            **gpu_shares.limits(spec["gpu_milli"], node),
             "SOV_CHECKPOINT_DIR": checkpoints.resolve(),
             "SOV_RANK_KEY": key,
             "SOV_RANK_DIR": self.spool.home(key).resolve(),
@@ -352,6 +356,16 @@ class Executor:
         return (
             start | user_environment(spec["env"]) | {name: str(ours[name]) for name in sorted(ours)}
         )
+
+    def _visible(self, key: str, spec: RankSpec) -> str:
+        """What of the node's GPUs CUDA is to show a rank: indices, or an instance's name."""
+        units, profile = sorted(spec["visible_gpus"]), spec["mig_profile"]
+        if not profile:
+            return ",".join(map(str, units))
+        try:
+            return ",".join(instances.name_of(self.spool.root, unit, profile) for unit in units)
+        except LookupError as error:
+            raise ExecutorError(f"rank {key}: {error}") from error
 
 
 class ResidentExecutor(Executor):

@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.node.clock import boot_id
 from agent.node.collectors.readings import Telemetry
 from agent.node.health import Health
+from agent.node.instances import Placed
 from agent.node.verdict import Verdict
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1.sitelink_pb2 import NodeReport
@@ -37,10 +38,12 @@ HEALTH = {
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """The GPUs of a node by UUID, in the order of their indices, and who says so."""
+    """The GPUs of a node by UUID, in the order of their indices, who says so, and how they are
+    cut."""
 
     uuids: tuple[str, ...]
     telemetry: Telemetry
+    mig: tuple[Placed, ...] = ()
 
 
 def source(nvml_library: str, logical: int, driver: Path = DRIVER_GPUS) -> Telemetry:
@@ -70,6 +73,7 @@ def report(slot: str, known: Gpus, isolation: str, verdict: Verdict) -> NodeRepo
         cpu_arch=ARCHITECTURES.get(platform.machine().lower(), common.CPU_ARCH_UNSPECIFIED),
         cpu_milli=1000 * len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        mig=[common.MigInstance(gpu=gpu, profile=device.profile) for gpu, device in known.mig],
     )
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.node import instances
 from agent.node import verdict as judging
 from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.collectors import ethernet, infiniband, simulated, system
@@ -22,6 +23,7 @@ from agent.node.collectors.readings import GpuReadings, Missing, Readings, Telem
 from agent.node.fault_file import FaultFile
 from agent.node.faults import FaultLog, absorb
 from agent.node.health import Health
+from agent.node.instances import Placed
 from agent.node.verdict import Finding, Memory, Verdict
 
 FILES_S_MAX = 5.0
@@ -35,13 +37,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What is read, and how often. `logical`: UUIDs that stand in where there are no GPUs."""
+    """What is read, and how often. `logical` and `logical_mig`: what stands in where there are no
+    GPUs."""
 
     telemetry: Telemetry
     interval_ms: int
     spool: Path
     state_dir: Path
     logical: tuple[str, ...] = ()
+    logical_mig: tuple[Placed, ...] = ()
     nvml_library: str = ""
     sysfs_root: Path = Path("/sys")
     rdma_exclude: tuple[str, ...] = ()
@@ -113,6 +117,17 @@ class HealthWatch:
             return self._sources.logical
         return tuple(gpu.uuid for gpu in self.latest.readings.gpus) if self.latest else ()
 
+    def instances(self) -> tuple[Placed, ...]:
+        """The instances of GPUs that are cut, in the order of their numbers."""
+        if self.telemetry is not Telemetry.NVML:
+            return self._sources.logical_mig
+        return instances.placed(self.latest.readings.gpus) if self.latest else ()
+
+    def _told(self) -> tuple[object, ...]:
+        """What the site is told at once when it changes."""
+        verdict = self.verdict()
+        return verdict.detail(), verdict.health, self.gpu_uuids(), self.instances()
+
     def gpu_watts(self) -> int | None:
         """What the GPUs draw, of those that say so; None when none does."""
         if self.latest is None or self.latest.readings.gpus_missing is not None:
@@ -128,9 +143,9 @@ class HealthWatch:
             if self._nvml is not None:
                 group.create_task(self._nvml.run())
             while True:
-                told = self.verdict().detail(), self.verdict().health, self.gpu_uuids()
+                told = self._told()
                 await self._look()
-                if (self.verdict().detail(), self.verdict().health, self.gpu_uuids()) != told:
+                if self._told() != told:
                     _log.info("health %s: %s", self.verdict().health.name, self.verdict().detail())
                     changed()
                 await self._pause()

@@ -147,7 +147,11 @@ class SiteAgent:
     async def _reserve(self, instruction: ev.Reserve) -> None:
         launch = instruction.launch
         slots = tuple(node.slot for node in launch.nodes)
-        shape = {"gpus_per_node": launch.gpus_per_node, "gpu_milli": gpu_milli(launch)}
+        shape = {
+            "gpus_per_node": launch.gpus_per_node,
+            "gpu_milli": gpu_milli(launch),
+            "mig_profile": launch.mig_profile,
+        }
         await self._hands.executor.reserve(instruction.key, slots, whole_gpus(shape))
         self._inbox.put(ev.ReserveFinished(instruction.key))
 
@@ -254,6 +258,7 @@ def order_of(
         gpus_per_node=launch.gpus_per_node,
         num_nodes=len(launch.nodes),
         gpu_milli=gpu_milli(launch),
+        mig_profile=launch.mig_profile,
         isolation=LEVELS.get(cast("common.Isolation", instruction.isolation), "none"),
         grace_ms=launch.stop_grace_ms,
         bundle_digest=hex_of(launch.bundle_digest) if launch.bundle_digest else None,

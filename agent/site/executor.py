@@ -62,6 +62,7 @@ class LaunchOrder:
     isolation: str  # none | pidns | uid
     grace_ms: int
     gpu_milli: int = WHOLE_MILLI  # Of each GPU: less than 1000 of one that is shared.
+    mig_profile: str = ""  # Of the one unit on each node: an instance that is cut so.
     bundle_digest: str | None = None
     bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
     leased: bool = False
@@ -83,9 +84,11 @@ def whole_gpus(order: Mapping[str, Any]) -> int:
     """How many GPUs of each node an order, as plain values, has whole: what Ray is asked to hold.
 
     A share takes none of Ray's. Ray would choose a GPU for it by itself, not always as the planner
-    did, and then lack a whole one that is free. Shares are held by the ranks' shims.
+    did, and then lack a whole one that is free. Shares are held by the ranks' shims, and so are
+    instances of GPUs that are cut.
     """
-    return int(order["gpus_per_node"]) if int(order["gpu_milli"]) == WHOLE_MILLI else 0
+    whole = int(order["gpu_milli"]) == WHOLE_MILLI and not order["mig_profile"]
+    return int(order["gpus_per_node"]) if whole else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ def _terms(launch: Launch) -> bytes:
         signal=warning.signal,
         signal_before_ms=warning.before_ms,
         leased=launch.leased,
+        mig_profile=launch.mig_profile,
     )
 
 

@@ -35,6 +35,7 @@ def rank_specs(
             "num_nodes": order["num_nodes"],
             "gpus_per_node": order["gpus_per_node"],
             "gpu_milli": order["gpu_milli"],
+            "mig_profile": order["mig_profile"],
             "gpus": list(rank.order["gpus"]),
             "visible_gpus": visible[rank.node],
             "master_address": leader and leader["address"],

@@ -213,7 +213,8 @@ class Cluster:
     def start_node_agent(self, site: SiteLayout, slot: str) -> None:
         """Starts one node's agent."""
         gpus = dict(site.slots)[slot]
-        self.daemons.start(f"node-{site.id}-{slot}", node_agent(site, slot, gpus))
+        cuts = dict(site.cuts).get(slot, "")
+        self.daemons.start(f"node-{site.id}-{slot}", node_agent(site, slot, gpus, cuts))
 
     def wait_ready(self) -> None:
         """Waits until every node may take work."""

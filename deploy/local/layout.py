@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sovctl.fleet_file import Fleet
+from sovctl.fleet_file import Fleet, NodeGroup
 
 DEPLOY = Path(__file__).resolve().parent.parent
 FLEET_FILE = DEPLOY / "fleets" / "demo.yaml"
@@ -39,6 +39,8 @@ class SiteLayout:
     node_join: str
     slots: tuple[tuple[str, int], ...]
     """Each node's slot and its number of GPUs."""
+    cuts: tuple[tuple[str, str], ...] = ()
+    """How GPUs are cut by MIG, by slot, as a node agent's `logical_mig` says it."""
 
     @property
     def ray_root(self) -> Path:
@@ -142,6 +144,12 @@ def lay_out(root: Path, fleet: Fleet, port: int = PORT_FIRST) -> Layout:
                 node_link=f"127.0.0.1:{port + PORTS_EACH + 2 * number}",
                 node_join=f"127.0.0.1:{port + PORTS_EACH + 2 * number + 1}",
                 slots=tuple(sorted(slots)),
+                cuts=tuple(
+                    (slot, _cuts(group))
+                    for group in site.nodes
+                    for slot in group.slots
+                    if group.mig
+                ),
             )
         )
     return Layout(root, port, tuple(sites))
@@ -161,3 +169,12 @@ def default_root() -> Path:
 def environment_config() -> Path:
     """The sovctl configuration of this Python environment: found before the user's own."""
     return Path(sys.prefix, "etc", "sovctl", "config.yaml")
+
+
+def _cuts(group: NodeGroup) -> str:
+    return ",".join(
+        f"{gpu}:{cut.instances[profile]}x{profile}"
+        for cut in group.mig
+        for gpu in cut.gpus
+        for profile in cut.instances
+    )

@@ -78,7 +78,7 @@ def site_agent(layout: Layout, site: SiteLayout, cell: RayCell, runtime_grace_ms
     return ["agent", "site", "--config", str(file)]
 
 
-def node_agent(site: SiteLayout, slot: str, gpus: int) -> list[str]:
+def node_agent(site: SiteLayout, slot: str, gpus: int, cuts: str = "") -> list[str]:
     """The command of a node's agent."""
     node = site.node_dir(slot)
     settings = {
@@ -90,6 +90,7 @@ def node_agent(site: SiteLayout, slot: str, gpus: int) -> list[str]:
         "credentials": str(node / "credentials"),
         "facts": str(node / "facts.json"),
         "logical_gpus": gpus,
+        "logical_mig": cuts,
         "metrics_listen": f"{read_facts(node / 'facts.json').address}:{METRICS_PORT}",
     }
     file = node / "settings.yaml"

@@ -249,10 +249,14 @@ def terms_digest(
     signal: str,
     signal_before_ms: int,
     leased: bool,
+    mig_profile: str = "",
 ) -> bytes:
     """Of how it runs and ends. `signal` before the time limit; empty: none."""
     counts = (tasks_per_node, gpus_per_node, gpu_share_milli, time_limit_ms, stop_grace_ms)
-    return _digest("terms", [list(counts), signal, signal_before_ms, leased])
+    terms: list[object] = [list(counts), signal, signal_before_ms, leased]
+    if mig_profile:  # As it was, where nobody asks for an instance: agents of before agree.
+        terms.append(mig_profile)
+    return _digest("terms", terms)
 
 
 def _digest(what: str, value: object) -> bytes:

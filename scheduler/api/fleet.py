@@ -21,6 +21,7 @@ from scheduler.store.store import Snapshot
 from scheduler.wire.enums import number
 from scheduler.wire.fleet import (
     fact_to_proto,
+    mig_to_proto,
     node_fact_to_proto,
     party_to_proto,
     profile_to_proto,
@@ -273,6 +274,8 @@ def _node(view: NodeView, now_ms: int) -> fleet_pb2.Node:
         isolation=number(common_pb2.Isolation, report.isolation if report else Isolation(0)),
         cordoned=node.cordoned,
         last_report_age_ms=max(0, now_ms - reported) if reported is not None else 0,
+        mig=mig_to_proto(node.mig),
+        mig_reported=mig_to_proto(report.mig) if report is not None else (),
     )
     if report is not None:
         message.gpus_reported = report.gpus

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from scheduler.core.policy import form
+from scheduler.model import mig
 from scheduler.model.fleet import (
     CpuArch,
     Interconnect,
@@ -236,6 +237,23 @@ def _node(where: str, node: Node) -> Iterator[Denial]:
         if found and not NAME_PATTERN.fullmatch(found):
             yield _fault(f"{where}.{name}", repr(found[:80]), "a name as of a DNS label")
     yield from _watts(where, node)
+    yield from _cuts(where, node)
+
+
+def _cuts(where: str, node: Node) -> Iterator[Denial]:
+    """GPUs are cut as GPUs can be, and all units of a node have a number."""
+    if len(node.mig) + node.gpus > GPU_INDEX_MAX + 1:
+        found = f"{node.gpus} GPUs and {len(node.mig)} instances"
+        yield _fault(f"{where}.mig", found, f"at most {GPU_INDEX_MAX + 1} together")
+    for gpu, profiles in mig.cut(node.mig[: GPU_INDEX_MAX + 1]).items():
+        if not 0 <= gpu < node.gpus:
+            yield _fault(f"{where}.mig", f"GPU {gpu}", f"0 to {node.gpus - 1}")
+        unknown = sorted({name for name in profiles if not mig.is_profile(name)})
+        for name in unknown:
+            yield _fault(f"{where}.mig", repr(name[:80]), f"profiles: {', '.join(mig.profiles())}")
+        if not unknown and not mig.lies_on_one(profiles):
+            found = f"{', '.join(profiles)} on GPU {gpu}"
+            yield _fault(f"{where}.mig", found, "instances that fit on one GPU, by its placements")
 
 
 def _watts(where: str, node: Node) -> Iterator[Denial]:

@@ -222,6 +222,7 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         tasks_per_node=resources.gpus_per_node if per_gpu else resources.tasks_per_node,
         gpus_per_node=resources.gpus_per_node,
         gpu_share_milli=resources.milli_each(),
+        mig_profile=resources.mig_profile,
         time_limit_ms=spec.time_limit_ms,
         stop_grace_ms=stop_grace_ms(spec),
         signal_before_end=spec.signal_before_end,

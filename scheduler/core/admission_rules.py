@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from scheduler.core import egress
 from scheduler.core.asks import CPU_MILLI_MIN
+from scheduler.model import mig
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX
 from scheduler.model.job import (
@@ -27,6 +28,7 @@ from scheduler.model.job import (
     TopologyLevel,
     TopologyMode,
 )
+from scheduler.model.mig import GPU_MILLI
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
 from scheduler.model.rules import FactRule
@@ -134,11 +136,9 @@ def _is_plainly_sound(spec: JobSpec) -> bool:
 
 def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
     """Everything in `spec` that is part of the contract and that nothing here can do yet."""
-    resources = spec.resources
     asked = (
         ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
         ("image", bool(spec.image), "container images are not run yet"),
-        ("resources.mig_profile", bool(resources.mig_profile), "MIG slices are not given yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
     return tuple(
@@ -219,6 +219,7 @@ def _resources(resources: Resources) -> Faults:
         found = f"{resources.gpu_share_milli} of each of {resources.gpus_per_node} GPUs"
         allowed = "a share of one GPU (gpus_per_node 1), or whole ones (1000)"
         yield _fault(f"{at}.gpu_share_milli", found, allowed)
+    yield from _mig(resources)
     yield from _range(f"{at}.max_nodes", resources.max_nodes, 0, NODES_MAX)
     if 0 < resources.max_nodes < resources.nodes:
         yield _fault(f"{at}.max_nodes", resources.max_nodes, f"0 or from nodes, {resources.nodes}")
@@ -241,6 +242,22 @@ def _resources(resources: Resources) -> Faults:
     yield from _twice(f"{at}.gpu_classes", resources.gpu_classes)
     yield from _named(f"{at}.cpu_arch", resources.cpu_arch, CpuArch)
     yield from _named(f"{at}.interconnect", resources.interconnect, Interconnect)
+
+
+def _mig(resources: Resources) -> Faults:
+    """An instance is one, of one GPU, and whole: a process sees no second one."""
+    profile, at = resources.mig_profile, "resources.mig_profile"
+    if not profile:
+        return
+    if not mig.is_profile(profile):
+        allowed = f"a MIG profile: {', '.join(mig.profiles())}, or one of them with +me"
+        yield _fault(at, profile, allowed)
+    if resources.gpus_per_node != 1:
+        allowed = "one instance a node (gpus_per_node 1)"
+        yield _fault(at, f"{profile} of each of {resources.gpus_per_node} GPUs", allowed)
+    if resources.gpu_share_milli != GPU_MILLI:
+        found = f"{profile} and a share of {resources.gpu_share_milli}"
+        yield _fault(at, found, "an instance, or a share")
 
 
 def _topology(spec: JobSpec) -> Faults:

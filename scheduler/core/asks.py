@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from scheduler.core.units import units_of
 from scheduler.model.fleet import CpuArch, Interconnect, Node
 from scheduler.model.ids import GpuClass, TenantPath, organisation_of
 from scheduler.model.job import Resources, TopologyLevel, TopologyMode
+from scheduler.model.mig import milli_of
 from scheduler.model.plan import JobClass
 from scheduler.model.residency import NodeSharing
 
@@ -38,11 +40,13 @@ class Shape:
     cpu_arch: CpuArch
     interconnect: Interconnect
     share_milli: int = 1000
-    """Of its one GPU, where that is shared; whole GPUs otherwise."""
+    """Of its one GPU, where that is shared; whole GPUs, or an instance, otherwise."""
+    profile: str = ""
+    """Of its one GPU an instance that is cut so."""
     hashed: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        parts = (self.gpus, self.cpu_milli, self.memory_bytes, self.share_milli)
+        parts = (self.gpus, self.cpu_milli, self.memory_bytes, self.share_milli, self.profile)
         object.__setattr__(self, "hashed", hash((parts, self.cpu_arch, self.interconnect)))
 
     def __hash__(self) -> int:
@@ -50,7 +54,11 @@ class Shape:
 
     def gpu_milli(self) -> int:
         """What it takes of a node's GPUs."""
-        return self.gpus * self.share_milli
+        return self.gpus * (milli_of(self.profile) if self.profile else self.share_milli)
+
+    def units(self) -> str:
+        """What of GPUs it takes of a node, in words."""
+        return f"1 MIG {self.profile}" if self.profile else f"{self.gpus} GPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,8 @@ def _shape_of(resources: Resources) -> Shape:
         memory_bytes=resources.memory_bytes_per_node,
         cpu_arch=resources.cpu_arch,
         interconnect=resources.interconnect,
-        share_milli=resources.milli_each(),
+        share_milli=1000 if resources.mig_profile else resources.milli_each(),
+        profile=resources.mig_profile,
     )
 
 
@@ -151,7 +160,7 @@ def suits_interconnect(shape: Shape, node: Node) -> bool:
 def suits_size(shape: Shape, node: Node) -> bool:
     """Whether the node, all of it free, is large enough."""
     return (
-        shape.gpus <= node.gpus
+        shape.gpus <= units_of(node, shape.profile).bit_count()
         and cpu_milli_on(shape, node) <= node.cpu_milli
         and memory_bytes_on(shape, node) <= node.memory_bytes
     )

@@ -108,12 +108,19 @@ class Floor:
             cpu_milli -= cpu_milli_on(occupant.shape, node)
             memory_bytes -= memory_bytes_on(occupant.shape, node)
         wanted = [shape, *(promise.shape for promise in self.promises)]
-        free = (self.record.capacity_mask & ~used).bit_count()
+        free = self.record.capacity_mask & ~used
         lefts = [left for mask, left in shared.items() if mask & self.record.capacity_mask]
         for promise in self.promises:
             cpu_milli -= cpu_milli_on(promise.shape, node)
             memory_bytes -= memory_bytes_on(promise.shape, node)
-        return _fit(wanted, free, lefts) and cpu_milli >= 0 and memory_bytes >= 0
+        if cpu_milli < 0 or memory_bytes < 0:
+            return False
+        kind = self.record.kind
+        whole = [each for each in wanted if not each.profile]
+        return _fit(whole, (free & kind.whole).bit_count(), lefts) and all(
+            sum(each.profile == name for each in wanted) <= (free & kind.fit_for(name)).bit_count()
+            for name in {each.profile for each in wanted if each.profile}
+        )
 
 
 def _fit(wanted: Sequence[Shape], free: int, lefts: Sequence[int]) -> bool:

@@ -142,14 +142,15 @@ def free_at_ms(
     shape, node = ask.shape, record.node
     if record.kind.cost(shape) == (node.cpu_milli, node.memory_bytes):
         return _empty_at_ms(record, ask, now_ms, leaving)
-    if not record.occupants and shape.gpus > record.left.free:
+    if not record.occupants and shape.gpus > record.left.free_for(shape):
         return None
     staying = sorted(
         record.occupants.values(),
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
     )
     left = record.left
-    at_ms, free = now_ms, left.free
+    at_ms, free = now_ms, left.free_for(shape)
+    there = record.capacity_mask & record.kind.fit_for(shape.profile)
     needed_cpu, needed_memory = record.kind.cost(shape)
     cpu, memory = left.cpu_milli - needed_cpu, left.memory_bytes - needed_memory
     while (
@@ -166,7 +167,7 @@ def free_at_ms(
         if next_to.shape.share_milli == 1000 or not any(
             other.gpu_mask == next_to.gpu_mask for other in staying
         ):
-            free += (next_to.gpu_mask & record.capacity_mask).bit_count()
+            free += (next_to.gpu_mask & there).bit_count()
         freed_cpu, freed_memory = record.kind.cost(next_to.shape)
         cpu += freed_cpu
         memory += freed_memory
@@ -177,7 +178,7 @@ def _empty_at_ms(
     record: NodeRecord, ask: Ask, now_ms: int, leaving: Collection[JobId]
 ) -> int | None:
     """The same for a job that needs all of a node: when the last of those on it has left."""
-    if ask.shape.gpus > record.capacity_mask.bit_count():
+    if ask.shape.gpus > (record.capacity_mask & record.kind.whole).bit_count():
         return None
     if leaving:
         untils = [o.until_ms for o in record.occupants.values() if o.job not in leaving]

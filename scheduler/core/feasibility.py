@@ -211,7 +211,7 @@ _ALIKE = {
 
 def _size(ask: Ask) -> str:
     shape = ask.shape
-    parts = [f"{shape.gpus} GPUs"]
+    parts = [shape.units()]
     if shape.cpu_milli:
         parts.append(f"{shape.cpu_milli} milli-CPU")
     if shape.memory_bytes:

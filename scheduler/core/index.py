@@ -31,6 +31,8 @@ class SiteIndex:
         self.layout = Layout(record.node for record in by_id.values())
         self.records = [by_id[node.id] for node in self.layout.nodes]
         self.ready = 0
+        # The nodes that lack some of what they were declared with.
+        self.short = 0
         self.up: dict[LaneKey, Lane] = {}
         self.down: dict[LaneKey, Lane] = {}
         self.site_bit = 0
@@ -53,6 +55,8 @@ class SiteIndex:
         else:
             self.ready &= ~bit
             lanes = self.down
+        whole = record.capacity_mask == record.kind.declared
+        self.short = self.short & ~bit if whole else self.short | bit
         self._enter(record, bit, lanes)
 
     def leave(self, record: NodeRecord) -> None:
@@ -185,8 +189,9 @@ class SiteIndex:
             for room in rooms.keys() & fitting.keys():
                 used |= rooms[room]
         # An empty node has room for whatever its size suits; only the others are looked at.
-        mask = empty & self.layout.suits(shape)[2]
-        for at in bits(used):
+        suits = self.layout.suits(shape)[2]
+        mask = empty & ~self.short & suits
+        for at in bits(used | empty & self.short & suits):
             if self.records[at].left.holds(shape):
                 mask |= 1 << at
         return mask

@@ -23,7 +23,7 @@ from scheduler.model.fleet import (
     SiteStatus,
 )
 from scheduler.model.ids import NodeId, SiteId, TenantPath, organisation_of, site_of
-from scheduler.model.job import JobState, Placement, TopologyLevel, TopologyMode
+from scheduler.model.job import JobState, Placement, Resources, TopologyLevel, TopologyMode
 from scheduler.model.plan import LiveAttempt, Plan
 from scheduler.model.residency import (
     Assurance,
@@ -120,7 +120,7 @@ def shape_faults(world: World, attempt: LiveAttempt) -> list[str]:
         if part.gpu_mask.bit_count() != wanted.gpus_per_node:
             faults.append(f"{name} has {part.gpu_mask.bit_count()} GPUs on {part.node}")
         node = world.nodes.get(part.node)
-        if node is not None and part.gpu_mask >> node.gpus:
+        if node is not None and not _had(node, wanted, part.gpu_indices()):
             faults.append(f"{name} has GPUs that {part.node} was not declared with")
         if node is not None and node.gpu_class != placement.gpu_class:
             faults.append(f"{name} is charged for {placement.gpu_class}, {part.node} is not that")
@@ -134,6 +134,15 @@ def shape_faults(world: World, attempt: LiveAttempt) -> list[str]:
     if charged != placement.gpu_milli and all(node in world.nodes for node in nodes):
         faults.append(f"{name} is charged {placement.gpu_milli} milli, due {charged}")
     return faults
+
+
+def _had(node: Node, wanted: Resources, units: tuple[int, ...]) -> bool:
+    """Whether the node was declared with such units: GPUs that are not cut, or instances."""
+    if wanted.mig_profile:
+        profiles = {node.gpus + at: instance.profile for at, instance in enumerate(node.mig)}
+        return all(profiles.get(unit) == wanted.mig_profile for unit in units)
+    cut = {instance.gpu for instance in node.mig}
+    return all(unit < node.gpus and unit not in cut for unit in units)
 
 
 def start_faults(world: World, attempt: LiveAttempt, now_ms: int) -> list[str]:
@@ -172,7 +181,9 @@ def _node_faults(
     found = {
         "is not ready": not report.ready() or node.cordoned,
         "isolates too little": report.isolation < least,
-        "reports fewer GPUs": bool(gpu_mask >> report.gpus),
+        "reports fewer GPUs": bool((gpu_mask & (1 << node.gpus) - 1) >> report.gpus),
+        "is cut otherwise": report.mig != node.mig
+        and (bool(wanted.mig_profile) or any(gpu_mask >> cut.gpu & 1 for cut in report.mig)),
         "is of another architecture": wanted.cpu_arch not in (CpuArch.ANY, node.cpu_arch),
         "lacks the interconnect": wanted.interconnect is not Interconnect.ANY
         and wanted.interconnect not in node.interconnects,
@@ -234,9 +245,10 @@ def capacity_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
         for part in attempt.placement.nodes:
             for gpu in part.gpu_indices():
                 who, milli = held.get((part.node, gpu), ("", 0))
-                if milli + wanted.milli_each() > 1000:
+                milli += 1000 if wanted.mig_profile else wanted.milli_each()
+                if milli > 1000:
                     faults.append(f"{name} and {who} both hold GPU {gpu} of {part.node}")
-                held[part.node, gpu] = name, milli + wanted.milli_each()
+                held[part.node, gpu] = name, milli
             cpu = cpu_milli.get(part.node, 0) + wanted.cpu_milli_per_node
             cpu_milli[part.node] = cpu
             memory = memory_bytes.get(part.node, 0) + wanted.memory_bytes_per_node

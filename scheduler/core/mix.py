@@ -37,7 +37,7 @@ def learned(fleet: FleetState, now_ms: int) -> MixChanged | None:
     seen: dict[_Kind, int] = {}
     jobs = 0
     for ask, count in _jobs(fleet):
-        if ask.shape.gpus:
+        if ask.shape.gpus and not ask.shape.profile:  # Instances are no room for others.
             jobs += count
             kind = _kind_of(ask)
             seen[kind] = seen.get(kind, 0) + count * ask.nodes

@@ -15,6 +15,7 @@ from typing import NewType
 from scheduler.core.asks import Shape
 from scheduler.core.ranking import Rooms
 from scheduler.core.rooms import Left, NodeKind
+from scheduler.core.units import capacity_of
 from scheduler.model.fleet import Isolation, Node, NodeReport
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.residency import NodeSharing
@@ -214,12 +215,9 @@ class NodeRecord:
     def recount(self) -> None:
         """Derives what is free from the declaration, the report and the occupants.
 
-        Capacity in use is what is declared and reported: of a node that reports fewer GPUs than
-        it was declared with, the lowest indices count. Before a first report the declaration
-        stands for the size; such a node is not ready and takes no work.
+        Capacity in use is what is declared and reported, see `units`.
         """
-        gpus = min(self.node.gpus, self.report.gpus) if self.report else self.node.gpus
-        self.capacity_mask = (1 << gpus) - 1
+        self.capacity_mask = capacity_of(self.node, self.report)
         used = 0
         shared: dict[int, int] = {}
         cpu_free_milli, memory_free_bytes = self.node.cpu_milli, self.node.memory_bytes

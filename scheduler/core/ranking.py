@@ -78,13 +78,15 @@ class Ranking:
         return step
 
     def _choose(self, left: Left) -> int:
-        shape = self.shape
+        shape, kind = self.shape, left.room.kind
+        if shape.profile:
+            return kind.choose_instance(left.free_mask, shape.profile)
         if shape.share_milli < 1000 and shape.gpus:
             milli = self.from_milli.get(left.room.number, 1000)
             for shared, gpu in left.partial:
                 if shared == milli:
                     return 1 << gpu
-        return left.room.kind.choose(left.free_mask, shape.gpus)
+        return kind.choose(left.free_mask & kind.whole, shape.gpus)
 
     def keep_only(self, inhabited: Set[int]) -> None:
         """Forgets all rooms but these."""
@@ -152,10 +154,11 @@ class Rooms:
         memory_bytes: int,
     ) -> Room:
         key = (
-            free_mask.bit_count(),
+            (free_mask & kind.whole).bit_count(),
             tuple(milli for milli, _ in partial),
             cpu_milli * kind.steps // kind.cpu_milli,
             memory_bytes * kind.steps // kind.memory_bytes,
+            tuple([(free_mask & kind.units[name]).bit_count() for name in kind.profiles]),
         )
         room = kind.rooms.get(key)
         if room is None:
@@ -236,7 +239,12 @@ def growth_of(
     packing: Packing | None, room: Room, shape: Shape, cost: tuple[int, int]
 ) -> tuple[int, int]:
     """By how much the score of a node in `room` grows with a job of `shape`, which costs so much
-    CPU and memory; and, for a share, what is left now of the GPU on which it grows least."""
+    CPU and memory; and, for a share, what is left now of the GPU on which it grows least.
+
+    An instance costs nothing: how GPUs are cut is no choice of ours, and nothing else goes there.
+    """
+    if shape.profile:
+        return 0, 0
     if shape.share_milli < 1000 and shape.gpus:
         choices = [milli for milli in sorted(set(room.partial)) if milli >= shape.share_milli]
         if room.free:
@@ -271,7 +279,11 @@ def _after(free: tuple[int, ...], shape: Shape, milli: int) -> tuple[int, ...]:
 
 def best_fit(room: Room, shape: Shape) -> tuple[int, ...]:
     """What is left over: GPUs first, then CPU and memory. A share takes a GPU in use before a
-    whole one, and the fullest that has room."""
+    whole one, and the fullest that has room; an instance the node with fewest like it, and fewest
+    others."""
+    if shape.profile:
+        alike, others = room.free_of(shape.profile), sum(room.instances)
+        return (alike, others, room.free, room.cpu_step, room.memory_step)
     if shape.share_milli < 1000:
         fitting = [milli for milli in room.partial if milli >= shape.share_milli]
         if fitting:

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from scheduler.core.asks import Shape, cpu_milli_on, memory_bytes_on
+from scheduler.core.layout import bits
 from scheduler.core.packing import NodeState
 from scheduler.core.scoring import CHOICES_MAX, choose_gpus
+from scheduler.core.units import all_units, units_of
 from scheduler.model.fleet import Node
 from scheduler.model.ids import GpuClass
+from scheduler.model.mig import MigInstance
 
 STEPS_PER_GPU = 16
 STEPS_MIN = 32
 """A node without GPUs, or with few, has its CPU and memory in this many steps at least."""
 
-KindKey: TypeAlias = tuple[GpuClass, int, int, int]
-RoomKey: TypeAlias = tuple[int, tuple[int, ...], int, int]
+KindKey: TypeAlias = tuple[GpuClass, int, int, int, tuple[MigInstance, ...]]
+RoomKey: TypeAlias = tuple[int, tuple[int, ...], int, int, tuple[int, ...]]
 LeftKey: TypeAlias = tuple[int, tuple[tuple[int, int], ...], int, int]
 
 
@@ -33,8 +36,8 @@ class NodeKind:
     """Nodes of one model and size: what shapes cost on them, and the rooms they have been in."""
 
     __slots__ = (
-        "choices", "costs", "cpu_milli", "gpu_class", "gpus", "key", "lefts", "memory_bytes",
-        "node", "rooms", "steps",
+        "choices", "costs", "cpu_milli", "declared", "gpu_class", "gpus", "key", "lefts",
+        "memory_bytes", "node", "profiles", "rooms", "steps", "units", "whole",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -42,6 +45,11 @@ class NodeKind:
         self.node = node  # One of them: what they are declared with is the same.
         self.gpu_class = node.gpu_class
         self.gpus = node.gpus
+        # The GPUs that are not cut; and the instances, by profile.
+        self.whole = units_of(node, "")
+        self.declared = all_units(node)
+        self.profiles = sorted({instance.profile for instance in node.mig})
+        self.units = {profile: units_of(node, profile) for profile in self.profiles}
         self.cpu_milli = max(1, node.cpu_milli)
         self.memory_bytes = max(1, node.memory_bytes)
         self.steps = max(STEPS_MIN, STEPS_PER_GPU * node.gpus)
@@ -58,6 +66,18 @@ class NodeKind:
             known = cpu_milli_on(shape, self.node), memory_bytes_on(shape, self.node)
             self.costs[shape] = known
         return known
+
+    def fit_for(self, profile: str) -> int:
+        """The units that a job which asks for `profile` can have; for none: GPUs."""
+        return self.units.get(profile, 0) if profile else self.whole
+
+    def choose_instance(self, free_mask: int, profile: str) -> int:
+        """Which instance to take of those that are free: on the GPU with fewest that are free, so
+        that others come free as a whole; then the lowest."""
+        first, mig = self.gpus, self.node.mig
+        free = [mig[at].gpu for at in bits(free_mask >> first)]
+        fit = [at for at in bits((free_mask & self.units[profile]) >> first)]
+        return 1 << first + min(fit, key=lambda at: (free.count(mig[at].gpu), at))
 
     def choose(self, free_mask: int, count: int) -> int:
         """Which `count` of the GPUs that are free to take, as a mask."""
@@ -81,7 +101,7 @@ class Left:
 
     def __init__(self, key: LeftKey, room: Room) -> None:
         self.free_mask, self.partial, self.cpu_milli, self.memory_bytes = key
-        self.free = self.free_mask.bit_count()
+        self.free = (self.free_mask & room.kind.whole).bit_count()
         self.room = room
 
     def key(self) -> LeftKey:
@@ -99,9 +119,12 @@ class Left:
 
     def holds(self, shape: Shape) -> bool:
         """Whether enough GPUs, CPU and memory are free for one rank group of `shape`."""
-        cpu_milli, memory_bytes = self.room.kind.cost(shape)
+        room = self.room
+        cpu_milli, memory_bytes = room.kind.cost(shape)
         if cpu_milli > self.cpu_milli or memory_bytes > self.memory_bytes:
             return False
+        if shape.profile:
+            return bool(self.free_mask & room.kind.fit_for(shape.profile))
         if shape.gpus <= self.free:
             return True
         return (
@@ -110,8 +133,14 @@ class Left:
             and self.partial[-1][0] >= shape.share_milli
         )
 
+    def free_for(self, shape: Shape) -> int:
+        """How many of the units that `shape` takes are free."""
+        return (self.free_mask & self.room.kind.fit_for(shape.profile)).bit_count()
+
     def has_free(self, shape: Shape, gpu_mask: int) -> bool:
-        """Whether a job of `shape` may have just these GPUs, or its share of this one."""
+        """Whether a job of `shape` may have just these units, or its share of this GPU."""
+        if gpu_mask & ~self.room.kind.fit_for(shape.profile):
+            return False
         busy = gpu_mask & ~self.free_mask
         if not busy or shape.share_milli == 1000:
             return not busy
@@ -136,7 +165,8 @@ class Left:
 @dataclass(slots=True, eq=False)
 class Room:
     """A state that nodes of one kind can be in. `partial`: what is free, in milli-GPU, of each GPU
-    that is shared, ascending. The steps round down."""
+    that is shared, ascending; `instances`: how many are free, by the kind's profiles. The steps
+    round down."""
 
     number: int
     kind: NodeKind
@@ -144,10 +174,17 @@ class Room:
     partial: tuple[int, ...]
     cpu_step: int
     memory_step: int
+    instances: tuple[int, ...] = ()
 
     def key(self) -> tuple[RoomKey, KindKey]:
         """Tells rooms apart whenever they were first seen."""
-        return (self.free, self.partial, self.cpu_step, self.memory_step), self.kind.key
+        steps = self.cpu_step, self.memory_step
+        return (self.free, self.partial, *steps, self.instances), self.kind.key
+
+    def free_of(self, profile: str) -> int:
+        """How many instances of `profile` are free."""
+        profiles = self.kind.profiles
+        return self.instances[profiles.index(profile)] if profile in profiles else 0
 
     def state(self) -> NodeState:
         """What is free, as the placement score sees it: no more than a node here has."""
@@ -167,6 +204,8 @@ class Room:
             return False
         if (self.memory_step + 1) * kind.memory_bytes <= memory_bytes * kind.steps:
             return False
+        if shape.profile:
+            return self.free_of(shape.profile) > 0
         if self.free >= shape.gpus:
             return True
         return shape.share_milli < 1000 and bool(self.partial) and (
@@ -176,4 +215,4 @@ class Room:
 
 def kind_key(node: Node) -> KindKey:
     """What makes nodes one kind."""
-    return (node.gpu_class, node.gpus, node.cpu_milli, node.memory_bytes)
+    return (node.gpu_class, node.gpus, node.cpu_milli, node.memory_bytes, node.mig)

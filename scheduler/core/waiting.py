@@ -67,7 +67,8 @@ class Signature:
         known = self.told
         if known is None or known[0] is not answer:
             ask = self.ask
-            room = f"{ask.nodes} node(s) with {ask.shape.gpus} GPU(s) each"
+            units = ask.shape.units() if ask.shape.profile else f"{ask.shape.gpus} GPU(s)"
+            room = f"{ask.nodes} node(s) with {units} each"
             detail = f"{room} are not free together at any site that may hold the work"
             known = self.told = answer, (Denial(Reason.NODES_BUSY, detail), *answer.denials)
         return known[1]

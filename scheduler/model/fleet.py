@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from scheduler.model.ids import GpuClass, NodeId, SiteId
+from scheduler.model.mig import MigInstance
 from scheduler.model.residency import Fact, NodeFact, Party
 
 
@@ -112,6 +113,8 @@ class Node:
     """The most that each of its GPUs draws."""
     facts: tuple[NodeFact, ...] = ()
     """What is known of it now, by others than those who declared it."""
+    mig: tuple[MigInstance, ...] = ()
+    """How its GPUs are cut, sorted; none of them: whole."""
 
     def refuted(self) -> bool:
         """Whether what is known speaks against it: no work is put on such a node."""
@@ -151,6 +154,8 @@ class NodeReport:
     """HOST:PORT where monitors scrape its agent."""
     attestation: Attestation | None = None
     """None: it runs no verifier."""
+    mig: tuple[MigInstance, ...] = ()
+    """How its GPUs are cut, sorted."""
 
     def ready(self) -> bool:
         """Whether new work may start here."""

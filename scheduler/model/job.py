@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
+from scheduler.model.mig import milli_of
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Requirement
 
@@ -97,6 +98,7 @@ class Resources:
     gpu_share_milli: int = 1000
     """Of its one GPU; several are whole. See `milli_each`."""
     mig_profile: str = ""
+    """Of its one GPU an instance that is cut so (`mig`); empty: no part of one that is cut."""
     max_nodes: int = 0
     cpu_arch: CpuArch = CpuArch.ANY
     tasks_per_node: int = 1
@@ -106,7 +108,9 @@ class Resources:
     interconnect: Interconnect = Interconnect.ANY
 
     def milli_each(self) -> int:
-        """What a job takes of each of its GPUs: a share of one, or whole ones."""
+        """What a job takes of each of its GPUs: a share or an instance of one, or whole ones."""
+        if self.mig_profile:
+            return milli_of(self.mig_profile)
         return self.gpu_share_milli if self.gpus_per_node == 1 else 1000
 
 
@@ -304,13 +308,14 @@ class RankStatus:
 
 
 class NodePlacement(NamedTuple):
-    """A node of a placement and the GPUs taken on it (bit i = GPU i)."""
+    """A node of a placement and the units taken on it: bit i is GPU i, and from the number of the
+    node's GPUs on its instances in their order (`mig`)."""
 
     node: NodeId
     gpu_mask: int
 
     def gpu_indices(self) -> tuple[int, ...]:
-        """The GPUs' indices, ascending."""
+        """The units' indices, ascending."""
         return tuple(i for i in range(self.gpu_mask.bit_length()) if self.gpu_mask >> i & 1)
 
 

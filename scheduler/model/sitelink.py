@@ -58,6 +58,8 @@ class Launch:
     outputs: tuple[DatasetOutput, ...] = ()
     sealed_secrets: tuple[tuple[str, bytes], ...] = ()
     key_ticket: bytes = b""
+    mig_profile: str = ""
+    """Of the one unit on each node: an instance that is cut so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class FleetInstead:
             cpu_arch=node.cpu_arch,
             cpu_milli=node.cpu_milli,
             memory_bytes=node.memory_bytes,
+            mig=node.mig,
         )
 
     def _is_gone(self, kept: Reservation) -> bool:

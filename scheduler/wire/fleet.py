@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from scheduler.model.fleet import (
     Attestation,
     CpuArch,
@@ -15,6 +17,7 @@ from scheduler.model.fleet import (
     SiteStatus,
 )
 from scheduler.model.ids import GpuClass, SiteId, node_id, slot_of
+from scheduler.model.mig import MigInstance
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.model.residency import Assurance, Fact, FactKey, NodeFact, Party
 from scheduler.wire.enums import known, number
@@ -134,7 +137,18 @@ def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
         interconnects=[number(common_pb2.Interconnect, i) for i in node.interconnects],
         base_w=node.base_w,
         gpu_w=node.gpu_w,
+        mig=mig_to_proto(node.mig),
     )
+
+
+def mig_to_proto(cuts: Iterable[MigInstance]) -> list[common_pb2.MigInstance]:
+    """How GPUs are cut."""
+    return [common_pb2.MigInstance(gpu=one.gpu, profile=one.profile) for one in cuts]
+
+
+def mig_from_proto(messages: Iterable[common_pb2.MigInstance]) -> tuple[MigInstance, ...]:
+    """How GPUs are cut, sorted: so that both ends number the instances alike."""
+    return tuple(sorted(MigInstance(one.gpu, one.profile) for one in messages))
 
 
 def node_from_proto(message: fleet_pb2.NodeDeclaration, site: SiteId) -> Node:
@@ -152,6 +166,7 @@ def node_from_proto(message: fleet_pb2.NodeDeclaration, site: SiteId) -> Node:
         interconnects=tuple(known(Interconnect, i) for i in message.interconnects),
         base_w=message.base_w if message.HasField("base_w") else None,
         gpu_w=message.gpu_w if message.HasField("gpu_w") else None,
+        mig=mig_from_proto(message.mig),
     )
 
 
@@ -203,6 +218,7 @@ def node_report_to_proto(report: NodeReport) -> sitelink_pb2.NodeReport:
         agent_version=report.agent_version,
         metrics_address=report.metrics_address,
         attestation=None if (said := report.attestation) is None else _attestation_to_proto(said),
+        mig=mig_to_proto(report.mig),
     )
 
 
@@ -234,6 +250,7 @@ def node_report_from_proto(message: sitelink_pb2.NodeReport, site: SiteId) -> No
             if message.HasField("attestation")
             else None
         ),
+        mig=mig_from_proto(message.mig),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from sovapi.v1 import audit_pb2, common_pb2, fleet_pb2
@@ -260,6 +261,7 @@ def nodes(found: Iterable[fleet_pb2.Node]) -> Listing:
             Column("ARCH", wide=True),
             Column("BOOT", wide=True),
             Column("LOCATION", wide=True),
+            Column("MIG", wide=True),
         ],
         rows=[_node_row(node) for node in listed],
         documents=[message_document(node) for node in listed],
@@ -283,7 +285,17 @@ def _node_row(node: fleet_pb2.Node) -> list[str]:
         str(said["cpu_arch"] or "-").lower(),
         node.boot_id[:8] or "-",
         f"{node.location.verdict} {node.location.detail}" if node.location.verdict else "-",
+        _cuts(node),
     ]
+
+
+def _cuts(node: fleet_pb2.Node) -> str:
+    """How its GPUs are cut, and whether it says the same."""
+    counts = Counter((one.gpu, one.profile) for one in node.mig)
+    told = ", ".join(f"GPU {gpu}: {n}x {name}" for (gpu, name), n in sorted(counts.items()))
+    if not node.boot_id or list(node.mig) == list(node.mig_reported):
+        return told or "-"
+    return f"{told or 'none'} declared, cut otherwise"
 
 
 def verdicts(found: Iterable[fleet_pb2.SiteVerdict]) -> Listing:

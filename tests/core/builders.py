@@ -27,6 +27,7 @@ from scheduler.model.job import (
     TopologyLevel,
     TopologyMode,
 )
+from scheduler.model.mig import MigInstance
 from scheduler.model.plan import (
     Change,
     JobChanged,
@@ -134,6 +135,7 @@ def node(
     interconnects: tuple[Interconnect, ...] = (Interconnect.ETHERNET, Interconnect.INFINIBAND),
     cordoned: bool = False,
     facts: tuple[NodeFact, ...] = (),
+    mig: tuple[MigInstance, ...] = (),
 ) -> Node:
     """A node of eight H100."""
     return Node(
@@ -149,11 +151,13 @@ def node(
         interconnects,
         cordoned,
         facts=facts,
+        mig=mig,
     )
 
 
 def report(of: Node, *, health: Health = Health.OK, gpus: int | None = None,
-           isolation: Isolation = Isolation.UID) -> NodeReport:  # fmt: skip
+           isolation: Isolation = Isolation.UID,
+           mig: tuple[MigInstance, ...] | None = None) -> NodeReport:  # fmt: skip
     """A healthy report."""
     return NodeReport(
         of.id,
@@ -165,6 +169,7 @@ def report(of: Node, *, health: Health = Health.OK, gpus: int | None = None,
         "simulated",
         runtime_alive=True,
         agent_connected=True,
+        mig=of.mig if mig is None else mig,
     )
 
 
@@ -191,6 +196,7 @@ def job_class(
     interconnect: Interconnect = Interconnect.ANY,
     share_milli: int = 1000,
     nodes_max: int = 0,
+    mig: str = "",
 ) -> JobClass:
     """A class of one-GPU jobs."""
     return JobClass(
@@ -205,6 +211,7 @@ def job_class(
             interconnect=interconnect,
             gpu_share_milli=share_milli,
             max_nodes=nodes_max,
+            mig_profile=mig,
         ),
         Topology(within, mode),
         replace(residency, node_sharing=sharing),

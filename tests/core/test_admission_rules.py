@@ -75,6 +75,17 @@ def fields(of: JobSpec) -> list[str]:
         pytest.param(shaped(gpus_per_node=65), "resources.gpus_per_node", id="65 GPUs"),
         pytest.param(shaped(gpus_per_node=-1), "resources.gpus_per_node", id="minus one GPU"),
         pytest.param(shaped(gpu_share_milli=0), "resources.gpu_share_milli", id="no share"),
+        pytest.param(shaped(mig_profile="5g.1gb"), "resources.mig_profile", id="no such profile"),
+        pytest.param(
+            shaped(mig_profile="1g.10gb", gpus_per_node=2),
+            "resources.mig_profile",
+            id="two instances",
+        ),
+        pytest.param(
+            shaped(mig_profile="1g.10gb", gpu_share_milli=500),
+            "resources.mig_profile",
+            id="a share of an instance",
+        ),
         pytest.param(
             shaped(gpus_per_node=2, gpu_share_milli=500),
             "resources.gpu_share_milli",
@@ -170,7 +181,6 @@ def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
         (spec(kind=JobKind.SERVICE), "kind"),
         (spec(kind=JobKind.RAY), "kind"),
         (spec(image=f"sha256:{0:064}"), "image"),
-        (shaped(mig_profile="1g.10gb"), "resources.mig_profile"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

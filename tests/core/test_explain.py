@@ -14,7 +14,7 @@ from scheduler.core.layout import domain_of
 from scheduler.core.planner import plan
 from scheduler.core.quota import QuotaTree
 from scheduler.core.residency import country_of, permits
-from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
+from scheduler.model.fleet import CpuArch, Interconnect, Node, NodeReport, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import TopologyLevel
 from scheduler.model.plan import (
@@ -214,19 +214,20 @@ def _faults(fleet: FleetState, work: JobClass, of: Node) -> set[Reason]:
     same = all(live.tenant.split("/")[0] == ask.organisation for live in beside)
     joins = not beside or rules == {NodeSharing.ANY} or (same and NodeSharing.NONE not in rules)
     asks = [ask_of(live.job_class).shape for live in beside]
-    said = record.report.gpus if record.report else of.gpus
-    left = [1000] * min(of.gpus, said)
+    left = _units(of, record.report, shape.profile)
+    has = len(_units(of, None, shape.profile))
     for live in beside:
         (part,) = [part for part in live.placement.nodes if part.node == of.id]
-        for gpu in set(part.gpu_indices()) & set(range(len(left))):
-            left[gpu] -= live.job_class.resources.milli_each()
-    free = sum(1 for milli in left if milli >= shape.share_milli)
+        wanted = live.job_class.resources
+        for unit in set(part.gpu_indices()) & left.keys():
+            left[unit] -= 1000 if wanted.mig_profile else wanted.milli_each()
+    free = sum(1 for milli in left.values() if milli >= shape.share_milli)
     cpu_free = of.cpu_milli - sum(cpu_milli_on(each, of) for each in asks)
     memory_free = of.memory_bytes - sum(memory_bytes_on(each, of) for each in asks)
     cpu, memory = cpu_milli_on(shape, of), memory_bytes_on(shape, of)
     least = max(fleet.sites[site_of(of.id)][0].min_isolation, fleet.policy.min_isolation)
     ready = record.report is not None and record.report.ready() and not of.cordoned
-    too_small = shape.gpus > of.gpus or cpu > of.cpu_milli or memory > of.memory_bytes
+    too_small = shape.gpus > has or cpu > of.cpu_milli or memory > of.memory_bytes
     failed = {
         Reason.GPU_CLASS: bool(ask.gpu_classes) and of.gpu_class not in ask.gpu_classes,
         Reason.CPU_ARCH: shape.cpu_arch not in (CpuArch.ANY, of.cpu_arch),
@@ -242,6 +243,17 @@ def _faults(fleet: FleetState, work: JobClass, of: Node) -> set[Reason]:
         and (shape.gpus > free or cpu > cpu_free or memory > memory_free),
     }
     return {reason for reason, found in failed.items() if found}
+
+
+def _units(of: Node, said: NodeReport | None, profile: str) -> dict[int, int]:
+    """What a node has of what is asked for, empty: whole GPUs, or instances of a profile."""
+    cut = {one.gpu for one in (*of.mig, *(said.mig if said else ()))}
+    if profile:
+        same = said is None or said.mig == of.mig
+        found = [n for n, one in enumerate(of.mig, of.gpus) if one.profile == profile and same]
+    else:
+        found = [n for n in range(min(of.gpus, said.gpus if said else of.gpus)) if n not in cut]
+    return dict.fromkeys(found, 1000)
 
 
 def _proved(fleet: FleetState, of: Node) -> bool:

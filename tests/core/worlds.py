@@ -11,6 +11,7 @@ from scheduler.core.fleet import FleetState
 from scheduler.model.fleet import CpuArch, Health, Interconnect, Isolation, Node, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, SiteId, TenantPath
 from scheduler.model.job import JobState, Priority, TopologyLevel, TopologyMode
+from scheduler.model.mig import MigInstance
 from scheduler.model.plan import (
     BudgetChanged,
     Change,
@@ -45,6 +46,12 @@ from tests.core.builders import (
 )
 
 SITES = ("leeds", "london", "narvik")
+CUTS = (
+    *([MigInstance(0, "1g.10gb")] * 5),
+    MigInstance(0, "2g.20gb"),
+    *([MigInstance(1, "3g.40gb")] * 2),
+)
+PROFILES = st.sampled_from(["", "", "", "", "1g.10gb", "3g.40gb"])
 SHARES = st.sampled_from([1000, 1000, 250, 400, 700])
 """Of one GPU; it counts for nothing where a job has more."""
 PROJECTS = ("trust-a/radiology", "trust-a/pathology", "trust-b/genomics")
@@ -95,6 +102,7 @@ def declared_nodes(draw: st.DrawFn) -> Node:
         else (Interconnect.ETHERNET, Interconnect.INFINIBAND),
         cordoned=draw(st.integers(0, 9)) == 0,
         facts=draw(_often((), *map(_located, ("CLAIM_FALSE", "PROVED_IN", "UNPROVED")))),  # type: ignore[arg-type]
+        mig=draw(st.sampled_from([(), CUTS])) if kind <= 1 else (),
     )
 
 
@@ -115,6 +123,7 @@ def node_changes(draw: st.DrawFn) -> NodeChanged:
         health=Health.FAILED if fate == 2 else Health.OK,
         gpus=max(0, made.gpus - 1) if fate == 3 else None,
         isolation=Isolation.NONE if fate == 4 else Isolation.UID,
+        mig=CUTS[:1] if fate == 5 and made.gpus else None,
     )
     return NodeChanged(made.id, made, said)
 
@@ -122,9 +131,11 @@ def node_changes(draw: st.DrawFn) -> NodeChanged:
 @st.composite
 def plain_classes(draw: st.DrawFn) -> JobClass:
     """Work that fits nearly anywhere: it is what fills a world up."""
+    mig = draw(PROFILES)
     return job_class(
         draw(st.sampled_from(PROJECTS)),
-        gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4])),
+        gpus=1 if mig else draw(st.sampled_from([0, 1, 1, 2, 3, 4])),
+        mig=mig,
         share_milli=draw(SHARES),
         nodes=draw(st.sampled_from([1, 1, 1, 2])),
         sharing=draw(st.sampled_from([NodeSharing.TENANT, NodeSharing.ANY, NodeSharing.ANY])),
@@ -142,9 +153,11 @@ def picky_classes(draw: st.DrawFn) -> JobClass:
         tolerate_foreign_compulsion=draw(st.sampled_from([(), ("US",)])),
         node_facts=draw(_often((), (PROVED,))),  # type: ignore[arg-type]
     )
+    mig = draw(PROFILES)
     return job_class(
         draw(st.sampled_from(PROJECTS)),
-        gpus=draw(st.sampled_from([0, 1, 1, 2, 3, 4, 8])),
+        gpus=1 if mig else draw(st.sampled_from([0, 1, 1, 2, 3, 4, 8])),
+        mig=mig,
         share_milli=draw(SHARES),
         nodes=draw(st.sampled_from([1, 1, 2, 3])),
         nodes_max=draw(st.sampled_from([0, 0, 3, 5])),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bench.country import BEGIN_MS
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath, node_id
+from scheduler.model.mig import MigInstance
 from scheduler.model.residency import Assurance, Fact, FactKey, Party
 from scheduler.model.tenancy import Budget, BudgetPeriod, GpuQuota, QueueOrder, Tenant
 
@@ -103,11 +104,12 @@ class Declared:
             raise BadStory("nodes are named as in london/n1..n4")
         model, gpus = GpuClass(line.take("model", H100)), line.number("gpus", 8)
         leaf, nvlink = line.take("leaf", "l0"), line.take("nvlink")
+        mig = cuts(line.take("mig"))
         for number in range(int(found[2]), int(found[3] or found[2]) + 1):
             name = node_id(SiteId(found[1]), f"n{number}")
             self.nodes[name] = Node(
                 name, "p0", leaf, nvlink, model, gpus, CpuArch.AMD64, 16_000 * gpus, gpus << 37,
-                (Interconnect.ETHERNET, Interconnect.INFINIBAND),
+                (Interconnect.ETHERNET, Interconnect.INFINIBAND), mig=mig,
             )  # fmt: skip
 
     def tenant(self, line: Line) -> None:
@@ -133,6 +135,16 @@ class Declared:
     def at(self, site: SiteId) -> tuple[Node, ...]:
         """The nodes of a site."""
         return tuple(node for name, node in self.nodes.items() if name.startswith(f"{site}/"))
+
+
+def cuts(text: str) -> tuple[MigInstance, ...]:
+    """How GPUs are cut: `0:7x1g.10gb,1:2x3g.40gb`."""
+    found: list[MigInstance] = []
+    for part in filter(None, text.split(",")):
+        gpu, _, what = part.partition(":")
+        count, _, profile = what.partition("x")
+        found += [MigInstance(int(gpu), profile)] * int(count)
+    return tuple(sorted(found))
 
 
 def _fact(key: FactKey, country: str) -> Fact:

@@ -5,13 +5,14 @@ A country is declared first (`site`, `nodes`, `tenant`); the first other command
 
     site NAME [country=GB] [operator=GB] [cap_kw=N]
     nodes SITE/FIRST..LAST [gpus=8] [model=H100] [leaf=l0] [nvlink=NAME]
+          [mig=GPU:NUMBERxPROFILE,...]
     tenant PATH [guarantee=GPUS] [limit=GPUS] [borrow=GPUS] [lend=GPUS] [weight=N]
            [order=shortest] [budget=GPU-HOURS each month]
     submit NAME PROJECT [nodes=1] [gpus=8] [runs=1h] [limit=2h] [priority=normal] [within=site]
            [model=H100] [country=GB,CA] [agreement=NAME]
            [saves=15m] [grace=30s] [min_runtime=0s] [preemptible=no]
            [exit=0] [after=NAME[:failed]] [tasks=N] [at_once=N] [retries=N] [max_nodes=N]
-           [share=MILLI] [mode=preferred]
+           [share=MILLI] [mig=PROFILE] [mode=preferred]
     after DURATION          what happened meanwhile
     jobs                    every job: where it is, or why it waits
     why NAME                what keeps a job waiting
@@ -190,6 +191,7 @@ class Story:
                 gpus_per_node=line.number("gpus", 8),
                 gpu_classes=(GpuClass(model),) if model else (),
                 gpu_share_milli=line.number("share", 1000),
+                mig_profile=line.take("mig"),
                 max_nodes=line.number("max_nodes"),
             ),
             topology=Topology(

@@ -58,6 +58,7 @@ SITE: dict[str, Any] = {
     "nodes": [
         {
             "slots": "n[01-02]",
+            "mig": [{"gpus": [1], "instances": {"1g.10gb": 1, "3g.40gb": 1}}],
             "gpus": 8,
             "gpu": "H100",
             "cpus": 96,
@@ -75,6 +76,8 @@ def test_every_field_of_the_wire_is_reached_by_a_fleet_file() -> None:
     # Parents are graded by a fact whose own values stay empty, and which need not say all.
     allowed = {"facts.values", "facts.asserted_by", "facts.evidence_digest", "facts.expires_at_ms"}
     assert set(empty_fields(site)) <= allowed
+    cut = [(one.gpu, one.profile) for one in site.nodes[0].mig]
+    assert cut == [(1, "1g.10gb"), (1, "3g.40gb")]
     assert [node.slot for node in site.nodes] == ["n01", "n02"]
     assert site.ultimate_parents[0].stake_milli_percent == 24_500
     assert site.profile.pue_milli == 1_250
@@ -125,6 +128,18 @@ def test_every_field_of_the_wire_is_reached_by_a_fleet_file() -> None:
             "sites[0].nodes[0]",
             "both",
             id="domains without a name",
+        ),
+        pytest.param(
+            {"nodes": [{**SITE["nodes"][0], "mig": [{"gpus": [8], "instances": {"1g.5gb": 1}}]}]},
+            "sites[0].nodes[0]",
+            "below gpus, 8",
+            id="a GPU that is not there is cut",
+        ),
+        pytest.param(
+            {"nodes": [{**SITE["nodes"][0], "mig": [{"gpus": [0], "instances": {"half": 2}}]}]},
+            "sites[0].nodes[0].mig[0].instances.half",
+            "1g.10gb",
+            id="a MIG profile",
         ),
         pytest.param(
             {"nodes": [{**SITE["nodes"][0], "nodes_per_leaf": 4, "nodes_per_pod": 6}]},

@@ -42,7 +42,7 @@ resources:
   nodes: 2
   gpus_per_node: 1
   gpu: [H100, H200]
-  gpu_share: 500
+  gpu_share: 1000
   mig: 1g.10gb
   max_nodes: 4
   cpu_arch: amd64

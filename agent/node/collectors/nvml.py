@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from agent.node.collectors import nvml_mig
 from agent.node.collectors.nvml_encoding import worst_ber
 from agent.node.collectors.nvml_fields import LOST, FieldQuery
 from agent.node.collectors.pynvml_alone import nv
@@ -237,6 +238,7 @@ def _answering(index: int, handle: Any, before: Gpu | None, links: _Links) -> Gp
         recovery_action=fields[1],
         nvlinks=links.read(handle),
         fabric=_fabric(handle),
+        mig=nvml_mig.devices(handle, _optional),
     )
 
 

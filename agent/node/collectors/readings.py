@@ -73,6 +73,18 @@ class Fabric:
     clique: int
 
 
+NO_PROFILE = "none"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MigDevice:
+    """One instance of a GPU that is cut by MIG. `profile`: 1g.10gb, or `NO_PROFILE` when nobody can
+    be given it."""
+
+    profile: str
+    uuid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU."""
@@ -112,6 +124,8 @@ class Gpu:
     recovery_action: int | None = None
     nvlinks: NvLinks | None = None
     fabric: Fabric | None = None
+    mig: tuple[MigDevice, ...] = ()
+    """Its instances, sorted; none: it is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +209,10 @@ def gpu_readings_from_plain(plain: Mapping[str, Any]) -> GpuReadings:
 
 def _gpu(plain: Mapping[str, Any]) -> Gpu:
     told = dict(plain)
-    nvlinks, fabric = told.pop("nvlinks"), told.pop("fabric")
+    nvlinks, fabric, mig = told.pop("nvlinks"), told.pop("fabric"), told.pop("mig")
     return Gpu(
         **told,
         nvlinks=NvLinks(**nvlinks) if nvlinks is not None else None,
         fabric=Fabric(**fabric) if fabric is not None else None,
+        mig=tuple(MigDevice(**device) for device in mig),
     )

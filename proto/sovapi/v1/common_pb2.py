@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sovapi/v1/common.proto\x12\tsovapi.v1\"3\n\x0bGpuQuantity\x12\x11\n\tgpu_class\x18\x01 \x01(\t\x12\x11\n\tgpu_milli\x18\x02 \x01(\x03\"G\n\x06\x44\x65nial\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04rule\x18\x04 \x01(\t\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"r\n\x0cNodeFactRule\x12\r\n\x05\x61\x62out\x18\x01 \x01(\t\x12+\n\rmin_assurance\x18\x02 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x17\n\nmax_age_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_max_age_ms*\x85\x01\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSURANCE_DECLARED\x10\x01\x12\x15\n\x11\x41SSURANCE_AUDITED\x10\x02\x12\x16\n\x12\x41SSURANCE_ATTESTED\x10\x03\x12\x16\n\x12\x41SSURANCE_MEASURED\x10\x04*{\n\tIsolation\x12\x19\n\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eISOLATION_NONE\x10\x01\x12\x13\n\x0fISOLATION_PIDNS\x10\x02\x12\x11\n\rISOLATION_UID\x10\x03\x12\x17\n\x13ISOLATION_CONTAINER\x10\x04*k\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\r\n\tHEALTH_OK\x10\x01\x12\x13\n\x0fHEALTH_DEGRADED\x10\x02\x12\x11\n\rHEALTH_FAILED\x10\x03\x12\x12\n\x0eHEALTH_UNKNOWN\x10\x04*]\n\x07\x43puArch\x12\x18\n\x14\x43PU_ARCH_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43PU_ARCH_AMD64\x10\x01\x12\x12\n\x0e\x43PU_ARCH_ARM64\x10\x02\x12\x10\n\x0c\x43PU_ARCH_ANY\x10\x03*\xaa\x01\n\x0cInterconnect\x12\x1c\n\x18INTERCONNECT_UNSPECIFIED\x10\x00\x12\x14\n\x10INTERCONNECT_ANY\x10\x01\x12\x19\n\x15INTERCONNECT_ETHERNET\x10\x02\x12\x15\n\x11INTERCONNECT_ROCE\x10\x03\x12\x1b\n\x17INTERCONNECT_INFINIBAND\x10\x04\x12\x17\n\x13INTERCONNECT_NVLINK\x10\x05*U\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x11\n\rTIER_OFFICIAL\x10\x01\x12\x0f\n\x0bTIER_SECRET\x10\x02\x12\x13\n\x0fTIER_TOP_SECRET\x10\x03*^\n\tClearance\x12\x19\n\x15\x43LEARANCE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43LEARANCE_BPSS\x10\x01\x12\x10\n\x0c\x43LEARANCE_SC\x10\x02\x12\x10\n\x0c\x43LEARANCE_DV\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sovapi/v1/common.proto\x12\tsovapi.v1\"3\n\x0bGpuQuantity\x12\x11\n\tgpu_class\x18\x01 \x01(\t\x12\x11\n\tgpu_milli\x18\x02 \x01(\x03\"G\n\x06\x44\x65nial\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04rule\x18\x04 \x01(\t\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"r\n\x0cNodeFactRule\x12\r\n\x05\x61\x62out\x18\x01 \x01(\t\x12+\n\rmin_assurance\x18\x02 \x01(\x0e\x32\x14.sovapi.v1.Assurance\x12\x17\n\nmax_age_ms\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_max_age_ms\"+\n\x0bMigInstance\x12\x0b\n\x03gpu\x18\x01 \x01(\x05\x12\x0f\n\x07profile\x18\x02 \x01(\t*\x85\x01\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSURANCE_DECLARED\x10\x01\x12\x15\n\x11\x41SSURANCE_AUDITED\x10\x02\x12\x16\n\x12\x41SSURANCE_ATTESTED\x10\x03\x12\x16\n\x12\x41SSURANCE_MEASURED\x10\x04*{\n\tIsolation\x12\x19\n\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n\x0eISOLATION_NONE\x10\x01\x12\x13\n\x0fISOLATION_PIDNS\x10\x02\x12\x11\n\rISOLATION_UID\x10\x03\x12\x17\n\x13ISOLATION_CONTAINER\x10\x04*k\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\r\n\tHEALTH_OK\x10\x01\x12\x13\n\x0fHEALTH_DEGRADED\x10\x02\x12\x11\n\rHEALTH_FAILED\x10\x03\x12\x12\n\x0eHEALTH_UNKNOWN\x10\x04*]\n\x07\x43puArch\x12\x18\n\x14\x43PU_ARCH_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43PU_ARCH_AMD64\x10\x01\x12\x12\n\x0e\x43PU_ARCH_ARM64\x10\x02\x12\x10\n\x0c\x43PU_ARCH_ANY\x10\x03*\xaa\x01\n\x0cInterconnect\x12\x1c\n\x18INTERCONNECT_UNSPECIFIED\x10\x00\x12\x14\n\x10INTERCONNECT_ANY\x10\x01\x12\x19\n\x15INTERCONNECT_ETHERNET\x10\x02\x12\x15\n\x11INTERCONNECT_ROCE\x10\x03\x12\x1b\n\x17INTERCONNECT_INFINIBAND\x10\x04\x12\x17\n\x13INTERCONNECT_NVLINK\x10\x05*U\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x11\n\rTIER_OFFICIAL\x10\x01\x12\x0f\n\x0bTIER_SECRET\x10\x02\x12\x13\n\x0fTIER_TOP_SECRET\x10\x03*^\n\tClearance\x12\x19\n\x15\x43LEARANCE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43LEARANCE_BPSS\x10\x01\x12\x10\n\x0c\x43LEARANCE_SC\x10\x02\x12\x10\n\x0c\x43LEARANCE_DV\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sovapi.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSURANCE']._serialized_start=334
-  _globals['_ASSURANCE']._serialized_end=467
-  _globals['_ISOLATION']._serialized_start=469
-  _globals['_ISOLATION']._serialized_end=592
-  _globals['_HEALTH']._serialized_start=594
-  _globals['_HEALTH']._serialized_end=701
-  _globals['_CPUARCH']._serialized_start=703
-  _globals['_CPUARCH']._serialized_end=796
-  _globals['_INTERCONNECT']._serialized_start=799
-  _globals['_INTERCONNECT']._serialized_end=969
-  _globals['_TIER']._serialized_start=971
-  _globals['_TIER']._serialized_end=1056
-  _globals['_CLEARANCE']._serialized_start=1058
-  _globals['_CLEARANCE']._serialized_end=1152
+  _globals['_ASSURANCE']._serialized_start=379
+  _globals['_ASSURANCE']._serialized_end=512
+  _globals['_ISOLATION']._serialized_start=514
+  _globals['_ISOLATION']._serialized_end=637
+  _globals['_HEALTH']._serialized_start=639
+  _globals['_HEALTH']._serialized_end=746
+  _globals['_CPUARCH']._serialized_start=748
+  _globals['_CPUARCH']._serialized_end=841
+  _globals['_INTERCONNECT']._serialized_start=844
+  _globals['_INTERCONNECT']._serialized_end=1014
+  _globals['_TIER']._serialized_start=1016
+  _globals['_TIER']._serialized_end=1101
+  _globals['_CLEARANCE']._serialized_start=1103
+  _globals['_CLEARANCE']._serialized_end=1197
   _globals['_GPUQUANTITY']._serialized_start=37
   _globals['_GPUQUANTITY']._serialized_end=88
   _globals['_DENIAL']._serialized_start=90
@@ -53,4 +53,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAGEREQUEST']._serialized_end=215
   _globals['_NODEFACTRULE']._serialized_start=217
   _globals['_NODEFACTRULE']._serialized_end=331
+  _globals['_MIGINSTANCE']._serialized_start=333
+  _globals['_MIGINSTANCE']._serialized_end=376
 # @@protoc_insertion_point(module_scope)

@@ -129,3 +129,11 @@ class NodeFactRule(_message.Message):
     min_assurance: Assurance
     max_age_ms: int
     def __init__(self, about: _Optional[str] = ..., min_assurance: _Optional[_Union[Assurance, str]] = ..., max_age_ms: _Optional[int] = ...) -> None: ...
+
+class MigInstance(_message.Message):
+    __slots__ = ("gpu", "profile")
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    gpu: int
+    profile: str
+    def __init__(self, gpu: _Optional[int] = ..., profile: _Optional[str] = ...) -> None: ...

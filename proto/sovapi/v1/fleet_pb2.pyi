@@ -94,7 +94,7 @@ class SiteProfile(_message.Message):
     def __init__(self, landlord: _Optional[str] = ..., facility_operator: _Optional[str] = ..., service_operator: _Optional[str] = ..., offtaker: _Optional[str] = ..., cooling: _Optional[str] = ..., pue_milli: _Optional[int] = ..., note: _Optional[str] = ..., assumed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeDeclaration(_message.Message):
-    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects", "base_w", "gpu_w")
+    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects", "base_w", "gpu_w", "mig")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class NodeDeclaration(_message.Message):
     INTERCONNECTS_FIELD_NUMBER: _ClassVar[int]
     BASE_W_FIELD_NUMBER: _ClassVar[int]
     GPU_W_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
     slot: str
     pod: str
     leaf: str
@@ -119,7 +120,8 @@ class NodeDeclaration(_message.Message):
     interconnects: _containers.RepeatedScalarFieldContainer[_common_pb2.Interconnect]
     base_w: int
     gpu_w: int
-    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ...) -> None: ...
+    mig: _containers.RepeatedCompositeFieldContainer[_common_pb2.MigInstance]
+    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ...) -> None: ...
 
 class SiteDeclaration(_message.Message):
     __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile")
@@ -254,7 +256,7 @@ class ListSitesResponse(_message.Message):
     def __init__(self, sites: _Optional[_Iterable[_Union[Site, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms", "location", "facts")
+    __slots__ = ("id", "site", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "gpus_reported", "gpus_used_milli", "cpu_arch", "health", "health_detail", "isolation", "cordoned", "boot_id", "telemetry", "last_report_age_ms", "location", "facts", "mig", "mig_reported")
     ID_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
@@ -274,6 +276,8 @@ class Node(_message.Message):
     LAST_REPORT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
+    MIG_REPORTED_FIELD_NUMBER: _ClassVar[int]
     id: str
     site: str
     pod: str
@@ -293,7 +297,9 @@ class Node(_message.Message):
     last_report_age_ms: int
     location: NodeLocation
     facts: _containers.RepeatedCompositeFieldContainer[NodeFact]
-    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ..., location: _Optional[_Union[NodeLocation, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[NodeFact, _Mapping]]] = ...) -> None: ...
+    mig: _containers.RepeatedCompositeFieldContainer[_common_pb2.MigInstance]
+    mig_reported: _containers.RepeatedCompositeFieldContainer[_common_pb2.MigInstance]
+    def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., gpus_reported: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., cordoned: _Optional[bool] = ..., boot_id: _Optional[str] = ..., telemetry: _Optional[str] = ..., last_report_age_ms: _Optional[int] = ..., location: _Optional[_Union[NodeLocation, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[NodeFact, _Mapping]]] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ..., mig_reported: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ...) -> None: ...
 
 class NodeFact(_message.Message):
     __slots__ = ("fact", "claim", "detail", "bound_m", "heard")

@@ -155,7 +155,7 @@ class DesiredAttempt(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., generation: _Optional[int] = ..., action: _Optional[_Union[DesiredAction, str]] = ..., stop_grace_ms: _Optional[int] = ..., stop_reason: _Optional[str] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ...) -> None: ...
 
 class Launch(_message.Message):
-    __slots__ = ("command", "env", "bundle_digest", "nodes", "tasks_per_node", "gpus_per_node", "time_limit_ms", "stop_grace_ms", "signal_before_end", "leased", "min_isolation", "residency", "policy_revision", "secrets", "image", "grant", "controlling_stake_milli_percent", "gpu_share_milli", "egress", "inputs", "outputs", "sealed_secrets", "key_ticket")
+    __slots__ = ("command", "env", "bundle_digest", "nodes", "tasks_per_node", "gpus_per_node", "time_limit_ms", "stop_grace_ms", "signal_before_end", "leased", "min_isolation", "residency", "policy_revision", "secrets", "image", "grant", "controlling_stake_milli_percent", "gpu_share_milli", "egress", "inputs", "outputs", "mig_profile", "sealed_secrets", "key_ticket")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +198,7 @@ class Launch(_message.Message):
     EGRESS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    MIG_PROFILE_FIELD_NUMBER: _ClassVar[int]
     SEALED_SECRETS_FIELD_NUMBER: _ClassVar[int]
     KEY_TICKET_FIELD_NUMBER: _ClassVar[int]
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -221,9 +222,10 @@ class Launch(_message.Message):
     egress: _containers.RepeatedScalarFieldContainer[str]
     inputs: _containers.RepeatedCompositeFieldContainer[LaunchInput]
     outputs: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.DatasetOutput]
+    mig_profile: str
     sealed_secrets: _containers.ScalarMap[str, bytes]
     key_ticket: bytes
-    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., bundle_digest: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[PlacedNode, _Mapping]]] = ..., tasks_per_node: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., time_limit_ms: _Optional[int] = ..., stop_grace_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[_jobs_pb2.SignalBeforeEnd, _Mapping]] = ..., leased: _Optional[bool] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., residency: _Optional[_Union[_jobs_pb2.ResidencyRequirement, _Mapping]] = ..., policy_revision: _Optional[int] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., grant: _Optional[bytes] = ..., controlling_stake_milli_percent: _Optional[int] = ..., gpu_share_milli: _Optional[int] = ..., egress: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[LaunchInput, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_jobs_pb2.DatasetOutput, _Mapping]]] = ..., sealed_secrets: _Optional[_Mapping[str, bytes]] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., bundle_digest: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[PlacedNode, _Mapping]]] = ..., tasks_per_node: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., time_limit_ms: _Optional[int] = ..., stop_grace_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[_jobs_pb2.SignalBeforeEnd, _Mapping]] = ..., leased: _Optional[bool] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., residency: _Optional[_Union[_jobs_pb2.ResidencyRequirement, _Mapping]] = ..., policy_revision: _Optional[int] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., grant: _Optional[bytes] = ..., controlling_stake_milli_percent: _Optional[int] = ..., gpu_share_milli: _Optional[int] = ..., egress: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[LaunchInput, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_jobs_pb2.DatasetOutput, _Mapping]]] = ..., mig_profile: _Optional[str] = ..., sealed_secrets: _Optional[_Mapping[str, bytes]] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
 
 class LaunchInput(_message.Message):
     __slots__ = ("dataset", "version", "mount")
@@ -274,7 +276,7 @@ class AttemptReport(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., phase: _Optional[_Union[AttemptPhase, str]] = ..., ranks: _Optional[_Iterable[_Union[_jobs_pb2.RankStatus, _Mapping]]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version", "metrics_address", "attestation")
+    __slots__ = ("slot", "boot_id", "gpu_uuids", "health", "health_detail", "isolation", "telemetry", "cpu_arch", "cpu_milli", "memory_bytes", "runtime_alive", "agent_connected", "agent_version", "metrics_address", "attestation", "mig")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +292,7 @@ class NodeReport(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ATTESTATION_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
     slot: str
     boot_id: str
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
@@ -305,7 +308,8 @@ class NodeReport(_message.Message):
     agent_version: str
     metrics_address: str
     attestation: Attestation
-    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ..., metrics_address: _Optional[str] = ..., attestation: _Optional[_Union[Attestation, _Mapping]] = ...) -> None: ...
+    mig: _containers.RepeatedCompositeFieldContainer[_common_pb2.MigInstance]
+    def __init__(self, slot: _Optional[str] = ..., boot_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., health: _Optional[_Union[_common_pb2.Health, str]] = ..., health_detail: _Optional[str] = ..., isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., telemetry: _Optional[str] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtime_alive: _Optional[bool] = ..., agent_connected: _Optional[bool] = ..., agent_version: _Optional[str] = ..., metrics_address: _Optional[str] = ..., attestation: _Optional[_Union[Attestation, _Mapping]] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ...) -> None: ...
 
 class Attestation(_message.Message):
     __slots__ = ("verdict", "detail", "evidence_digest", "observed_at_ms")

@@ -42,6 +42,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "num_nodes": 2,
         "gpus_per_node": 2,
         "gpu_milli": 1000,
+        "mig_profile": "",
         "gpus": [3],
         "visible_gpus": [5, 3],
         "master_address": "127.0.0.9",

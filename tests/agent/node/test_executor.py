@@ -86,6 +86,7 @@ def test_a_rank_gets_exactly_the_environment_that_is_documented(
         "MASTER_ADDR": "127.0.0.9",
         "MASTER_PORT": "20009",
         "CUDA_VISIBLE_DEVICES": "3,5",
+        "NVIDIA_VISIBLE_DEVICES": "3,5",
         "SOV_JOB_ID": "job-a",
         "SOV_ATTEMPT": "1",
         "SOV_NODE_RANK": "0",

@@ -12,6 +12,7 @@ import pytest
 
 from agent.node.collectors.nvml_process import NvmlProcess
 from agent.node.collectors.readings import (
+    NO_PROFILE,
     Gpu,
     GpuReadings,
     Missing,
@@ -125,6 +126,25 @@ async def test_what_a_gpu_does_not_support_is_not_zero(stub: Stub) -> None:
     assert gpu.memory_temperature_c is None
     assert gpu.energy_mj is None
     assert gpu.nvlinks is None
+
+
+async def test_the_instances_of_a_gpu_that_is_cut_are_told_by_profile_and_name(stub: Stub) -> None:
+    stub.set(gpu0__mig=1, gpu0__mig__0=3040, gpu0__mig__2=1010, gpu1__mig=0)
+    async with reading(stub.library) as process:
+        cut, whole = await gpus(process, lambda found: len(found) == 2)
+        assert [(one.profile, one.uuid) for one in cut.mig] == [
+            ("1g.10gb", "MIG-stub-0-2"),
+            ("3g.40gb", "MIG-stub-0-0"),
+        ]
+        assert whole.mig == ()
+        stub.set(gpu1__mig=1)
+        _, emptied = await gpus(process, lambda found: bool(found[1].mig))
+    assert [one.profile for one in emptied.mig] == [NO_PROFILE], "cut, and nothing of it to be had"
+
+
+async def test_a_library_that_knows_nothing_of_mig_has_whole_gpus(stub: Stub) -> None:
+    async with reading(stub.library) as process:
+        assert all(gpu.mig == () for gpu in await gpus(process))
 
 
 def links(gpu: Gpu) -> int:

@@ -29,7 +29,8 @@ COVERED = {
     "controlling_stake_milli_percent": "requirement",
     "tasks_per_node": "terms", "gpus_per_node": "terms", "gpu_share_milli": "terms",
     "time_limit_ms": "terms", "stop_grace_ms": "terms", "signal_before_end": "terms",
-    "leased": "terms", "nodes": "nodes", "policy_revision": "policy_revision", "grant": "itself",
+    "leased": "terms", "mig_profile": "terms", "nodes": "nodes",
+    "policy_revision": "policy_revision", "grant": "itself",
 }  # fmt: skip
 """What of a grant each field of a launch is bound by."""
 SEALED = {"sealed_secrets", "key_ticket"}
@@ -99,6 +100,7 @@ CHANGES: dict[str, object] = {
     "gpu_share_milli": 500, "time_limit_ms": 9, "stop_grace_ms": 9, "leased": True,
     "inputs": [LaunchInput(dataset="a/b", version="v", mount="/d")],
     "outputs": [DatasetOutput(dataset="a/b")],
+    "mig_profile": "1g.10gb",
     "policy_revision": 2, "signal_before_end": SignalBeforeEnd(signal="USR1", before_ms=1),
 }  # fmt: skip
 

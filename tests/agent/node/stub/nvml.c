@@ -7,7 +7,7 @@
  * them.
  *
  * node: gpus, init (a return code), event.<n>. GPU: lost, hang_ms, link.<n>, field.<id>,
- * field.<id>.<link>, and the names below. -DNVML_STUB_OLD leaves out what an old library lacks.
+ * field.<id>.<link>, mig (its mode), mig.<n> = <slices> * 1000 + <GB> of instance n, and the names below. -DNVML_STUB_OLD leaves out what an old library lacks.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,9 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, TIMEOUT = 10, LOST = 15, GPUS_MAX = 64, ENTRIES_MAX = 8192 };
-typedef struct { int index; } Device;
+enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, LOST = 15 };
+enum { GPUS_MAX = 64, INSTANCES_MAX = 8, ENTRIES_MAX = 8192 };
+typedef struct { int index; int instance; } Device; /* instance: 0, or of a MIG device its index + 1. */
 static Device devices[GPUS_MAX];
+static Device instances[GPUS_MAX][INSTANCES_MAX];
 static long long delivered;
 
 typedef struct { char name[64]; long long value; } Entry;
@@ -120,8 +122,37 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **out) {
     *out = &devices[index];
     return OK;
 }
-int nvmlDeviceGetName(Device *d, char *out, unsigned n) { return gpu_text(d, "-", "Stub H100", out, n); }
-int nvmlDeviceGetUUID(Device *d, char *out, unsigned n) { return gpu_text(d, "-", "GPU-stub-%d", out, n); }
+int nvmlDeviceGetMigMode(Device *d, unsigned *current, unsigned *pending) {
+    int result = gpu_uint(d, "mig", current);
+    *pending = *current;
+    return result;
+}
+int nvmlDeviceGetMaxMigDeviceCount(Device *d, unsigned *out) { (void)d; *out = INSTANCES_MAX; return OK; }
+static int instance(Device *d, unsigned n, long long *value) {
+    char key[16];
+    snprintf(key, sizeof key, "mig.%u", n);
+    return gpu(d, key, value);
+}
+int nvmlDeviceGetMigDeviceHandleByIndex(Device *d, unsigned n, Device **out) {
+    long long value = 0;
+    if (n >= INSTANCES_MAX || instance(d, n, &value) != OK) return NOT_FOUND;
+    *out = &instances[d->index][n];
+    (*out)->index = d->index;
+    (*out)->instance = (int)n + 1;
+    return OK;
+}
+int nvmlDeviceGetName(Device *d, char *out, unsigned n) {
+    long long value = 0;
+    if (!d->instance) return gpu_text(d, "-", "Stub H100", out, n);
+    instance(d, (unsigned)d->instance - 1, &value);
+    snprintf(out, n, "Stub H100 MIG %lldg.%lldgb", value / 1000, value % 1000);
+    return OK;
+}
+int nvmlDeviceGetUUID(Device *d, char *out, unsigned n) {
+    if (!d->instance) return gpu_text(d, "-", "GPU-stub-%d", out, n);
+    snprintf(out, n, "MIG-stub-%d-%d", d->index, d->instance - 1);
+    return OK;
+}
 int nvmlDeviceGetSerial(Device *d, char *out, unsigned n) { return gpu_text(d, "-", "S%d", out, n); }
 int nvmlDeviceGetVbiosVersion(Device *d, char *out, unsigned n) { return gpu_text(d, "-", "96.00.%d", out, n); }
 int nvmlDeviceGetTemperature(Device *d, unsigned sensor, unsigned *out) { (void)sensor; return gpu_uint(d, "temperature", out); }
