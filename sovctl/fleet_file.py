@@ -152,6 +152,9 @@ class NodeGroup(Written):
     nodes_per_pod: PartSize = None
     nodes_per_leaf: PartSize = None
     nodes_per_nvlink_domain: PartSize = None
+    spare_per_nvlink_domain: Annotated[int, Field(ge=0, le=NODES_MAX)] = 0
+    """Nodes of each NVLink domain that are kept free for others of it that break: none unless
+    said."""
     cpu_arch: Literal["amd64", "arm64"] = "amd64"
     cpus: Cpus
     memory: Bytes
@@ -180,6 +183,8 @@ class NodeGroup(Written):
             raise contradiction(
                 "nodes_per_nvlink_domain without nvlink_domain", "both, or no nodes_per_..."
             )
+        if self.spare_per_nvlink_domain and not self.nvlink_domain:
+            raise contradiction("spare_per_nvlink_domain without nvlink_domain", "both, or neither")
         sizes = [
             ("nodes_per_nvlink_domain", self.nodes_per_nvlink_domain),
             ("nodes_per_leaf", self.nodes_per_leaf),
@@ -322,6 +327,7 @@ def _node(slot: str, at: int, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
         interconnects=[f"INTERCONNECT_{name.upper()}" for name in sorted(group.interconnects)],
         base_w=group.base_w,
         gpu_w=group.gpu_w,
+        nvlink_spares=group.spare_per_nvlink_domain,
         mig=[
             common_pb2.MigInstance(gpu=gpu, profile=profile)
             for cut in group.mig

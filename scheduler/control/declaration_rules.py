@@ -127,6 +127,7 @@ def _fleet(declarations: Sequence[tuple[Site, tuple[Node, ...]]], now_ms: int) -
                 yield _fault(f"{where}.nodes[{slot[:80]}]", "it twice", "once")
             slots.add(slot)
             yield from _node(f"{where}.nodes[{slot[:80]}]", node)
+        yield from _spares(where, at)
 
 
 def _site(where: str, site: Site, now_ms: int) -> Iterator[Denial]:
@@ -238,6 +239,22 @@ def _node(where: str, node: Node) -> Iterator[Denial]:
             yield _fault(f"{where}.{name}", repr(found[:80]), "a name as of a DNS label")
     yield from _watts(where, node)
     yield from _cuts(where, node)
+
+
+def _spares(where: str, nodes: Sequence[Node]) -> Iterator[Denial]:
+    """The nodes of an NVLink domain say the same of how many are kept free, and not all are."""
+    racks: dict[tuple[str, str, str], list[Node]] = {}
+    for node in nodes:
+        racks.setdefault((node.pod, node.leaf, node.nvlink_domain), []).append(node)
+    for rack, inside in sorted(racks.items()):
+        counts = sorted({node.nvlink_spares for node in inside})
+        field = f"{where}.nodes.nvlink_spares"
+        if len(counts) > 1:
+            found = f"{', '.join(map(str, counts))} in {'/'.join(rack)}"
+            yield _fault(field, found, "one number for all nodes of a domain")
+        elif not 0 <= counts[0] < len(inside):
+            found = f"{counts[0]} of {len(inside)} nodes in {'/'.join(rack)}"
+            yield _fault(field, found, f"0 to {len(inside) - 1}")
 
 
 def _cuts(where: str, node: Node) -> Iterator[Denial]:

@@ -175,7 +175,9 @@ def _now(search: Search, site: Site, index: SiteIndex, waiting: Waiting) -> list
     needs = node_needs(waiting.job_class.residency, fleet.policy)
     known, _ = index.known(needs, country_of(site), search.now_ms)
     refuted = index.refuted()
-    healthy = index.ready | mask_of(at for at in bits(refuted) if index.records[at].ready())
+    healthy = (
+        index.ready | index.spare | mask_of(at for at in bits(refuted) if index.records[at].ready())
+    )
     return [
         (Reason.ISOLATION, index.isolated(least_isolation(site, fleet.policy))),
         (Reason.NODE_REFUTED, index.layout.all & ~refuted),
@@ -191,6 +193,8 @@ def _ahead(search: Search, waiting: Waiting, job: JobId, number: int) -> list[Ch
     for what the job would draw there."""
     every = search.fleet.order[number][1].layout.all
     checks: list[Check] = []
+    if search.fleet.order[number][1].spare:
+        checks.append((Reason.SPARE_NODES, every & ~search.fleet.order[number][1].spare))
     if search.bars:
         checks.append((Reason.WINDOW, every & ~search.barred(waiting, number)))
     if search.fleet.caps.get(number) is not None:

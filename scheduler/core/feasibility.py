@@ -50,6 +50,7 @@ KEPT_FIRST = (
     Reason.POWER_CAP,
     Reason.BEHIND_OTHERS,
     Reason.NODES_BUSY,
+    Reason.SPARE_NODES,
 )
 """The order of the checks, and the order in which a minimal set tries to keep them in place."""
 
@@ -200,6 +201,7 @@ _ALIKE = {
     Reason.ISOLATION: "isolate jobs as site and policy demand",
     Reason.NODE_REFUTED: "are not refuted by what was measured or attested",
     Reason.NODE_FACTS: "are known as surely and as freshly as work and policy ask",
+    Reason.SPARE_NODES: "are not kept free for others of their NVLink domain that break",
     Reason.NODES_UNHEALTHY: "are healthy and open to new work",
     Reason.NODE_SHARING: "hold nobody whom the job may not meet",
     Reason.WINDOW: "are not set aside before it would end",
@@ -252,7 +254,11 @@ class DeclaredFleet:
             self._options.clear()
         key = (site.id, ask)
         if key not in self._options:
-            self._options[key] = options_at(site.id, self.layouts[site.id], ask)
+            layout = self.layouts[site.id]
+            spared = (
+                [(Reason.SPARE_NODES, layout.all & ~layout.kept_free())] if layout.racks else []
+            )
+            self._options[key] = options_at(site.id, layout, ask, spared)
         return self._options[key]
 
 

@@ -245,8 +245,7 @@ class FleetState:
                 continue
             record.add(occupant)
             if index is not None:
-                index.leave(record)
-                index.enter(record)
+                index.reenter(record)
 
     def vacate(self, placement: Placement) -> None:
         """Takes the job of `placement` off its nodes."""
@@ -262,9 +261,8 @@ class FleetState:
                 continue
             record.remove(record.occupants[job])
             if index is not None:
-                index.leave(record)
-                index.enter(record)
-                self.alarm.note_room(index, record)
+                for freed in index.reenter(record):
+                    self.alarm.note_room(index, freed)
 
     def may_draw(self, number: int, gpu_class: GpuClass, milli: int) -> bool:
         """Whether a site may draw what so many more GPUs draw."""
@@ -311,7 +309,8 @@ class FleetState:
         record.recount()
         if index is not None:
             index.enter(record)
-            self.alarm.note_room(index, record)
+            for freed in (record, *index.choose_spares(record)):
+                self.alarm.note_room(index, freed)
 
     def _answers_changed(self) -> None:
         """What any class was told of where it may go is to be asked again."""

@@ -23,6 +23,11 @@ FleetLanes = dict[LaneKey, dict[int, int]]
 """The sites, as bits, that have a node in a room, by the lane."""
 
 
+def _is_well(record: NodeRecord) -> bool:
+    """Whether new work could start on a node, were it not kept for others."""
+    return record.ready() and not record.node.refuted()
+
+
 class SiteIndex:
     """The nodes of one site, in topology order, and where capacity is."""
 
@@ -33,6 +38,9 @@ class SiteIndex:
         self.ready = 0
         # The nodes that lack some of what they were declared with.
         self.short = 0
+        # The nodes that are kept free for others of their NVLink domain that break.
+        self.spare = 0
+        self._rack_of = {at: rack for rack in self.layout.racks for at in bits(rack[0])}
         self.up: dict[LaneKey, Lane] = {}
         self.down: dict[LaneKey, Lane] = {}
         self.site_bit = 0
@@ -45,11 +53,13 @@ class SiteIndex:
             record.at = at
             record.lanes = []
             self.enter(record)
+        for rack in self.layout.racks:
+            self._choose_spares(*rack)
 
     def enter(self, record: NodeRecord) -> None:
         """Puts `record` where its present state belongs."""
         bit = 1 << record.at
-        if record.ready() and not record.node.refuted():
+        if _is_well(record) and not self.spare & bit:
             self.ready |= bit
             lanes = self.up
         else:
@@ -58,6 +68,34 @@ class SiteIndex:
         whole = record.capacity_mask == record.kind.declared
         self.short = self.short & ~bit if whole else self.short | bit
         self._enter(record, bit, lanes)
+
+    def reenter(self, record: NodeRecord) -> list[NodeRecord]:
+        """After who is on a node changed: the nodes that may have more room by it."""
+        self.leave(record)
+        self.enter(record)
+        return [record, *self.choose_spares(record)]
+
+    def choose_spares(self, record: NodeRecord) -> list[NodeRecord]:
+        """Chooses anew which nodes are spare, after something of `record` changed; those that are
+        so no more. A plan's own doings change none."""
+        rack = self._rack_of.get(record.at)
+        return [] if rack is None else self._choose_spares(*rack)
+
+    def _choose_spares(self, rack: int, count: int) -> list[NodeRecord]:
+        """Each node of `rack` that nobody is on and that is not well has a spare's place taken; of
+        the empty ones the last are kept. One that broke under work counts when that is over: then
+        the work finds a spare come free."""
+        empty = [at for at in bits(rack) if not self.records[at].occupants]
+        well = [at for at in empty if _is_well(self.records[at])]
+        kept = max(0, count - (len(empty) - len(well)))
+        spare = mask_of(well[max(0, len(well) - kept) :])
+        changed, freed = (self.spare ^ spare) & rack, self.spare & rack & ~spare
+        for at in bits(changed):
+            self.leave(self.records[at])
+        self.spare ^= changed
+        for at in bits(changed):
+            self.enter(self.records[at])
+        return [self.records[at] for at in bits(freed)]
 
     def leave(self, record: NodeRecord) -> None:
         """Takes `record` out of every lane, before its state changes."""

@@ -90,6 +90,7 @@ def check_plan(fleet: FleetState, plan: Plan, now_ms: int) -> tuple[str, ...]:
     # What was over its limit before, as limits may be lowered, is not this plan's doing.
     faults += [fault for fault in quota_faults(world, everything) if fault not in before]
     faults += budget_faults(fleet, new, now_ms)
+    faults += spare_faults(world, fleet.live.values(), everything)
     return tuple(faults) + check_world(world, everything)
 
 
@@ -293,6 +294,26 @@ def quota_faults(world: World, live: Iterable[LiveAttempt]) -> list[str]:
             lent = quota.borrow_limit_milli
             if lent is not None and used > quota.guarantee_milli + lent:
                 faults.append(f"{path} on {quota.gpu_class}: {used} with {lent} to borrow")
+    return faults
+
+
+def spare_faults(
+    world: World, before: Iterable[LiveAttempt], after: Iterable[LiveAttempt]
+) -> list[str]:
+    """No more nodes of an NVLink domain are in use than are not to be kept free, but for those that
+    were in use before."""
+    racks: dict[tuple[str, ...], list[Node]] = {}
+    for node in world.nodes.values():
+        if node.nvlink_domain:
+            rack = site_of(node.id), node.pod, node.leaf, node.nvlink_domain
+            racks.setdefault(rack, []).append(node)
+    was, now = ({p.node for a in live for p in a.placement.nodes} for live in (before, after))
+    faults: list[str] = []
+    for rack, nodes in sorted(racks.items()):
+        most = len(nodes) - max(node.nvlink_spares for node in nodes)
+        used = len({node.id for node in nodes} & now)
+        if used > max(most, len({node.id for node in nodes} & was)):
+            faults.append(f"{used} nodes of {'/'.join(rack)} are in use, of {most}")
     return faults
 
 

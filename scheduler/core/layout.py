@@ -41,6 +41,8 @@ class Layout:
             level: max((mask.bit_count() for mask in masks), default=0)
             for level, masks in self.domains.items()
         }
+        self.racks = tuple(self._racks())
+        """The NVLink domains of which nodes are kept free, and of how many."""
         self._by_shape: dict[Shape, tuple[int, int, int]] = {}
 
     def suits(self, shape: Shape) -> tuple[int, int, int]:
@@ -59,6 +61,19 @@ class Layout:
             return (self.all,)
         # No domain of one node holds a gang.
         return self.domains.get(ask.within, ())
+
+    def kept_free(self) -> int:
+        """The nodes that are kept free while all are well and empty: the last of each rack."""
+        mask = 0
+        for rack, count in self.racks:
+            mask |= mask_of(list(bits(rack))[-count:])
+        return mask
+
+    def _racks(self) -> Iterator[tuple[int, int]]:
+        for rack in self.domains[TopologyLevel.NVLINK]:
+            count = max(self.nodes[at].nvlink_spares for at in bits(rack))
+            if count:
+                yield rack, count
 
     def _mask(self, suits: Callable[[Node], bool]) -> int:
         return mask_of(at for at, node in enumerate(self.nodes) if suits(node))

@@ -120,6 +120,10 @@ HARDWARE_REASONS = frozenset(
 )
 """Ends of an attempt that are not the job's fault: `retries.hardware` counts these."""
 
+AT_ONCE = frozenset({Reason.NODE_LOST, Reason.OPERATOR_FENCE, Reason.RANK_LOST})
+"""Of these the first is made up for without a back-off. What is lost is lost: there is nothing to
+wait for, and whoever is younger would take the room that a gang left."""
+
 APPLICATION_REASONS = frozenset({Reason.EXIT_NONZERO, Reason.SIGNALLED})
 """Ends that `retries.application` counts."""
 
@@ -267,7 +271,7 @@ def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
             reason,
             f"{detail}; retry {used + 1} of {retries.hardware}",
             attempt_reason=reason,
-            back_off_ms=back_off_ms(used),
+            back_off_ms=0 if used == 0 and reason in AT_ONCE else back_off_ms(used),
         )
     after = _after(job, Event.FAILED)
     if retries.hardware == 0:

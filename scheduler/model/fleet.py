@@ -115,6 +115,8 @@ class Node:
     """What is known of it now, by others than those who declared it."""
     mig: tuple[MigInstance, ...] = ()
     """How its GPUs are cut, sorted; none of them: whole."""
+    nvlink_spares: int = 0
+    """How many nodes of its NVLink domain are kept free for those of it that break."""
 
     def refuted(self) -> bool:
         """Whether what is known speaks against it: no work is put on such a node."""

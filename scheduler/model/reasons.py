@@ -76,6 +76,7 @@ class Reason(StrEnum):
     NODES_UNHEALTHY = "NODES_UNHEALTHY"
     NODES_BUSY = "NODES_BUSY"
     NODE_SHARING = "NODE_SHARING"
+    SPARE_NODES = "SPARE_NODES"
     POWER_CAP = "POWER_CAP"
     TOPOLOGY = "TOPOLOGY"
     # Quota and order.

@@ -138,6 +138,7 @@ def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
         base_w=node.base_w,
         gpu_w=node.gpu_w,
         mig=mig_to_proto(node.mig),
+        nvlink_spares=node.nvlink_spares,
     )
 
 
@@ -167,6 +168,7 @@ def node_from_proto(message: fleet_pb2.NodeDeclaration, site: SiteId) -> Node:
         base_w=message.base_w if message.HasField("base_w") else None,
         gpu_w=message.gpu_w if message.HasField("gpu_w") else None,
         mig=mig_from_proto(message.mig),
+        nvlink_spares=message.nvlink_spares,
     )
 
 

@@ -129,6 +129,7 @@ def node(
     pod: str = "p0",
     leaf: str = "l0",
     nvlink: str = "",
+    spares: int = 0,
     arch: CpuArch = CpuArch.AMD64,
     cpu_milli: int = 64_000,
     memory_bytes: int = 512 * GIB,
@@ -152,6 +153,7 @@ def node(
         cordoned,
         facts=facts,
         mig=mig,
+        nvlink_spares=spares,
     )
 
 

@@ -211,6 +211,14 @@ def test_a_lapsed_lease_requeues_and_a_cancelled_job_is_done() -> None:
     assert lapsed(job(JobState.CANCELLING), Reason.NODE_LOST, "").state is JobState.CANCELLED
 
 
+def test_the_first_loss_of_a_node_is_made_up_for_at_once() -> None:
+    lost = lapsed(job(), Reason.NODE_LOST, "booted anew")
+    assert (lost.state, lost.back_off_ms) == (JobState.QUEUED, 0)
+    refused = outcome(job(), phase(AttemptPhase.REFUSED))
+    assert isinstance(refused, Outcome)
+    assert refused.back_off_ms == BACK_OFF_MS
+
+
 def test_a_job_whose_spec_was_erased_is_not_tried_again() -> None:
     got = outcome(replace(job(), spec=None), phase(AttemptPhase.LOST))
     assert isinstance(got, Outcome)

@@ -95,6 +95,7 @@ def declared_nodes(draw: st.DrawFn) -> Node:
         leaf=f"l{slot // 2}",
         pod=f"p{slot // 4}",
         nvlink=f"x{slot // 2}" if kind == 3 else "",
+        spares=draw(st.integers(0, 1)) if kind == 3 else 0,
         arch=CpuArch.ARM64 if kind == 3 else CpuArch.AMD64,
         cpu_milli=draw(st.sampled_from([16_000, 64_000])),
         interconnects=(Interconnect.ETHERNET,)

@@ -104,12 +104,13 @@ class Declared:
             raise BadStory("nodes are named as in london/n1..n4")
         model, gpus = GpuClass(line.take("model", H100)), line.number("gpus", 8)
         leaf, nvlink = line.take("leaf", "l0"), line.take("nvlink")
-        mig = cuts(line.take("mig"))
+        mig, spares = cuts(line.take("mig")), line.number("spares")
         for number in range(int(found[2]), int(found[3] or found[2]) + 1):
             name = node_id(SiteId(found[1]), f"n{number}")
             self.nodes[name] = Node(
                 name, "p0", leaf, nvlink, model, gpus, CpuArch.AMD64, 16_000 * gpus, gpus << 37,
                 (Interconnect.ETHERNET, Interconnect.INFINIBAND), mig=mig,
+                nvlink_spares=spares,
             )  # fmt: skip
 
     def tenant(self, line: Line) -> None:

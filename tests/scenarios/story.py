@@ -5,7 +5,7 @@ A country is declared first (`site`, `nodes`, `tenant`); the first other command
 
     site NAME [country=GB] [operator=GB] [cap_kw=N]
     nodes SITE/FIRST..LAST [gpus=8] [model=H100] [leaf=l0] [nvlink=NAME]
-          [mig=GPU:NUMBERxPROFILE,...]
+          [spares=N of the NVLink domain] [mig=GPU:NUMBERxPROFILE,...]
     tenant PATH [guarantee=GPUS] [limit=GPUS] [borrow=GPUS] [lend=GPUS] [weight=N]
            [order=shortest] [budget=GPU-HOURS each month]
     submit NAME PROJECT [nodes=1] [gpus=8] [runs=1h] [limit=2h] [priority=normal] [within=site]

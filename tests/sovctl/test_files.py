@@ -58,6 +58,7 @@ SITE: dict[str, Any] = {
     "nodes": [
         {
             "slots": "n[01-02]",
+            "spare_per_nvlink_domain": 1,
             "mig": [{"gpus": [1], "instances": {"1g.10gb": 1, "3g.40gb": 1}}],
             "gpus": 8,
             "gpu": "H100",

@@ -94,7 +94,7 @@ class SiteProfile(_message.Message):
     def __init__(self, landlord: _Optional[str] = ..., facility_operator: _Optional[str] = ..., service_operator: _Optional[str] = ..., offtaker: _Optional[str] = ..., cooling: _Optional[str] = ..., pue_milli: _Optional[int] = ..., note: _Optional[str] = ..., assumed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeDeclaration(_message.Message):
-    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects", "base_w", "gpu_w", "mig")
+    __slots__ = ("slot", "pod", "leaf", "nvlink_domain", "gpu_class", "gpus", "cpu_arch", "cpu_milli", "memory_bytes", "interconnects", "base_w", "gpu_w", "mig", "nvlink_spares")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class NodeDeclaration(_message.Message):
     BASE_W_FIELD_NUMBER: _ClassVar[int]
     GPU_W_FIELD_NUMBER: _ClassVar[int]
     MIG_FIELD_NUMBER: _ClassVar[int]
+    NVLINK_SPARES_FIELD_NUMBER: _ClassVar[int]
     slot: str
     pod: str
     leaf: str
@@ -121,7 +122,8 @@ class NodeDeclaration(_message.Message):
     base_w: int
     gpu_w: int
     mig: _containers.RepeatedCompositeFieldContainer[_common_pb2.MigInstance]
-    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ...) -> None: ...
+    nvlink_spares: int
+    def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ..., nvlink_spares: _Optional[int] = ...) -> None: ...
 
 class SiteDeclaration(_message.Message):
     __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile")
