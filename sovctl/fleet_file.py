@@ -13,37 +13,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainValidator, model_validator
 
-from sovapi.v1 import common_pb2, fleet_pb2
+from sovapi.v1 import fleet_pb2
 from sovctl.fleet_values import (
     NODES_MAX,
-    SLOTS_ALLOWED,
     Stake,
-    expand_slots,
     parse_moment,
     parse_pue_milli,
     parse_stake,
 )
-from sovctl.spec import Assurance, Bytes, Country, Cpus, FactName, Written, matching
+from sovctl.node_groups import NodeGroup, node_to_proto
+from sovctl.spec import Assurance, Country, FactName, Written, matching
 from sovctl.spec_values import (
-    MIG_PROFILE,
     contradiction,
-    cpu_milli,
     listed,
-    parse_bytes,
     parse_percent_milli,
-    refusal,
 )
 
 SITES_MAX = 10_000
 GROUPS_MAX = 10_000
-GPUS_MAX = 64
-INSTANCES_MAX = 7
-NODE_WATTS_MAX = 1_000_000
+CARBON_G_PER_KWH_MAX = 5_000
+PRICE_PENCE_PER_MWH_MAX = 10_000_000
 PARENTS_MAX = 100
 VALUES_MAX = 200
 ASSUMED_MAX = 50
@@ -58,14 +51,7 @@ _SITE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 PARENTS = "ultimate_parents"
 
 
-def _slots(value: object) -> tuple[str, ...]:
-    if not isinstance(value, str):
-        raise refusal(value, SLOTS_ALLOWED)
-    return expand_slots(value)
-
-
 Moment: TypeAlias = Annotated[int | str, PlainValidator(parse_moment)]
-Slots: TypeAlias = Annotated[tuple[str, ...], PlainValidator(_slots)]
 Percent: TypeAlias = Annotated[int | str | Decimal, PlainValidator(parse_percent_milli)]
 """Written in percent, held in thousandths of a percent."""
 
@@ -116,87 +102,6 @@ class FactEntry(Written):
         return (self.value,) if self.value is not None else tuple(self.values or ())
 
 
-Watts: TypeAlias = Annotated[int, Field(ge=0, le=NODE_WATTS_MAX)]
-PartSize: TypeAlias = Annotated[int, Field(ge=1, le=NODES_MAX)] | None
-
-
-class Cut(Written):
-    """GPUs of each node that are cut alike by MIG: `instances` says how many of each profile."""
-
-    gpus: Annotated[Sequence[Annotated[int, Field(ge=0, lt=GPUS_MAX)]], Field(min_length=1)]
-    instances: Annotated[
-        Mapping[
-            Annotated[str, matching(MIG_PROFILE, "a MIG profile, such as 1g.10gb")],
-            Annotated[int, Field(ge=1, le=INSTANCES_MAX)],
-        ],
-        Field(min_length=1),
-    ]
-
-
-class NodeGroup(Written):
-    """Nodes that are alike.
-
-    `nodes_per_...` cuts them, in the order of their slots, into NVLink domains, leaves and pods,
-    whose names are numbered: rack-1, rack-2 where `nvlink_domain` is rack.
-
-    A node draws `base_w` whether it works or not, and `gpu_w` more for each GPU that a job holds;
-    what is not said is assumed after the model. The site's `power_cap_w` is held against the sum.
-    """
-
-    slots: Slots
-    gpus: Annotated[int, Field(ge=0, le=GPUS_MAX)]
-    gpu: Annotated[str, Field(max_length=64)] = ""
-    pod: str = "pod-1"
-    leaf: str = "leaf-1"
-    nvlink_domain: str = ""
-    nodes_per_pod: PartSize = None
-    nodes_per_leaf: PartSize = None
-    nodes_per_nvlink_domain: PartSize = None
-    spare_per_nvlink_domain: Annotated[int, Field(ge=0, le=NODES_MAX)] = 0
-    """Nodes of each NVLink domain that are kept free for others of it that break: none unless
-    said."""
-    cpu_arch: Literal["amd64", "arm64"] = "amd64"
-    cpus: Cpus
-    memory: Bytes
-    base_w: Watts | None = None
-    gpu_w: Watts | None = None
-    interconnects: Annotated[
-        Sequence[Literal["ethernet", "roce", "infiniband", "nvlink"]], Field(min_length=1)
-    ] = ("ethernet",)
-    mig: Annotated[Sequence[Cut], Field(max_length=GPUS_MAX)] = ()
-    """How GPUs of each node are cut. The scheduler never cuts one: this says what is so."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> NodeGroup:
-        cut = [gpu for each in self.mig for gpu in each.gpus]
-        if len(cut) != len(set(cut)) or any(gpu >= self.gpus for gpu in cut):
-            raise contradiction(
-                f"mig of GPUs {listed([str(gpu) for gpu in sorted(cut)])}",
-                f"each once, below gpus, {self.gpus}",
-            )
-        if bool(self.gpus) != bool(self.gpu):
-            raise contradiction(
-                f"gpus {self.gpus} and gpu {self.gpu!r}",
-                "gpu, the model, just where there are gpus",
-            )
-        if self.nodes_per_nvlink_domain and not self.nvlink_domain:
-            raise contradiction(
-                "nodes_per_nvlink_domain without nvlink_domain", "both, or no nodes_per_..."
-            )
-        if self.spare_per_nvlink_domain and not self.nvlink_domain:
-            raise contradiction("spare_per_nvlink_domain without nvlink_domain", "both, or neither")
-        sizes = [
-            ("nodes_per_nvlink_domain", self.nodes_per_nvlink_domain),
-            ("nodes_per_leaf", self.nodes_per_leaf),
-            ("nodes_per_pod", self.nodes_per_pod),
-        ]
-        given = [(name, size) for name, size in sizes if size]
-        for (inner, less), (outer, more) in pairwise(given):
-            if more % less:
-                raise contradiction(f"{outer} {more}", f"a multiple of {inner}, {less}")
-        return self
-
-
 class Roles(Written):
     """Names of who does what; the facts of the same names say whose law reaches them."""
 
@@ -204,6 +109,17 @@ class Roles(Written):
     facility_operator: Text = ""
     service_operator: Text = ""
     offtaker: Text = ""
+
+
+class Energy(Written):
+    """What energy costs at a site, and what is emitted for it. Where work fits at several sites
+    alike it goes where both cost least; nothing else is decided by them."""
+
+    carbon_g_per_kwh: Annotated[int, Field(ge=0, le=CARBON_G_PER_KWH_MAX)]
+    """CO2e."""
+    price_pence_per_mwh: Annotated[int, Field(ge=0, le=PRICE_PENCE_PER_MWH_MAX)]
+    source: Annotated[str, Field(min_length=1, max_length=200)]
+    observed: Moment
 
 
 class Site(Written):
@@ -219,6 +135,7 @@ class Site(Written):
     facts: Mapping[FactName, FactEntry]
     min_isolation: Literal["none", "pidns", "uid", "container"] = "uid"
     power_cap_w: Annotated[int, Field(ge=0)] | None = None
+    energy: Energy | None = None
     roles: Roles = Roles()
     cooling: Text = ""
     pue: Pue | None = None
@@ -308,33 +225,12 @@ def _fact(key: str, entry: FactEntry) -> fleet_pb2.Fact:
     )
 
 
-def _part(name: str, size: int | None, at: int) -> str:
-    """The part of a group that its `at`-th node is in."""
-    return name if size is None else f"{name}-{at // size + 1}"
-
-
-def _node(slot: str, at: int, group: NodeGroup) -> fleet_pb2.NodeDeclaration:
-    return fleet_pb2.NodeDeclaration(
-        slot=slot,
-        pod=_part(group.pod, group.nodes_per_pod, at),
-        leaf=_part(group.leaf, group.nodes_per_leaf, at),
-        nvlink_domain=_part(group.nvlink_domain, group.nodes_per_nvlink_domain, at),
-        gpu_class=group.gpu,
-        gpus=group.gpus,
-        cpu_arch=f"CPU_ARCH_{group.cpu_arch.upper()}",
-        cpu_milli=cpu_milli(group.cpus),
-        memory_bytes=parse_bytes(group.memory),
-        interconnects=[f"INTERCONNECT_{name.upper()}" for name in sorted(group.interconnects)],
-        base_w=group.base_w,
-        gpu_w=group.gpu_w,
-        nvlink_spares=group.spare_per_nvlink_domain,
-        mig=[
-            common_pb2.MigInstance(gpu=gpu, profile=profile)
-            for cut in group.mig
-            for gpu in sorted(cut.gpus)
-            for profile in sorted(cut.instances)
-            for _ in range(cut.instances[profile])
-        ],
+def _energy(energy: Energy) -> fleet_pb2.SiteEnergy:
+    return fleet_pb2.SiteEnergy(
+        carbon_g_per_kwh=energy.carbon_g_per_kwh,
+        price_pence_per_mwh=energy.price_pence_per_mwh,
+        source=energy.source,
+        observed_at_ms=_moment(energy.observed),
     )
 
 
@@ -355,9 +251,10 @@ def _site(site: Site) -> fleet_pb2.SiteDeclaration:
             )
             for party in ((parents.parties or ()) if parents is not None else ())
         ],
-        nodes=[_node(slot, *groups[slot]) for slot in sorted(groups)],
+        nodes=[node_to_proto(slot, *groups[slot]) for slot in sorted(groups)],
         min_isolation=f"ISOLATION_{site.min_isolation.upper()}",
         power_cap_w=site.power_cap_w,
+        energy=None if site.energy is None else _energy(site.energy),
         profile=fleet_pb2.SiteProfile(
             landlord=site.roles.landlord,
             facility_operator=site.roles.facility_operator,

@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sovctl.fleet_file import Fleet, NodeGroup
+from sovctl.fleet_file import Fleet
+from sovctl.node_groups import NodeGroup
 
 DEPLOY = Path(__file__).resolve().parent.parent
 FLEET_FILE = DEPLOY / "fleets" / "demo.yaml"

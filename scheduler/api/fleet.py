@@ -20,6 +20,7 @@ from scheduler.runtime.sites import Power
 from scheduler.store.store import Snapshot
 from scheduler.wire.enums import number
 from scheduler.wire.fleet import (
+    energy_to_proto,
     fact_to_proto,
     mig_to_proto,
     node_fact_to_proto,
@@ -232,6 +233,7 @@ def _site(view: SiteView, now_ms: int) -> fleet_pb2.Site:
         acked_generation=contact.acked_generation,
         profile=profile_to_proto(site.profile),
         power_cap_w=site.power_cap_w,
+        energy=energy_to_proto(site.energy),
     )
 
 

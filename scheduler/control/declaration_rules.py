@@ -13,6 +13,7 @@ from scheduler.model.fleet import (
     Isolation,
     Node,
     Site,
+    SiteEnergy,
     SiteProfile,
     SiteStatus,
 )
@@ -39,6 +40,8 @@ QUEUED_JOBS_MAX = 1_000_000
 CPU_MILLI_MAX = 100_000_000
 MEMORY_BYTES_MAX = 1 << 60
 NODE_WATTS_MAX = 1_000_000
+CARBON_G_PER_KWH_MAX = 5_000
+PRICE_PENCE_PER_MWH_MAX = 10_000_000
 COUNTRY = re.compile(r"[A-Z]{2}")
 GPU_CLASS = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 FULL_STAKE_MILLI_PERCENT = 100_000
@@ -137,6 +140,8 @@ def _site(where: str, site: Site, now_ms: int) -> Iterator[Denial]:
         yield _fault(f"{where}.status", "none", "active, planned or on_hold")
     if site.power_cap_w is not None and site.power_cap_w < 0:
         yield _fault(f"{where}.power_cap_w", str(site.power_cap_w), "from 0")
+    if site.energy is not None:
+        yield from _energy(f"{where}.energy", site.energy)
     if len(site.display_name) > TEXT_CHARACTERS_MAX:
         found = f"{len(site.display_name)} characters"
         yield _fault(f"{where}.display_name", found, f"at most {TEXT_CHARACTERS_MAX}")
@@ -239,6 +244,20 @@ def _node(where: str, node: Node) -> Iterator[Denial]:
             yield _fault(f"{where}.{name}", repr(found[:80]), "a name as of a DNS label")
     yield from _watts(where, node)
     yield from _cuts(where, node)
+
+
+def _energy(where: str, energy: SiteEnergy) -> Iterator[Denial]:
+    for name, found, most in (
+        ("carbon_g_per_kwh", energy.carbon_g_per_kwh, CARBON_G_PER_KWH_MAX),
+        ("price_pence_per_mwh", energy.price_pence_per_mwh, PRICE_PENCE_PER_MWH_MAX),
+    ):
+        if not 0 <= found <= most:
+            yield _fault(f"{where}.{name}", str(found), f"0 to {most}")
+    if not energy.source or len(energy.source) > TEXT_CHARACTERS_MAX:
+        found = f"{len(energy.source)} characters"
+        yield _fault(f"{where}.source", found, f"1 to {TEXT_CHARACTERS_MAX}")
+    if energy.observed_at_ms <= 0:
+        yield _fault(f"{where}.observed_at_ms", str(energy.observed_at_ms), "a time after 1970")
 
 
 def _spares(where: str, nodes: Sequence[Node]) -> Iterator[Denial]:

@@ -17,6 +17,7 @@ from scheduler.core.allowance import denials, over_caps
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
 from scheduler.core.backfill import Backfill
+from scheduler.core.energy import in_words
 from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
 from scheduler.core.fleet import FleetState, ends_by_ms
 from scheduler.core.gangs import Spot
@@ -106,8 +107,8 @@ def _explain(
         at_every_class = spot.quota
     sets = [] if site else [found or at_every_class for case in cases for found in case.changes]
     return Explanation(
-        summary=_summary(site, cases, at_every_class, wait, ahead),
-        sites=tuple(case.reasons for case in cases),
+        summary=_summary(site, cases, at_every_class, wait, ahead) + _liked(fleet, site),
+        sites=tuple(sorted((case.reasons for case in cases), key=lambda each: each.site)),
         quota=(*wait, *at_every_class),
         changes=_minimal_only(sets)[:CHANGES_MAX],
         queue_position=ahead,
@@ -269,6 +270,12 @@ def _minimal_only(sets: list[tuple[Denial, ...]]) -> tuple[tuple[Denial, ...], .
         if not any(other <= key for _, other in kept):
             kept.append((found, key))
     return tuple(found for found, _ in kept)
+
+
+def _liked(fleet: FleetState, site: SiteId | None) -> str:
+    """Why there and not elsewhere, where that could be asked."""
+    known = in_words(fleet.sites[site][0]) if site is not None else ""
+    return f"; where several fit alike, cheaper energy decides: there {known}" if known else ""
 
 
 def _summary(

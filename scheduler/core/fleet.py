@@ -19,6 +19,7 @@ from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Answers, Verdicts
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.budgets import Book
+from scheduler.core.energy import liking
 from scheduler.core.evictable import Evictable
 from scheduler.core.index import FleetLanes, SiteIndex
 from scheduler.core.lines import Lines
@@ -163,7 +164,8 @@ class FleetState:
         self._stale_order = False
         self.order, self.numbers, self.lanes = [], {}, {}
         self.capacity_milli, self.caps = {}, {}
-        for number, name in enumerate(sorted(self.sites)):
+        # The first that fits is taken where all is alike: so the best liked is the first.
+        for number, (_, _, name) in enumerate(sorted(liking(s) for s, _ in self.sites.values())):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))
             index.join_fleet(1 << number, self.lanes)

@@ -78,6 +78,17 @@ class SiteProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteEnergy:
+    """What energy costs at a site, and what is emitted for it: who says so, and since when."""
+
+    carbon_g_per_kwh: int
+    """CO2e."""
+    price_pence_per_mwh: int
+    source: str
+    observed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A site as declared, and whether an operator lets new work in."""
 
@@ -90,6 +101,8 @@ class Site:
     power_cap_w: int | None = None
     cordoned: bool = False
     profile: SiteProfile = SiteProfile()
+    energy: SiteEnergy | None = None
+    """None: nobody says; other sites are liked better where work fits at several alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from scheduler.model.fleet import (
     Node,
     NodeReport,
     Site,
+    SiteEnergy,
     SiteProfile,
     SiteStatus,
 )
@@ -142,6 +143,27 @@ def node_to_proto(node: Node) -> fleet_pb2.NodeDeclaration:
     )
 
 
+def energy_to_proto(energy: SiteEnergy | None) -> fleet_pb2.SiteEnergy | None:
+    """What energy costs at a site, and what is emitted for it."""
+    if energy is None:
+        return None
+    return fleet_pb2.SiteEnergy(
+        carbon_g_per_kwh=energy.carbon_g_per_kwh,
+        price_pence_per_mwh=energy.price_pence_per_mwh,
+        source=energy.source,
+        observed_at_ms=energy.observed_at_ms,
+    )
+
+
+def _energy_from_proto(message: fleet_pb2.SiteEnergy) -> SiteEnergy:
+    return SiteEnergy(
+        message.carbon_g_per_kwh,
+        message.price_pence_per_mwh,
+        message.source,
+        message.observed_at_ms,
+    )
+
+
 def mig_to_proto(cuts: Iterable[MigInstance]) -> list[common_pb2.MigInstance]:
     """How GPUs are cut."""
     return [common_pb2.MigInstance(gpu=one.gpu, profile=one.profile) for one in cuts]
@@ -184,6 +206,7 @@ def site_to_proto(site: Site, nodes: tuple[Node, ...]) -> fleet_pb2.SiteDeclarat
         min_isolation=number(common_pb2.Isolation, site.min_isolation),
         power_cap_w=site.power_cap_w,
         profile=profile_to_proto(site.profile),
+        energy=energy_to_proto(site.energy),
     )
 
 
@@ -198,6 +221,7 @@ def site_from_proto(message: fleet_pb2.SiteDeclaration) -> tuple[Site, tuple[Nod
         min_isolation=known(Isolation, message.min_isolation),
         power_cap_w=message.power_cap_w if message.HasField("power_cap_w") else None,
         profile=profile_from_proto(message.profile),
+        energy=_energy_from_proto(message.energy) if message.HasField("energy") else None,
     )
     return site, tuple(node_from_proto(node, site.id) for node in message.nodes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from sovapi.v1 import audit_pb2, common_pb2, fleet_pb2
 from sovctl.cli.documents import job_document, message_document
@@ -181,6 +182,7 @@ def sites(found: Iterable[fleet_pb2.Site]) -> Listing:
             Column("GPUS", justify=_NUMBER),
             Column("STANDS ABOVE IT", whole=False, width_min=SENTENCE_WIDTH_MIN),
             Column("POWER", wide=True, justify=_NUMBER),
+            Column("ENERGY", wide=True),
             Column("LAST CONTACT", wide=True, justify=_NUMBER),
             Column("AGENT", wide=True),
             Column("GEN", wide=True, justify=_NUMBER),
@@ -226,6 +228,16 @@ def power_of_cap(site: fleet_pb2.Site) -> str:
     return f"{drawn} of {power(site.power_cap_w)}" if site.HasField("power_cap_w") else drawn
 
 
+def _energy(site: fleet_pb2.Site) -> str:
+    """What it costs there, what is emitted for it, and who says so."""
+    if not site.HasField("energy"):
+        return "-"
+    told = site.energy
+    day = datetime.fromtimestamp(told.observed_at_ms // 1000, UTC).date()
+    pounds = f"{told.price_pence_per_mwh // 100}.{told.price_pence_per_mwh % 100:02d}"
+    return f"£{pounds}/MWh, {told.carbon_g_per_kwh} g CO2e/kWh ({told.source}, {day})"
+
+
 def _site_row(site: fleet_pb2.Site) -> list[str]:
     parents = sorted(site.ultimate_parents, key=lambda p: (-p.stake_milli_percent, p.name))
     above = [f"{p.country} {_stake(p)} {p.name}" for p in parents]
@@ -238,6 +250,7 @@ def _site_row(site: fleet_pb2.Site) -> list[str]:
         f"{format_milli(site.gpus_used_milli)}/{site.gpus_total}",
         ", ".join(above) or "-",
         power_of_cap(site),
+        _energy(site),
         format_duration_ms(contact_ms) if contact_ms else "-",
         site.agent_version or "-",
         f"{site.acked_generation}/{site.generation}",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from bench.country import BEGIN_MS
-from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
+from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteEnergy, SiteStatus
 from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath, node_id
 from scheduler.model.mig import MigInstance
 from scheduler.model.residency import Assurance, Fact, FactKey, Party
@@ -86,7 +86,8 @@ class Declared:
     def site(self, line: Line) -> None:
         """A site, all of whose facts say its country; who operates it may be of another."""
         name, country = SiteId(line.word("the site")), line.take("country", "GB")
-        cap_kw = line.take("cap_kw")
+        cap_kw, carbon, price = (line.take(each) for each in ("cap_kw", "carbon", "price"))
+        energy = SiteEnergy(int(carbon), int(price), "grid", BEGIN_MS) if carbon else None
         of = {FactKey.SERVICE_OPERATOR: line.take("operator", country)}
         facts = tuple(_fact(key, of.get(key, country)) for key in FactKey)
         self.sites[name] = Site(
@@ -95,6 +96,7 @@ class Declared:
             facts,
             (Party("Exchange plc", country, 100_000),),
             power_cap_w=round(float(cap_kw) * 1000) if cap_kw else None,
+            energy=energy,
         )
 
     def some_nodes(self, line: Line) -> None:

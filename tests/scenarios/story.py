@@ -3,7 +3,7 @@
 A country is declared first (`site`, `nodes`, `tenant`); the first other command begins it, at
 00:00. Times are since then. Jobs have names; what a job takes, and how it ends, is said with it.
 
-    site NAME [country=GB] [operator=GB] [cap_kw=N]
+    site NAME [country=GB] [operator=GB] [cap_kw=N] [carbon=G/KWH price=PENCE/MWH]
     nodes SITE/FIRST..LAST [gpus=8] [model=H100] [leaf=l0] [nvlink=NAME]
           [spares=N of the NVLink domain] [mig=GPU:NUMBERxPROFILE,...]
     tenant PATH [guarantee=GPUS] [limit=GPUS] [borrow=GPUS] [lend=GPUS] [weight=N]

@@ -30,6 +30,12 @@ SITE: dict[str, Any] = {
     "name": "A",
     "status": "active",
     "power_cap_w": 1000,
+    "energy": {
+        "carbon_g_per_kwh": 124,
+        "price_pence_per_mwh": 8500,
+        "source": "the grid's operator",
+        "observed": "2026-10-01",
+    },
     "roles": {
         "landlord": "L",
         "facility_operator": "F",

@@ -126,7 +126,7 @@ class NodeDeclaration(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., pod: _Optional[str] = ..., leaf: _Optional[str] = ..., nvlink_domain: _Optional[str] = ..., gpu_class: _Optional[str] = ..., gpus: _Optional[int] = ..., cpu_arch: _Optional[_Union[_common_pb2.CpuArch, str]] = ..., cpu_milli: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., interconnects: _Optional[_Iterable[_Union[_common_pb2.Interconnect, str]]] = ..., base_w: _Optional[int] = ..., gpu_w: _Optional[int] = ..., mig: _Optional[_Iterable[_Union[_common_pb2.MigInstance, _Mapping]]] = ..., nvlink_spares: _Optional[int] = ...) -> None: ...
 
 class SiteDeclaration(_message.Message):
-    __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile")
+    __slots__ = ("id", "display_name", "status", "facts", "ultimate_parents", "nodes", "min_isolation", "power_cap_w", "profile", "energy")
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +136,7 @@ class SiteDeclaration(_message.Message):
     MIN_ISOLATION_FIELD_NUMBER: _ClassVar[int]
     POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
     id: str
     display_name: str
     status: SiteStatus
@@ -145,7 +146,20 @@ class SiteDeclaration(_message.Message):
     min_isolation: _common_pb2.Isolation
     power_cap_w: int
     profile: SiteProfile
-    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeDeclaration, _Mapping]]] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., power_cap_w: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ...) -> None: ...
+    energy: SiteEnergy
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeDeclaration, _Mapping]]] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., power_cap_w: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., energy: _Optional[_Union[SiteEnergy, _Mapping]] = ...) -> None: ...
+
+class SiteEnergy(_message.Message):
+    __slots__ = ("carbon_g_per_kwh", "price_pence_per_mwh", "source", "observed_at_ms")
+    CARBON_G_PER_KWH_FIELD_NUMBER: _ClassVar[int]
+    PRICE_PENCE_PER_MWH_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    carbon_g_per_kwh: int
+    price_pence_per_mwh: int
+    source: str
+    observed_at_ms: int
+    def __init__(self, carbon_g_per_kwh: _Optional[int] = ..., price_pence_per_mwh: _Optional[int] = ..., source: _Optional[str] = ..., observed_at_ms: _Optional[int] = ...) -> None: ...
 
 class ApplyFleetRequest(_message.Message):
     __slots__ = ("sites", "dry_run", "reason")
@@ -198,7 +212,7 @@ class FleetWhatIfResponse(_message.Message):
     def __init__(self, now: _Optional[_Union[_tenants_pb2.WhatIfOutcome, _Mapping]] = ..., then: _Optional[_Union[_tenants_pb2.WhatIfOutcome, _Mapping]] = ..., changes: _Optional[_Iterable[str]] = ..., displaced: _Optional[_Iterable[_Union[Displaced, _Mapping]]] = ..., nodes_assumed: _Optional[int] = ...) -> None: ...
 
 class Site(_message.Message):
-    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w", "gpu_power_w", "gpu_power_nodes")
+    __slots__ = ("id", "display_name", "status", "country", "operator", "facts", "connected", "last_contact_age_ms", "nodes_total", "nodes_ready", "gpus_total", "gpus_used_milli", "cordoned", "agent_version", "ultimate_parents", "generation", "acked_generation", "profile", "power_cap_w", "gpu_power_w", "gpu_power_nodes", "energy")
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +234,7 @@ class Site(_message.Message):
     POWER_CAP_W_FIELD_NUMBER: _ClassVar[int]
     GPU_POWER_W_FIELD_NUMBER: _ClassVar[int]
     GPU_POWER_NODES_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
     id: str
     display_name: str
     status: SiteStatus
@@ -241,7 +256,8 @@ class Site(_message.Message):
     power_cap_w: int
     gpu_power_w: int
     gpu_power_nodes: int
-    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., power_cap_w: _Optional[int] = ..., gpu_power_w: _Optional[int] = ..., gpu_power_nodes: _Optional[int] = ...) -> None: ...
+    energy: SiteEnergy
+    def __init__(self, id: _Optional[str] = ..., display_name: _Optional[str] = ..., status: _Optional[_Union[SiteStatus, str]] = ..., country: _Optional[str] = ..., operator: _Optional[str] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., connected: _Optional[bool] = ..., last_contact_age_ms: _Optional[int] = ..., nodes_total: _Optional[int] = ..., nodes_ready: _Optional[int] = ..., gpus_total: _Optional[int] = ..., gpus_used_milli: _Optional[int] = ..., cordoned: _Optional[bool] = ..., agent_version: _Optional[str] = ..., ultimate_parents: _Optional[_Iterable[_Union[Party, _Mapping]]] = ..., generation: _Optional[int] = ..., acked_generation: _Optional[int] = ..., profile: _Optional[_Union[SiteProfile, _Mapping]] = ..., power_cap_w: _Optional[int] = ..., gpu_power_w: _Optional[int] = ..., gpu_power_nodes: _Optional[int] = ..., energy: _Optional[_Union[SiteEnergy, _Mapping]] = ...) -> None: ...
 
 class ListSitesRequest(_message.Message):
     __slots__ = ("page",)
