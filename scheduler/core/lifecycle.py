@@ -120,9 +120,6 @@ HARDWARE_REASONS = frozenset(
 )
 """Ends of an attempt that are not the job's fault: `retries.hardware` counts these."""
 
-AT_ONCE = frozenset({Reason.NODE_LOST, Reason.OPERATOR_FENCE, Reason.RANK_LOST})
-"""Of these the first is made up for without a back-off. What is lost is lost: there is nothing to
-wait for, and whoever is younger would take the room that a gang left."""
 
 APPLICATION_REASONS = frozenset({Reason.EXIT_NONZERO, Reason.SIGNALLED})
 """Ends that `retries.application` counts."""
@@ -271,7 +268,7 @@ def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
             reason,
             f"{detail}; retry {used + 1} of {retries.hardware}",
             attempt_reason=reason,
-            back_off_ms=0 if used == 0 and reason in AT_ONCE else back_off_ms(used),
+            back_off_ms=0 if used == 0 and _lost_a_node(job, reason) else back_off_ms(used),
         )
     after = _after(job, Event.FAILED)
     if retries.hardware == 0:
@@ -280,6 +277,13 @@ def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
     return Outcome(
         Event.FAILED, after, Reason.RETRIES_EXHAUSTED, message, attempt_reason=reason
     )  # fmt: skip
+
+
+def _lost_a_node(job: Job, reason: Reason) -> bool:
+    """Whether a gang lost one of its nodes. There is nothing to wait for then, and younger jobs
+    would take one after another of those that it had, spares of its NVLink domain included."""
+    lost = reason in (Reason.NODE_LOST, Reason.OPERATOR_FENCE, Reason.RANK_LOST)
+    return lost and job.spec is not None and job.spec.resources.nodes > 1
 
 
 def back_off_ms(used: int) -> int:

@@ -28,6 +28,7 @@ from scheduler.model.job import (
     RankCause,
     RankPhase,
     RankStatus,
+    Resources,
     Retries,
 )
 from scheduler.model.reasons import Reason, Refused
@@ -211,12 +212,13 @@ def test_a_lapsed_lease_requeues_and_a_cancelled_job_is_done() -> None:
     assert lapsed(job(JobState.CANCELLING), Reason.NODE_LOST, "").state is JobState.CANCELLED
 
 
-def test_the_first_loss_of_a_node_is_made_up_for_at_once() -> None:
-    lost = lapsed(job(), Reason.NODE_LOST, "booted anew")
-    assert (lost.state, lost.back_off_ms) == (JobState.QUEUED, 0)
-    refused = outcome(job(), phase(AttemptPhase.REFUSED))
-    assert isinstance(refused, Outcome)
-    assert refused.back_off_ms == BACK_OFF_MS
+def test_a_gang_that_lost_a_node_for_the_first_time_waits_for_nothing() -> None:
+    alone = job()
+    assert alone.spec is not None
+    gang = replace(alone, spec=replace(alone.spec, resources=Resources(nodes=2)))
+    lost = [lapsed(each, Reason.NODE_LOST, "booted anew") for each in (gang, alone)]
+    assert [each.back_off_ms for each in lost] == [0, BACK_OFF_MS]
+    assert lapsed(gang, Reason.LEASE_LAPSED, "silent").back_off_ms == BACK_OFF_MS
 
 
 def test_a_job_whose_spec_was_erased_is_not_tried_again() -> None:
