@@ -197,10 +197,7 @@ class Resources(Written):
             found = f"gpu_share {self.gpu_share} of {self.gpus_per_node} GPUs"
             raise contradiction(found, "a share of one GPU: gpus_per_node 1")
         if self.mig and (self.gpu_share < 1000 or self.gpus_per_node != 1):
-            found = (
-                f"mig {self.mig}, gpu_share {self.gpu_share}, gpus_per_node {self.gpus_per_node}"
-            )
-            raise contradiction(found, "one instance a node, whole: gpus_per_node 1, no gpu_share")
+            raise contradiction("mig of several GPUs, or a share", "gpus_per_node 1, no gpu_share")
         if self.tasks_per_node == "per_gpu" and self.gpus_per_node == 0:
             raise contradiction("tasks_per_node per_gpu without GPUs", "per_gpu with GPUs")
         return self

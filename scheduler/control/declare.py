@@ -219,9 +219,15 @@ def unsettled(before: Mapping[NodeId, Node], after: Mapping[NodeId, Node]) -> di
         new = after.get(name)
         if new is None:
             found[name] = "cannot be removed"
-        elif (new.gpu_class, new.cpu_arch) != (old.gpu_class, old.cpu_arch) or new.gpus < old.gpus:
+        elif _kind(new) != _kind(old) or new.gpus < old.gpus:
             found[name] = "cannot become another kind of node"
     return found
+
+
+def _kind(node: Node) -> tuple[object, ...]:
+    """What work that was placed on a node relies on; where GPUs are cut, the numbers of its units
+    count from that of its GPUs."""
+    return node.gpu_class, node.cpu_arch, node.mig, node.gpus if node.mig else None
 
 
 def _busy_tenants(txn: Txn, removed: Sequence[TenantPath]) -> list[Denial]:

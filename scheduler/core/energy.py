@@ -35,7 +35,8 @@ def cost_pence(site: Site) -> int | None:
 
 
 def liking(site: Site) -> Liking:
-    """Where `site` stands among others."""
+    """Where `site` stands among others: the planner has them in this order, and takes the first
+    where all else is alike."""
     pence = cost_pence(site)
     return pence is None, pence or 0, site.id
 

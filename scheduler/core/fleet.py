@@ -164,7 +164,6 @@ class FleetState:
         self._stale_order = False
         self.order, self.numbers, self.lanes = [], {}, {}
         self.capacity_milli, self.caps = {}, {}
-        # The first that fits is taken where all is alike: so the best liked is the first.
         for number, (_, _, name) in enumerate(sorted(liking(s) for s, _ in self.sites.values())):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))

@@ -132,6 +132,78 @@ def test_quota_budgets_and_usage_are_shown_and_a_bad_tree_is_refused(
     assert back.code == 0, back.err
 
 
+def refused(as_: As, who: str, *argv: str) -> str:
+    """What is said of a file or a wish that is refused: as a whole, and with no traceback."""
+    said = as_(who, *argv)
+    assert said.code in (2, 3), (said.code, said.out, said.err)
+    assert "Traceback" not in said.out + said.err
+    return " ".join(said.err.split())
+
+
+def test_a_contradictory_tree_is_refused_whole_with_every_fault(as_: As, tmp_path: Path) -> None:
+    before = as_("op", "quota", "-o", "json").json()
+    tree = tmp_path / "tenants.yaml"
+    tree.write_text(
+        "tenants:\n"
+        "  - {path: trust-a, quotas: {H100: {guarantee: 4, limit: 2}}}\n"
+        "  - {path: trust-a/radiology, quotas: {H100: {guarantee: 9, borrow: -1}}}\n"
+    )
+    said = refused(as_, "op", "tenants", "apply", str(tree))
+    assert [fault for fault in ("above the limit", "H100.borrow") if fault not in said] == [], said
+    tree.write_text(
+        "tenants:\n"
+        "  - {path: trust-a, quotas: {H100: {guarantee: 4}, XPU: {guarantee: 1}}}\n"
+        "  - {path: trust-a/radiology, quotas: {H100: {guarantee: 9}}}\n"
+    )
+    said = refused(as_, "op", "tenants", "apply", str(tree))
+    told = ("children are guaranteed 9", "'XPU'")
+    assert [fault for fault in told if fault not in said] == [], said
+    tree.write_text("tenants:\n  - {path: nowhere/child}\n  - {path: other/child}\n")
+    said = refused(as_, "op", "tenants", "apply", str(tree))
+    assert [fault for fault in ("nowhere/child", "other/child") if fault not in said] == [], said
+    assert as_("op", "quota", "-o", "json").json() == before
+
+
+def test_a_fleet_of_wrong_cuts_spares_and_prices_is_refused_with_every_fault(
+    as_: As, tmp_path: Path
+) -> None:
+    text = (DEPLOY / "fleets" / "demo.yaml").read_text()
+    bad = text.replace("        gpus: 4\n", "        gpus: 4\n        nvlink_domain: rack\n"
+        "        spare_per_nvlink_domain: 2\n"
+        "        mig: [{gpus: [0], instances: {1g.10gb: 7, 3g.40gb: 1}}]\n", 1)  # fmt: skip
+    energy = "{carbon_g_per_kwh: 1, price_pence_per_mwh: 1, source: grid, observed: 1970-01-01}"
+    capped = "    power_cap_w: 12000\n"
+    bad = bad.replace(capped, f"{capped}    energy: {energy}\n", 1)
+    file = tmp_path / "fleet.yaml"
+    file.write_text(bad)
+    said = refused(as_, "op", "fleet", "apply", str(file))
+    assert "fit on one GPU" in said, said
+    assert "2 of 2 nodes" in said, said
+    assert "observed_at_ms" in said, said
+    nodes = as_("op", "nodes", "-o", "json").json()
+    assert not any(node["mig"] for node in nodes)
+
+
+def test_dependencies_on_what_is_not_there_and_on_oneself_are_refused(
+    as_: As, tmp_path: Path
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text('name: again\ncommand: ["true"]\ndepends_on: [{job: again}, {job: absent}]\n')
+    said = refused(as_, "ada", "submit", str(file))
+    assert "depends_on[0]" in said, said
+    assert "depends_on[1]" in said, said
+
+
+def test_models_and_profiles_that_nobody_has_are_refused(as_: As, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text('name: x\ncommand: ["true"]\nresources: {gpu: [XPU]}\n')
+    assert "needed XPU" in refused(as_, "ada", "submit", str(file))
+    file.write_text('name: x\ncommand: ["true"]\nresources: {mig: 9g.1gb}\n')
+    assert "1g.10gb" in refused(as_, "ada", "submit", str(file))
+    file.write_text('name: x\ncommand: ["true"]\nresources: {mig: 1g.10gb}\n')
+    assert "MIG 1g.10gb" in refused(as_, "ada", "submit", str(file))
+
+
 def test_another_fleet_is_asked_about_and_nothing_is_changed(as_: As) -> None:
     """The whole fleet of a file, or the one in force without some of its sites."""
     file = DEPLOY / "fleets" / "demo.yaml"
