@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterable
@@ -95,6 +96,8 @@ def _run_init(level: str, words: int, output: int, report: int, outside: list[in
     where its own is another."""
     try:
         confine.die_with_parent()
+        if not _is_read(report):  # The shim died before that held: nobody would end us with it.
+            os._exit(0)
         os.setsid()
         if level == "none":
             confine.adopt_orphans()
@@ -111,6 +114,13 @@ def _run_init(level: str, words: int, output: int, report: int, outside: list[in
         _tell(report, {"failed": f"isolation {level}: {error}"})
         os._exit(1)
     _reap_until_over(rank, report)
+
+
+def _is_read(pipe: int) -> bool:
+    """Whether somebody still holds the reading end: the shim does, for its life."""
+    events = select.poll()
+    events.register(pipe, 0)
+    return not events.poll(0)
 
 
 def _forward_signals(level: str, rank: int) -> None:
@@ -152,7 +162,7 @@ def _run_rank(
         if level == "none":
             confine.die_with_parent()
         os.setsid()
-        os.write(own_session, b"s")
+        os.write(own_session, b"s")  # Fails if the init died before that held.
         take_memory()
         if not (home := os.read(words, HOME_BYTES_MAX)):
             os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,4 +79,43 @@ def test_a_rank_that_cannot_get_ready_says_so_and_hears_no_more(home: Path) -> N
 def test_a_rank_of_another_isolation_runs_nothing(home: Path) -> None:
     mark = put_spec(home, "uid")
     held(home, "none", "meet", "wait", "go")
+    assert not mark.exists()
+
+
+# As HOLD, but the init comes to tie itself to the shim only when that was killed, both words said.
+LATE = """
+import os, signal, sys, time
+from agent.node import confine
+from agent.node.clock import start_ticks
+from agent.node.cradle import FORWARDED, Cradle
+signal.pthread_sigmask(signal.SIG_SETMASK, FORWARDED)
+level, home = sys.argv[1:]
+tie, shim = confine.die_with_parent, os.getpid()
+
+def late():
+    if os.getppid() in (0, shim):  # 0: it is beyond the namespace.
+        while start_ticks(shim) is not None:
+            time.sleep(0.01)
+    tie()
+
+confine.die_with_parent = late
+cradle = Cradle(level, ())
+cradle.meet(home)
+cradle.go()
+os.kill(shim, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("level", KNOWN)
+def test_nothing_runs_if_the_shim_is_killed_before_its_init_is_tied_to_it(
+    home: Path, level: str
+) -> None:
+    mark = put_spec(home, level)
+    over, alive = os.pipe()  # A program that ran would hold it, too.
+    with open(over, "rb") as reading:
+        with open(alive, "wb") as writing:
+            command = [sys.executable, "-c", LATE, level, str(home)]
+            held_by_all = (writing.fileno(),)
+            subprocess.run(command, pass_fds=held_by_all, timeout=HOLD_S, check=False)
+        assert reading.read() == b""
     assert not mark.exists()
