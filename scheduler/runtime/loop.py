@@ -27,6 +27,9 @@ TICK_MS = 1_000
 REPLAN_MS = 2_000
 """While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
 time alone."""
+EMPTY_REST_MS = 25
+"""After a plan that does nothing, what changes meanwhile is planned together. For callers who
+submit one job each to a full fleet there would else be a plan a commit, on a core they need."""
 PLANNER_RETRY_MS = 500
 STORE_RETRY_MS = 1_000
 
@@ -92,7 +95,8 @@ class Planning:
         while True:
             await self._wait()
             try:
-                await self._plan_once()
+                if not await self._plan_once():
+                    await asyncio.sleep(EMPTY_REST_MS / 1000)
             except PlannerLost:
                 _log.warning("the planner process died; another one is started")
                 self._changed.set()
@@ -113,7 +117,8 @@ class Planning:
             pass
         self._changed.clear()
 
-    async def _plan_once(self) -> None:
+    async def _plan_once(self) -> bool:
+        """Whether there was anything to do."""
         cogs = self._cogs
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -128,8 +133,10 @@ class Planning:
         self.planned = True
         plan = planned.plan
         self._may_grow = plan.may_grow
-        if not plan.is_empty():
-            await self._apply(plan)
+        if plan.is_empty():
+            return False
+        await self._apply(plan)
+        return True
 
     async def _apply(self, plan: Plan) -> None:
         cogs = self._cogs

@@ -11,11 +11,12 @@ import pytest
 
 from scheduler.control.control import Control
 from scheduler.model.ids import SiteId
-from scheduler.model.plan import PlanBudget
+from scheduler.model.plan import Plan, PlanBudget
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime import loop as loop_module
 from scheduler.runtime.loop import Cogs, Planning, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
+from scheduler.runtime.planner_talk import Planned
 from scheduler.runtime.reader import WAITING_MAX, Reader
 from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics
@@ -133,6 +134,34 @@ async def test_callers_who_crowd_the_reader_do_not_send_us_away(running: Running
     gate.open.set()
     assert await ours > 0
     await asyncio.gather(*theirs)
+
+
+class NothingToDo(PlannerProcess):
+    """A planner that finds nothing to change."""
+
+    plans = 0
+
+    async def plan(self, now_ms: int, budget: PlanBudget) -> Planned:
+        self.plans += 1
+        return Planned(Plan(0, 1, ()), (), (), anew=False)
+
+
+async def test_what_changes_after_a_plan_that_did_nothing_is_planned_together(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "EMPTY_REST_MS", WAIT_S * 1000)
+    idle = NothingToDo(running.plant.store.url, restarted=lambda: None)
+    planning = Planning(replace(running.cogs, planner=idle), PlanBudget())
+    running_plan = asyncio.create_task(planning.plan_forever())
+    planning.changed()
+    await until(lambda: idle.plans == 1)
+    for _ in range(10):  # While it rests.
+        planning.changed()
+        await asyncio.sleep(0)
+    assert idle.plans == 1
+    assert planning.current_until_ms() == running.plant.now_ms
+    running_plan.cancel()
+    await asyncio.wait({running_plan})
 
 
 class FullDisk(Control):
