@@ -28,6 +28,7 @@ from scheduler.model.identity import Claims, Clearance
 from scheduler.model.reasons import Refused
 from scheduler.runtime import backup, clock, logs, tiles
 from scheduler.runtime.backup import BackupRefused
+from scheduler.runtime.lineage import StoreIsOlder
 from scheduler.settings import SchedulerSettings
 from scheduler.store.backup import CopyFailed
 from scheduler.store.merkle import SALT_BYTES
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StoreFailed as error:
         print(f"sov-scheduler: store_url: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
-    except (UsageError, pki.PkiInvalid, SchemaMismatch) as error:
+    except (UsageError, pki.PkiInvalid, SchemaMismatch, StoreIsOlder) as error:
         print(f"sov-scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
@@ -266,7 +267,7 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
         metrics=settings.metrics_listen,
         names=AltNames(settings.dns_names, settings.ip_addresses),
     )
-    async with running(state, settings.store_url, listeners, sources) as app:
+    async with running(state, settings.store_url, listeners, sources, settings.restored) as app:
         gc.collect()
         gc.freeze()  # What there is now stays until the end.
         gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])

@@ -90,5 +90,8 @@ class SchedulerSettings(BaseSettings):
     backup_targets: Targets = Field(
         (), description="directories that `backup` may write to, each as /DIRECTORY=COUNTRY"
     )
+    restored: str = Field(
+        "", description="why the store is older than the log that was signed: a backup was put back"
+    )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     stop_grace_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,6 +44,7 @@ from scheduler.runtime import checkpoints
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
+from scheduler.runtime.lineage import Lineage
 from scheduler.runtime.locations import Locations
 from scheduler.runtime.loop import Cogs, Planning, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
@@ -118,6 +120,8 @@ class _Stores:
 
     store: Store
     blobs: Blobs
+    remember: Callable[[bytes], None]
+    """Keeps the newest head of the log that was signed."""
 
     def control(self, state: State) -> Control:
         """The control plane that works on them."""
@@ -135,12 +139,12 @@ class _Stores:
 
 @asynccontextmanager
 async def running(
-    state: State, store_url: str, listeners: Listeners, sources: Sources
+    state: State, store_url: str, listeners: Listeners, sources: Sources, restored: str = ""
 ) -> AsyncGenerator[App, None]:
     """A control plane for as long as the block lasts. When a loop of it dies, the block is
-    cancelled and the reason raised."""
+    cancelled and the reason raised. `restored`: why its store is an older one, if it is."""
     keys = keys_of(state)
-    stores = _open(state, store_url, sources)
+    stores = _open(state, store_url, sources, restored)
     own = state.server
     _ensure_identity(state, own, listeners.names, sources.now_ms())
     metrics = Metrics(sources.version)
@@ -182,7 +186,7 @@ async def running(
                     _raise_when(ended),
                     planning.plan_forever(),
                     tick_forever(cogs),
-                    checkpoints.sign_forever(writer, keys.log, sources.now_ms),
+                    checkpoints.sign_forever(writer, keys.log, sources.now_ms, stores.remember),
                     _keep_own_identity(state, own, listeners.names, sources.now_ms),
                 )
             ]
@@ -292,12 +296,16 @@ def _monitors(parts: Parts, served: _Served) -> MonitorServer:
     return MonitorServer(state.server, admitted, Monitors(sight).pages())
 
 
-def _open(state: State, store_url: str, sources: Sources) -> _Stores:
+def _open(state: State, store_url: str, sources: Sources, restored: str) -> _Stores:
+    lineage = Lineage(state.directory)
+    kept = lineage.kept()
     store = Store(store_url or state.directory / STORE_FILE, salts=sources.salts, codec=state.codec)
-    store.open()
+    store.open(beyond=0 if kept is None else kept.epoch)
+    with store.transaction() as txn:
+        lineage.go_on(txn, restored, sources.now_ms())
     blobs = Blobs(state.directory / BUNDLES_FILE)
     blobs.open()
-    return _Stores(store, blobs)
+    return _Stores(store, blobs, partial(lineage.remember, store.epoch))
 
 
 def _settle_later(

@@ -56,11 +56,14 @@ def newest(txn: Txn, log: LogKey, now_ms: int) -> StoredCheckpoint:
     return StoredCheckpoint(peaks.size, note, now_ms)
 
 
-async def sign_forever(writer: Writer, log: LogKey, now_ms: Callable[[], int]) -> None:
-    """Signs the head of a log that grows."""
+async def sign_forever(
+    writer: Writer, log: LogKey, now_ms: Callable[[], int], remember: Callable[[bytes], None]
+) -> None:
+    """Signs the head of a log that grows, and has each remembered."""
     while True:
         try:
-            await writer.write_own(lambda txn: newest(txn, log, now_ms()))
+            signed = await writer.write_own(lambda txn: newest(txn, log, now_ms()))
+            await asyncio.to_thread(remember, signed.note)
         except Refused as refused:
             if refused.reason is not Reason.UNAVAILABLE:
                 raise

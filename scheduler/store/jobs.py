@@ -287,9 +287,9 @@ class JobsWriter(JobsReader):
         super().__init__(scratch.link, scratch.memo)
         self._scratch = scratch
 
-    def take_id(self) -> JobId:
-        """An id that no job and no refused submission ever had."""
-        return JobId(self._scratch.take(JOB_COUNTER))
+    def take_id(self, skipping: int = 0) -> JobId:
+        """An id that no job and no refused submission ever had, nor the `skipping` ones before."""
+        return JobId(self._scratch.take(JOB_COUNTER, skipping + 1) + skipping)
 
     def put_spec(self, spec: JobSpec) -> str:
         """Keeps a spec; its digest."""

@@ -18,9 +18,9 @@ _EPOCH = Statement(LEASES, "SELECT epoch FROM leases WHERE name = ?")
 _EPOCH_LOCKED = Statement(LEASES, f"{_EPOCH.text} FOR UPDATE")
 
 
-def take(connection: Connection) -> int:
-    """Makes the caller leader; its epoch is answered."""
-    epoch = current(connection) + 1
+def take(connection: Connection, beyond: int) -> int:
+    """Makes the caller leader; its epoch is answered, which is later than `beyond` too."""
+    epoch = max(current(connection), beyond) + 1
     upsert(connection, LEASES, [{"name": LEADER, "epoch": epoch}])
     return epoch
 

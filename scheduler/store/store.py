@@ -347,11 +347,12 @@ class Store(ReadStore):
         self._writer: Engine = writing_engine(self.url)
         self.epoch = 0
 
-    def open(self) -> None:
-        """Brings the schema up to date and becomes the leader. Raises `StoreFailed`."""
+    def open(self, beyond: int = 0) -> None:
+        """Brings the schema up to date and becomes the leader, of an epoch later than `beyond` even
+        if the store knows of none such. Raises `StoreFailed`."""
         with self._failures(), self._writer.begin() as connection:
             migrations.bring_up_to_date(connection)
-            self.epoch = lease.take(connection)
+            self.epoch = lease.take(connection, beyond)
         self._memo = None  # Whoever led in between has changed what it remembers.
 
     @contextmanager
