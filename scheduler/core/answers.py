@@ -26,6 +26,8 @@ from scheduler.model.residency import Deny, Permit, Policy, Requirement, Verdict
 
 ANSWERS_MAX = 10_000
 """Answers that are remembered."""
+REQUIREMENTS_MAX = 10_000
+"""Requirements whose verdicts are remembered; beyond it they are all forgotten."""
 
 Tier: TypeAlias = tuple[int, int]
 """How sought after sites are (`press`), in millionths, and which, as bits."""
@@ -99,7 +101,11 @@ class Verdicts:
 
     def of(self, requirement: Requirement, site: Site, now_ms: int) -> tuple[Verdict, int | None]:
         """The verdict on `site`, and the moment until which it holds (None: for good)."""
-        by_site = self._by_requirement.setdefault(requirement, {})
+        by_site = self._by_requirement.get(requirement)
+        if by_site is None:
+            if len(self._by_requirement) >= REQUIREMENTS_MAX:
+                self._by_requirement.clear()
+            by_site = self._by_requirement[requirement] = {}
         known = by_site.get(site.id)
         if known is not None and (known[1] is None or now_ms < known[1]):
             return known
