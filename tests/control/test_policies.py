@@ -11,8 +11,8 @@ import pytest
 from scheduler.control.policies import Change, Proved
 from scheduler.model.proofs import NO_LOOSER, Finding, Proof, Standing
 from scheduler.model.reasons import Code, Reason, Refused
-from scheduler.model.residency import Policy
-from scheduler.model.rules import Condition, NamedSet, Op, Rule
+from scheduler.model.residency import Assurance, Policy
+from scheduler.model.rules import Condition, FactRule, NamedSet, Op, Rule
 from tests.control.plant import OLGA, Plant
 
 WIDER = Policy(allowed_jurisdictions=("GB", "NO"))
@@ -125,6 +125,20 @@ def test_a_rule_that_makes_no_sense_is_refused_by_field(
             )
         )
     assert f"policy.rules[0].{field}" in {denial.subject for denial in refusal.denials}
+
+
+@pytest.mark.parametrize("kind", ["facts", "node_facts"])
+def test_how_sure_a_fact_must_be_is_said_in_words_that_both_know(plant: Plant, kind: str) -> None:
+    """What a newer client asks for would be nothing here, and so looser than it was meant."""
+    asked = FactRule("sinks" if kind == "facts" else "location", Assurance.UNSPECIFIED, 1_000)
+    change = Change(replace(Policy(), **{kind: (asked,)}), "test", override="a test")  # type: ignore[arg-type]
+    with plant.store.transaction() as txn:
+        refusal = refused(
+            lambda: plant.control.apply_policy(
+                txn, OLGA, change, dry_run=False, now_ms=plant.now_ms
+            )
+        )
+    assert [denial.subject for denial in refusal.denials] == [f"policy.{kind}[0].min_assurance"]
 
 
 def test_rules_come_back_from_the_store_as_they_were(plant: Plant) -> None:

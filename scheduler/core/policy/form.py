@@ -35,6 +35,7 @@ _FACTS: dict[Op, frozenset[FactKey]] = {
     Op.KNOWN: frozenset(FactKey),
 }
 """The facts that each operation can be about; those not here are about none."""
+_ASSURANCES = frozenset(Assurance) - {Assurance.UNSPECIFIED}
 _INSTRUMENTS = ", ".join(sorted(Instrument))
 _VALUES = {
     Op.MARKED: (MARKING, "a marking, in capital letters"),
@@ -64,6 +65,12 @@ def faults(policy: Policy) -> Iterator[Denial]:
     for name, asked in (("facts", policy.facts), ("node_facts", policy.node_facts)):
         yield from _twice(f"{name}.fact", [rule.fact for rule in asked])
         for n, rule in enumerate(asked):
+            if rule.min_assurance not in _ASSURANCES:
+                # One that only a newer client knows would ask for nothing.
+                found = str(rule.min_assurance)
+                yield _fault(
+                    f"{name}[{n}].min_assurance", found, "declared, audited, attested or measured"
+                )
             if rule.max_age_ms is not None and rule.max_age_ms <= 0:
                 yield _fault(f"{name}[{n}].max_age_ms", str(rule.max_age_ms), "from 1")
     for name in sorted(frozenset(policy.instruments) - frozenset(Instrument)):
