@@ -6,7 +6,7 @@ does in budgets (`budgets`), so what is charged never passes a cap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scheduler.core.budgets import day_named, day_of, hours, window
 from scheduler.core.quota import gpus
@@ -60,6 +60,26 @@ class AgreementCaps:
         if (denial := self._over_budget(agreement, cost_gpu_ms, now_ms)) is not None:
             found.append(denial)
         return tuple(found)
+
+    def over(
+        self, names: Sequence[str], milli: int, cost_gpu_ms: int, now_ms: int
+    ) -> tuple[Denial, ...]:
+        """Every cap that so much more would break, where each of `names` has one; nothing where
+        any of them has room, or none is needed."""
+        found: list[Denial] = []
+        for name in names:
+            denials = self.denials(name, milli, cost_gpu_ms, now_ms)
+            if not denials:
+                return ()
+            found += denials
+        return tuple(found)
+
+    def admitting(self, names: Sequence[str], milli: int, cost_gpu_ms: int, now_ms: int) -> str:
+        """The first of `names` that has room for so much more; empty: none has, or is needed."""
+        for name in names:
+            if not self.denials(name, milli, cost_gpu_ms, now_ms):
+                return name
+        return ""
 
     def next_period_ms(self, name: str, now_ms: int) -> int | None:
         """When the present period of an agreement's GPU time ends; None: it has none."""

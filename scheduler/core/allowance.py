@@ -3,6 +3,7 @@ stands."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from scheduler.core.answers import Answer
@@ -40,31 +41,43 @@ def denials(
 
 
 def over_caps(
-    fleet: FleetState, job_class: JobClass, agreement: str, milli: int, now_ms: int
+    fleet: FleetState, job_class: JobClass, agreements: Sequence[str], milli: int, now_ms: int
 ) -> tuple[Denial, ...]:
-    """Every cap of `agreement` that `milli` more for a job of the class would break; "": none."""
-    if not agreement:
+    """Every cap that `milli` more for a job of the class would break, where each of `agreements`
+    has one; nothing where any of them has room, or none is needed."""
+    if not agreements:
         return ()
     cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
-    return fleet.agreements.denials(agreement, milli, cost_gpu_ms, now_ms)
+    return fleet.agreements.over(agreements, milli, cost_gpu_ms, now_ms)
 
 
 def within_caps(
     fleet: FleetState, job_class: JobClass, answer: Answer, milli: int, now_ms: int
 ) -> Answer:
-    """`answer` without the sites whose agreement has not so much left."""
+    """`answer` without the sites none of whose agreements has so much left."""
     full = [
         number
-        for number, name in answer.agreed.items()
-        if over_caps(fleet, job_class, name, milli, now_ms)
+        for number, names in answer.agreed.items()
+        if over_caps(fleet, job_class, names, milli, now_ms)
     ]
     if not full:
         return answer
     return replace(answer, classes=tuple(where.without(full) for where in answer.classes))
 
 
-def hold(fleet: FleetState, job_class: JobClass, agreement: str, milli: int, now_ms: int) -> None:
-    """A placement under `agreement` holds so much of its caps; a negative amount gives it back."""
-    cost_gpu_ms = gpu_ms(abs(milli), job_class.time_limit_bucket_ms)
-    cost_gpu_ms = cost_gpu_ms if milli >= 0 else -cost_gpu_ms
-    fleet.agreements.hold(agreement, milli, cost_gpu_ms, now_ms)
+def hold(
+    fleet: FleetState, job_class: JobClass, agreements: Sequence[str], milli: int, now_ms: int
+) -> str:
+    """A placement holds so much of the caps of the first of `agreements` that has room; which."""
+    cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
+    name = fleet.agreements.admitting(agreements, milli, cost_gpu_ms, now_ms)
+    fleet.agreements.hold(name, milli, cost_gpu_ms, now_ms)
+    return name
+
+
+def give_back(
+    fleet: FleetState, job_class: JobClass, agreement: str, milli: int, now_ms: int
+) -> None:
+    """What a placement held under an agreement, as `hold` said, is free again."""
+    cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
+    fleet.agreements.hold(agreement, -milli, -cost_gpu_ms, now_ms)

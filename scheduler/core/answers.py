@@ -79,8 +79,8 @@ class Answer:
     until_ms: int | None
     classes: tuple[ClassAnswer, ...]
     denials: tuple[Denial, ...]
-    agreed: Mapping[int, str] = field(default_factory=lambda: {})
-    """The agreements that open sites, by the site's bit number; most sites need none."""
+    agreed: Mapping[int, tuple[str, ...]] = field(default_factory=lambda: {})
+    """The agreements each of which opens a site, by the site's bit number; most need none."""
 
     def holds(self, version: int, now_ms: int) -> bool:
         """Whether the answer may still be used."""
@@ -191,7 +191,7 @@ def answer(
     until_ms: int | None = None
     found: dict[GpuClass, dict[int, int]] = {}
     needs = node_needs(requirement, verdicts.policy)
-    agreed: dict[int, str] = {}
+    agreed: dict[int, tuple[str, ...]] = {}
     for number, (site, index, connected) in enumerate(sites):
         verdict, holds_until_ms = verdicts.of(requirement, site, now_ms)
         until_ms = _sooner(until_ms, holds_until_ms)
@@ -202,7 +202,7 @@ def answer(
             denials += against
             continue
         if isinstance(verdict, Permit) and verdict.agreement:
-            agreed[number] = verdict.agreement
+            agreed[number] = verdict.agreements
         known, known_until_ms = index.known(needs, country_of(site), now_ms)
         until_ms = _sooner(until_ms, known_until_ms)
         isolated = index.isolated(least_isolation(site, verdicts.policy))

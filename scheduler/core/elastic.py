@@ -47,10 +47,10 @@ def widest(
         if spot is None:
             continue
         milli = spot.milli(signature.ask)
-        agreement = fleet.answer_for(waiting, now_ms).agreed.get(spot.number, "")
+        agreements = fleet.answer_for(waiting, now_ms).agreed.get(spot.number, ())
         if (
             fleet.may_draw(spot.number, where.gpu_class, milli)
-            and not over_caps(fleet, waiting.job_class, agreement, milli, now_ms)
+            and not over_caps(fleet, waiting.job_class, agreements, milli, now_ms)
             and allows(fleet, waiting.job_class, where.gpu_class, milli, now_ms)
         ):
             return spot
@@ -137,9 +137,9 @@ def _beside(fleet: FleetState, index: SiteIndex, live: LiveAttempt, ask: Ask) ->
 
 def _is_allowed(fleet: FleetState, live: LiveAttempt, number: int, milli: int, now_ms: int) -> bool:
     gpu_class: GpuClass = live.placement.gpu_class
-    agreement = fleet.answer_to(live.job_class, now_ms).agreed.get(number, "")
+    agreements = fleet.answer_to(live.job_class, now_ms).agreed.get(number, ())
     return (
         fleet.may_draw(number, gpu_class, milli)
-        and not over_caps(fleet, live.job_class, agreement, milli, now_ms)
+        and not over_caps(fleet, live.job_class, agreements, milli, now_ms)
         and allows(fleet, live.job_class, gpu_class, milli, now_ms)
     )

@@ -10,6 +10,7 @@ it does not. Each set unblocks one site, and none contains another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.core.ageing import rank_of, submitted_by_ms
@@ -144,7 +145,7 @@ def _case(
     lawful = not isinstance(verdict, Deny)
     outer = () if lawful else verdict.denials
     if isinstance(verdict, Permit):
-        outer += _over_agreement(fleet, waiting, index, verdict.agreement, search.now_ms)
+        outer += _over_agreements(fleet, waiting, index, verdict.agreements, search.now_ms)
     outer += site_denials(site, connected=connected)
     checks = _now(search, site, index, waiting) + _ahead(search, waiting, job, number)
     options = options_at(site.id, index.layout, waiting.ask, checks)
@@ -155,17 +156,21 @@ def _case(
     return _SiteCase(reasons, tuple(sets))
 
 
-def _over_agreement(
-    fleet: FleetState, waiting: Waiting, index: SiteIndex, agreement: str, now_ms: int
+def _over_agreements(
+    fleet: FleetState,
+    waiting: Waiting,
+    index: SiteIndex,
+    agreements: Sequence[str],
+    now_ms: int,
 ) -> tuple[Denial, ...]:
-    """What caps of the agreement that opens a site say, of the least that it would be charged."""
+    """What caps of each agreement that opens a site say, of the least that it would be charged."""
     charged = [
         least_milli(index.layout, waiting.ask, name)
         for name in index.layout.classes
         if waiting.ask.accepts(name)
     ]
     milli = min(charged, default=0)
-    return over_caps(fleet, waiting.job_class, agreement, milli, now_ms)
+    return over_caps(fleet, waiting.job_class, agreements, milli, now_ms)
 
 
 def _now(search: Search, site: Site, index: SiteIndex, waiting: Waiting) -> list[Check]:

@@ -292,7 +292,7 @@ def could_ever_run(declared: DeclaredFleet, job_class: JobClass, now_ms: int) ->
         verdict, _ = declared.verdicts.of(job_class.residency, site, now_ms)
         denials: list[Denial] = list(verdict.denials) if isinstance(verdict, Deny) else []
         if isinstance(verdict, Permit) and verdict.agreement:
-            denials += never_agreed(declared, job_class, ask, site.id, verdict.agreement, now_ms)
+            denials += never_agreed(declared, job_class, ask, site.id, verdict.agreements, now_ms)
         if site.status is not SiteStatus.ACTIVE:
             detail = f"the site is {site.status.name}, needed ACTIVE"
             denials.append(Denial(Reason.SITE_NOT_ACTIVE, detail, site.id))
@@ -318,16 +318,17 @@ def never_agreed(
     job_class: JobClass,
     ask: Ask,
     site: SiteId,
-    agreement: str,
+    agreements: Sequence[str],
     now_ms: int,
 ) -> tuple[Denial, ...]:
-    """The caps of an agreement that the work breaks although nothing else is under it."""
+    """The caps of every agreement that the work breaks although nothing else is under it; nothing
+    where one bears it."""
     layout = declared.layouts[site]
     charged = [least_milli(layout, ask, name) for name in layout.classes if ask.accepts(name)]
     milli = min(charged, default=0)
     cost_gpu_ms = gpu_ms(milli, job_class.time_limit_bucket_ms)
     nobody = AgreementCaps(declared.policy.agreements)
-    return nobody.denials(agreement, milli, cost_gpu_ms, now_ms)
+    return nobody.over(agreements, milli, cost_gpu_ms, now_ms)
 
 
 def never_fits(

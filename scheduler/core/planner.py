@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from scheduler.core.allowance import allows, hold, within_caps
+from scheduler.core.allowance import allows, give_back, hold, within_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
@@ -84,6 +84,8 @@ class Desk:
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
         self._anew = True
+        # What was held under which agreements.
+        self._agreed: list[tuple[JobClass, str, int]] = []
         self._left: dict[NodeRecord, tuple[SiteIndex, Left, tuple[View, ...]]] = {}
         self._shown: list[tuple[NodeRecord, JobId]] = []
         # What the nodes' lists do not tell yet, by the site's number.
@@ -206,22 +208,23 @@ class Desk:
         for record, (index, left, views) in self._left.items():
             record.left, record.views = left, views
             index.move(record)
+        for job_class, name, milli in self._agreed:
+            give_back(self.fleet, job_class, name, milli, self.now_ms)
         for taken in self.taken:
             gpu_class, milli = taken.spot.gpu_class, taken.placement.gpu_milli
             for line in taken.waiting.used:
                 line[gpu_class] -= milli
                 line[ALL_CLASSES] -= milli
             self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
-            if self.fleet.agreements:
-                self._agree(taken.waiting, taken.spot, -milli)
             if self.fleet.tree.has_budgets:
                 self._spend(taken.waiting, gpu_class, -milli)
 
     def _agree(self, waiting: Waiting, spot: Spot, milli: int) -> None:
-        """What a placement holds under the agreement that opens its site, if one does."""
-        name = self.fleet.answer_for(waiting, self.now_ms).agreed.get(spot.number)
-        if name is not None:
-            hold(self.fleet, waiting.job_class, name, milli, self.now_ms)
+        """What a placement holds under an agreement that opens its site, if one is needed."""
+        names = self.fleet.answer_for(waiting, self.now_ms).agreed.get(spot.number)
+        if names:
+            name = hold(self.fleet, waiting.job_class, names, milli, self.now_ms)
+            self._agreed.append((waiting.job_class, name, milli))
 
     def _spend(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> None:
         """What a placement reserves of budgets; negative gives it back."""

@@ -126,10 +126,10 @@ class Search:
                 return spot
             if milli is None:
                 milli = spot.milli(waiting.ask)
-            agreement = against.answer.agreed.get(spot.number, "")
+            agreements = against.answer.agreed.get(spot.number, ())
             if not fleet.may_draw(spot.number, where.gpu_class, milli):
                 against.power += (Denial(Reason.POWER_CAP, NO_POWER, spot.site),)
-            elif over := over_caps(fleet, waiting.job_class, agreement, milli, self.now_ms):
+            elif over := over_caps(fleet, waiting.job_class, agreements, milli, self.now_ms):
                 against.agreed += over
             elif signature.milli is not None or self._allows(waiting, where.gpu_class, milli):
                 return spot

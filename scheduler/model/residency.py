@@ -209,7 +209,14 @@ class Permit:
 
     relied_on: tuple[FactKey, ...]
     agreement: str = ""
-    """The one agreement without which the site might not; empty: it needs none."""
+    """The first agreement, by name, without which the site might not; empty: it needs none."""
+    others: tuple[str, ...] = ()
+    """Those each of which would do as well, where the caps of the first are met."""
+
+    @property
+    def agreements(self) -> tuple[str, ...]:
+        """Each that opens the site by itself, by name; none where it needs none."""
+        return (self.agreement, *self.others) if self.agreement else ()
 
 
 @dataclass(frozen=True, slots=True)

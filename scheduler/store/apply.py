@@ -62,11 +62,12 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
             stale.append(Stale(placement, found))
             continue
         group, case = found
-        leaf = case.leaves.get(placement.gpu_class)
+        agreement = standing.agreement_of(placement, group, case)
+        leaf = case.leaves.get((placement.gpu_class, agreement))
         if leaf is None:
-            leaf = PlacedLeaf(_grounds(txn, standing, placement, case))
-            case.leaves[placement.gpu_class] = leaf
-        job = standing.take(placement, group, case)
+            leaf = PlacedLeaf(_grounds(txn, standing, placement, case, agreement))
+            case.leaves[placement.gpu_class, agreement] = leaf
+        job = standing.take(placement, group, agreement)
         if (change_ms := standing.known_until_ms(placement, group, case)) is not None:
             until_ms[placement.site] = min(change_ms, until_ms.get(placement.site, change_ms))
         if leaf.grounds.agreement:
@@ -84,7 +85,9 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     )
 
 
-def _grounds(txn: Txn, standing: Standing, placement: Placement, case: Case) -> Grounds:
+def _grounds(
+    txn: Txn, standing: Standing, placement: Placement, case: Case, agreement: str
+) -> Grounds:
     assert case.permit is not None, "what residency denies does not hold"
     site = standing.sites[placement.site]
     return Grounds(
@@ -95,7 +98,7 @@ def _grounds(txn: Txn, standing: Standing, placement: Placement, case: Case) -> 
         relied_on=case.permit.relied_on,
         policy_revision=standing.policy.revision,
         at_ms=standing.now_ms,
-        agreement=case.permit.agreement,
+        agreement=agreement,
     )
 
 

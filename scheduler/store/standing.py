@@ -47,8 +47,8 @@ class Case:
     """Why nothing under it may be placed there, if so."""
     permit: Permit | None
     """On what facts it may be there; None where it may not."""
-    leaves: dict[GpuClass, PlacedLeaf] = field(default_factory=lambda: {})
-    """How placements are told, by GPU class; for `apply`."""
+    leaves: dict[tuple[GpuClass, str], PlacedLeaf] = field(default_factory=lambda: {})
+    """How placements are told, by GPU class and agreement; for `apply`."""
 
 
 @dataclass(slots=True)
@@ -142,14 +142,20 @@ class Standing:
         return min((change for change in changes if change is not None), default=None)
 
     def _over_agreement(self, placement: Placement, group: Group, case: Case) -> Denial | None:
-        """What caps of the agreement that would admit it say against a placement."""
-        name = case.permit.agreement if case.permit else ""
-        if not name:
+        """What caps say against a placement, where no agreement that opens its site has room."""
+        names = case.permit.agreements if case.permit else ()
+        if not names:
             return None
         milli, cost_gpu_ms = placement.gpu_milli, reserved_gpu_ms(placement, group)
-        return next(iter(self.agreements.denials(name, milli, cost_gpu_ms, self.now_ms)), None)
+        return next(iter(self.agreements.over(names, milli, cost_gpu_ms, self.now_ms)), None)
 
-    def take(self, placement: Placement, group: Group, case: Case) -> JobStanding:
+    def agreement_of(self, placement: Placement, group: Group, case: Case) -> str:
+        """The agreement under which a placement is made: the first by name that has room."""
+        names = case.permit.agreements if case.permit else ()
+        cost_gpu_ms = reserved_gpu_ms(placement, group) if names else 0
+        return self.agreements.admitting(names, placement.gpu_milli, cost_gpu_ms, self.now_ms)
+
+    def take(self, placement: Placement, group: Group, agreement: str) -> JobStanding:
         """`placement` holds its GPUs and quota from now on; how its job stood until then."""
         row, milli = self.jobs.pop(placement.key.job), placement.gpu_milli
         quota.charge(self.usage, group.tenant, placement.gpu_class, milli)
@@ -158,8 +164,8 @@ class Standing:
         if self.book is not None:
             cost_gpu_ms = gpu_ms(milli, group.time_limit_bucket_ms)
             self.reserve(group.tenant, placement.gpu_class, cost_gpu_ms, self.now_ms)
-        if case.permit is not None and (name := case.permit.agreement):
-            self.agreements.hold(name, milli, reserved_gpu_ms(placement, group), self.now_ms)
+        if agreement:
+            self.agreements.hold(agreement, milli, reserved_gpu_ms(placement, group), self.now_ms)
         if self.caps:
             self.draws.charge(placement.site, placement.gpu_class, milli)
         self.mirror.take(row.id, group, placement.nodes)

@@ -268,3 +268,68 @@ def test_faults_of_an_agreement_are_told_all_at_once(abroad: Plant) -> None:
         f"agreement.{name}"
         for name in ("name", "jurisdictions", "parties", "valid_until_ms", "scope.kinds")
     }
+
+
+SECOND = replace(PACT, name="zz-ca", digest="cd" * 32)
+EITHER = replace(WORK, agreements=("uk-ca", "zz-ca"))
+
+
+def test_work_goes_under_any_agreement_that_has_room_the_first_by_name_before_others(
+    abroad: Plant,
+) -> None:
+    agree(abroad, replace(PACT, gpu_milli_max=1_000))
+    agree(abroad, replace(SECOND, gpu_milli_max=1_000))
+    jobs = [abroad.submit(replace(spec(name=f"job-{n}"), residency=EITHER)) for n in range(3)]
+    assert [placed.key.job for placed in abroad.cycle().kept] == jobs[:2]
+    assert [(e["agreement"], e["gpu_milli"]) for e in ledger(abroad)] == [
+        ("uk-ca", 1_000),
+        ("zz-ca", 1_000),
+    ]
+    told = {(reason, name) for reason, name in _explained(abroad, jobs[2])}
+    assert told >= {(Reason.AGREEMENT_GPUS, "uk-ca"), (Reason.AGREEMENT_GPUS, "zz-ca")}
+
+
+def test_what_was_admitted_by_the_second_stays_by_it_alone(abroad: Plant) -> None:
+    agree(abroad, replace(PACT, gpu_milli_max=0))
+    agree(abroad, SECOND)
+    key = abroad.run(replace(spec(), residency=EITHER))
+    abroad.tick()
+    assert abroad.job(key.job).state is JobState.RUNNING
+    agree(abroad, PACT)  # The first has room now: that changes nothing for what runs.
+    abroad.tick()
+    assert abroad.job(key.job).state is JobState.RUNNING
+    abroad.now_ms += HOUR_MS
+    stopped(abroad, key)
+    told = certificate(abroad, key.job)
+    assert [interval["agreement"] for interval in told["intervals"]] == ["zz-ca"]
+    assert [each["name"] for each in told["agreements"]] == ["zz-ca"]
+    assert {entry["agreement"] for entry in ledger(abroad)} == {"zz-ca"}
+
+
+def test_the_writer_counts_placements_of_one_plan_under_the_agreement_with_room(
+    abroad: Plant,
+) -> None:
+    """As many as both together have room for, however the planner saw it."""
+    agree(abroad, replace(PACT, gpu_milli_max=2_000))
+    agree(abroad, replace(SECOND, gpu_milli_max=1_000))
+    for n in range(3):
+        abroad.submit(replace(spec(name=f"job-{n}"), residency=EITHER))
+    proposed = abroad.plan()
+    assert len(proposed.placements) == 3
+    agree(abroad, replace(PACT, gpu_milli_max=1_000))
+    with abroad.store.transaction() as txn:
+        applied = abroad.control.apply_plan(txn, proposed, abroad.now_ms)
+    assert len(applied.kept) == 2
+    assert sorted(entry["agreement"] for entry in ledger(abroad)) == ["uk-ca", "zz-ca"]
+
+
+def test_work_that_no_agreement_will_ever_bear_is_refused_with_the_caps_of_each(
+    abroad: Plant,
+) -> None:
+    agree(abroad, replace(PACT, gpu_milli_max=1_000))
+    agree(abroad, replace(SECOND, gpu_milli_max=2_000))
+    large = replace(spec(gpus=2), residency=EITHER)
+    assert abroad.submit(large)
+    refused = abroad.try_submit(replace(spec(gpus=4), residency=EITHER)).refusal
+    subjects = {d.subject for d in refused.denials if d.reason is Reason.AGREEMENT_GPUS}
+    assert subjects == {"uk-ca", "zz-ca"}

@@ -120,9 +120,13 @@ class Case:
         ):
             if self._plain.permits(site, stated, now_ms):
                 return self._permit
-            for bench in self._benches:
-                if bench.is_open(site, now_ms) and bench.permits(site, stated, now_ms):
-                    return Permit(self.needed, bench.name)
+            names = [
+                bench.name
+                for bench in self._benches
+                if bench.is_open(site, now_ms) and bench.permits(site, stated, now_ms)
+            ]
+            if names:
+                return Permit(self.needed, names[0], tuple(names[1:]))
         return self._deny(site, now_ms)
 
     def _has_data(self, site: Site) -> bool:
