@@ -20,7 +20,7 @@ from scheduler.core.power import shed
 from scheduler.core.preemption import Barred, Preemption
 from scheduler.core.queueing import FairOrder
 from scheduler.core.quota import ALL_CLASSES, lineage, used_milli
-from scheduler.core.ranks import outranks
+from scheduler.core.ranks import Rank, outranks
 from scheduler.core.stakes import Stake
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath
@@ -109,17 +109,19 @@ def hopeful_classes(fleet: FleetState, unserved: Sequence[Waiting]) -> list[Wait
     lines = fleet.evictable.lines
     if not lines:
         return []
-    lowest = {tenant: min(rank for _, rank in of_tenant) for tenant, of_tenant in lines.items()}
+    lowest: dict[TenantPath, Rank] = {}
     unmet: dict[TenantPath, tuple[tuple[GpuClass, int], ...]] = {}
     found: list[Waiting] = []
     for waiting in unserved:
         of = waiting.job_class
-        low = lowest.get(of.tenant)
-        if low is not None and (
-            low[0] < of.priority or (low[1] != 0 and outranks(fleet.evictable.rank(of), low))
-        ):
-            found.append(waiting)
-            continue
+        if of.tenant in lines:
+            # A tenant has a line for each rank: those who wait are few beside all who run.
+            low = lowest.get(of.tenant)
+            if low is None:
+                low = lowest[of.tenant] = min(rank for _, rank in lines[of.tenant])
+            if low[0] < of.priority or (low[1] != 0 and outranks(fleet.evictable.rank(of), low)):
+                found.append(waiting)
+                continue
         if of.tenant not in unmet:
             unmet[of.tenant] = _unmet(fleet, of.tenant)
         least_milli = waiting.ask.nodes * waiting.ask.shape.gpu_milli()
