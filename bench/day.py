@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from bench import traces
@@ -206,7 +207,7 @@ def _arrive(
 
 def _ask(country: Country, judge: Judge) -> None:
     """Asks for some jobs that have just found no place when they will start."""
-    for job, arrival in list(judge.arrivals.items())[-2 * SAMPLE :]:
+    for job, arrival in islice(reversed(judge.arrivals.items()), 2 * SAMPLE):
         if int(job) % SAMPLE or job in judge.stated_ms or job in judge.started_ms:
             continue
         queued = country.state.queued.get(job)
