@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
-from scheduler.model.plan import MixChanged, MixEntry
+from scheduler.model.ids import GpuClass, SiteId
+from scheduler.model.plan import MixChanged, MixEntry, SitePress
 from scheduler.store.apply import apply_plan
 from scheduler.store.store import Store
 from tests.store.builders import NOW_MS, lay_out, plan
 
-MIX = MixChanged((MixEntry(1000, 0, 1, 500, (), 1_000_000),), NOW_MS)
+MIX = MixChanged(
+    (MixEntry(1000, 0, 1, 500, (), 1_000_000),),
+    NOW_MS,
+    (SitePress(SiteId("london"), GpuClass("H100"), -50_000),),
+)
 
 
 def test_a_mix_that_a_plan_learned_is_told_to_followers_old_and_new(store: Store) -> None:
