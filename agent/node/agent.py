@@ -107,7 +107,8 @@ class NodeAgent:
         self._alive: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._look_now = asyncio.Event()
-        self._one_ended = asyncio.Event()
+        self._held_back = asyncio.Event()
+        self._held: frozenset[str] = frozenset()
         self._pinged: dict[int, int] = {}
         self._ping_ms = PING_MS_MAX
         self._sequence = 0
@@ -209,10 +210,9 @@ class NodeAgent:
 
     async def _tell_changes(self) -> None:
         async with self._turn:
-            alive = self._alive
             found = await asyncio.to_thread(self._look)
-            if alive - self._alive:
-                self._one_ended.set()
+            if self._held:
+                self._held_back.set()
             gone = await asyncio.to_thread(self._archived, self._told.keys() - found.keys())
             changed = [k for k in sorted(found) if not same(found[k], self._told.get(k))]
             entries = [SpoolEntry(key=key, status=found[key]) for key in changed]
@@ -225,11 +225,17 @@ class NodeAgent:
         recalled = [self._spool.status(key) for key in sorted(self._recalled)]
         statuses = [*self._spool.known(), *(status for status in recalled if status.archived)]
         self._alive = frozenset(s.key for s in statuses if s.phase is not Phase.OVER)
-        told = {status.key: to_proto(status, self._place.slot) for status in statuses}
+        over = {s.key for s in statuses if s.phase is Phase.OVER and self._told_alive(s.key)}
+        self._held = self._checkpoints.held(over, boot_ms())
+        told = {s.key: to_proto(s, self._place.slot) for s in statuses}
+        told |= {key: self._told[key] for key in self._held}
         for key, at_ms in self._checkpoints.newest_ms.items():
             if key in told:
                 told[key].checkpoint_at_ms = at_ms
         return told
+
+    def _told_alive(self, key: str) -> bool:
+        return key in self._told and self._told[key].phase != jobs.RANK_PHASE_OVER
 
     def _archived(self, keys: Iterable[str]) -> frozenset[str]:
         """Those that were put away. A directory that merely vanished is never called over."""
@@ -266,12 +272,14 @@ class NodeAgent:
 
     async def _keep_finding_checkpoints(self) -> None:
         """What is found is told with the next look. A file system that hangs delays no other. The
-        last ones of a rank are looked for when it is over."""
+        last ones of a rank are kept when it is over, and then its end is told."""
         while True:
-            self._one_ended.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINTS_S):
-                    await self._one_ended.wait()
+                    await self._held_back.wait()
+            self._held_back.clear()
+            if await asyncio.to_thread(self._checkpoints.keep_last):
+                self._look_now.set()
             await asyncio.to_thread(self._checkpoints.look, self._alive)
 
     # Leases: ours is the clock that counts, from when we asked.

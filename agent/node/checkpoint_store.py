@@ -209,7 +209,7 @@ def give(folder: Path, uid: int) -> None:
             os.chown(os.path.join(place, name), uid, uid, follow_symlinks=False)
 
 
-def found_in(folder: Path) -> list[Found]:
+def found_in(folder: Path | str) -> list[Found]:
     """The whole checkpoints right inside a folder, the oldest first; links are none."""
     found: list[Found] = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

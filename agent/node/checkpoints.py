@@ -18,13 +18,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from agent.node.checkpoint_store import ENTRIES_MAX, CheckpointShelf
+from agent.node.checkpoint_store import ENTRIES_MAX, CheckpointShelf, found_in
 from agent.node.spool_files import SpoolError, read_document
 from sovshared.checkpoint_keys import CheckpointSealer
 
 VARIABLE = "SOV_CHECKPOINT_DIR"
+HELD_MS_MAX = 120_000
+"""How long the end of a rank is held back for its last checkpoints."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,18 +48,51 @@ class Checkpoints:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._folders: dict[str, _Folder] = {}
+        self._lock = Lock()  # Ends are told by one thread, checkpoints kept by another.
+        self._held: dict[str, int] = {}
+        self._settled: frozenset[str] = frozenset()
         self.newest_ms: dict[str, int] = {}
         """By rank key, on this node's wall clock; ranks without one are not in it."""
 
+    def held(self, over: Collection[str], now_ms: int) -> frozenset[str]:
+        """Those of `over`, ranks that are over, whose last checkpoints are still to be kept: until
+        they are, their ends are not told, or the next attempt would begin without. `now_ms` is
+        that of a clock that only goes forward. Looks at this node's own disk alone."""
+        with self._lock:
+            self._settled &= frozenset(over)
+            for key in sorted(frozenset(over) - self._settled - self._held.keys()):
+                folder = self._folders.get(key) or self._folder(key)
+                if folder is not None and folder.shelf is not None and found_in(folder.path):
+                    self._held[key] = now_ms
+                else:
+                    self._settled |= {key}
+            self._settle([k for k, at_ms in self._held.items() if now_ms - at_ms >= HELD_MS_MAX])
+            return frozenset(self._held) & frozenset(over)
+
+    def keep_last(self) -> bool:
+        """Keeps the last checkpoints of ranks that are held back; whether there were any."""
+        with self._lock:
+            held = sorted(self._held)
+        for key in held:
+            folder = self._folders.get(key) or self._folder(key)
+            if folder is not None:
+                _keep(folder)
+        with self._lock:
+            self._settle(held)
+        return bool(held)
+
+    def _settle(self, keys: Collection[str]) -> None:
+        self._settled |= frozenset(keys)
+        for key in keys:
+            self._held.pop(key, None)
+
     def look(self, keys: Collection[str]) -> None:
-        """Looks for those of `keys`, which live, keeps what it finds, and forgets the others once
-        their last is kept."""
-        over = [folder for key, folder in sorted(self._folders.items()) if key not in keys]
+        """Looks for those of `keys`, which live, keeps what it finds, and forgets the others."""
         known = {key: self._folders.get(key) or self._folder(key) for key in sorted(keys)}
         self._folders = {key: folder for key, folder in known.items() if folder is not None}
         found = {key: newest_ms(folder.path) for key, folder in self._folders.items()}
         self.newest_ms = {key: at_ms for key, at_ms in found.items() if at_ms}
-        for folder in (*over, *self._folders.values()):
+        for folder in self._folders.values():
             _keep(folder)
 
     def _folder(self, key: str) -> _Folder | None:

@@ -84,3 +84,26 @@ def test_a_job_goes_on_on_another_node_with_its_sealed_checkpoint(
             inside = archive.extractfile("step-1")
             assert inside is not None
             assert inside.read() == WEIGHTS.encode()
+
+
+def test_what_a_job_writes_in_its_grace_is_there_when_it_starts_again(world: World) -> None:
+    text = """
+    cd "$SOV_CHECKPOINT_DIR"
+    if [ -e s ]; then cat s; exit 0; fi
+    trap 'printf late > .s; mv .s s; exit 1' TERM
+    echo ready
+    while :; do sleep 0.1; done
+    """
+    world.cluster.wait_ready()
+    job = world.run(text, site=NARVIK, grace_s=30)
+    world.until_state(job, "RUNNING")
+    wait_until(lambda: b"ready" in world.log(job), "its trap")
+    (node,) = job.info.attempts[0].nodes
+    world.operator.drain(node, reason="to see what it leaves")
+    try:
+        ended = world.end(job)
+    finally:
+        world.operator.uncordon(node, reason="seen")
+    assert ended.state == "SUCCEEDED", (ended, world.log(job))
+    assert ended.attempts[-1].nodes != (node,)
+    assert world.log(job) == b"late"

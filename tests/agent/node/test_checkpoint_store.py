@@ -12,7 +12,7 @@ import pytest
 
 from agent.node.asked import RankSpec
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable
-from agent.node.checkpoints import Checkpoints
+from agent.node.checkpoints import HELD_MS_MAX, Checkpoints
 from agent.node.executor import Executor, ExecutorError, KeyRefused
 from agent.node.facts import NodeFacts
 from agent.node.goods import GoodsShelf
@@ -155,10 +155,11 @@ def run(site: Site, facts: NodeFacts, key: str, text: str, keys: FileKeys | None
         what["keys"]["ticket"] = base64.b64encode(keys.key().ticket(work, None)).decode()
     executor.prepare(key)
     executor.start(key, granted(facts, key, what))
-    checkpoints = Checkpoints(site.spool.root)
-    checkpoints.look([key])
     assert site.end(key).exit_code == 0, site.log(key)
-    checkpoints.look([])
+    checkpoints = Checkpoints(site.spool.root)
+    for held in ([key], []):
+        assert sorted(checkpoints.held([key], 1_000)) == held, "until its last one is kept"
+        assert checkpoints.keep_last() is bool(held)
     return site.log(key)
 
 
@@ -179,6 +180,21 @@ def test_a_job_goes_on_with_its_checkpoint_on_another_node(
     restored = site.root / "checkpoints-2" / "job-a" / "step-1"
     assert (restored / "w").read_text() == f"{WEIGHTS}more\n", "it is the job's own to write"
     assert not (restored / "link").exists()
+
+
+def test_an_end_is_held_back_for_its_checkpoint_and_not_for_ever(
+    site: Site, tmp_path: Path
+) -> None:
+    facts = node(site, tmp_path, 1)
+    executor = Executor(facts)
+    executor.prepare(KEY)
+    executor.start(KEY, granted(facts, KEY, spec(WRITE)))
+    site.end(KEY)
+    checkpoints = Checkpoints(site.spool.root)
+    assert checkpoints.held([KEY], 1_000) == {KEY}
+    assert checkpoints.held([KEY], 1_000 + HELD_MS_MAX - 1) == {KEY}
+    assert checkpoints.held([KEY], 1_000 + HELD_MS_MAX) == frozenset()
+    assert checkpoints.held([KEY], 2_000 + HELD_MS_MAX) == frozenset()
 
 
 def test_without_the_key_a_job_does_not_go_on(site: Site, tmp_path: Path, keys: FileKeys) -> None:
