@@ -99,7 +99,7 @@ def test_what_a_job_writes_in_its_grace_is_there_when_it_starts_again(world: Wor
     world.until_state(job, "RUNNING")
     wait_until(lambda: b"ready" in world.log(job), "its trap")
     (node,) = job.info.attempts[0].nodes
-    world.operator.drain(node, reason="to see what it leaves")
+    world.operator.drain(node, reason="to see what it leaves", deadline_ms=1)
     try:
         ended = world.end(job)
     finally:

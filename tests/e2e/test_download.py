@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from dataclasses import dataclass
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sovctl import NotFoundError, RefusedError, SovError
+from deploy.local.cluster import OPERATOR
+from sovapi.v1 import access_pb2, common_pb2
+from sovctl import Client, NotFoundError, RefusedError, SovError
+from sovctl.async_client import join
 from sovctl.client import Job
 from sovctl.downloads import Downloaded
+from sovctl.link import load_trust
+from sovshared import pki
 from tests.agent.node.rig import needs_root, wait_until
 from tests.e2e.local import LIFE, LONDON, World, kill
 
@@ -112,6 +118,43 @@ def test_another_tenant_and_an_operator_without_a_grant_get_nothing(
         world.operator.download(story.job.id, tmp_path)
     assert refused.value.reason == "ACCESS_NOT_GRANTED"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_with_a_grant_for_it_is_let_in_and_the_tenant_sees_it(
+    world: World, story: Story, tmp_path: Path
+) -> None:
+    otto, olga = (operator(world, name, tmp_path / name) for name in ("otto", "olga"))
+    asked = access_pb2.RequestAccessRequest(
+        tenant="trust-a",
+        job_id=story.job.id,
+        actions=[access_pb2.ACCESS_ACTION_LOGS],
+        reason=access_pb2.ACCESS_REASON_SUPPORT,
+        detail="ticket 4711",
+    )
+    olga.approve_access(otto.request_access(asked).id)
+    with pytest.raises(SovError) as refused:
+        otto.left_files(story.job.id)
+    assert refused.value.reason == "ACCESS_NOT_GRANTED", "leave to read logs is no leave for this"
+    del asked.actions[:]
+    asked.actions.append(access_pb2.ACCESS_ACTION_DOWNLOAD)
+    olga.approve_access(otto.request_access(asked).id)
+    left = otto.left_files(story.job.id)
+    assert len(left.files) == 4
+    assert _leaves(world, story.job.id)[-1]["by"] == "/operator/otto"
+    for client in (otto, olga):
+        client.close()
+
+
+def operator(world: World, name: str, kept: Path) -> Client:
+    """Another operator, whom the demo's vouches for."""
+    context = world.cluster.context(OPERATOR)
+    path = f"/operator/{name}"
+    made = world.operator.create_join_token(path, country="GB", clearance=common_pb2.CLEARANCE_SC)
+    trust = load_trust(str(Path(context.credentials) / pki.TRUST_FILE))
+    joined = asyncio.run(join(context, trust, path, made.token))
+    kept.mkdir()
+    pki.save(kept, joined.identity)
+    return Client(context.model_copy(update={"credentials": str(kept)}))
 
 
 def test_each_use_is_a_leaf_of_the_tenants_log(world: World, story: Story) -> None:
