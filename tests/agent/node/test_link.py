@@ -272,7 +272,7 @@ async def test_a_lease_is_renewed_for_as_long_as_the_site_answers(server: Server
 
 async def test_a_lease_that_nobody_renews_ends_the_rank(server: Server, rig: Rig) -> None:
     async with node_agent(server, rig):
-        until_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + 500
+        until_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + 5_000
         await asyncio.to_thread(
             rig.start, KEY, ["/bin/sleep", "600"], lease_until_ms=until_ms, grace_ms=0
         )
