@@ -135,9 +135,33 @@ class Search:
                 return spot
             else:
                 against.quota += self._over(waiting, where.gpu_class, milli)
-            # Whole nodes are charged by their size: another site's may be small enough.
-            where = replace(where, sites=where.sites & ~(1 << spot.number))
+            where = self._without(where, spot, signature)
         return None
+
+    def _without(self, where: ClassAnswer, spot: Spot, signature: Signature) -> ClassAnswer:
+        """`where` without what costs no less than `spot`, which costs too much. Whole nodes are
+        charged by their size, so smaller ones of the same site may do; else the site does not."""
+        number = spot.number
+        closed = replace(where, sites=where.sites & ~(1 << number))
+        if signature.milli is not None:
+            return closed
+        kinds = self.fleet.order[number][1].layout.of_kind
+        open_here = where.nodes[number]
+        sizes = [
+            gpus
+            for (name, gpus), nodes in kinds.items()
+            if name == where.gpu_class and nodes & open_here
+        ]
+        largest = max(spot.records, key=lambda record: (record.node.gpus, record.at))
+        if largest.node.gpus == min(sizes):
+            return closed
+        if signature.ask.nodes > 1:  # It may be one large node too many.
+            left = open_here & ~(1 << largest.at)
+        else:
+            left = open_here
+            for (_, gpus), nodes in kinds.items():
+                left &= ~nodes if gpus >= largest.node.gpus else -1
+        return replace(where, nodes={**where.nodes, number: left})
 
     def _allows(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> bool:
         return allows(self.fleet, waiting.job_class, gpu_class, milli, self.now_ms)
