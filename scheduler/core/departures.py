@@ -14,7 +14,7 @@ from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits
-from scheduler.core.occupancy import NodeRecord, joinable_views, may_join
+from scheduler.core.occupancy import Ends, NodeRecord, joinable_views, may_join
 from scheduler.model.ids import JobId
 
 FEW_NODES = 32
@@ -71,11 +71,13 @@ class Departures:
         order, alike = self._order(number, index)
         joinable = _joinable(index, ask)
         best: Moment | None = None
+        now_ms, records, cleared = self._now_ms, index.records, self._cleared_at(number)
         for at in bits(nodes & (joinable | ~alike)):
-            at_ms = self._free_at_ms(number, index, at, ask)
+            leaving = self._leaving if cleared >> at & 1 else ()
+            at_ms = free_at_ms(records[at], ask, now_ms, leaving)
             if at_ms is not None and (best is None or at_ms < best[0]):
                 best = at_ms, at
-                if at_ms == self._now_ms:
+                if at_ms == now_ms:
                     break
         for moment in order:
             if best is not None and moment > best:
@@ -94,8 +96,9 @@ class Departures:
             order: list[Moment] = []
             alike = 0
             for at, record in enumerate(index.records):
-                end_ms, is_alike = record.last_end()
-                if is_alike and not cleared >> at & 1:
+                ends = record.known_ends or record.ends()
+                if not ends.is_mixed and not cleared >> at & 1:
+                    end_ms = ends.last_ms()
                     order.append((end_ms if end_ms > now_ms else now_ms, at))
                     alike |= 1 << at
             order.sort()
@@ -142,8 +145,9 @@ def free_at_ms(
     shape, node = ask.shape, record.node
     if record.kind.cost(shape) == (node.cpu_milli, node.memory_bytes):
         return _empty_at_ms(record, ask, now_ms, leaving)
-    if not record.occupants and shape.gpus > record.left.free_for(shape):
-        return None
+    ends = record.ends()
+    if not ends.is_mixed and not leaving:
+        return _after_some(record, ends, ask, now_ms)
     staying = sorted(
         record.occupants.values(),
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
@@ -174,6 +178,26 @@ def free_at_ms(
     return at_ms
 
 
+def _after_some(record: NodeRecord, ends: Ends, ask: Ask, now_ms: int) -> int | None:
+    """The same where all who are there are alike: whom the job may join, it may from the first on;
+    else it waits for the last."""
+    left, (cpu_milli, memory_bytes) = record.left, record.kind.cost(ask.shape)
+    gpus = ask.shape.gpus - left.free_for(ask.shape)
+    there = record.capacity_mask & record.kind.fit_for(ask.shape.profile)
+    cpu_milli -= left.cpu_milli
+    memory_bytes -= left.memory_bytes
+    in_turn = ends.in_turn
+    if ends.alike is not None and not may_join(ask.sharing, ask.organisation, (ends.alike,)):
+        in_turn = in_turn[-1:]
+    elif gpus <= 0 and cpu_milli <= 0 and memory_bytes <= 0:
+        return now_ms
+    for end in in_turn:
+        freed = (end.gpu_mask & there).bit_count()
+        if gpus <= freed and cpu_milli <= end.cpu_milli and memory_bytes <= end.memory_bytes:
+            return max(now_ms, end.at_ms)
+    return None
+
+
 def _empty_at_ms(
     record: NodeRecord, ask: Ask, now_ms: int, leaving: Collection[JobId]
 ) -> int | None:
@@ -183,4 +207,4 @@ def _empty_at_ms(
     if leaving:
         untils = [o.until_ms for o in record.occupants.values() if o.job not in leaving]
         return max(now_ms, *untils) if untils else now_ms
-    return max(now_ms, record.last_end()[0])
+    return max(now_ms, record.ends().last_ms())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from scheduler.core.asks import Shape
 from scheduler.core.ranking import Rooms
@@ -169,6 +169,55 @@ class Lane:
         return mask
 
 
+class End(NamedTuple):
+    """A moment at which somebody on a node is over at the latest; and what all who are over by
+    then give back: GPUs, CPU and memory."""
+
+    at_ms: int
+    gpu_mask: int
+    cpu_milli: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """When those on a node are over, one after the other, at the latest."""
+
+    in_turn: tuple[End, ...]
+    alike: Occupant | None
+    """One of them, where all are of one organisation and share alike."""
+    is_mixed: bool
+    """They are not."""
+
+    def last_ms(self) -> int:
+        """When nobody is left; 0 where nobody is."""
+        return self.in_turn[-1].at_ms if self.in_turn else 0
+
+    @staticmethod
+    def of(record: NodeRecord) -> Ends:
+        """Those of the occupants of `record`. A GPU that several share is free with the last."""
+        staying = sorted(record.occupants.values(), key=_latest_first)
+        kinds = {(o.sharing, o.organisation) for o in staying}
+        alike = staying[0] if len(kinds) == 1 else None
+        found: list[End] = []
+        gpu_mask, cpu_milli, memory_bytes = 0, 0, 0
+        while staying:
+            next_to = staying.pop()
+            if next_to.shape.share_milli == 1000 or not any(
+                other.gpu_mask == next_to.gpu_mask for other in staying
+            ):
+                gpu_mask |= next_to.gpu_mask
+            freed_milli, freed_bytes = record.kind.cost(next_to.shape)
+            cpu_milli += freed_milli
+            memory_bytes += freed_bytes
+            found.append(End(next_to.until_ms, gpu_mask, cpu_milli, memory_bytes))
+        return Ends(tuple(found), alike, len(kinds) > 1)
+
+
+def _latest_first(occupant: Occupant) -> tuple[int, JobId]:
+    return -occupant.until_ms, occupant.job
+
+
 class NodeRecord:
     """A declared node, its last report, what is left of it, and for whom. Changed by `fleet` and by
     the plan that is being made alone."""
@@ -177,9 +226,9 @@ class NodeRecord:
         "at",
         "capacity_mask",
         "kind",
+        "known_ends",
         "laned",
         "lanes",
-        "last",
         "left",
         "node",
         "occupants",
@@ -207,8 +256,8 @@ class NodeRecord:
         self.laned: tuple[View, ...] = ()
         self.room = 0
         self.views = _NOBODY
-        # What `last_end` found; nothing when somebody came or went since.
-        self.last: tuple[int, bool] | None = None
+        # What `ends` found; nothing when somebody came or went since.
+        self.known_ends: Ends | None = None
         self.capacity_mask = 0
         self.recount()
 
@@ -238,6 +287,7 @@ class NodeRecord:
             self.kind, free_mask, partial, cpu_free_milli, memory_free_bytes
         )
         self.views = views_of(self.occupants.values())
+        self.known_ends = None
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
@@ -262,21 +312,18 @@ class NodeRecord:
     def show(self, occupant: Occupant) -> None:
         """Puts `occupant` in the list of those here; what is left is as before."""
         self.occupants[occupant.job] = occupant
-        self.last = None
+        self.known_ends = None
 
     def hide(self, job: JobId) -> None:
         """Takes a job off that list."""
         del self.occupants[job]
-        self.last = None
+        self.known_ends = None
 
-    def last_end(self) -> tuple[int, bool]:
-        """When the last of those here is over at the latest, 0 where nobody is; and whether all of
-        them are of one organisation and share alike. Remembered."""
-        if self.last is None:
-            occupants = self.occupants.values()
-            kinds = {(o.sharing, o.organisation) for o in occupants}
-            self.last = max([o.until_ms for o in occupants], default=0), len(kinds) <= 1
-        return self.last
+    def ends(self) -> Ends:
+        """When those here are over at the latest. Remembered."""
+        if self.known_ends is None:
+            self.known_ends = Ends.of(self)
+        return self.known_ends
 
     def ready(self) -> bool:
         """Whether new work may start here at all."""
