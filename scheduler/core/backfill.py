@@ -103,6 +103,11 @@ class Backfill:
             self._levels[after] = known
         return known
 
+    def least_alike_ms(self, limit_ms: int) -> int:
+        """The least time limit against which the same is held as against this one."""
+        after = bisect_left(self._moments, self._now_ms + limit_ms)
+        return self._moments[after - 1] + 1 - self._now_ms if after else 0
+
     def keeps_for(self, job: int) -> bool:
         """Whether nodes are kept for `job`."""
         return job in self._standing

@@ -21,7 +21,6 @@ from scheduler.core.no_place import NoPlace, kept_for_others
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.windows import Bars
 from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Denial, Reason
 
 NO_POWER = "there is room, but the site may not draw the power"
@@ -52,8 +51,9 @@ class Search:
         # The sites' nodes that windows keep from a tenant until a moment.
         self._barred: dict[tuple[TenantPath, int], Held] = {}
         self._answers: dict[Signature, Answer] = {}
-        # Of classes that found no room but what is kept for others: one, and how it is kept.
-        self._kept: dict[Signature, tuple[JobClass, Reason]] = {}
+        # Of classes that found no room but what is kept for others: the shortest time limit of
+        # which that is known, a tenant's, and how it is kept.
+        self._kept: dict[Signature, tuple[int, TenantPath, Reason]] = {}
         # Of signatures without room: who takes so long, or longer, has none to the end of the plan.
         self.shut: dict[Signature, int] = {}
 
@@ -95,7 +95,7 @@ class Search:
                 return None
         if signature.busy:
             return signature.full(answer)
-        return kept_for_others(self._kept[signature][1], answer)
+        return kept_for_others(self._kept[signature][2], answer)
 
     def barred(self, waiting: Waiting, number: int) -> int:
         """The nodes of a site that windows of time keep from a class."""
@@ -205,7 +205,9 @@ class Search:
 
     def _note_kept(self, waiting: Waiting, how: Reason) -> None:
         signature, limit_ms = waiting.signature, waiting.job_class.time_limit_bucket_ms
-        self._kept[signature] = waiting.job_class, how
+        if not self.bars:
+            limit_ms = self.backfill.least_alike_ms(limit_ms)
+        self._kept[signature] = limit_ms, waiting.job_class.tenant, how
         if not self.bars and not self.backfill.is_kept_for(signature):
             self.shut[signature] = limit_ms
 
@@ -215,8 +217,7 @@ class Search:
         known = self._kept.get(waiting.signature)
         if known is None or self.backfill.keeps_for(job):
             return None
-        alike, how = known
-        job_class = waiting.job_class
-        if job_class.time_limit_bucket_ms < alike.time_limit_bucket_ms:
+        limit_ms, tenant, how = known
+        if waiting.job_class.time_limit_bucket_ms < limit_ms:
             return None
-        return how if job_class.tenant == alike.tenant or not self.bars else None
+        return how if waiting.job_class.tenant == tenant or not self.bars else None
