@@ -53,18 +53,15 @@ class Taken:
 
     __slots__ = ("at", "placement", "spot", "waiting")
 
-    def __init__(self, waiting: Waiting, at: int, spot: Spot, masks: list[int], milli: int) -> None:
-        """`masks`: the GPUs that it takes of each node of `spot`."""
+    def __init__(
+        self, waiting: Waiting, at: int, spot: Spot, nodes: list[NodePlacement], milli: int
+    ) -> None:
         self.waiting = waiting
         self.at = at
         self.spot = spot
-        nodes = [
-            _make(NodePlacement, (record.node.id, mask))
-            for record, mask in zip(spot.records, masks, strict=True)
-        ]
         attempt = waiting.attempt(at) if waiting.odd else 1
-        key = _make(AttemptKey, (waiting.ids[at], attempt))
-        self.placement = _make(Placement, (key, spot.site, spot.gpu_class, tuple(nodes), milli))
+        key = make(AttemptKey, (waiting.ids[at], attempt))
+        self.placement = make(Placement, (key, spot.site, spot.gpu_class, tuple(nodes), milli))
 
 
 class _Make(Protocol):
@@ -73,16 +70,18 @@ class _Make(Protocol):
     def __call__(self, of: type[_Row], parts: tuple[object, ...], /) -> _Row: ...
 
 
-_make: _Make = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - generic in what the tuple holds
+make: _Make = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - generic in what the tuple holds
 
 
 def find(
     fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
 ) -> Spot | None:
     """The best place now on the GPU class of `where`, or None."""
-    if signature.ask.nodes == 1:
-        return _find_node(fleet, signature, where, held)
-    return _find_gang(fleet, signature, where, held)
+    if signature.ask.nodes > 1:
+        return _find_gang(fleet, signature, where, held)
+    if not where.tiers:
+        return _find_node_at(fleet, signature, where, where.sites, held)
+    return _find_node(fleet, signature, where, held)
 
 
 def _find_node(

@@ -22,7 +22,7 @@ from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
 from scheduler.core.elastic import growing
 from scheduler.core.fleet import FleetState, ends_by_ms
-from scheduler.core.gangs import Spot, Taken
+from scheduler.core.gangs import Spot, Taken, make
 from scheduler.core.index import SiteIndex
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.mix import learned
@@ -36,7 +36,7 @@ from scheduler.core.search import Memory, Search
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.waking import wake
 from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.job import Placement
+from scheduler.model.job import NodePlacement, Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
 
@@ -84,6 +84,7 @@ class Desk:
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
         self._anew = True
+        self._has_agreements = bool(fleet.agreements)
         # What was held under which agreements.
         self._agreed: list[tuple[JobClass, str, int]] = []
         self._left: dict[NodeRecord, tuple[SiteIndex, Left, tuple[View, ...]]] = {}
@@ -129,7 +130,7 @@ class Desk:
         """Puts the job on its nodes for the rest of this plan."""
         signature, left, steps = waiting.signature, self._left, spot.ranking.steps
         index = self.fleet.order[spot.number][1]
-        masks: list[int] = []
+        nodes: list[NodePlacement] = []
         for record in spot.records:
             before = record.left
             if record not in left:
@@ -138,7 +139,7 @@ class Desk:
             assert step is not None, "the search saw room"
             record.take(step[1], signature.alone)
             index.move(record)
-            masks.append(step[0])
+            nodes.append(make(NodePlacement, (record.node.id, step[0])))
         milli, gpu_class = signature.milli, spot.gpu_class
         if milli is None or signature.wider:
             milli = spot.milli(signature.ask)
@@ -146,11 +147,11 @@ class Desk:
             line[gpu_class] = line.get(gpu_class, 0) + milli
             line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
         self.fleet.draws.charge(spot.site, gpu_class, milli)
-        if self.fleet.agreements:
+        if self._has_agreements:
             self._agree(waiting, spot, milli)
         if self.fleet.tree.has_budgets:
             self._spend(waiting, gpu_class, milli)
-        self.taken.append(Taken(waiting, at, spot, masks, milli))
+        self.taken.append(Taken(waiting, at, spot, nodes, milli))
 
     def keep_room(self) -> None:
         """Keeps nodes for jobs that wait for room and have done so for a while, in fair order."""

@@ -120,7 +120,8 @@ class Search:
             spot = widest(fleet, self._look, waiting, job, where, self.now_ms)
             if spot is not None:
                 return spot
-        while (spot := self._look(waiting, job, where, signature)) is not None:
+        held = None if self._is_open else self._held_from(waiting, job)
+        while (spot := find(fleet, signature, where, held)) is not None:
             milli = signature.milli
             if milli is not None and not fleet.caps and not against.answer.agreed:
                 return spot
@@ -173,14 +174,16 @@ class Search:
         self, waiting: Waiting, job: JobId, where: ClassAnswer, signature: Signature
     ) -> Spot | None:
         """The best place on one GPU class, leaving alone what is reserved for others."""
-        backfill = self.backfill
-        if self._is_open:
-            return find(self.fleet, signature, where, None)
-        held = backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
-        if self.bars:
-            barred = self._all_barred(waiting)
-            held = {at: held.get(at, 0) | barred.get(at, 0) for at in held.keys() | barred.keys()}
+        held = None if self._is_open else self._held_from(waiting, job)
         return find(self.fleet, signature, where, held)
+
+    def _held_from(self, waiting: Waiting, job: JobId) -> Held:
+        """The nodes that `job` must leave to others."""
+        held = self.backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
+        if not self.bars:
+            return held
+        barred = self._all_barred(waiting)
+        return {at: held.get(at, 0) | barred.get(at, 0) for at in held.keys() | barred.keys()}
 
     def _all_barred(self, waiting: Waiting) -> Held:
         """What `barred` says, of all sites."""
