@@ -12,9 +12,6 @@ SEEDS ?= 50
 TESTS ?= tests
 COUNT ?= 3000
 PYTEST_ARGS ?=
-# What is run with the cable cut unless said otherwise: every program, over real sockets.
-CABLE := tests/shared tests/agent/site tests/agent/landmark tests/api/test_sessions.py \
-	tests/api/test_locations.py
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 	--universal --python-version 3.11
 
@@ -48,9 +45,9 @@ down: setup ## Stop the local cluster.
 test: setup ## Run every test, or make test TESTS=tests/core; REQUIRE_SERVICES=1 makes a skip a failure.
 	$(BIN)/python -m pytest -q $(TESTS) $(PYTEST_ARGS)
 
-cable: setup ## Run tests with the network cut: make cable PYTEST_ARGS="tests/e2e" (root).
-	unshare --net -- $(SHELL) -c 'ip link set lo up && exec $(BIN)/python -m pytest -q \
-		$(or $(PYTEST_ARGS),$(CABLE))'
+cable: setup ## The same with nothing but loopback, as root: make cable TESTS=tests/e2e
+	unshare --net -- $(SHELL) -c 'ip link set lo up && exec "$$@"' cable \
+		$(BIN)/python -m pytest -q $(TESTS) $(PYTEST_ARGS)
 
 sim: setup ## Simulate the control plane under faults: make sim SEEDS=50
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
