@@ -254,6 +254,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         sites=sites,
         tunnels=tunnels,
         uploads=uploads,
+        metrics=cogs.metrics,
         boot_ms=sources.boot_ms,
         version=sources.version,
     )

@@ -24,6 +24,7 @@ from scheduler.model.ids import AttemptKey, SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.model.sitelink import Desired
 from scheduler.runtime.sites import Line, Power, Sites
+from scheduler.runtime.telemetry import Metrics
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from sovapi.v1 import sitelink_pb2
@@ -68,6 +69,7 @@ class SiteLink:
         sites: Orders,
         tunnels: Tunnels,
         uploads: Uploads,
+        metrics: Metrics,
         boot_ms: Callable[[], int],
         version: str,
     ) -> None:
@@ -75,6 +77,7 @@ class SiteLink:
         self._sites = sites
         self._tunnels = tunnels
         self._uploads = uploads
+        self._metrics = metrics
         self._boot_ms = boot_ms
         self._version = version
 
@@ -211,6 +214,7 @@ class SiteLink:
                 heard = await self._desk.writer.write(
                     lambda txn: self._desk.control.site_report(txn, line.site, report, now_ms)
                 )
+                self._metrics.egress_denied.labels(line.site).inc(heard.egress_denied)
                 if heard.unanswered:
                     unwanted = "site %s reports %d attempts too many that nobody wants there"
                     _log.warning(unwanted, line.site, heard.unanswered)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from scheduler.control import evidence
 from scheduler.control.follow import follow
 from scheduler.control.life import Cause, Live, Witness, settle, short
+from scheduler.core.egress import of_attempt
 from scheduler.core.lifecycle import Event, outcome
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
-from scheduler.model.job import Job, NodePlacement, RankPhase, RankStatus
+from scheduler.model.job import Attempt, Job, NodePlacement, RankPhase, RankStatus
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
 from scheduler.store.records import AttemptRow, Footing, OutboxRow
 from scheduler.store.store import Txn
@@ -55,6 +56,8 @@ class Found:
     """Their ranks cannot be theirs."""
     unanswered: int = 0
     """Attempts that nobody wants there, beyond what is answered."""
+    egress_denied: int = 0
+    """Tries to reach elsewhere that were denied, of which nobody had told before."""
 
 
 def take_attempts(
@@ -148,6 +151,9 @@ class _Taking:
             self._remember_boots(report.key, known.footings.get(report.key, ()), ranks)
             live = self._remember_checkpoint(live, ranks)
             live = replace(live, whole=_with_ranks(live.whole, ranks))
+            if any(rank.egress is not None for rank in ranks):
+                denied = _denied(live.whole.attempts[-1]) - _denied(attempt)
+                self.found.egress_denied += max(0, denied)
         self._settle(live, report, is_awaited=report.key.job in known.awaited)
 
     def _settle(self, live: Live, report: AttemptReport, *, is_awaited: bool) -> None:
@@ -251,6 +257,11 @@ def _with_ranks(job: Job, newer: Sequence[RankStatus]) -> Job:
     known = {rank.rank: rank for rank in (*last.ranks, *newer)}
     last = replace(last, ranks=tuple(known[number] for number in sorted(known)))
     return replace(job, attempts=(*job.attempts[:-1], last))
+
+
+def _denied(attempt: Attempt) -> int:
+    """What its ranks' ends say was denied; those that shared a network on a node say it once."""
+    return of_attempt(attempt, 0).denied
 
 
 def _running(ranks: Sequence[RankStatus]) -> set[NodeId]:

@@ -42,7 +42,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a report said that nobody could use: counted and alarmed, not refused."""
+    """What is counted of a report, most of it what nobody could use: alarmed, not refused."""
 
     undeclared: tuple[NodeId, ...]
     foreign_nodes: tuple[NodeId, ...]
@@ -50,6 +50,8 @@ class Heard:
     """Attempts whose ranks cannot be theirs."""
     unanswered: int = 0
     """Attempts that nobody wants there, beyond what is answered."""
+    egress_denied: int = 0
+    """Tries to reach elsewhere that were denied, of which nobody had told before."""
 
 
 def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) -> None:
@@ -104,6 +106,7 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
         tuple(foreign_nodes),
         tuple(attempts.implausible),
         unanswered=attempts.unanswered,
+        egress_denied=attempts.egress_denied,
     )
 
 

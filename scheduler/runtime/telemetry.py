@@ -65,6 +65,12 @@ class Metrics:
         self.sites_connected = Gauge(
             "sov_sites_connected", "Sites whose session is open", registry=registry
         )
+        self.egress_denied = Counter(
+            "sov_egress_denied_total",
+            "Tries of jobs to reach what they may not, as ranks that ended told, by site",
+            ["site"],
+            registry=registry,
+        )
         self.tunnels = Gauge("sov_tunnels_open", "Streams being relayed", registry=registry)
 
     def _plan(self, registry: CollectorRegistry) -> None:

@@ -142,6 +142,30 @@ async def test_a_refused_call_is_counted_by_its_reason(control_plane: ControlPla
     assert (await samples(control_plane))[key] == before + 1
 
 
+async def test_denied_egress_is_counted_by_its_site_and_once(control_plane: ControlPlane) -> None:
+    key = f"sov_egress_denied_total {world.LONDON}"
+    site = FakeSite(control_plane)
+    async with control_plane.channel_as(OLGA) as olga, control_plane.channel_as(world.ADA) as ada:
+        await world.declare(olga)
+        await site.connect()
+        site.report(nodes=2)
+        job = await world.submit(ada, world.spec("curious"))
+        row = await site.desires(job.id, sitelink_pb2.DESIRED_ACTION_RUN)
+        before = (await samples(control_plane)).get(key, 0)
+        over = world.ended(row)
+        over.ranks[0].egress.denied = 4
+        site.report(over, over)
+        site.report(over)
+        await site.desires(job.id, sitelink_pb2.DESIRED_ACTION_FORGET)
+        site.report()
+        while (found := await samples(control_plane)).get(key, 0) == before:
+            pass  # Counted once it is committed, which is a little later than told.
+    await site.close()
+    assert found[key] == before + 4
+    told = [name for name in found if name.startswith("sov_egress_denied")]
+    assert all(name.count(" ") == 1 for name in told)  # A site, and nothing of where to.
+
+
 async def test_agents_are_discovered_with_the_labels_that_were_declared(
     control_plane: ControlPlane, london: FakeSite
 ) -> None:

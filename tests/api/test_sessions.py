@@ -15,6 +15,7 @@ from scheduler.control import outbox
 from scheduler.model.identity import Principal, Role
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Power, Sites
+from scheduler.runtime.telemetry import Metrics
 from scheduler.runtime.writer import Writer
 from scheduler.store.blobs import Blobs
 from sovapi.v1 import sitelink_pb2
@@ -52,6 +53,7 @@ class World:
             sites=self.sites,
             tunnels=Tunnels(self.sites, new_id=lambda: "t"),
             uploads=Uploads(self.blobs, path, now_ms=lambda: now_ms),
+            metrics=Metrics("test"),
             boot_ms=lambda: self.boot_ms,
             version="test",
         )

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, event
 
 from scheduler.control import reported
 from scheduler.model.ids import AttemptKey
-from scheduler.model.job import JobArray, JobState
+from scheduler.model.job import JobArray, JobState, RankEgress, RankStatus
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
 from tests.control.plant import LONDON, Plant, spec
@@ -71,6 +71,24 @@ def test_what_is_told_twice_in_a_report_counts_once(plant: Plant) -> None:
         held = view.fleet.contact(LONDON).generation
     # One generation for the end, one for the answer, and none for what was told before.
     assert (told[key], told[unknown]) == (held - 1, held)
+    plant.check()
+
+
+def test_denied_tries_count_once_for_ranks_of_one_network_and_for_what_is_told_twice(
+    plant: Plant,
+) -> None:
+    key = plant.run()
+    first = plant.ended(key).ranks[0]
+
+    def over(rank: int, denied: int) -> RankStatus:
+        return replace(first, rank=rank, started_at_ms=1, egress=RankEgress(denied))
+
+    early = AttemptReport(key, AttemptPhase.RUNNING, (over(0, 3),))
+    assert plant.report(early).egress_denied == 3
+    assert plant.report(early).egress_denied == 0
+    whole = AttemptReport(key, AttemptPhase.ENDED, (over(0, 3), over(1, 5)))
+    assert plant.report(whole, whole).egress_denied == 2
+    assert plant.report(whole).egress_denied == 0
     plant.check()
 
 
