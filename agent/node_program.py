@@ -35,6 +35,7 @@ from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
 from agent.node.responder import Responder
 from agent.node.spool import Spool
+from agent.node.store_expiry import StoreExpiry, StoreLimits
 from agent.node.watch import HealthWatch, Sources
 from agent.running import start_logging, until_told, version
 from sovapi.v1.identity_pb2 import JoinRequest, RenewRequest
@@ -65,6 +66,8 @@ class NodeConfig:
     sysfs_root: Path
     kernel_log: Path
     rdma_exclude: str
+    checkpoint_keep_ms: int
+    checkpoint_store_bytes_max: int
     location_listen: str | None
     location_key: Path | None
     attest_program: str
@@ -135,7 +138,8 @@ async def run(config: NodeConfig) -> None:
             goods = GoodsShelf(
                 Path(facts.checkpoint_root), facts.data_store, facts.checkpoint_store
             )
-            agent = NodeAgent(place, spool, link, watch, goods, attester_of(config))
+            beside = (attester_of(config), expiry_of(config, facts))
+            agent = NodeAgent(place, spool, link, watch, goods, *beside)
             group.create_task(agent.run())
             group.create_task(renewing)
 
@@ -151,6 +155,14 @@ def attester_of(config: NodeConfig) -> Attester | None:
         config.attest_ocsp_url,
     )
     return Attester(verifier, lambda: secrets.token_hex(32), wall_ms)
+
+
+def expiry_of(config: NodeConfig, facts: NodeFacts) -> StoreExpiry | None:
+    """Keeps the site's store of checkpoints within its limits, where there is one."""
+    if not facts.checkpoint_store:
+        return None
+    limits = StoreLimits(config.checkpoint_keep_ms, config.checkpoint_store_bytes_max)
+    return StoreExpiry(Path(facts.checkpoint_store), limits)
 
 
 def answering(

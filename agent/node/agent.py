@@ -22,6 +22,7 @@ from agent.node.notice import SpoolNotice
 from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
 from agent.node.status import Egress
+from agent.node.store_expiry import StoreExpiry
 from agent.node.watch import HealthWatch
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.nodelink_pb2 import (
@@ -93,10 +94,12 @@ class NodeAgent:
         watch: HealthWatch,
         goods: GoodsShelf,
         attester: Attester | None = None,
+        expiry: StoreExpiry | None = None,
     ) -> None:
         self._goods = goods
         self._place = place
         self._attester = attester
+        self._expiry = expiry
         self._spool = spool
         self._instances = instances.Names(spool.root)
         self._checkpoints = Checkpoints(spool.root)
@@ -123,6 +126,8 @@ class NodeAgent:
             group.create_task(self._keep_reporting())
             if self._attester is not None:
                 group.create_task(self._attester.run())
+            if self._expiry is not None:
+                group.create_task(self._expiry.run(self._link.say))
             group.create_task(self._keep_retention())
             group.create_task(self._keep_finding_checkpoints())
 
@@ -163,6 +168,8 @@ class NodeAgent:
                     self._link.say(NodeMessage(log_chunk=chunk))
                 case "list_goods" | "read_goods":
                     self._goods.serve(order, self._link.say)  # A stop never waits for a disk.
+                case "jobs_over" if self._expiry is not None:
+                    self._expiry.told(order.jobs_over)
                 case _:
                     pass  # Something that a newer site agent knows and we do not.
         except (SpoolError, OSError) as error:

@@ -30,6 +30,7 @@ from sovapi.v1.nodelink_pb2 import (
     SiteOrder,
 )
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkServicer, add_NodeLinkServicer_to_server
+from sovapi.v1.sitelink_pb2 import JobsOver, StoredJobs
 from sovshared import limits, pki, spiffe, tls
 
 ORDERS_HELD_MAX = 4096  # For one node; past this its stream is ended, and begins anew.
@@ -101,6 +102,8 @@ class NodeLinkServer(NodeLinkServicer):
         self._emit = emit
         self._authority = authority
         self._lines: dict[str, _Line] = {}
+        self._questions: dict[str, StoredJobs] = {}
+        self._asked_by = ""
         self._request = 0
         self._servers: list[grpc.aio.Server] = []
         self.join_port = 0
@@ -137,6 +140,19 @@ class NodeLinkServer(NodeLinkServicer):
         """What the nodes that are connected draw, of those that say so; None when none does."""
         drawn = [one.gpu_watts for one in self._lines.values() if one.gpu_watts is not None]
         return Power(sum(drawn), len(drawn)) if drawn else None
+
+    def next_question(self) -> StoredJobs | None:
+        """Jobs of which a node wants to know whether they are over: of the nodes that ask, the one
+        that has waited for longest."""
+        if not self._questions:
+            return None
+        self._asked_by = next(iter(self._questions))
+        return self._questions.pop(self._asked_by)
+
+    def answer(self, over: JobsOver) -> None:
+        """Which of them are; for the node that asked last. Any would do: the store is shared."""
+        if (line := self._lines.get(self._asked_by)) is not None:
+            self._put(line, SiteOrder(jobs_over=over))
 
     def order(self, instruction: StopRank | Archive | ev.SendPong) -> None:
         """Send one order; dropped when its node is away, for the machine repeats it."""
@@ -277,6 +293,9 @@ class NodeLinkServer(NodeLinkServicer):
                 self._emit(ev.NodePinged(line.slot, message.ping.sequence))
             case "power":
                 line.gpu_watts = min(max(message.power.gpu_watts, 0), NODE_WATTS_MAX)
+            case "stored_jobs":
+                del message.stored_jobs.job_ids[limits.STORED_JOBS_MAX :]
+                self._questions[line.slot] = message.stored_jobs
             case "log_chunk":
                 _answered(line, message.log_chunk)
             case "goods_page":
@@ -299,6 +318,7 @@ class NodeLinkServer(NodeLinkServicer):
                 answer.set_exception(NodeAway(f"the agent of node {line.slot} went away"))
         if self._lines.get(line.slot) is line:
             del self._lines[line.slot]
+            self._questions.pop(line.slot, None)
             self._emit(ev.NodeDisconnected(line.slot))
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -49,10 +49,22 @@ class Presence:
     """Where monitors scrape it."""
 
 
+class Stores(Protocol):
+    """The nodes, which look after the site's store of checkpoints: `nodelink.NodeLinkServer`."""
+
+    def next_question(self) -> pb.StoredJobs | None:
+        """Jobs of which a node wants to know whether they are over."""
+        ...
+
+    def answer(self, over: pb.JobsOver) -> None:
+        """Those of them that are."""
+        ...
+
+
 class ControlSession:
     """Keeps one session open. `dial` makes a channel with the identity that is valid now;
     `position` is the journal's (epoch, generation); `jitter` draws from [0, 1); `power` is what the
-    site's nodes draw.
+    site's nodes draw; `stores` are the nodes, where they want to know which jobs are over.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class ControlSession:
         spools: Spools,
         place: Place,
         power: Callable[[], Power | None] = lambda: None,
+        stores: Stores | None = None,
     ) -> None:
         self._presence = presence
         self._dial = dial
@@ -75,6 +88,7 @@ class ControlSession:
         self._spools = spools
         self._place = place
         self._power = power
+        self._stores = stores
         self._out: asyncio.Queue[SiteMessage] | None = None
         self._stub: SiteLinkAsyncStub | None = None
         self._broken = asyncio.Event()
@@ -92,6 +106,10 @@ class ControlSession:
                     drawn = pb.SitePower(gpu_watts=power.gpu_watts, nodes=power.nodes)
                     beat.power.CopyFrom(drawn)
                 self._put(SiteMessage(heartbeat=beat))
+                # With a heartbeat and one at a time: however many nodes ask, it is soon enough.
+                asked = None if self._stores is None else self._stores.next_question()
+                if asked is not None:
+                    self._put(SiteMessage(stored_jobs=asked))
 
     def drop(self) -> None:
         """End this session and dial again, with whatever identity is valid then."""
@@ -194,6 +212,8 @@ class ControlSession:
                 case "heartbeat_ack":
                     ack = message.heartbeat_ack
                     self._emit(ev.HeartbeatAcked(ack.sequence, ack.generation))
+                case "jobs_over" if self._stores is not None:
+                    self._stores.answer(message.jobs_over)
                 case "open_tunnel":
                     self._open_tunnel(message.open_tunnel)
                 case _:

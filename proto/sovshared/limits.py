@@ -31,3 +31,6 @@ PING_INTERVAL_MIN_MS = 10_000
 
 SITE_PROTOCOL_VERSION = 1
 """Version in the first message of the streams between control plane, site and node agents."""
+
+STORED_JOBS_MAX = 1_000
+"""Jobs in one question of which are over, by a site whose store has checkpoints of theirs."""

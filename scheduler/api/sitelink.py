@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.api import calls
@@ -28,7 +28,7 @@ from scheduler.runtime.telemetry import Metrics
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.sitelink import report_from_proto, word_to_proto
 from sovapi.v1 import sitelink_pb2
-from sovshared.limits import SITE_PROTOCOL_VERSION
+from sovshared.limits import SITE_PROTOCOL_VERSION, STORED_JOBS_MAX
 
 HELLO_S_MAX = 20
 HEARTBEAT_INTERVAL_MS = 5_000
@@ -220,6 +220,8 @@ class SiteLink:
                     _log.warning(unwanted, line.site, heard.unanswered)
                 sent.acked = report.generation
                 line.wake()
+            case "stored_jobs":
+                await self._tell_over(line, message.stored_jobs.job_ids[:STORED_JOBS_MAX])
             case "tunnel_refused":
                 self._tunnels.refused(line.site, message.tunnel_refused)
             case "hello":
@@ -227,6 +229,17 @@ class SiteLink:
                 raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "hello"))
             case _:
                 pass  # Something that a newer agent knows and we do not.
+
+    async def _tell_over(
+        self, line: Line[sitelink_pb2.ControlMessage], job_ids: Sequence[str]
+    ) -> None:
+        """Which of the jobs that the site's store has checkpoints of are over."""
+        now_ms = self._desk.now_ms()
+        over = await self._desk.reader.read(
+            lambda snapshot: self._desk.control.jobs_over(snapshot, line.site, job_ids, now_ms)
+        )
+        told = [sitelink_pb2.JobOver(job_id=job, ended_ago_ms=ago) for job, ago in over.items()]
+        line.order(sitelink_pb2.ControlMessage(jobs_over=sitelink_pb2.JobsOver(jobs=told)))
 
     async def _next(
         self, line: Line[sitelink_pb2.ControlMessage], sent: _Sent

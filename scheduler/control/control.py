@@ -20,6 +20,7 @@ from scheduler.control import (
     recovery,
     reports,
     spending,
+    stored,
     views,
 )
 from scheduler.control import follow as consequences
@@ -215,6 +216,14 @@ class Control:
         to run with a grant to begin from `now_ms` on."""
         sending = outbox.Sending(self.codec, self._granter, self.epoch, now_ms, self._told_rows_max)
         return outbox.desired(read, sending, site, from_generation)
+
+    def jobs_over(
+        self, read: Snapshot, site: SiteId, job_ids: Sequence[str], now_ms: int
+    ) -> dict[str, int]:
+        """Those of `job_ids` that were at `site` and are over, each with for how many ms."""
+        named = {job: name for name in job_ids if (job := self.codec.decode(name)) is not None}
+        ended = stored.over(read, site, named, now_ms)
+        return {named[job]: ago_ms for job, ago_ms in ended.items()}
 
     def tick(
         self,

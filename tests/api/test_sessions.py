@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.api import sitelink
 from scheduler.api.desk import Desk
 from scheduler.api.sitelink import SITE_WATTS_MAX, SiteLink
 from scheduler.api.tunnels import Tunnels
@@ -19,7 +20,7 @@ from scheduler.runtime.telemetry import Metrics
 from scheduler.runtime.writer import Writer
 from scheduler.store.blobs import Blobs
 from sovapi.v1 import sitelink_pb2
-from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage
+from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, StoredJobs
 from tests.control.plant import Plant, spec
 from tests.store.builders import LONDON
 
@@ -132,6 +133,27 @@ async def test_parts_that_the_site_does_not_confirm_are_sent_again_after_a_while
     talk.say(SiteMessage(report=sitelink_pb2.SiteReport(epoch=1)))
     again = [await talk.hear() for _ in range(5)]
     assert again == first
+    await talk.close()
+
+
+async def test_a_site_is_told_which_jobs_are_over_of_those_it_has_checkpoints_of(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sitelink, "STORED_JOBS_MAX", 3)
+    plant = world.plant
+    first, second, *_ = plant.push().rows
+    plant.report(plant.running(first), plant.running(second))
+    plant.report(plant.ended(first))
+    done, runs = (plant.codec.encode(key.job) for key in (first, second))
+    talk = world.dial()
+    talk.say(SiteMessage(stored_jobs=StoredJobs(job_ids=["../etc", runs, done, done])))
+    while not (message := await talk.hear()).HasField("jobs_over"):
+        pass
+    assert [job.job_id for job in message.jobs_over.jobs] == [done]
+    talk.say(SiteMessage(stored_jobs=StoredJobs(job_ids=[runs, runs, runs, done])))
+    while not (message := await talk.hear()).HasField("jobs_over"):
+        pass
+    assert not message.jobs_over.jobs  # More than are answered.
     await talk.close()
 
 

@@ -55,30 +55,34 @@ TUNNEL_KIND_PORT_FORWARD: TunnelKind
 TUNNEL_KIND_DOWNLOAD: TunnelKind
 
 class SiteMessage(_message.Message):
-    __slots__ = ("hello", "report", "heartbeat", "tunnel_refused")
+    __slots__ = ("hello", "report", "heartbeat", "tunnel_refused", "stored_jobs")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    STORED_JOBS_FIELD_NUMBER: _ClassVar[int]
     hello: SiteHello
     report: SiteReport
     heartbeat: Heartbeat
     tunnel_refused: TunnelRefused
-    def __init__(self, hello: _Optional[_Union[SiteHello, _Mapping]] = ..., report: _Optional[_Union[SiteReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., tunnel_refused: _Optional[_Union[TunnelRefused, _Mapping]] = ...) -> None: ...
+    stored_jobs: StoredJobs
+    def __init__(self, hello: _Optional[_Union[SiteHello, _Mapping]] = ..., report: _Optional[_Union[SiteReport, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., tunnel_refused: _Optional[_Union[TunnelRefused, _Mapping]] = ..., stored_jobs: _Optional[_Union[StoredJobs, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("hello", "desired", "heartbeat_ack", "open_tunnel", "desired_part")
+    __slots__ = ("hello", "desired", "heartbeat_ack", "open_tunnel", "desired_part", "jobs_over")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_ACK_FIELD_NUMBER: _ClassVar[int]
     OPEN_TUNNEL_FIELD_NUMBER: _ClassVar[int]
     DESIRED_PART_FIELD_NUMBER: _ClassVar[int]
+    JOBS_OVER_FIELD_NUMBER: _ClassVar[int]
     hello: ControlHello
     desired: Desired
     heartbeat_ack: HeartbeatAck
     open_tunnel: OpenTunnel
     desired_part: Desired
-    def __init__(self, hello: _Optional[_Union[ControlHello, _Mapping]] = ..., desired: _Optional[_Union[Desired, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., open_tunnel: _Optional[_Union[OpenTunnel, _Mapping]] = ..., desired_part: _Optional[_Union[Desired, _Mapping]] = ...) -> None: ...
+    jobs_over: JobsOver
+    def __init__(self, hello: _Optional[_Union[ControlHello, _Mapping]] = ..., desired: _Optional[_Union[Desired, _Mapping]] = ..., heartbeat_ack: _Optional[_Union[HeartbeatAck, _Mapping]] = ..., open_tunnel: _Optional[_Union[OpenTunnel, _Mapping]] = ..., desired_part: _Optional[_Union[Desired, _Mapping]] = ..., jobs_over: _Optional[_Union[JobsOver, _Mapping]] = ...) -> None: ...
 
 class SiteHello(_message.Message):
     __slots__ = ("protocol_version", "site", "agent_version", "incarnation", "epoch", "generation", "metrics_address")
@@ -406,3 +410,23 @@ class FetchBundleResponse(_message.Message):
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
     def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+
+class StoredJobs(_message.Message):
+    __slots__ = ("job_ids",)
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JobsOver(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobOver]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobOver, _Mapping]]] = ...) -> None: ...
+
+class JobOver(_message.Message):
+    __slots__ = ("job_id", "ended_ago_ms")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AGO_MS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    ended_ago_ms: int
+    def __init__(self, job_id: _Optional[str] = ..., ended_ago_ms: _Optional[int] = ...) -> None: ...

@@ -10,13 +10,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent.node import telemetry
+from agent.node import store_expiry, telemetry
 from agent.node.agent import NodeAgent, Place
 from agent.node.collectors.readings import Telemetry
 from agent.node.collectors.simulated import POWER_IDLE_MW
 from agent.node.goods import GoodsShelf
 from agent.node.link import NodeLink
 from agent.node.spool import Phase, Spool
+from agent.node.store_expiry import StoreExpiry, StoreLimits
 from agent.node.watch import HealthWatch, Sources
 from agent.site import events as ev
 from agent.site import nodelink
@@ -27,7 +28,8 @@ from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, Rene
 from sovapi.v1.jobs_pb2 import RankStatus
 from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage, SiteWelcome
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
-from sovshared import pki, spiffe, tls
+from sovapi.v1.sitelink_pb2 import JobOver, JobsOver
+from sovshared import limits, pki, spiffe, tls
 from tests.agent.identities import TRUST_DOMAIN, Identities
 from tests.agent.node.rig import Site as Rig
 from tests.agent.waiting import until
@@ -146,7 +148,9 @@ async def test_who_needs_no_certificate_takes_no_nodes_stream(
 
 
 @asynccontextmanager
-async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
+async def node_agent(
+    server: Server, rig: Rig, expiry: StoreExpiry | None = None
+) -> AsyncGenerator[NodeAgent]:
     place = Place(SITE, SLOT, "1", "none")
     sources = Sources(
         telemetry=Telemetry.SIMULATED,
@@ -158,7 +162,7 @@ async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
     )
     link = NodeLink(lambda: server.dial(f"/site/{SITE}/node/{SLOT}"), lambda: 0.0)
     goods = GoodsShelf(rig.root / "checkpoints", str(rig.root / "store"))
-    agent = NodeAgent(place, Spool(rig.spool.root), link, HealthWatch(sources), goods)
+    agent = NodeAgent(place, Spool(rig.spool.root), link, HealthWatch(sources), goods, None, expiry)
     task = asyncio.create_task(agent.run())
     try:
         yield agent
@@ -167,6 +171,34 @@ async def node_agent(server: Server, rig: Rig) -> AsyncGenerator[NodeAgent]:
             task.result()  # It serves until it is cancelled: this raises what ended it.
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_node_asks_which_jobs_are_over_and_removes_their_checkpoints(
+    server: Server, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_expiry, "EVERY_S", 0.05)
+    monkeypatch.setattr(store_expiry, "ANSWER_S_MAX", 0.5)
+    monkeypatch.setattr(limits, "STORED_JOBS_MAX", 2)
+    store = rig.root / "kept"
+    for job in ("job-a", "job-b", "job-c"):
+        (store / job / "0").mkdir(parents=True)
+        (store / job / "0" / "w").write_text("weights")
+    expiry = StoreExpiry(store, StoreLimits(keep_ms=1_000, bytes_max=1 << 30))
+    async with node_agent(server, rig, expiry):
+        assert server.link is not None
+        link = server.link
+        while (lost := link.next_question()) is None:  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(0.01)
+        assert list(lost.job_ids) == ["job-a", "job-b"]  # No more than are passed on.
+        while link.next_question() is None:  # noqa: ASYNC110 (it asks again)
+            await asyncio.sleep(0.01)
+        told = {"job-a": 1_000, "job-b": 999}
+        link.answer(JobsOver(jobs=[JobOver(job_id=j, ended_ago_ms=a) for j, a in told.items()]))
+        await until(lambda: not (store / "job-a").exists())
+    assert sorted(each.name for each in store.iterdir() if each.name[0] != ".") == [
+        "job-b",
+        "job-c",
+    ]
 
 
 async def test_a_rank_is_followed_from_its_start_to_its_archive(server: Server, rig: Rig) -> None:

@@ -121,7 +121,15 @@ class World:
         self.places: dict[int, str] = {}
         self.position = (3, 41)
         self.power: Power | None = None
+        self.questions: list[str] = []
+        self.over: list[pb.JobsOver] = []
         self.session: ControlSession | None = None
+
+    def next_question(self) -> pb.StoredJobs | None:
+        return pb.StoredJobs(job_ids=[self.questions.pop(0)]) if self.questions else None
+
+    def answer(self, over: pb.JobsOver) -> None:
+        self.over.append(over)
 
     def talk(self) -> ControlSession:
         assert self.session is not None
@@ -156,6 +164,7 @@ async def world() -> AsyncIterator[World]:
             spools=made.spools,
             place=lambda _: made.places,
             power=lambda: made.power,
+            stores=made,
         )
         task = asyncio.create_task(made.session.run())
         try:
@@ -175,6 +184,19 @@ async def test_a_session_begins_with_who_we_are_and_what_we_hold(world: World) -
         41,
     )
     assert world.got(ev.Connected) == [ev.Connected(heartbeat_interval_ms=50, lease_ms=9_000)]
+
+
+async def test_nodes_learn_what_is_over_by_one_question_with_each_heartbeat(world: World) -> None:
+    await until(lambda: world.got(ev.Connected))
+    world.questions = ["job-a", "job-b"]
+    for beat in (1, 2, 3):
+        world.talk().say(ev.SendHeartbeat(beat))
+    await until(lambda: len(world.control.said("heartbeat")) == 3)
+    kinds = [message.WhichOneof("message") for message in world.control.heard[1:]]
+    assert kinds == ["heartbeat", "stored_jobs", "heartbeat", "stored_jobs", "heartbeat"]
+    over = pb.JobsOver(jobs=[pb.JobOver(job_id="job-a", ended_ago_ms=7)])
+    world.control.say(jobs_over=over)
+    await until(lambda: world.over == [over])
 
 
 async def test_a_heartbeat_says_what_the_site_draws_where_anybody_knows(world: World) -> None:
