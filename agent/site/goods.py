@@ -76,10 +76,10 @@ class GoodsStream:
         return sorted(kinds, key=lambda kind: kind[0].split("/"))
 
     async def _shelf(self, wanted: _Shelf) -> _Shelf | str:
-        """The same with a node that has it, or why none has."""
+        """The same with a node that has it, or why none has; NotServed while none can be asked."""
         attempt = f"{self._opening.job_id}.{self._opening.attempt}"
         first = await slot_of(self._spools, self._place, attempt, self._asked.rank)
-        why = "no node of the site can be asked now"
+        why = ""
         asked = ListGoods(goods=wanted.goods, below=wanted.below, max_files=1)
         for slot in dict.fromkeys((*([first] if first else ()), *self._spools.slots())):
             try:
@@ -89,6 +89,8 @@ class GoodsStream:
             if not page.refused:
                 return _Shelf(wanted.prefix, wanted.goods, slot, wanted.below, wanted.begin_at)
             why = page.refused
+        if not why:
+            raise NotServed("UNAVAILABLE", "no node of the site can be asked now")
         return why
 
     async def _messages(self, shelves: list[_Shelf]) -> AsyncGenerator[TunnelUp, None]:

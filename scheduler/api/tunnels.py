@@ -188,7 +188,9 @@ class Tunnels:
         reason = Reason(message.reason) if known else Reason.UNAVAILABLE
         detail = f"{site}: {message.detail[:500]}"
         denial = Denial(reason, detail, site)
-        tunnel.refusal = Refused(Code.FAILED_PRECONDITION, reason, detail, (denial,))
+        passes = known and reason is Reason.UNAVAILABLE
+        code = Code.UNAVAILABLE if passes else Code.FAILED_PRECONDITION
+        tunnel.refusal = Refused(code, reason, detail, (denial,))
         tunnel.opened.set()
 
     def _register(self, site: SiteId, owner: TenantPath) -> Tunnel:

@@ -15,6 +15,7 @@ from scheduler.core.residency import asked_of
 from scheduler.core.stays import Stay, agreements_of, intervals
 from scheduler.model.ids import AttemptKey, JobId, NodeId
 from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
+from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Denial
 from scheduler.store import operator_access
 from scheduler.store.records import JobRow
@@ -23,9 +24,15 @@ from scheduler.store.store import Txn
 REFUSED = "REFUSED"
 
 
-def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
-    """Certifies a job that is over now. `whole`: its spec and its attempts as they are now, where
-    the caller has them."""
+def ended(
+    txn: Txn,
+    row: JobRow,
+    now_ms: int,
+    whole: Job | None = None,
+    uses: tuple[OperatorUse, ...] | None = None,
+) -> None:
+    """Certifies a job that is over now. `whole`: its spec and its attempts as they are now, and
+    `uses`: of grants on it, where the caller has them."""
     assert row.state in TERMINAL, "what is not over has no certificate"
     job_class = txn.jobs.job_class(row.class_id)
     if whole is not None:
@@ -33,6 +40,8 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
     else:
         attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
         spec = txn.jobs.spec(row.spec_digest)
+    if uses is None:
+        uses = operator_access.uses_of(txn, (row.id,)).get(row.id, ())
     allowed = () if spec is None else spec.egress
     egress = Egress(allowed, tuple(of_attempt(each, len(allowed)) for each in attempts))
     agreed = txn.tenancy.agreements.admitted([each.key for each in attempts])
@@ -60,7 +69,7 @@ def ended(txn: Txn, row: JobRow, now_ms: int, whole: Job | None = None) -> None:
         array=None if row.array_id is None else txn.audit.name_of(row.array_id),
         task=row.task,
         tasks=row.tasks,
-        operator_uses=operator_access.uses_of(txn, row.id),
+        operator_uses=uses,
         customer_keys=spec is not None and bool(spec.key_ticket),
     )
     txn.certificates.issue(row.id, account)

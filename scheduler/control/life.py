@@ -14,6 +14,7 @@ from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
 from scheduler.model.job import TERMINAL, Job, JobSpec, JobState
+from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
 from scheduler.model.tenancy import QueueOrder, SettledUse
@@ -52,6 +53,8 @@ class Live:
     job: JobRow
     attempt: AttemptRow
     whole: Job
+    uses: tuple[OperatorUse, ...] | None = None
+    """Of operators' grants on it, where they were read with those of others."""
 
     def __post_init__(self) -> None:
         assert self.whole.attempts[-1].key == self.attempt.key, "a live attempt is its job's last"
@@ -101,7 +104,7 @@ def settle(
     if settled is not None:
         txn.tenancy.agreements.close(txn.audit, attempt.key, settled.charged_gpu_ms, now_ms)
     if over:
-        certify.ended(txn, after, now_ms, _with_times(live.whole, attempt_after))
+        certify.ended(txn, after, now_ms, _with_times(live.whole, attempt_after), live.uses)
     if ends and witness is Witness.SITE:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
     elif ends:

@@ -20,6 +20,7 @@ from scheduler.core.lifecycle import Event, outcome
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
 from scheduler.model.job import Attempt, Job, NodePlacement, RankPhase, RankStatus
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.store import operator_access
 from scheduler.store.records import AttemptRow, Footing, OutboxRow
 from scheduler.store.store import Txn
 
@@ -111,9 +112,13 @@ def _read(txn: Txn, site: SiteId, reports: Sequence[AttemptReport]) -> _Known:
     jobs = txn.jobs.rows(key.job for key in ours)
     wholes = {job.id: job for job in txn.jobs.whole(tuple(jobs.values()), with_spec=True)}
     running = [report.key for report in reports if report.key in ours and _running(report.ranks)]
+    uses = operator_access.uses_of(txn, jobs)
     return _Known(
         rows=rows,
-        live={key: Live(jobs[key.job], row, wholes[key.job]) for key, row in ours.items()},
+        live={
+            key: Live(jobs[key.job], row, wholes[key.job], uses.get(key.job, ()))
+            for key, row in ours.items()
+        },
         footings=txn.attempts.footings_of(running),
         awaited=txn.waits.awaited(jobs),
         desired=txn.outbox.of(site, (report.key for report in reports if report.key not in ours)),

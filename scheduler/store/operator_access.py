@@ -12,12 +12,14 @@ from sqlalchemy import func, select
 
 from scheduler.model.ids import JobId, TenantPath, ancestry, organisation_of
 from scheduler.model.operator_access import AccessGrant, AccessPolicy, OperatorUse
-from scheduler.store.bulk import Statement
+from scheduler.store.bulk import IDS, Statement
 from scheduler.store.codec import decode, encode
 from scheduler.store.schema_access import ACCESS_GRANTS, ACCESS_POLICIES, OPERATOR_USES
 from scheduler.store.store import Snapshot, Txn
 
-_USES = Statement(OPERATOR_USES, "SELECT body FROM operator_uses WHERE job = ? ORDER BY number")
+_USES = Statement(
+    OPERATOR_USES, f"SELECT job, body FROM operator_uses WHERE job IN {IDS} ORDER BY job, number"
+)
 
 
 def grant(read: Snapshot, name: str) -> AccessGrant | None:
@@ -66,13 +68,19 @@ def put_grant(txn: Txn, made: AccessGrant) -> None:
 
 def put_use(txn: Txn, job: JobId, use: OperatorUse) -> None:
     """A grant was used on a job."""
-    row = {"job": job, "number": len(uses_of(txn, job)) + 1, "body": encode(use)}
+    number = len(uses_of(txn, (job,)).get(job, ())) + 1
+    row = {"job": job, "number": number, "body": encode(use)}
     txn.link.upsert(OPERATOR_USES, [row])
 
 
-def uses_of(read: Snapshot, job: JobId) -> tuple[OperatorUse, ...]:
-    """Each time that a grant was used on a job, the first first. Asked at the end of every job."""
-    return tuple(decode(OperatorUse, body) for (body,) in _USES.rows(read.connection, (job,)))
+def uses_of(read: Snapshot, jobs: Iterable[JobId]) -> dict[JobId, tuple[OperatorUse, ...]]:
+    """Each time that a grant was used on a job, the first first; of those that have any. Asked at
+    the end of every job.
+    """
+    found: dict[JobId, tuple[OperatorUse, ...]] = {}
+    for job, body in _USES.among(read.connection, sorted(set(jobs))):
+        found[job] = (*found.get(job, ()), decode(OperatorUse, body))
+    return found
 
 
 def policies_of(read: Snapshot, tenant: TenantPath) -> tuple[AccessPolicy, ...]:

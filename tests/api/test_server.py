@@ -125,8 +125,8 @@ async def join(control_plane: ControlPlane, path: str, token: str) -> pki.Identi
 
 
 async def token_for(control_plane: ControlPlane, path: str) -> str:
-    async with control_plane.channel_as(OLGA) as olga:
-        answer = await identity_pb2_grpc.IdentityServiceStub(olga).CreateJoinToken(
+    async with control_plane.channel_as(ADA) as ada:
+        answer = await identity_pb2_grpc.IdentityServiceStub(ada).CreateJoinToken(
             identity_pb2.CreateJoinTokenRequest(name=path), timeout=WAIT_S
         )
     return answer.token

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.api.tunnels import MESSAGES_HELD_MAX, Tunnels
 from scheduler.model.ids import SiteId, TenantPath
-from scheduler.model.reasons import Reason, Refused
+from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime.sites import Line, Sites
 from sovapi.v1 import jobs_pb2, sitelink_pb2
 
@@ -157,18 +157,24 @@ async def test_only_the_site_that_was_asked_may_answer_and_once() -> None:
     await logs.aclose()
 
 
-async def test_a_sites_refusal_reaches_the_tenant() -> None:
+@pytest.mark.parametrize(
+    ("said", "reason", "code"),
+    [
+        ("NOT_FOUND", Reason.NOT_FOUND, Code.FAILED_PRECONDITION),
+        ("UNAVAILABLE", Reason.UNAVAILABLE, Code.UNAVAILABLE),
+        ("OF_A_LATER_AGENT", Reason.UNAVAILABLE, Code.FAILED_PRECONDITION),
+    ],
+)
+async def test_a_sites_refusal_reaches_the_tenant(said: str, reason: Reason, code: Code) -> None:
     world = World()
     reading = asyncio.create_task(collect(world.ask()))
     opening = await asked(world.lines[A])
-    no = sitelink_pb2.TunnelRefused(
-        tunnel_id=opening.tunnel_id, reason="NOT_FOUND", detail="no such rank"
-    )
+    no = sitelink_pb2.TunnelRefused(tunnel_id=opening.tunnel_id, reason=said, detail="says why")
     world.tunnels.refused(B, no)
     world.tunnels.refused(A, no)
     with pytest.raises(Refused) as caught:
         await reading
-    assert caught.value.reason is Reason.NOT_FOUND
+    assert (caught.value.reason, caught.value.code) == (reason, code)
 
 
 async def test_a_site_that_does_not_answer_or_is_away_is_unavailable() -> None:

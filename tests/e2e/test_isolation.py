@@ -123,7 +123,7 @@ def test_the_environment_is_made_from_nothing(found: dict[str, Any]) -> None:
     assert not {name for name in names if name.startswith("RAY")}
     known = {"PATH", "HOME", "LANG", "PYTHONUNBUFFERED", "CUDA_VISIBLE_DEVICES", "LC_CTYPE"}
     torch = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
-    known |= torch | {"MASTER_ADDR", "MASTER_PORT"}
+    known |= torch | {"MASTER_ADDR", "MASTER_PORT", "NVIDIA_VISIBLE_DEVICES"}
     assert {name for name in names - known if not name.startswith("SOV_")} == set()
 
 

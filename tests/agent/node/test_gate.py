@@ -17,7 +17,7 @@ from agent.node import gate
 from agent.node.confine import descendants
 from agent.node.executor import Executor
 from agent.node.nursery import GATES, SHIMS
-from agent.node.spool import NETWORKS, Cause
+from agent.node.spool import NETWORKS, Cause, Phase
 from tests.agent.node.executing import KEY, facts_at, spec, start
 from tests.agent.node.rig import LEVELS, Site, needs_root, running, wait_until
 from tests.agent.node.test_network import NOBODY, networks
@@ -140,6 +140,7 @@ def test_a_gate_ends_with_its_ranks_and_its_folder_with_the_last_of_them(
     os.kill(shim, signal.SIGKILL)
     wait_until(lambda: not gates(site), "the end of the gate")
     assert site.spool.network(KEY).exists()
+    wait_until(lambda: site.spool.status(KEY).phase is Phase.OVER, "the end of the rank")
     site.spool.archive(KEY)
     assert not site.spool.network(KEY).exists()
 

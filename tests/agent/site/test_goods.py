@@ -148,9 +148,17 @@ async def test_links_pipes_and_names_that_cannot_travel_are_left_out(
 
 
 async def test_a_file_that_changes_meanwhile_ends_the_stream(nodes: Nodes, tmp_path: Path) -> None:
-    nodes.after_page = lambda: (tmp_path / "n02" / JOB / "step" / "w").write_text("others")
+    weights = tmp_path / "n02" / JOB / "step" / "w"
+    nodes.after_page = lambda: weights.write_text(weights.read_text() + "more")
     with pytest.raises(NodeAway, match="changed meanwhile"):
         await fetched(nodes, "checkpoints")
+
+
+async def test_while_no_node_can_be_asked_it_may_be_asked_again(nodes: Nodes) -> None:
+    nodes.shelves.clear()
+    with pytest.raises(NotServed) as refused:
+        await fetched(nodes, "checkpoints")
+    assert refused.value.reason == "UNAVAILABLE"
 
 
 def test_a_job_id_is_no_path(nodes: Nodes) -> None:
