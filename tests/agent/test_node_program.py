@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from agent.node_program import left, told_by
-from agent.settings import NodeSettings, load, plain, scraped_at
+import pytest
+
+from agent.node.facts import NodeFacts
+from agent.node_program import expiry_of, left, told_by
+from agent.settings import NodeSettings, SettingsInvalid, load, plain, scraped_at
 from tests.agent.test_settings import FILE
 
 ALL = """
@@ -18,6 +21,8 @@ nvml_library: /opt/other/libnvidia-ml.so
 sysfs_root: /elsewhere
 rdma_exclude: mlx5_7
 kernel_log: /elsewhere/kmsg
+checkpoint_keep_ms: 5000
+checkpoint_store_bytes_max: 30
 location_listen: 0.0.0.0:7466
 location_key: /var/lib/sov/location.pem
 metrics_listen: 0.0.0.0:9445
@@ -33,6 +38,38 @@ def test_every_setting_arrives_as_it_was_checked(tmp_path: Path) -> None:
         settings = load(NodeSettings, file, {})
         arrived = asdict(told_by(left(plain(settings))))
         assert arrived == dict(settings) | {"metrics_address": scraped_at(settings)}
+
+
+def test_the_limits_of_the_store_of_checkpoints_are_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(FILE + ALL)
+    config = told_by(left(plain(load(NodeSettings, file, {}))))
+    store = tmp_path / "store"
+    facts = NodeFacts(
+        site="x",
+        slot="n",
+        trust="t",
+        spool="s",
+        address="127.0.0.1",
+        runtime_dir="r",
+        checkpoint_root="c",
+    )
+    assert expiry_of(config, facts) is None  # Its site has none.
+    expiry = expiry_of(config, replace(facts, checkpoint_store=str(store)))
+    assert expiry is not None
+    for job in ("old", "small", "newer"):
+        (store / job).mkdir(parents=True)
+        (store / job / "w").write_bytes(b"w" * 20)
+    assert expiry.expire({"old": 5_000, "small": 4_000, "newer": 3_999}) == ["old", "small"]
+
+
+def test_limits_of_the_store_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(FILE + "checkpoint_keep_ms: -1\ncheckpoint_store_bytes_max: much\n")
+    with pytest.raises(SettingsInvalid) as refused:
+        load(NodeSettings, file, {})
+    for name in ("checkpoint_keep_ms", "checkpoint_store_bytes_max"):
+        assert name in str(refused.value)
 
 
 def test_a_node_agent_that_cannot_start_says_why_and_no_traceback(tmp_path: Path) -> None:
