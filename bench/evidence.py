@@ -121,6 +121,7 @@ def _certificate(store: Store, directory: Path) -> tuple[bytes, verify.Trust]:
         reason=None,
         spec_digest=f"sha256:{sha256(b'').hexdigest()}",
         bundle_digest="",
+        image="",
         submitted_at_ms=NOW_MS,
         issued_at_ms=LATER_MS,
         requirement=Requirement(("GB",)),

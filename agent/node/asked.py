@@ -44,6 +44,7 @@ class RankSpec(TypedDict):
     argv: list[str]
     env: dict[str, str]
     bundle_digest: str | None
+    image: str  # By digest; empty: it runs in the node's own file system.
     isolation: str
     grace_ms: int
     lease_until_ms: int | None

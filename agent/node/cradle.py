@@ -12,6 +12,7 @@ that a rank sees what is mounted when it starts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -20,7 +21,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from agent.node import confine, network
+from agent.node import confine, image_view, network
 from agent.node.data_view import show
 from agent.node.network import Namespace
 from agent.node.secret_file import take_secrets
@@ -205,6 +206,12 @@ def _isolate(level: str, spec: dict[str, Any], outside: list[int]) -> None:
             network.enter(namespace)
     elif gate := spec.get("gate"):
         network.enter_by(gate)
+    if spec.get("image"):
+        if level != "uid":
+            raise OSError(errno.EPERM, "an image is the root of ranks of isolation uid alone")
+        confine.own_mounts()
+        image_view.enter(spec)
+        return
     if level != "none":
         confine.own_mounts()
         show(spec.get("inputs", []), [spec["cwd"], *spec.get("keep", [])])

@@ -21,6 +21,23 @@ RESERVED_PREFIXES = ("SOV_", "RAY_")
 PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
 """Of those with our prefix, what the control plane sends along: no user may set them."""
 
+IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def start_environment(
+    runtime_dir: str, home: str, image: Mapping[str, str] | None
+) -> dict[str, str]:
+    """What a rank finds set unless its user sets it otherwise; `image`: what the image that it
+    runs in sets, None without one. The node's runtime is in no image."""
+    path = f"{runtime_dir}/bin:/usr/local/bin:/usr/bin:/bin" if image is None else IMAGE_PATH
+    start = {
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",  # Or logs come in lumps.
+        **(image or {}),
+    }
+    return {**start, "HOME": home}
+
 
 def user_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The user's variables without those that are ours to set."""

@@ -18,19 +18,26 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
 
 from agent.node import gpu_shares, instances, networks, overlay
 from agent.node.asked import Prepared, RankSpec
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.data_store import StoreError, data_of
-from agent.node.environment import user_environment
+from agent.node.environment import start_environment, user_environment
 from agent.node.facts import FACTS_VARIABLE, NodeFacts, read_facts
 from agent.node.granted import RankAsked, check
+from agent.node.images import Image, ImageCache, ImageUnavailable
 from agent.node.keys import Opener, Rank, StaysShut
 from agent.node.launcher import LEVELS, GateFailed, Nursery
 from agent.node.ports import free_port
+from agent.node.refusals import (
+    DataMissing,
+    ExecutorError,
+    ImageMissing,
+    KeyRefused,
+    NotGranted,
+)
 from agent.node.secret_file import keep_secrets
 from agent.node.spool import Phase, RankStatus, Rendezvous, Spool
 from agent.node.unpacking import BundleInvalid, unpack
@@ -41,31 +48,6 @@ BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
 BUNDLES_KEPT_MAX = 16
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
 """Sockets that lie in folders are in no network, and these would ask others for a rank."""
-
-
-class ExecutorError(Exception):
-    """The node cannot do what was asked; the message says why. Nothing was started."""
-
-    reason: ClassVar[str] = "rank_refused"
-    """How the site's port of execution calls it."""
-
-
-class NotGranted(ExecutorError):
-    """The control plane's grant does not let this node start the rank."""
-
-    reason: ClassVar[str] = "grant_refused"
-
-
-class DataMissing(ExecutorError):
-    """What the rank is to read is not in the site's store."""
-
-    reason: ClassVar[str] = "data_missing"
-
-
-class KeyRefused(ExecutorError):
-    """Something of the rank's is sealed, and nobody gave this node the key."""
-
-    reason: ClassVar[str] = "key_withheld"
 
 
 class Executor:
@@ -80,6 +62,7 @@ class Executor:
         self.trust = GrantTrust(Path(node.trust))
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
+        self.images = ImageCache(Path(node.spool) / "image", node.image_store)
         Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def ping(self) -> dict[str, object]:
@@ -174,6 +157,7 @@ class Executor:
             command=spec["argv"],
             env=spec["env"],
             bundle_digest=spec["bundle_digest"] or "",
+            image=spec["image"],
             egress=spec["egress"],
             inputs=spec["inputs"],
             outputs=spec["outputs"],
@@ -203,6 +187,7 @@ class Executor:
             raise ExecutorError(
                 f"isolation {spec['isolation']!r}: this node reaches {self.node.level}"
             )
+        image = self._image(spec)  # First: it may take its time.
         if (until := spec["lease_until_ms"]) is not None and until <= boot_ms():
             raise ExecutorError(f"rank {key}: its lease lapsed before it was started")
         try:
@@ -225,7 +210,8 @@ class Executor:
         return {
             **own,
             "argv": spec["argv"],
-            "env": self._environment(key, spec, work, checkpoints),
+            "env": self._environment(key, spec, work, checkpoints, image),
+            "image": image and str(image.place.resolve()),
             "secrets_file": opened,
             "cwd": str(work.resolve()),
             **data,
@@ -242,6 +228,17 @@ class Executor:
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
+
+    def _image(self, spec: RankSpec) -> Image | None:
+        """The image that a rank runs in, unpacked; it runs in nothing else if it has one."""
+        if not spec["image"]:
+            return None
+        if spec["isolation"] != "uid":
+            raise ImageMissing(f"an image needs isolation uid, found {spec['isolation']}")
+        try:
+            return self.images.have(spec["image"])
+        except (ImageUnavailable, OSError) as error:
+            raise ImageMissing(f"image {spec['image']}: {error}") from error
 
     def _restore(
         self,
@@ -278,6 +275,7 @@ class Executor:
             command=spec["argv"],
             env=spec["env"],
             bundle_digest=digest or "",
+            image=spec["image"],
             egress=spec["egress"],
             inputs=spec["inputs"],
             outputs=spec["outputs"],
@@ -320,17 +318,12 @@ class Executor:
         return self.spool.uid_for(job, owner, avoid=others, first=first, last=last)
 
     def _environment(
-        self, key: str, spec: RankSpec, work: Path, checkpoints: Path
+        self, key: str, spec: RankSpec, work: Path, checkpoints: Path, image: Image | None
     ) -> dict[str, str]:
-        """A rank's environment, from nothing: what users may change, then theirs, then what is
-        ours.
+        """A rank's environment, from nothing: what users may change, then their image's, then
+        theirs, then what is ours.
         """
-        start = {
-            "PATH": f"{self.node.runtime_dir}/bin:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(work.resolve()),
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",  # Or logs come in lumps.
-        }
+        start = start_environment(self.node.runtime_dir, str(work.resolve()), image and image.env)
         visible = self._visible(key, spec)
         node: Mapping[str, str] = {} if spec["mig_profile"] else os.environ
         ours = {

@@ -25,6 +25,7 @@ class NodeFacts:
     checkpoint_root: str
     data_store: str = ""  # The site's store of datasets, as this node has it mounted; "": none.
     checkpoint_store: str = ""  # The site's store of checkpoints, as it is mounted here; "": none.
+    image_store: str = ""  # The site's store of images, as it is mounted here; "": none.
     hide: tuple[str, ...] = ()  # Covered at level `uid`: spool, keys, Ray's directory.
     level: str = "none"  # The highest isolation this node reached.
     uid_first: int = UID_FIRST
@@ -33,8 +34,9 @@ class NodeFacts:
 
     def hidden(self) -> list[str]:
         """What ranks of level `uid` see nothing of but their own."""
-        own = [self.spool, self.checkpoint_root, self.data_store, self.checkpoint_store]
-        return [*self.hide, *(path for path in own if path)]
+        stores = [self.data_store, self.checkpoint_store, self.image_store]
+        own = [self.spool, self.checkpoint_root, *(path for path in stores if path)]
+        return [*self.hide, *own]
 
 
 def write_facts(path: Path, facts: NodeFacts) -> None:

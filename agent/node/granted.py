@@ -26,6 +26,7 @@ class RankAsked:
     egress: Sequence[str] = ()
     inputs: Sequence[Sequence[str]] = ()
     outputs: Sequence[Sequence[str]] = ()
+    image: str = ""
 
 
 def check(
@@ -49,6 +50,7 @@ def check(
         command=asked.command,
         env=asked.env,
         bundle_digest=asked.bundle_digest,
+        image=asked.image,
         egress=asked.egress,
         inputs=asked.inputs,
         outputs=asked.outputs,

@@ -37,6 +37,7 @@ class Rank:
     inputs: Sequence[Sequence[str]]
     outputs: Sequence[Sequence[str]]
     keys: KeysAsked
+    image: str = ""
 
 
 class Opener:
@@ -106,7 +107,7 @@ class Opener:
             command=list(rank.command),
             env=rank.env,
             bundle_digest=rank.bundle_digest,
-            image="",
+            image=rank.image,
             secrets=rank.keys["secrets"],
             egress=rank.egress,
             inputs=rank.inputs,

@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.node import confine, overlay
+from agent.node import confine, image_view, overlay
 from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
 from agent.node.data_store import OutputFailed, Store
@@ -309,6 +309,7 @@ def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
         reserve_record()
         spec = read_spec()
         locks = lock_gpus(spec)
+        locks += image_view.hold(spec)
         shim = Shim(spec, ctl)
         if cradle is None:
             cradle = Cradle(spec["isolation"], (ready,))

@@ -20,6 +20,7 @@ from agent.site.bundles import BundleCache, BundleFailed, hex_of
 from agent.site.executor import (
     REASON_DATA,
     REASON_GRANT,
+    REASON_IMAGE,
     REASON_KEY,
     WHOLE_MILLI,
     Executor,
@@ -52,6 +53,7 @@ LEVELS = {
 REFUSED = {
     REASON_GRANT: GRANT_REFUSED,
     REASON_DATA: "DATA_MISSING",
+    REASON_IMAGE: "IMAGE_UNAVAILABLE",
     REASON_KEY: "KEY_WITHHELD",
 }
 """What a node refused that is for the control plane to know as such."""
@@ -235,8 +237,6 @@ def order_of(
 ) -> LaunchOrder:
     """A launch in the executor's words."""
     launch = instruction.launch
-    if launch.image:
-        raise OrderInvalid("launch.image: not available at this site")
     job_id, _, attempt = instruction.key.rpartition(".")
     ranks = tuple(
         RankOrder(
@@ -263,6 +263,7 @@ def order_of(
         grace_ms=launch.stop_grace_ms,
         bundle_digest=hex_of(launch.bundle_digest) if launch.bundle_digest else None,
         bundle_path=bundle_path,
+        image=launch.image,
         leased=launch.leased,
         lease_ms=lease_ms,
         given_boot_ms=given_boot_ms,

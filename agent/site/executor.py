@@ -64,6 +64,7 @@ class LaunchOrder:
     gpu_milli: int = WHOLE_MILLI  # Of each GPU: less than 1000 of one that is shared.
     mig_profile: str = ""  # Of the one unit on each node: an instance that is cut so.
     bundle_digest: str | None = None
+    image: str = ""  # That its ranks run in, by digest.
     bundle_path: str | None = None  # Where the driver reads it, on the site agent's host.
     leased: bool = False
     lease_ms: int | None = None  # What was left of the lease at `given_boot_ms`.
@@ -114,6 +115,7 @@ REASON_ORDER = "order_invalid"  # The order cannot be carried out anywhere.
 REASON_RANK = "rank_refused"  # A node refused to prepare or start a rank.
 REASON_GRANT = "grant_refused"  # A node was shown no grant that lets it start a rank.
 REASON_DATA = "data_missing"  # What is to be read is not in the site's store.
+REASON_IMAGE = "image_unavailable"  # The image cannot be had from the site's store.
 REASON_KEY = "key_withheld"  # A tenant's key service gave a node no key.
 REASON_GIVEN_UP = "given_up"  # A key was stopped before it could start.
 REASON_INTERNAL = "internal"

@@ -43,6 +43,7 @@ def rank_specs(
             "argv": list(order["argv"]),
             "env": dict(order["env"]),
             "bundle_digest": order["bundle_digest"],
+            "image": order["image"],
             "isolation": order["isolation"],
             "grace_ms": order["grace_ms"],
             "lease_until_ms": _lease_until_ms(order, *prepared[rank.key]) if prepared else None,

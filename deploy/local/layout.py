@@ -69,6 +69,11 @@ class SiteLayout:
         return self.root / "checkpoints"
 
     @property
+    def images_dir(self) -> Path:
+        """The site's store of container images."""
+        return self.root / "images"
+
+    @property
     def keys_dir(self) -> Path:
         """Tenants' file-backed key services: on one machine nodes and tenants share a disk."""
         return self.root.parent / KEYS

@@ -30,6 +30,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
     checkpoints.chmod(0o711)
     site.data_dir.mkdir(mode=0o700, exist_ok=True)
     site.checkpoints_dir.mkdir(mode=0o700, exist_ok=True)
+    site.images_dir.mkdir(mode=0o700, exist_ok=True)
     number = (site.subnet * 16 + [name for name, _ in site.slots].index(slot)) % 60
     facts = NodeFacts(
         site=site.id,
@@ -41,6 +42,7 @@ def write_node_facts(site: SiteLayout, slot: str, cell: RayCell, runtime: Path, 
         checkpoint_root=str(checkpoints),
         data_store=str(site.data_dir),
         checkpoint_store=str(site.checkpoints_dir),
+        image_store=str(site.images_dir),
         hide=(
             *(str(node / "credentials"), str(site.ray_root), str(site.agent_dir)),
             str(site.keys_dir),

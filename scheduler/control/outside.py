@@ -87,11 +87,11 @@ PROGRAMS: tuple[Dependency, ...] = (
     Dependency(
         name="container-registries",
         hosts=(),
-        program="a node, if it ran containers",
+        program="none: a node takes images from its site's store, a directory",
         when="when a job with an image starts",
         needed=False,
         state=Contact.NOT_USED,
-        detail="containers are not built: a job with an image is refused",
+        detail="nothing is pulled: an image that is not in the site's store starts nothing",
     ),
     Dependency(
         name="python-packages",

@@ -138,7 +138,6 @@ def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
     """Everything in `spec` that is part of the contract and that nothing here can do yet."""
     asked = (
         ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
-        ("image", bool(spec.image), "container images are not run yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
     return tuple(

@@ -70,6 +70,8 @@ class Account:
     reason: str | None
     spec_digest: str
     bundle_digest: str
+    image: str
+    """That it ran in, or was to: by digest; empty: none."""
     submitted_at_ms: int
     issued_at_ms: int
     requirement: Requirement

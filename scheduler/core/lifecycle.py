@@ -115,6 +115,7 @@ HARDWARE_REASONS = frozenset(
         Reason.GUARD_REFUSED,
         Reason.GRANT_REFUSED,
         Reason.DATA_MISSING,
+        Reason.IMAGE_UNAVAILABLE,
         Reason.OPERATOR_FENCE,
     }
 )

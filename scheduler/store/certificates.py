@@ -168,7 +168,11 @@ class CertificatesWriter(CertificatesReader):
         tenant = TenantPath(account.tenant)
         seq, prev = self._last(tenant)
         told = predicate(account, seq + 1, prev)
-        subjects = [("spec", account.spec_digest), ("bundle", account.bundle_digest)]
+        subjects = [
+            ("spec", account.spec_digest),
+            ("bundle", account.bundle_digest),
+            ("image", account.image.rpartition("@")[2]),
+        ]
         statement = known_canonical(
             {
                 "_type": STATEMENT_TYPE,

@@ -231,9 +231,9 @@ def test_another_tenants_project_is_refused_as_one_that_is_not_there(plant: Plan
 
 def test_features_that_are_not_there_yet_are_named(plant: Plant) -> None:
     with pytest.raises(Refused) as refused, plant.store.read() as view:
-        plant.control.judge(view, ADA, replace(spec(), image=f"sha256:{1:064}"), plant.now_ms)
+        plant.control.judge(view, ADA, replace(spec(), max_path_latency_us=1), plant.now_ms)
     assert refused.value.reason is Reason.FEATURE_NOT_AVAILABLE
-    assert [d.subject for d in refused.value.denials] == ["image"]
+    assert [d.subject for d in refused.value.denials] == ["max_path_latency_us"]
 
 
 def test_a_bundle_that_was_uploaded_is_found_for_its_own_tenant(plant: Plant) -> None:

@@ -172,7 +172,8 @@ def test_a_message_carries_neither_control_characters_nor_the_whole_text() -> No
 def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
     assert "image" in {fault.subject for fault in value_faults(spec(image=image))}
     by_digest = f"r.example/a/b@sha256:{'0' * 64}"
-    assert "image" not in {fault.subject for fault in value_faults(spec(image=by_digest))}
+    assert value_faults(spec(image=by_digest)) == ()
+    assert unsupported(spec(image=by_digest)) == ()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,6 @@ def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
     [
         (spec(kind=JobKind.SERVICE), "kind"),
         (spec(kind=JobKind.RAY), "kind"),
-        (spec(image=f"sha256:{0:064}"), "image"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -155,6 +155,7 @@ def test_the_worst_interval_decides(held: list[Bounds], tasks: int, want: Bounds
         reason=None,
         spec_digest="sha256:s",
         bundle_digest="",
+        image="",
         submitted_at_ms=1,
         issued_at_ms=ENDED_MS,
         requirement=AT_HOME,

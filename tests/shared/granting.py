@@ -79,10 +79,11 @@ class Granting:
         self, now_ms: int, *, key: str, argv: list[str], env: dict[str, str], bundle: str = "",
         egress: Sequence[str] = (), place: PlacedNode, site: str,
         inputs: Sequence[Sequence[str]] = (), outputs: Sequence[Sequence[str]] = (),
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None, image: str = "",
     ) -> bytes:  # fmt: skip
         """A grant for one node's part of an attempt, such as an executor is shown."""
         launch = Launch(command=argv, env=env, bundle_digest=bundle, nodes=[place], egress=egress)
+        launch.image = image
         for name, version, mount in inputs:
             launch.inputs.add(dataset=name, version=version, mount=mount)
         for name, path in outputs:

@@ -202,4 +202,4 @@ def _impossible(
         case 5:
             return shape, need, "trust-a/nobody", "no such project", {}
         case _:
-            return shape, need, tenant, "images are not run yet", {"image": True}
+            return shape, need, tenant, "an image is named by a whole digest", {"image": True}

@@ -211,7 +211,11 @@ async def test_facts_that_change_before_the_launch_are_heeded(tmp_path: Path) ->
     ("changed", "detail"),
     [
         pytest.param({"bundle_digest": "sha256:" + "0" * 64}, "is gone", id="no such bundle"),
-        pytest.param({"image": "sha256:1"}, "launch.image", id="an image"),
+        pytest.param(
+            {"signal_before_end": {"signal": "NONE", "before_ms": 1}},
+            "launch.signal_before_end",
+            id="no such signal",
+        ),
     ],
 )
 async def test_a_launch_that_cannot_be_had_is_given_up_with_its_reason(
@@ -235,11 +239,13 @@ def test_a_launch_is_put_into_the_executors_words() -> None:
     what.signal_before_end.signal = "USR1"
     what.signal_before_end.before_ms = 5_000
     what.bundle_digest = "sha256:" + "a" * 64
+    what.image = "sha256:" + "b" * 64
     order = order_of(ev.LaunchAttempt("job-a.1", what, 9, common.ISOLATION_PIDNS), "/b", 9, 5)
     assert (order.job_id, order.attempt, order.num_nodes) == ("job-a", 1, 1)
     assert (order.isolation, order.time_limit_ms) == ("pidns", 60_000)
     assert (order.lease_ms, order.given_boot_ms) == (9, 5)
     assert (order.bundle_digest, order.bundle_path) == ("a" * 64, "/b")
+    assert order.image == "sha256:" + "b" * 64
     assert order.signal_before_end == (signal.SIGUSR1, 5_000)
     what.signal_before_end.signal = "BOOM"
     with pytest.raises(OrderInvalid, match="found 'BOOM'"):
