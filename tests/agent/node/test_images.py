@@ -247,6 +247,27 @@ def test_what_a_job_may_reach_has_its_name_in_an_image_too(
 
 
 @needs_root
+def test_an_image_stays_as_long_as_a_rank_runs_in_it(
+    site: Site, executor: Executor, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "KEPT_MAX", 1)
+    digest = layout.image(shell_layer(etc__marker="still here\n"))
+    others = [layout.image(layer_of(file_in("n", str(n).encode()))) for n in range(2)]
+    executor.prepare(KEY)
+    text = "echo in; until [ -e go ]; do sleep 0.05; done; cat /etc/marker"
+    start(executor, KEY, spec(text, isolation="uid", image=digest, num_nodes=1))
+    site.wait_log(KEY, "in\n")
+    place = executor.images.have(digest).place
+    executor.images.have(others[0])
+    assert place.is_dir()
+    (site.spool.home(KEY) / "work" / "go").touch()
+    assert site.end(KEY).exit_code == 0
+    assert site.log(KEY) == "in\nstill here\n"
+    executor.images.have(others[1])
+    assert not place.exists()
+
+
+@needs_root
 def test_inputs_are_seen_in_an_image_and_cannot_be_changed(
     site: Site, executor: Executor, layout: Layout
 ) -> None:

@@ -18,7 +18,8 @@ from sovshared import key_service, sealing
 from sovshared.key_service import FileKeys
 from sovshared.sealing import Header
 from tests.agent.node.executing import GRANTING, KEY, facts_at, granted, spec
-from tests.agent.node.rig import Site
+from tests.agent.node.image_layout import Layout, shell_layer
+from tests.agent.node.rig import Site, needs_root
 
 NAME = sealing.opaque("trust-a/hf")
 VALUE = "xylophone"
@@ -51,16 +52,18 @@ def tar() -> bytes:
     return stream.getvalue()
 
 
-def asked(executor: Executor, keys: FileKeys, *, ticket: bytes | None = None) -> RankSpec:
+def asked(
+    executor: Executor, keys: FileKeys, *, ticket: bytes | None = None, image: str = ""
+) -> RankSpec:
     """A rank with a secret and a sealed bundle, which the tenant asked for."""
     bundle, header = sealed(keys, tar(), sealing.BUNDLE)
     digest = hashlib.sha256(bundle).hexdigest()
     executor.put_bundle(digest, 0, bundle)
     executor.seal_bundle(digest)
     secret, _ = sealed(keys, VALUE.encode(), sealing.SECRET, NAME)
-    what = spec(SHOW, bundle_digest=digest)
+    what = spec(SHOW, bundle_digest=digest, image=image)
     work = sealing.work_of(
-        command=what["argv"], env={}, bundle_digest=digest, image="", secrets={"TOKEN": NAME}
+        command=what["argv"], env={}, bundle_digest=digest, image=image, secrets={"TOKEN": NAME}
     )
     told = keys.key().ticket(work, header) if ticket is None else ticket
     what["keys"] = {
@@ -85,6 +88,24 @@ def test_a_rank_has_its_secret_and_its_bundle_and_the_node_keeps_neither(
     assert not home.exists()
     receipts = (tmp_path / "keys" / key_service.RECEIPTS_FILE).read_text().splitlines()
     assert len(receipts) == 2
+
+
+@needs_root
+def test_what_is_sealed_for_an_image_is_opened_in_that_image_alone(
+    site: Site, executor: Executor, keys: FileKeys
+) -> None:
+    layout = Layout(site.root / "images")
+    image, other = layout.image(shell_layer()), layout.image(shell_layer(), env=["A=b"])
+    made = Executor(replace(executor.node, image_store=str(layout.root)))
+    what = asked(made, keys, image=image)
+    made.prepare(KEY)
+    wrong = what.copy()
+    wrong["image"] = other  # Granted even so: the tenant's own ticket does not say it.
+    with pytest.raises(KeyRefused):
+        made.start(KEY, granted(made.node, KEY, wrong))
+    made.start(KEY, granted(made.node, KEY, what))
+    assert site.end(KEY).exit_code == 0
+    assert site.log(KEY).splitlines() == [f"token {VALUE}", VALUE]
 
 
 def withheld(directory: Path) -> None:
