@@ -73,8 +73,11 @@ class Run:
     started_ms: int = -1
     ended_ms: int = -1
     stopping: bool = False
-    lost: bool = False
-    """A node of it failed: nothing is heard of it until it is stopped."""
+    lost_ms: int = -1
+    """When a node of it failed: nothing is heard of it until it is stopped."""
+    rebooted: set[NodeId] = field(default_factory=lambda: set())
+    """Its nodes that failed and came back: nothing of it runs there any more."""
+    reported: bool = False
     useful_ms: int = 0
     """How much of its time was not done again."""
 
@@ -187,13 +190,19 @@ class Country:
         """A node goes dark, and comes back booted anew; what ran there is not heard of again."""
         for run in self.runs.values():
             if run.ended_ms < 0 and any(part.node == node.id for part in run.placement.nodes):
-                run.lost = True
+                run.lost_ms = run.lost_ms if run.lost_ms >= 0 else self.now_ms
         dark = replace(_report(node, self._boots[node.id]), agent_connected=False)
         self._say(txn, site_of(node.id), (), (dark,))
         self.at(self.now_ms + for_ms, lambda later: self._return(later, node))
 
     def _return(self, txn: Txn, node: Node) -> None:
         self._boots[node.id] += 1
+        for run in self.runs.values():
+            if run.lost_ms >= 0 and run.ended_ms < 0:
+                nodes = {part.node for part in run.placement.nodes}
+                run.rebooted |= nodes & {node.id}
+                if run.rebooted == nodes:  # Others may run there from now on.
+                    self._close(run, None)
         self._say(txn, site_of(node.id), (), (_report(node, self._boots[node.id]),))
 
     # The planner.
@@ -264,7 +273,7 @@ class Country:
             self.at(self.now_ms + STOP_MS, lambda txn: self._end(agent, run, None))
 
     def _start(self, agent: Agent, run: Run) -> None:
-        if run.stopping or run.lost:
+        if run.stopping or run.lost_ms >= 0:
             return
         run.started_ms = self.now_ms
         job = run.placement.key.job
@@ -278,22 +287,30 @@ class Country:
 
     def _end(self, agent: Agent, run: Run, cause: RankCause | None) -> None:
         """An attempt is over: by itself (`cause`), or as it was told to stop."""
-        if run.ended_ms >= 0 or (cause is not None and (run.lost or run.stopping)):
+        if run.reported or (cause is not None and (run.lost_ms >= 0 or run.stopping)):
             return
+        run.reported = True
+        if run.ended_ms < 0:
+            self._close(run, cause)
+        ranks = _ranks(run, RankPhase.OVER)
+        exit_code = self.works[run.placement.key.job].exit_code
+        code = exit_code if cause is RankCause.EXIT else None
+        why = cause or (RankCause.NEVER_STARTED if run.started_ms < 0 else RankCause.STOP)
+        signal = 15 if why in (RankCause.STOP, RankCause.TIME_LIMIT) else 0
+        over = tuple(replace(r, exit_code=code, cause=why, signal=signal) for r in ranks)
+        self._report(agent, AttemptReport(run.placement.key, AttemptPhase.ENDED, over))
+
+    def _close(self, run: Run, cause: RankCause | None) -> None:
+        """Nothing of an attempt runs any more; what it has not saved is to be done again."""
         run.ended_ms = self.now_ms
         work = self.works[run.placement.key.job]
-        ran_ms = max(0, run.ended_ms - run.started_ms) if run.started_ms >= 0 else 0
+        until_ms = run.lost_ms if run.lost_ms >= 0 else run.ended_ms
+        ran_ms = max(0, until_ms - run.started_ms) if run.started_ms >= 0 else 0
         if cause is RankCause.EXIT:
             run.useful_ms = ran_ms
         elif work.saves_every_ms:
             run.useful_ms = ran_ms // work.saves_every_ms * work.saves_every_ms
             work.left_ms -= run.useful_ms
-        ranks = _ranks(run, RankPhase.OVER)
-        code = work.exit_code if cause is RankCause.EXIT else None
-        why = cause or (RankCause.NEVER_STARTED if run.started_ms < 0 else RankCause.STOP)
-        signal = 15 if why in (RankCause.STOP, RankCause.TIME_LIMIT) else 0
-        over = tuple(replace(r, exit_code=code, cause=why, signal=signal) for r in ranks)
-        self._report(agent, AttemptReport(run.placement.key, AttemptPhase.ENDED, over))
         self.over(run)
 
     def _report(self, agent: Agent, report: AttemptReport) -> None:

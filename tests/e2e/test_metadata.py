@@ -65,13 +65,15 @@ def test_what_other_sites_agents_log_says_nothing_of_it(world: World, job: Job, 
 
 
 def test_its_own_site_holds_the_work_and_no_name(world: World, job: Job) -> None:
-    """But for the data itself, which tenants put there under names that they chose."""
+    """But for the data itself, which tenants put there under names that they chose, and what is in
+    images, which are anybody's."""
     site = world.site(LONDON)
+    brought = {site.data_dir, *site.root.glob("*/spool/image"), site.images_dir}
     assert files_with(site.root, OUTPUT)
     assert files_with(site.root, job.id)
     for canary in (NAME, "trust-a", "radiology", "/user/ada"):
         held = {Path(path) for path in files_with(site.root, canary)}
-        assert {path for path in held if site.data_dir not in path.parents} == set(), canary
+        assert {path for path in held if brought.isdisjoint(path.parents)} == set(), canary
 
 
 def test_nobody_logs_commands_environment_or_output(world: World, job: Job) -> None:
