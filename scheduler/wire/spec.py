@@ -106,15 +106,10 @@ def rules_from_proto(
     messages: Iterable[policy_pb2.PolicyFactRule], field: str
 ) -> tuple[FactRule, ...]:
     """How well facts about a site must be known. Raises Refused for one that nobody knows."""
-    found: list[FactRule] = []
-    for n, message in enumerate(messages):
-        if message.fact not in tuple(FactKey):
-            allowed = ", ".join(sorted(FactKey))
-            detail = f"found {message.fact[:64]!r}, allowed {allowed}"
-            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, f"{field}[{n}].fact"))
-        age_ms = message.max_age_ms if message.HasField("max_age_ms") else None
-        found.append(FactRule(message.fact, known(Assurance, message.min_assurance), age_ms))
-    return tuple(found)
+    return tuple(
+        _rule(message, message.fact, FactKey, f"{field}[{n}].fact")
+        for n, message in enumerate(messages)
+    )
 
 
 def node_rule_to_proto(rule: FactRule) -> common_pb2.NodeFactRule:
@@ -130,15 +125,24 @@ def node_rules_from_proto(
     messages: Iterable[common_pb2.NodeFactRule], field: str
 ) -> tuple[FactRule, ...]:
     """How well facts about each node must be known. Raises Refused for one that nobody knows."""
-    found: list[FactRule] = []
-    for n, message in enumerate(messages):
-        if message.about not in tuple(NodeFactKey):
-            allowed = ", ".join(sorted(NodeFactKey))
-            detail = f"found {message.about[:64]!r}, allowed {allowed}"
-            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, f"{field}[{n}].about"))
-        age_ms = message.max_age_ms if message.HasField("max_age_ms") else None
-        found.append(FactRule(message.about, known(Assurance, message.min_assurance), age_ms))
-    return tuple(found)
+    return tuple(
+        _rule(message, message.about, NodeFactKey, f"{field}[{n}].about")
+        for n, message in enumerate(messages)
+    )
+
+
+def _rule(
+    message: policy_pb2.PolicyFactRule | common_pb2.NodeFactRule,
+    fact: str,
+    keys: type[FactKey | NodeFactKey],
+    field: str,
+) -> FactRule:
+    """How well `fact`, one of `keys`, must be known."""
+    if fact not in tuple(keys):
+        detail = f"found {fact[:64]!r}, allowed {', '.join(sorted(keys))}"
+        raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, field))
+    age_ms = message.max_age_ms if message.HasField("max_age_ms") else None
+    return FactRule(fact, known(Assurance, message.min_assurance), age_ms)
 
 
 def resources_to_proto(resources: Resources) -> jobs_pb2.Resources:
