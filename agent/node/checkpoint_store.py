@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from agent.node.data_store import FOLDERS_DEEP_MAX, PLAINLY
+from agent.node.data_store import FOLDERS_DEEP_MAX, PLAINLY, has_room
 from agent.node.rank_record import sync_folder
 from agent.node.unpacking import BundleInvalid, unpack
 from sovshared import sealing
@@ -41,8 +41,6 @@ KEPT_MAX = 2
 ENTRIES_MAX = 4_096
 """Entries of a checkpoint directory that are looked at."""
 CHECKPOINT_BYTES_MAX = 256 * 1024 * 1024 * 1024
-FREE_BYTES_MIN = 1024 * 1024 * 1024
-"""What a copy leaves free on the store's file system."""
 
 _STORED = re.compile(r"([0-9]{20})-([0-9a-f]{32})\.(tar|sealed)")
 
@@ -256,15 +254,10 @@ def _add(archive: tarfile.TarFile, folder: int, name: str, path: str, store: Pat
             for below in sorted(os.listdir(entry)):
                 _add(archive, entry, below, f"{path}/{below}", store)
         elif stat.S_ISREG(found.st_mode):
-            _refuse_full(store, found.st_size)
+            if not has_room(store, found.st_size):
+                raise OSError(errno.ENOSPC, "the site's store of checkpoints is full")
             told.size = found.st_size
             with open(entry, "rb", closefd=False) as file:
                 archive.addfile(told, file)
     finally:
         os.close(entry)
-
-
-def _refuse_full(store: Path, size_bytes: int) -> None:
-    free = os.statvfs(store)
-    if free.f_bavail * free.f_frsize < FREE_BYTES_MIN + size_bytes:
-        raise OSError(errno.ENOSPC, "the site's store of checkpoints is full")

@@ -173,8 +173,7 @@ class Store:
         taken.listing.append((name, line))
 
     def _refuse_full(self) -> None:
-        free = os.statvfs(self._root)
-        if free.f_bavail * free.f_frsize < FREE_BYTES_MIN:
+        if not has_room(self._root):
             raise OSError(errno.ENOSPC, "the site's store is full")
 
     def _settle(self, name: str, copy: Path, taken: _Taken) -> dict[str, Any]:
@@ -208,6 +207,12 @@ def data_of(root: str, spec: Mapping[str, Any]) -> dict[str, object]:
         "outputs": spec["outputs"] if spec["rank"] == 0 else [],
         "data_store": root,
     }
+
+
+def has_room(place: Path | int, size_bytes: int = 0) -> bool:
+    """Whether so much more leaves enough free on the file system of a folder, by path or open."""
+    free = os.statvfs(place)
+    return free.f_bavail * free.f_frsize >= FREE_BYTES_MIN + size_bytes
 
 
 @contextlib.contextmanager

@@ -20,14 +20,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
+from agent.node.data_store import has_room
+
 TREE_BYTES_MAX = 64 * 1024 * 1024 * 1024
 ENTRIES_MAX = 1_000_000
 """Files, folders and links of all layers together, what one layer takes away again included."""
 FOLDERS_DEEP_MAX = 128
 HEADER_BYTES_MAX = 1024 * 1024  # Of the archive, read at once.
 COPY_BYTES = 1024 * 1024
-FREE_BYTES_MIN = 1024 * 1024 * 1024
-"""What is left of the node's disk, whatever an image wants."""
 FREE_LOOKED_BYTES = 64 * 1024 * 1024
 MODIFIED_S_MAX = 1 << 33
 HIDES = ".wh."  # Begins the name of what says that a file of a lower layer is gone.
@@ -61,8 +61,7 @@ class Room:
         self._looked_at -= size_bytes
         if self._looked_at <= 0:
             self._looked_at = FREE_LOOKED_BYTES
-            free = os.fstatvfs(self.folder)
-            if free.f_bavail * free.f_frsize < FREE_BYTES_MIN + FREE_LOOKED_BYTES:
+            if not has_room(self.folder, FREE_LOOKED_BYTES):
                 raise OSError(errno.ENOSPC, "no room is left for images")
 
     def take_entry(self) -> None:

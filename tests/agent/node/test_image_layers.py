@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.node import image_layers
+from agent.node import data_store
 from agent.node.image_layers import LayerInvalid, Room, Tree
 from tests.agent.node.image_layout import file_in, folder_in, layer_of, link_in
 
@@ -169,6 +169,6 @@ def test_an_image_has_no_more_than_its_room(root: Path) -> None:
 
 
 def test_the_nodes_disk_is_not_filled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_layers, "FREE_BYTES_MIN", 1 << 62)
+    monkeypatch.setattr(data_store, "FREE_BYTES_MIN", 1 << 62)
     with pytest.raises(OSError, match="no room is left"):
         lay(root, layer_of(file_in("a", b"a")))
