@@ -24,6 +24,7 @@ from sovctl.cli.output import Column, Listing, safe
 from sovctl.cli.policy_verbs import read_signature
 from sovctl.cli.session import read_file, session_of
 from sovctl.errors import InvalidArgumentError
+from sovctl.spec_values import format_milli
 from sovctl.verify import NotVerified
 from sovshared import pki, signing
 
@@ -251,7 +252,7 @@ def _entry_row(entry: dict[str, Any]) -> tuple[str, ...]:
         str(entry["event"]),
         str(entry["use"]),
         str(entry["site"]),
-        _thousandths(int(entry["gpu_milli"])),
+        format_milli(int(entry["gpu_milli"])),
         _hours(int(entry["gpu_ms"])),
     )
 
@@ -263,8 +264,8 @@ def _standing(state: policy_pb2.AgreementState) -> str:
 
 
 def _gpus(state: policy_pb2.AgreementState) -> str:
-    used, it = _thousandths(state.gpu_milli_used), state.agreement
-    return f"{used}/{_thousandths(it.gpu_milli_max)}" if it.HasField("gpu_milli_max") else used
+    used, it = format_milli(state.gpu_milli_used), state.agreement
+    return f"{used}/{format_milli(it.gpu_milli_max)}" if it.HasField("gpu_milli_max") else used
 
 
 def _page(state: policy_pb2.AgreementState) -> Iterator[tuple[str, str]]:
@@ -287,10 +288,5 @@ def _page(state: policy_pb2.AgreementState) -> Iterator[tuple[str, str]]:
         yield "revoked", f"{moment(state.revoked_at_ms)}: {state.revoked_because}"
 
 
-def _thousandths(milli: int) -> str:
-    whole, rest = divmod(milli, 1000)
-    return f"{whole}.{rest:03}".rstrip("0").rstrip(".")
-
-
 def _hours(gpu_ms: int) -> str:
-    return _thousandths(gpu_ms * 1000 // GPU_HOUR_MS)
+    return format_milli(gpu_ms * 1000 // GPU_HOUR_MS)

@@ -29,6 +29,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.mig import MigInstance
 from scheduler.model.plan import (
+    BudgetChanged,
     Change,
     JobChanged,
     JobClass,
@@ -40,6 +41,7 @@ from scheduler.model.plan import (
     ReservationChanged,
     SiteChanged,
     TenantsChanged,
+    WindowChanged,
 )
 from scheduler.model.residency import (
     Assurance,
@@ -322,6 +324,29 @@ def spec(name: str = "train", **changes: object) -> JobSpec:
         residency=GB_ONLY,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def rebuilt(fleet: FleetState) -> FleetState:
+    """A fleet that was told the same facts once, in another order."""
+    fresh = FleetState()
+    changes: list[Change] = []
+    changes += [JobChanged(job.id, job, None) for job in in_order(fleet)]
+    changes += [JobChanged(job, None, live) for job, live in fleet.live.items()]
+    changes += [
+        NodeChanged(name, record.node, record.report)
+        for name, record in sorted(fleet.nodes.items(), reverse=True)
+    ]
+    changes += [
+        SiteChanged(name, site, connected)
+        for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
+    ]
+    changes.append(fleet.usual)
+    changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
+    changes += [WindowChanged(name, window) for name, window in fleet.windows.by_id.items()]
+    changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
+    changes += [BudgetChanged(use) for use in fleet.book.settlements()]
+    fresh.apply_all(fleet.sequence, changes)
+    return fresh
 
 
 def in_order(fleet: FleetState) -> list[QueuedJob]:

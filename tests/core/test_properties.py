@@ -20,13 +20,10 @@ from scheduler.model.plan import (
     JobChanged,
     NodeChanged,
     PlanBudget,
-    PolicyChanged,
     QueuedJob,
-    ReservationChanged,
-    SiteChanged,
     TenantsChanged,
 )
-from tests.core.builders import NOW_MS, commit, in_order
+from tests.core.builders import NOW_MS, commit, rebuilt
 from tests.core.worlds import Ended, Placed, Step, end_of, lost, starts, steps
 
 ROOT = Path(__file__).parents[2]
@@ -85,28 +82,6 @@ def _another_kind(fleet: FleetState, new: Node) -> bool:
     if old is None or not _in_use(fleet, new.id):
         return False
     return (new.gpu_class, new.cpu_arch) != (old.gpu_class, old.cpu_arch) or new.gpus < old.gpus
-
-
-def rebuilt(fleet: FleetState) -> FleetState:
-    """A fleet that was told the same facts once, in another order."""
-    fresh = FleetState()
-    changes: list[Change] = []
-    changes += [JobChanged(job.id, job, None) for job in in_order(fleet)]
-    changes += [JobChanged(job, None, live) for job, live in fleet.live.items()]
-    changes += [
-        NodeChanged(name, record.node, record.report)
-        for name, record in sorted(fleet.nodes.items(), reverse=True)
-    ]
-    changes += [
-        SiteChanged(name, site, connected)
-        for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
-    ]
-    changes.append(fleet.usual)
-    changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
-    changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
-    changes += [BudgetChanged(use) for use in fleet.book.settlements()]
-    fresh.apply_all(fleet.sequence, changes)
-    return fresh
 
 
 @THOROUGH

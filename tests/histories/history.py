@@ -45,6 +45,7 @@ from tests.core.builders import (
     job_class,
     node,
     queued,
+    rebuilt,
     report,
     site,
     tenant,
@@ -74,29 +75,6 @@ def walked(seed: int) -> Counter[str]:
             raise Difference(f"seed {seed}, step {step}: {difference}") from difference
     history.compare()
     return history.seen
-
-
-def rebuilt(fleet: FleetState) -> FleetState:
-    """A fleet that was told the same facts once, in another order."""
-    fresh = FleetState()
-    changes: list[Change] = []
-    changes += [JobChanged(job.id, job, None) for job in in_order(fleet)]
-    changes += [JobChanged(job, None, live) for job, live in fleet.live.items()]
-    changes += [
-        NodeChanged(name, record.node, record.report)
-        for name, record in sorted(fleet.nodes.items(), reverse=True)
-    ]
-    changes += [
-        SiteChanged(name, site, connected)
-        for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
-    ]
-    changes.append(fleet.usual)
-    changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
-    changes += [WindowChanged(name, window) for name, window in fleet.windows.by_id.items()]
-    changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]
-    changes += [BudgetChanged(use) for use in fleet.book.settlements()]
-    fresh.apply_all(fleet.sequence, changes)
-    return fresh
 
 
 class _History:
