@@ -23,10 +23,11 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent.node import confine, gate, shim
+from agent.node.clock import boot_ms
 from agent.node.cradle import Cradle
 from agent.node.rank_record import Room, room_ahead
 from agent.node.warmth import take_memory
@@ -95,34 +96,45 @@ def main(shims: int, gates: int, level: str, rooms: str) -> None:
     with socket.socket(fileno=shims) as for_shims, socket.socket(fileno=gates) as for_gates:
         lines = (for_shims, for_gates)
         own = (waking, wake, taken, take, *(line.fileno() for line in lines))
-        events = select.poll()
-        events.register(taken, select.POLLIN)
-        events.register(waking, select.POLLIN)
         for line in lines:
             line.set_inheritable(False)
-            events.register(line, 0)  # Only a hang-up is told here: orders are the spares'.
         be_shim = functools.partial(_be_shim, level, rooms)
         broods = [Brood(Orders(for_shims, take, own), SHIMS, be_shim)]
         if level != "none":
             broods.append(Brood(Orders(for_gates, take, own), GATES, _be_gate))
-        quiet = True
-        while True:
+        _keep(broods, waking, taken)
+
+
+def _keep(broods: Sequence[Brood], waking: int, taken: int) -> None:
+    """Make up for spares until a line is gone. What comes through `taken` took an order; `waking`
+    has something when a process ended.
+    """
+    events = select.poll()
+    for end in (waking, taken):
+        events.register(end, select.POLLIN)
+    lines = [brood.orders.line.fileno() for brood in broods]
+    for line in lines:
+        events.register(line, 0)  # Only a hang-up is told here: orders are the spares'.
+    quiet_at_ms = boot_ms()
+    while True:
+        rest_ms = max(0, quiet_at_ms - boot_ms())
+        for brood in broods:
+            brood.make_up(quiet=rest_ms == 0)
+        whole = all(len(brood.spares) == brood.kept for brood in broods)
+        ready = dict(events.poll(None if whole else rest_ms))
+        if any(line in ready for line in lines):
+            return
+        if taken in ready:  # Not so with an end: what has just started may be over soon.
+            quiet_at_ms = boot_ms() + QUIET_MS
+        _read(waking)
+        ended = _reaped()  # Before we hear who took orders: what took one may have ended too.
+        orderly = {pid for (pid,) in _PID.iter_unpack(_read(taken))}
+        for brood in broods:
+            brood.spares -= orderly
+        if any(brood.spares & ended for brood in broods):
             for brood in broods:
-                brood.make_up(quiet=quiet)
-            whole = all(len(brood.spares) == brood.kept for brood in broods)
-            ready = dict(events.poll(None if whole else QUIET_MS))
-            if any(line.fileno() in ready for line in lines):
-                return
-            quiet = taken not in ready
-            _read(waking)
-            ended = _reaped()  # Before we hear who took orders: what took one may have ended too.
-            orderly = {pid for (pid,) in _PID.iter_unpack(_read(taken))}
-            for brood in broods:
-                brood.spares -= orderly
-            if any(brood.spares & ended for brood in broods):
-                for brood in broods:
-                    brood.spares -= ended
-                time.sleep(PAUSE_S)
+                brood.spares -= ended
+            time.sleep(PAUSE_S)
 
 
 def _ignore(*_: object) -> None:

@@ -39,7 +39,7 @@ from agent.site.state import Archive, Release, StopRank, ranks_of
 from sovapi.v1 import common_pb2 as common
 from sovapi.v1.sitelink_pb2 import Launch
 
-TICK_S = 0.2
+TICK_MS = 200
 EVENTS_MAX = 100_000  # Waiting; more can only mean that this agent is stuck, and it ends.
 BATCH_MAX = 512
 RAY_LOOK_S = 1.0
@@ -115,7 +115,8 @@ class SiteAgent:
             group.create_task(self._hands.session.run())
             group.create_task(self._keep_looking_at_ray())
             while True:
-                events = await self._inbox.take(TICK_S) or [ev.Tick()]
+                rest_ms = self._machine.rest_ms(self._boot_ms(), TICK_MS)
+                events = await self._inbox.take(rest_ms / 1000) or [ev.Tick()]
                 for instruction in self._machine.step(events, self._boot_ms()):
                     self._carry_out(instruction)
 

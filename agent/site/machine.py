@@ -31,7 +31,6 @@ from agent.site.state import (
     Journal,
     Memory,
     Observed,
-    Progress,
     Release,
     Report,
     Start,
@@ -39,14 +38,13 @@ from agent.site.state import (
     Verdict,
     attempt_of,
 )
+from agent.site.tries import Tries
 from agent.site.underway import UnderWay
 from agent.site.uplink import Uplink
 from sovapi.v1 import sitelink_pb2 as sitelink
 from sovapi.v1.sitelink_pb2 import AttemptReport, DesiredAttempt, Launch, NodeReport
 
 ORDER_REPEAT_MS = 3_000
-LAUNCH_SETTLE_MS = 3_000  # After a launch the spools get this long to show its ranks.
-LAUNCH_PAUSE_MS_FIRST, LAUNCH_PAUSE_MS_MAX = 1_000, 30_000
 FIRST_LEASE_MS_MAX = 30_000  # A launch may arrive late; renewals count on the node's own clock.
 
 Judge = Callable[[Launch, Mapping[str, int] | None], Verdict | None]
@@ -66,15 +64,6 @@ class Grants(Protocol):
 
 
 Order = StopRank | Archive | Release
-
-
-@dataclass(slots=True)
-class _Try:
-    since_ms: int
-    tries: int = 0
-    not_before_ms: int = 0
-    failure: Verdict | None = None
-    retryable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +97,7 @@ class SiteMachine:
         self._parts = rules.Parts()
         self._reservations: frozenset[str] | None = None
         self._calls = UnderWay()
-        self._tries: dict[str, _Try] = {}
+        self._tries = Tries()
         self._ordered: dict[Order, int] = {}
         self._reports: dict[str, AttemptReport] = {}
         self._out: list[ev.Instruction] = []
@@ -127,6 +116,10 @@ class SiteMachine:
         """For how long leased work may run unless the control plane answers again."""
         return self._uplink.lease_left_ms(now_ms)
 
+    def rest_ms(self, now_ms: int, most_ms: int) -> int:
+        """For how long, `most_ms` at most, no step is needed if nothing happens."""
+        return self._uplink.rest_ms(now_ms, most_ms)
+
     def handle(self, event: ev.Event, now_ms: int) -> list[ev.Instruction]:
         """A step with one event."""
         return self.step((event,), now_ms)
@@ -137,7 +130,8 @@ class SiteMachine:
         for event in events:  # 1. What happened.
             self._absorb(event, now_ms)
             self._uplink.hold(self._ledger.durable.generation)
-        self._track_progress(now_ms)
+        running = rules.running_rows(self._ledger.durable.rows)
+        self._tries.follow(running, self._calls.launching, now_ms)
         self._reports = reports = self._act(now_ms)  # 2. What should be.
         self._foresee()
         if (write := self._ledger.write_due(now_ms)) is not None:
@@ -243,31 +237,12 @@ class SiteMachine:
             case ev.LaunchFinished():
                 if held is not None and not event.refused:
                     self._reservations = held | {event.key}  # However it ended, it may hold one.
-                self._launch_finished(event, now_ms)
-
-    def _launch_finished(self, event: ev.LaunchFinished, now_ms: int) -> None:
-        self._calls.launching.discard(event.key)
-        attempt = self._tries.setdefault(event.key, _Try(now_ms))
-        attempt.tries += 1
-        if event.refused:
-            verdict = Verdict(sitelink.ATTEMPT_PHASE_REFUSED, event.refused, event.detail)
-            self._ledger.pronounce(event.key, verdict)
-        elif event.ok:
-            attempt.failure = None
-            attempt.not_before_ms = now_ms + LAUNCH_SETTLE_MS
-        else:
-            failed = sitelink.ATTEMPT_PHASE_FAILED_TO_START
-            attempt.failure = Verdict(failed, "START_FAILED", event.detail)
-            attempt.retryable = event.retryable
-            pause_ms = min(LAUNCH_PAUSE_MS_FIRST << min(attempt.tries, 16), LAUNCH_PAUSE_MS_MAX)
-            attempt.not_before_ms = now_ms + pause_ms
-
-    def _track_progress(self, now_ms: int) -> None:
-        running = rules.running_rows(self._ledger.durable.rows)
-        for key in running - self._tries.keys():
-            self._tries[key] = _Try(now_ms)
-        for key in self._tries.keys() - running - self._calls.launching:
-            del self._tries[key]
+                self._calls.launching.discard(event.key)
+                self._tries.finished(event, now_ms)
+                if event.refused:
+                    refused = sitelink.ATTEMPT_PHASE_REFUSED
+                    verdict = Verdict(refused, event.refused, event.detail)
+                    self._ledger.pronounce(event.key, verdict)
 
     def _observed(self, now_ms: int) -> Observed:
         return Observed(
@@ -277,7 +252,7 @@ class SiteMachine:
             reservations=self._reservations,
             launching=frozenset(self._calls.launching) | self._not_yet_durable(),
             memory=self._ledger.durable.memory,
-            progress={key: self._progress(key, t, now_ms) for key, t in self._tries.items()},
+            progress=self._tries.progress(self._without_lease(now_ms), now_ms),
             runtime_grace_ms=self._runtime_grace_ms,
         )
 
@@ -286,20 +261,13 @@ class SiteMachine:
         durable, proposed = self._ledger.durable.rows, self._ledger.proposed.rows
         return (self._calls.reserving | proposed.keys()) - durable.keys()
 
-    def _progress(self, key: str, attempt: _Try, now_ms: int) -> Progress:
-        row = self._ledger.durable.rows.get(key)
-        leased = row is not None and row.launch.leased
+    def _without_lease(self, now_ms: int) -> Set[str]:
+        """Attempts that must not begin for want of a lease."""
         # What ends it may be what cannot be written, and its lease be counted down elsewhere.
-        lease_given = not leased or (
-            self._uplink.lease_left_ms(now_ms) > 0 and not self._ledger.failing
-        )
-        return Progress(
-            waiting_ms=now_ms - attempt.since_ms,
-            tries=attempt.tries,
-            may_try=now_ms >= attempt.not_before_ms and lease_given,
-            failure=attempt.failure,
-            retryable=attempt.retryable,
-        )
+        if self._uplink.lease_left_ms(now_ms) > 0 and not self._ledger.failing:
+            return frozenset()
+        rows = self._ledger.durable.rows
+        return {key for key, row in rows.items() if row.launch.leased}
 
     def _act(self, now_ms: int) -> dict[str, AttemptReport]:
         """Carry out what reconcile asks for; the reports it made."""

@@ -38,6 +38,7 @@ class Uplink:
         self._generation: int | None = None
         self._full_due_ms = now_ms
         self._next_report_ms = now_ms
+        self._held_back = False
 
     def absorb(self, event: SessionEvent, now_ms: int) -> None:
         """Take in one event."""
@@ -72,6 +73,12 @@ class Uplink:
         """
         return max(0, (self._lease_until_ms or now_ms) - now_ms)
 
+    def rest_ms(self, now_ms: int, most_ms: int) -> int:
+        """For how long nothing has to be said, as far as is known now; `most_ms` at most."""
+        if not self._held_back or self._session is None:
+            return most_ms
+        return min(most_ms, max(0, self._next_report_ms - now_ms))
+
     def say(
         self,
         epoch: int,
@@ -86,7 +93,8 @@ class Uplink:
         if now_ms >= self._next_beat_ms:
             yield self._beat(self._session, now_ms)
         full = now_ms >= self._full_due_ms
-        if not full and now_ms < self._next_report_ms:
+        self._held_back = not full and now_ms < self._next_report_ms
+        if self._held_back:
             return
         new = [r for k, r in sorted(attempts.items()) if full or r != self._attempts.get(k)]
         changed = [n for s, n in sorted(nodes.items()) if full or n != self._nodes.get(s)]
