@@ -2,7 +2,9 @@
 
 At every event the changes are applied, the planner plans, and what it decided comes back as
 changes: placements start at once, reservations stand or fall, victims of a preemption leave after
-their grace and wait again.
+their grace and wait again. An event is a submission, an end, or the moment at which time alone
+moves how running work ranks while others wait: in production, which plans every two seconds while
+anybody waits, it is seen then.
 """
 
 from __future__ import annotations
@@ -114,7 +116,8 @@ class PlannerReplay:
             if start_ms is None and end_ms is None:
                 assert not self.works, f"{len(self.works)} jobs wait for nothing"
                 return self.outcomes
-            self.now_ms = min(ms for ms in (start_ms, end_ms) if ms is not None)
+            rank_ms = self._next_rank()
+            self.now_ms = min(ms for ms in (start_ms, end_ms, rank_ms) if ms is not None)
             self.shares.until(self.now_ms)
             changes = self._ended()
             while at < len(self.waiting) and _ms(self.waiting[at].submit_s) <= self.now_ms:
@@ -233,6 +236,13 @@ class PlannerReplay:
     def _push(self, number: JobId, work: Work, end_ms: int) -> None:
         work.ends_ms = end_ms
         heapq.heappush(self.ends, (end_ms, number))
+
+    def _next_rank(self) -> int | None:
+        """When time alone next moves how running work ranks, if anybody waits to gain by it."""
+        at_ms = self.fleet.evictable.changes_at_ms()
+        if at_ms is None or not len(self.fleet.queued):
+            return None
+        return max(self.now_ms + 1, at_ms - NOW_MS)
 
     def _next_end(self) -> int | None:
         """The next end that still holds."""

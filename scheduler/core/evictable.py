@@ -71,6 +71,10 @@ class Evictable:
                 self.remove(live)
                 self.add(live)
 
+    def changes_at_ms(self) -> int | None:
+        """When time alone next moves somebody, or may: None, never."""
+        return self._due[0][0] if self._due else None
+
     def order_of(self, tenant: TenantPath) -> QueueOrder:
         """The order of a project, as far as ranks go by it."""
         return QueueOrder.SHORTEST if tenant in self._shortest else QueueOrder.AGE

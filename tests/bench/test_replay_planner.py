@@ -27,6 +27,12 @@ def ends(replay: PlannerReplay) -> dict[int, float]:
     return {outcome.job.id: outcome.ended_s for outcome in replay.run()}
 
 
+def test_what_nobody_declared_leaves_for_newer_work_when_it_has_run_for_long() -> None:
+    day_s = 24 * 3600
+    jobs = [job(0, 8, 0, 4 * day_s), job(1, 8, 1, 60)]
+    assert ends(PlannerReplay(jobs, ONE, SHORTEST, limits=Limits.NONE))[1] < day_s
+
+
 def test_what_does_not_fit_starts_when_something_ended() -> None:
     replay = PlannerReplay([job(0, 8, 0, 10), job(1, 8, 1, 10)], ONE, SHORTEST)
     assert ends(replay) == {0: 10, 1: 20}
