@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scheduler.api import state as state_module
-from scheduler.api.app import App, Listeners, Sources, running
+from scheduler.api.app import App, Listeners, Sources, Words, running
 from scheduler.api.ca import AltNames
 from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.state import State
@@ -28,6 +28,7 @@ from scheduler.model.identity import Claims, Clearance
 from scheduler.model.reasons import Refused
 from scheduler.runtime import backup, clock, logs, tiles
 from scheduler.runtime.backup import BackupRefused
+from scheduler.runtime.clock import ClockIsBehind
 from scheduler.runtime.lineage import StoreIsOlder
 from scheduler.settings import SchedulerSettings
 from scheduler.store.backup import CopyFailed
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StoreFailed as error:
         print(f"sov-scheduler: store_url: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
-    except (UsageError, pki.PkiInvalid, SchemaMismatch, StoreIsOlder) as error:
+    except (UsageError, pki.PkiInvalid, SchemaMismatch, StoreIsOlder, ClockIsBehind) as error:
         print(f"sov-scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
@@ -253,7 +254,7 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sources = Sources(
-        now_ms=clock.now_ms,
+        now_ms=clock.Steady().now_ms,
         boot_ms=clock.boot_ms,
         salts=_salts().__next__,
         new_secret=lambda: secrets.token_urlsafe(SECRET_BYTES),
@@ -267,7 +268,8 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
         metrics=settings.metrics_listen,
         names=AltNames(settings.dns_names, settings.ip_addresses),
     )
-    async with running(state, settings.store_url, listeners, sources, settings.restored) as app:
+    words = Words(settings.restored, settings.clock_was_ahead)
+    async with running(state, settings.store_url, listeners, sources, words) as app:
         gc.collect()
         gc.freeze()  # What there is now stays until the end.
         gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])

@@ -93,5 +93,8 @@ class SchedulerSettings(BaseSettings):
     restored: str = Field(
         "", description="why the store is older than the log that was signed: a backup was put back"
     )
+    clock_was_ahead: str = Field(
+        "", description="why the store has acts of a later time than the clock's: it was ahead"
+    )
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     stop_grace_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000

@@ -40,7 +40,7 @@ from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.control import Control
 from scheduler.model.plan import PlanBudget
-from scheduler.runtime import checkpoints
+from scheduler.runtime import checkpoints, clock
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
@@ -74,6 +74,15 @@ class Sources:
     new_secret: Callable[[], str]
     incarnation: str
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What an operator says of a start that would be refused without: why the store is an older
+    one, and why it has acts of a later time than the clock's; empty where that is not so."""
+
+    restored: str = ""
+    clock_was_ahead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +148,16 @@ class _Stores:
 
 @asynccontextmanager
 async def running(
-    state: State, store_url: str, listeners: Listeners, sources: Sources, restored: str = ""
+    state: State,
+    store_url: str,
+    listeners: Listeners,
+    sources: Sources,
+    words: Words,
 ) -> AsyncGenerator[App, None]:
     """A control plane for as long as the block lasts. When a loop of it dies, the block is
-    cancelled and the reason raised. `restored`: why its store is an older one, if it is."""
+    cancelled and the reason raised."""
     keys = keys_of(state)
-    stores = _open(state, store_url, sources, restored)
+    stores = _open(state, store_url, sources, words)
     own = state.server
     _ensure_identity(state, own, listeners.names, sources.now_ms())
     metrics = Metrics(sources.version)
@@ -297,13 +310,14 @@ def _monitors(parts: Parts, served: _Served) -> MonitorServer:
     return MonitorServer(state.server, admitted, Monitors(sight).pages())
 
 
-def _open(state: State, store_url: str, sources: Sources, restored: str) -> _Stores:
+def _open(state: State, store_url: str, sources: Sources, words: Words) -> _Stores:
     lineage = Lineage(state.directory)
     kept = lineage.kept()
     store = Store(store_url or state.directory / STORE_FILE, salts=sources.salts, codec=state.codec)
     store.open(beyond=0 if kept is None else kept.epoch)
     with store.transaction() as txn:
-        lineage.go_on(txn, restored, sources.now_ms())
+        lineage.go_on(txn, words.restored, sources.now_ms())
+        clock.go_on(txn, words.clock_was_ahead, sources.now_ms())
     blobs = Blobs(state.directory / BUNDLES_FILE)
     blobs.open()
     return _Stores(store, blobs, partial(lineage.remember, store.epoch))
