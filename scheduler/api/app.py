@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -193,16 +194,8 @@ async def running(
     writer.start()
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(loop_)
-                for loop_ in (
-                    _raise_when(ended),
-                    planning.plan_forever(),
-                    tick_forever(cogs),
-                    checkpoints.sign_forever(writer, keys.log, sources.now_ms, stores.remember),
-                    _keep_own_identity(state, own, listeners.names, sources.now_ms),
-                )
-            ]
+            endless = (_raise_when(ended), *_loops(parts, stores, listeners.names))
+            tasks = [group.create_task(loop_) for loop_ in endless]
             ports = (
                 await probes.start(*host_and_port(listeners.telemetry)),
                 await monitors.start(*host_and_port(listeners.metrics)),
@@ -293,6 +286,17 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
     }
     listen = Listen(main=listeners.main, join=listeners.join, credentials=parts.state.server)
     return _Served(Server(calls, methods, listen), calls, tunnels)
+
+
+def _loops(parts: Parts, stores: _Stores, names: AltNames) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What goes on for as long as the control plane does."""
+    cogs, state, now_ms = parts.cogs, parts.state, parts.sources.now_ms
+    return (
+        parts.planning.plan_forever(),
+        tick_forever(cogs),
+        checkpoints.sign_forever(cogs.writer, parts.keys.log, now_ms, stores.remember),
+        _keep_own_identity(state, state.server, names, now_ms),
+    )
 
 
 def _monitors(parts: Parts, served: _Served) -> MonitorServer:
