@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,8 @@ _NODE = "SELECT id, body, cordoned, reason, report, reported_at_ms, facts FROM n
 _NODES = Statement(NODES, f"{_NODE} WHERE id IN {IDS}")
 _NODES_AFTER = Statement(NODES, f"{_NODE} WHERE id > ? ORDER BY id LIMIT ?")
 _NODES_OF_SITE = Statement(NODES, f"{_NODE} WHERE id > ? AND site = ? ORDER BY id LIMIT ?")
+SITES_DECODED_MAX = 1_024
+"""Declarations of sites that are remembered by their very text: all are looked at every second."""
 ROWS_MAX = 1 << 62
 """Where a limit is to be given and none is meant."""
 _KNOWN = Statement(NODES, "UPDATE nodes SET facts = ? WHERE id = ?", exact=True)
@@ -308,7 +311,12 @@ class FleetWriter(FleetReader):
 
 
 def _site(row: Any) -> Site:
-    return replace(decode(Site, row.body), cordoned=row.cordoned)
+    return _site_of(row.body, bool(row.cordoned))
+
+
+@lru_cache(maxsize=SITES_DECODED_MAX)
+def _site_of(body: str, cordoned: bool) -> Site:
+    return replace(decode(Site, body), cordoned=cordoned)
 
 
 def _node(row: Any) -> NodeEntry:
