@@ -194,11 +194,11 @@ class JobService:
         explanation = await self._planner.forecast(found.job_class, now_ms)
         job = Job(
             id=JobId(0),
-            tenant=found.spec.project,
+            tenant=found.asked.project,
             owner=principal.path,
-            name=found.spec.name,
+            name=found.asked.name,
             state=JobState.QUEUED,
-            spec=found.spec,
+            spec=found.asked.spec,
             spec_digest="",
             submitted_at_ms=now_ms,
             reason=Reason.DEPENDENCY if found.waits_for else forecast_reason(explanation),

@@ -10,15 +10,15 @@ one that is refused needs no savepoint of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from scheduler.control import certify, evidence, secrets
+from scheduler.control.arrivals import Arrivals
 from scheduler.control.datasets import readable
 from scheduler.control.dependencies import Waits, waits_of
-from scheduler.control.follow import follow
 from scheduler.control.requirements import effective
 from scheduler.control.standing import Standing
 from scheduler.control.views import shown
@@ -26,15 +26,12 @@ from scheduler.core import admission_rules, data_rules, residency
 from scheduler.core.classes import class_of
 from scheduler.core.feasibility import Prospect, could_ever_run
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.quota import lineage
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import Awaited, Job, JobSpec, JobState, OnPartition, TaskCounts
+from scheduler.model.job import Awaited, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
-from scheduler.store import leaves
 from scheduler.store.idempotency import Remembered
-from scheduler.store.records import JobRow
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.written import Written, written
 
@@ -97,15 +94,15 @@ class Asked:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What admission says of work that is well formed. No denials: it would be let in."""
+class Judgement(NamedTuple):
+    """What admission says of work that is well formed. No denials: it would be let in. A tuple,
+    because one is made for every job."""
 
-    spec: JobSpec
+    asked: Written
     job_class: JobClass
     prospect: Prospect | None
-    denials: tuple[Denial, ...]
-    message: str
+    denials: tuple[Denial, ...] = ()
+    message: str = ""
     waits_for: tuple[Awaited, ...] = ()
 
 
@@ -133,62 +130,35 @@ class Admission:
         """What becomes of each, in order; one that is refused holds up no other."""
         keys = {a.key for a in many if 0 < len(a.key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX}
         earlier = txn.idempotency.get_many(principal.path, keys, now_ms)
+        standing = self._standing(txn)
+        arrivals = Arrivals(txn, principal.path, now_ms)
         outcomes: list[Submission | Refused] = []
         for asked in many:
+            key, digest = asked.key, asked.written.digest
             try:
-                outcome = self._submit(txn, principal, asked, earlier, now_ms)
+                _refuse_long_key(key)
+                if key in earlier:
+                    arrivals.settle()  # It may be one of them.
+                    outcomes.append(_replayed(txn, earlier[key], key, digest))
+                    continue
+                if not asked.written.shared.plain:
+                    arrivals.settle()  # It may wait for one of them.
+                found = self._judge(txn, standing, principal, asked.written, now_ms)
+                _refuse_full_queue(txn, standing, principal, asked.written.project, arrivals)
             except Refused as refused:
                 outcomes.append(refused)
                 continue
-            if asked.key and isinstance(outcome, Accepted):
-                earlier[asked.key] = Remembered(asked.written.digest, outcome.id)
-            outcomes.append(outcome)
+            if found.denials:
+                arrivals.settle()
+                outcomes.append(self._reject(txn, principal, found, now_ms))
+                continue
+            job = arrivals.add(asked.written, found.job_class, found.waits_for, key)
+            if key:
+                earlier[key] = Remembered(digest, job)
+            whole = partial(_as_queued, job, found, principal.path, now_ms)
+            outcomes.append(Accepted(job, False, whole))
+        arrivals.settle()
         return outcomes
-
-    def _submit(
-        self,
-        txn: Txn,
-        principal: Principal,
-        asked: Asked,
-        earlier: Mapping[str, Remembered],
-        now_ms: int,
-    ) -> Submission:
-        key, spec = asked.key, asked.written.spec
-        body, digest = asked.written.body, asked.written.digest
-        _refuse_long_key(key)
-        if key in earlier:
-            return _replayed(txn, earlier[key], key, digest)
-        standing = self._standing(txn)
-        found = self._judge(txn, standing, principal, asked.written, now_ms)
-        _refuse_full_queue(txn, standing, principal, spec.project)
-        if found.denials:
-            return self._reject(txn, principal, found, digest, now_ms)
-        txn.jobs.put_spec_bytes(digest, body)
-        array = spec.array
-        row = JobRow(
-            id=txn.jobs.take_id(),
-            class_id=txn.jobs.intern(found.job_class),
-            tenant=spec.project,
-            owner=principal.path,
-            name=spec.name,
-            state=JobState.QUEUED,
-            submitted_at_ms=now_ms,
-            next_attempt=1,
-            spec_digest=digest,
-            leased=spec.on_partition is OnPartition.REQUEUE,
-            held=bool(found.waits_for) or array is not None,
-            tasks=array.count if array is not None else 0,
-            running_max=array.max_running if array is not None else 0,
-        )
-        txn.jobs.add(row)
-        txn.waits.add(row.id, found.waits_for)
-        txn.tenancy.datasets.read_by(row.id, (mount.dataset for mount in spec.inputs))
-        leaves.submitted(txn.audit, row, found.waits_for)
-        if key:
-            txn.idempotency.put(principal.path, key, Remembered(digest, row.id), now_ms)
-        if array is not None:
-            follow(txn, row, now_ms)
-        return Accepted(row.id, False, partial(_as_queued, row, spec, found.waits_for))
 
     def judge(self, read: Snapshot, principal: Principal, spec: JobSpec, now_ms: int) -> Judgement:
         """What admission says of `spec`. Raises when it is malformed, listing every fault."""
@@ -198,10 +168,10 @@ class Admission:
     def _judge(
         self, read: Snapshot, standing: Standing, principal: Principal, asked: Written, now_ms: int
     ) -> Judgement:
+        welcome = standing.welcome(asked.project, asked.shape, now_ms)
+        if welcome is not None and self._is_fit(read, principal, asked):
+            return Judgement(asked, welcome, None)
         spec = asked.spec
-        welcome = standing.welcome(spec.project, asked.shape, now_ms)
-        if welcome is not None and not spec.inputs and self._is_fit(read, principal, spec):
-            return Judgement(spec, welcome, None, (), "")
         faults = [
             *admission_rules.value_faults(spec),
             *data_rules.spec_faults(spec),
@@ -225,29 +195,28 @@ class Admission:
         job_class = class_of(replace(spec, residency=requirement), spec.project)
         if unread := data_rules.input_denials(spec, known):
             why = "; ".join(denial.detail for denial in unread)
-            return Judgement(spec, job_class, None, unread, why)
+            return Judgement(asked, job_class, None, unread, why)
         at_the_door = residency.admission_denials(job_class.residency, standing.policy, now_ms)
         if at_the_door:
-            return Judgement(spec, job_class, None, at_the_door, "no site may ever hold this work")
+            return Judgement(asked, job_class, None, at_the_door, "no site may ever hold this work")
         if waits.lost:
             why = "; ".join(denial.detail for denial in waits.lost)
-            return Judgement(spec, job_class, None, waits.lost, why)
+            return Judgement(asked, job_class, None, waits.lost, why)
         prospect = could_ever_run(standing.fleet, job_class, now_ms)
         if prospect.possible():
             if not spec.depends_on and not spec.inputs:  # Else others decide too.
                 standing.admit(spec.project, asked.shape, job_class, now_ms)
-            return Judgement(spec, job_class, prospect, (), "", waits.open)
+            return Judgement(asked, job_class, prospect, waits_for=waits.open)
         denials = _decisive_first(prospect)
-        return Judgement(spec, job_class, prospect, denials, _why_never(prospect))
+        return Judgement(asked, job_class, prospect, denials, _why_never(prospect))
 
-    def _reject(
-        self, txn: Txn, principal: Principal, found: Judgement, digest: str, now_ms: int
-    ) -> Rejected:
+    def _reject(self, txn: Txn, principal: Principal, found: Judgement, now_ms: int) -> Rejected:
         number = txn.jobs.take_id()
+        asked, denials = found.asked, found.denials
         evidence.submission_refused(
-            txn.audit, number, principal, found.spec.project, digest, found.denials, now_ms
+            txn.audit, number, principal, asked.project, asked.digest, denials, now_ms
         )
-        certify.refused(txn, number, found.spec, digest, found.denials, now_ms)
+        certify.refused(txn, number, asked.spec, asked.digest, denials, now_ms)
         message = f"{self._codec.encode(number)} refused: {found.message}"
         return Rejected(number, refusal_of(found, message))
 
@@ -261,13 +230,15 @@ class Admission:
         detail = f"found {spec.bundle_digest}, allowed the digest of a bundle that was uploaded"
         return [Denial(Reason.INVALID_ARGUMENT, detail, "bundle_digest")]
 
-    def _is_fit(self, read: Snapshot, principal: Principal, spec: JobSpec) -> bool:
+    def _is_fit(self, read: Snapshot, principal: Principal, asked: Written) -> bool:
         """Whether a job of a welcome shape and project has no fault of its own either."""
-        return (
-            principal.may_see(spec.project)
-            and not admission_rules.own_faults(spec)
-            and not self._faults_of_what_it_names(read, spec)
-        )
+        if not principal.may_see(asked.project):
+            return False
+        if not admission_rules.is_plainly_sound(asked) and admission_rules.own_faults(asked.spec):
+            return False
+        if asked.shared.plain and not asked.bundle_digest:
+            return True
+        return not self._faults_of_what_it_names(read, asked.spec)
 
     def _standing(self, read: Snapshot) -> Standing:
         revision = read.declared_revision()
@@ -321,14 +292,20 @@ def _refuse_long_key(key: str) -> None:
 
 
 def _refuse_full_queue(
-    txn: Txn, standing: Standing, principal: Principal, project: TenantPath
+    txn: Txn, standing: Standing, principal: Principal, project: TenantPath, arrivals: Arrivals
 ) -> None:
-    limits = standing.queued_max
-    queued = txn.ledger().queued_jobs
+    queued, ahead = txn.ledger().queued_jobs, arrivals.ahead
+    bounds = standing.bounds(project)
+    for path, most in bounds:
+        if queued.get(path, 0) + ahead.get(path, 0) >= most:
+            break
+    else:
+        return
+    waiting = [(path, queued.get(path, 0) + ahead.get(path, 0), most) for path, most in bounds]
     full = [
-        Denial(Reason.QUEUE_FULL, f"{queued[path]} jobs are queued, allowed {limits[path]}", path)
-        for path in lineage(project)
-        if path in limits and queued.get(path, 0) >= limits[path]
+        Denial(Reason.QUEUE_FULL, f"{jobs} jobs are queued, allowed {most}", path)
+        for path, jobs, most in waiting
+        if jobs >= most
     ]
     if full := shown(principal, full):
         raise Refused(
@@ -352,19 +329,21 @@ def _replayed(txn: Txn, earlier: Remembered, key: str, digest: str) -> Accepted:
     return Accepted(job.id, True, lambda: job)
 
 
-def _as_queued(row: JobRow, spec: JobSpec, waits_for: tuple[Awaited, ...]) -> Job:
+def _as_queued(job: JobId, found: Judgement, owner: str, now_ms: int) -> Job:
+    asked, spec = found.asked, found.asked.spec
+    tasks = spec.array.count if spec.array is not None else 0
     return Job(
-        id=row.id,
-        tenant=row.tenant,
-        owner=row.owner,
-        name=row.name,
-        state=row.state,
+        id=job,
+        tenant=asked.project,
+        owner=owner,
+        name=asked.name,
+        state=JobState.QUEUED,
         spec=spec,
-        spec_digest=row.spec_digest,
-        submitted_at_ms=row.submitted_at_ms,
-        held=row.held,
-        tasks=TaskCounts(row.tasks, queued=row.tasks) if row.tasks else None,
-        waits_for=waits_for,
+        spec_digest=asked.digest,
+        submitted_at_ms=now_ms,
+        held=bool(found.waits_for) or spec.array is not None,
+        tasks=TaskCounts(tasks, queued=tasks) if tasks else None,
+        waits_for=found.waits_for,
     )
 
 

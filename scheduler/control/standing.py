@@ -7,7 +7,7 @@ of many sites that is most of its cost. Only welcome work is remembered, for ref
 from __future__ import annotations
 
 from scheduler.core.feasibility import DeclaredFleet
-from scheduler.core.quota import QuotaTree
+from scheduler.core.quota import QuotaTree, lineage
 from scheduler.core.residency import next_change_ms
 from scheduler.model.ids import TenantPath
 from scheduler.model.plan import JobClass
@@ -35,9 +35,19 @@ class Standing:
             QuotaTree(tenants),
         )
         self.projects = frozenset(tenant.path for tenant in tenants)
-        self.queued_max = {tenant.path: tenant.max_queued_jobs for tenant in tenants}
+        queued_max = {tenant.path: tenant.max_queued_jobs for tenant in tenants}
+        self._bounds = {
+            path: tuple(
+                (above, queued_max[above]) for above in lineage(path) if above in queued_max
+            )
+            for path in sorted(self.projects)
+        }
         self._until_ms: int | None = 0
         self._welcome: dict[tuple[TenantPath, bytes], JobClass] = {}
+
+    def bounds(self, project: TenantPath) -> tuple[tuple[TenantPath, int], ...]:
+        """How many jobs may wait in it, and in each node of the tree above it."""
+        return self._bounds.get(project, ())
 
     def welcome(self, project: TenantPath, shape: bytes, now_ms: int) -> JobClass | None:
         """The class of work that `admit` was told of, while that holds."""

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import lru_cache
+from typing import Protocol
 
 from scheduler.core import egress
 from scheduler.core.asks import CPU_MILLI_MIN
 from scheduler.model import mig
 from scheduler.model.fleet import CpuArch, Interconnect
-from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX
+from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX, TenantPath
 from scheduler.model.job import (
     JobKind,
     JobSpec,
@@ -90,6 +91,22 @@ PROJECTS_KNOWN_MAX = 4_096
 Faults = Iterator[Denial]
 
 
+class Own(Protocol):
+    """What differs between jobs of one shape: of a specification, and of what is at hand of one
+    that nobody has needed whole yet."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def project(self) -> TenantPath: ...
+    @property
+    def command(self) -> tuple[str, ...]: ...
+    @property
+    def bundle_digest(self) -> str: ...
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]: ...
+
+
 def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
     """Everything malformed or absurd in `spec`."""
     return (
@@ -108,15 +125,13 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
 
 def own_faults(spec: JobSpec) -> tuple[Denial, ...]:
     """Of `value_faults`, those of what differs between jobs of one shape: who, command, env."""
-    if _is_plainly_sound(spec):
-        return ()
     return (*_who(spec), *_command(spec), *_environment(spec))
 
 
-def _is_plainly_sound(spec: JobSpec) -> bool:
-    """Whether none of `own_faults` can be, as most jobs show at a glance: all is ASCII, and a few
-    searches of everything at once find nothing. Thousands are submitted a second."""
-    command, env = spec.command, spec.env
+def is_plainly_sound(own: Own) -> bool:
+    """Whether none of `own_faults` can be but an image's, as most jobs show at a glance: all is
+    ASCII, and a few searches of everything at once find nothing. Thousands come a second."""
+    command, env = own.command, own.env
     if not command or not command[0] or max(len(command), len(env) + 1) > WORDS_GLANCED_MAX:
         return False
     names = [name for name, _ in env]
@@ -128,9 +143,9 @@ def _is_plainly_sound(spec: JobSpec) -> bool:
         and len(text) + len(lines) <= GLANCED_BYTES_MAX
         and lines.count("\n") == len(names) == len(set(names))
         and _NAMES.fullmatch(lines) is not None
-        and _JOB_NAME.fullmatch(spec.name) is not None
-        and _is_path(spec.project)
-        and not spec.bundle_digest
+        and _JOB_NAME.fullmatch(own.name) is not None
+        and _is_path(own.project)
+        and (not own.bundle_digest or _DIGEST.fullmatch(own.bundle_digest) is not None)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select
@@ -77,16 +77,19 @@ class IdempotencyWriter(IdempotencyReader):
         new = {key: self._new[principal, key] for key in asked if (principal, key) in self._new}
         return super().get_many(principal, asked, now_ms) | new
 
-    def put(self, principal: str, key: str, seen: Remembered, now_ms: int) -> None:
-        """From now on `key` stands for this request."""
+    def put(self, principal: str, seen: Mapping[str, Remembered], now_ms: int) -> None:
+        """From now on each key stands for its request."""
         new = self._new
-        new[principal, key] = seen
+        keys = [(principal, key) for key in seen]
+        new.update(zip(keys, seen.values(), strict=True))
 
         def forget() -> None:
-            new.pop((principal, key), None)
+            for key in keys:
+                new.pop(key, None)
 
         self._scratch.undo.append(forget)
-        self._link.do(_PUT, (principal, key, seen.request_digest, seen.job, now_ms))
+        rows = ((principal, key, s.request_digest, s.job, now_ms) for key, s in seen.items())
+        self._link.do(_PUT, *rows)
 
     def trim(self, now_ms: int) -> int:
         """Deletes keys that no longer count; how many."""

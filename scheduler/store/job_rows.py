@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import JobState
+from scheduler.model.job import HOLDS_NODES, JobState, TaskCounts
 from scheduler.model.reasons import Reason
-from scheduler.store.bulk import IDS, How, Statement, inserting
-from scheduler.store.records import JobRow
+from scheduler.store.bulk import IDS, How, Statement, Values, inserting
+from scheduler.store.records import Arrival, JobRow
 from scheduler.store.schema import JOBS, PARTICULARS
 
 JOB = select(JOBS, *(c for c in PARTICULARS.c if c is not PARTICULARS.c.id)).join(
@@ -83,6 +85,28 @@ def changing(row: JobRow) -> tuple[object, ...]:
         row.cancel_requested,
         row.held,
         row.unfolded,
+    )
+
+
+def arrived(arrivals: Sequence[Arrival], now_ms: int) -> list[Values]:
+    """Rows of `ADD`: for each what `constant` and `changing` say of a job that was just queued."""
+    state = int(JobState.QUEUED)
+    rest = (None, "", 0, None, False, False, 0)  # From `reason` on, as they all begin.
+    return [
+        (a.id, a.tenant, None, None, 0, 0, a.class_id, state, now_ms, 1, 0, a.leased, *rest)
+        for a in arrivals
+    ]
+
+
+def task_counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
+    """How the tasks of an array fare, of which so many have rows in each state."""
+    return TaskCounts(
+        total=row.tasks,
+        queued=row.tasks - row.unfolded + states[JobState.QUEUED],
+        live=sum(states[state] for state in HOLDS_NODES),
+        succeeded=states[JobState.SUCCEEDED],
+        failed=states[JobState.FAILED],
+        cancelled=states[JobState.CANCELLED],
     )
 
 

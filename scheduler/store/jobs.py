@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import Select, func, select, update
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import HOLDS_NODES, Job, JobSpec, JobState, TaskCounts
+from scheduler.model.job import Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.bulk import IDS, How, Statement, inserting
@@ -25,12 +25,14 @@ from scheduler.store.job_rows import (
     PLACE,
     SAVE,
     STANDINGS,
+    arrived,
     changing,
     constant,
     row_of,
+    task_counts,
 )
 from scheduler.store.link import Link
-from scheduler.store.records import JobRow, JobStanding
+from scheduler.store.records import Arrival, JobRow, JobStanding
 from scheduler.store.schema import JOB_CLASSES, JOBS, PARTICULARS, QUEUED, SPECS
 from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
 from scheduler.store.waits import WaitsReader
@@ -172,7 +174,7 @@ class JobsReader:
                 query.group_by(JOBS.c.array_id, JOBS.c.state)
             ):
                 found[JobId(array)][JobState(state)] += int(tasks)
-        return {row.id: _counts(row, found[row.id]) for row in arrays}
+        return {row.id: task_counts(row, found[row.id]) for row in arrays}
 
     def page(
         self,
@@ -348,6 +350,15 @@ class JobsWriter(JobsReader):
         self._shift_queue(row.tenant, 1)
         self._scratch.changed(ChangeKind.JOB, str(row.id))
 
+    def add_all(self, owner: str, arrivals: Sequence[Arrival], now_ms: int) -> None:
+        """As `add`, with their specifications: plain jobs of one owner, many at once."""
+        self._link.do(_KEEP_SPEC, *((a.spec_digest, a.spec_body) for a in arrivals))
+        self._link.do(ADD, *arrived(arrivals, now_ms))
+        self._link.do(ADD_PARTICULARS, *((a.id, owner, a.name, a.spec_digest) for a in arrivals))
+        for tenant, jobs in Counter(a.tenant for a in arrivals).items():
+            self._shift_queue(tenant, jobs)
+        self._scratch.changes += [(ChangeKind.JOB, str(a.id)) for a in arrivals]
+
     def save(self, before: JobRow, after: JobRow) -> None:
         """`before`, just read in this transaction, becomes `after`."""
         assert before.id == after.id
@@ -387,14 +398,3 @@ def _lined(query: Select[Any], lines: Lines, array: JobId | None) -> Select[Any]
         case Lines.TASKS:
             over = JOBS.c.state >= int(JobState.SUCCEEDED)
             return query.where((JOBS.c.unfolded == 0) | over)
-
-
-def _counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
-    return TaskCounts(
-        total=row.tasks,
-        queued=row.tasks - row.unfolded + states[JobState.QUEUED],
-        live=sum(states[state] for state in HOLDS_NODES),
-        succeeded=states[JobState.SUCCEEDED],
-        failed=states[JobState.FAILED],
-        cancelled=states[JobState.CANCELLED],
-    )

@@ -19,7 +19,7 @@ from scheduler.model.residency import FactKey
 from scheduler.model.tenancy import SettledUse
 from scheduler.store.audit import AuditWriter
 from scheduler.store.codec import canonical
-from scheduler.store.records import AttemptRow, JobRow
+from scheduler.store.records import Arrival, AttemptRow, JobRow
 
 MASKS_MAX = 4_096
 """Sets of GPUs of a node whose text is remembered."""
@@ -35,9 +35,10 @@ NODES_UNRESERVED = "nodes_unreserved"
 def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()) -> None:
     """A job was accepted, or an array's task got a row of its own."""
     if not row.held and not row.tasks and row.array_id is None:
-        text = submitted_text(row, audit.name_of(row.id))
-        at_ms = row.submitted_at_ms
-        audit.append_text(JOB_SUBMITTED, at_ms, text, tenant=row.tenant, job=row.id)
+        arrival = Arrival(
+            row.id, row.class_id, row.tenant, row.name, row.leased, row.spec_digest, b""
+        )
+        arrived(audit, row.owner, (arrival,), row.submitted_at_ms)
         return
     body: dict[str, object] = {"owner": row.owner, "spec_digest": row.spec_digest}
     if row.held:
@@ -51,12 +52,19 @@ def submitted(audit: AuditWriter, row: JobRow, waits_for: Iterable[Awaited] = ()
     audit.append(JOB_SUBMITTED, row.submitted_at_ms, body, tenant=row.tenant, job=row.id)
 
 
-def submitted_text(row: JobRow, job: str) -> str:
-    """The canonical JSON of a plain job's leaf: most jobs are plain, and they come by thousands."""
+def arrived(audit: AuditWriter, owner: str, arrivals: Iterable[Arrival], now_ms: int) -> None:
+    """As `submitted`, of plain jobs: most are, and they come by thousands."""
+    for job in arrivals:
+        text = arrived_text(job, audit.name_of(job.id), owner, now_ms)
+        audit.append_text(JOB_SUBMITTED, now_ms, text, tenant=job.tenant, job=job.id)
+
+
+def arrived_text(job: Arrival, name: str, owner: str, now_ms: int) -> str:
+    """The canonical JSON of a plain job's leaf, at a fraction of what `canonical` costs."""
     return (
-        f'{{"at_ms":{row.submitted_at_ms:d},"job":"{job}","kind":"{JOB_SUBMITTED}"'
-        f',"owner":{_string(row.owner)},"spec_digest":{_string(row.spec_digest)}'
-        f',"tenant":{_string(row.tenant)}}}'
+        f'{{"at_ms":{now_ms:d},"job":"{name}","kind":"{JOB_SUBMITTED}"'
+        f',"owner":{_string(owner)},"spec_digest":{_string(job.spec_digest)}'
+        f',"tenant":{_string(job.tenant)}}}'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
@@ -92,6 +93,19 @@ class JobRow:
     """Of an array: how many it has, how many of them have rows, how many may be under way."""
     unfolded: int = 0
     running_max: int = 0
+
+
+class Arrival(NamedTuple):
+    """A job as it is let in when there is nothing particular about it: no array, no task of one,
+    and nothing that it waits for. A tuple: they come by thousands."""
+
+    id: JobId
+    class_id: int
+    tenant: TenantPath
+    name: str
+    leased: bool
+    spec_digest: str
+    spec_body: bytes
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import pytest
 from scheduler.control.admission import Accepted, Admission, Asked, Rejected
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import GpuClass, TenantPath
-from scheduler.model.job import JobSpec, JobState, Resources
+from scheduler.model.job import Dependency, JobSpec, JobState, Resources
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.model.residency import Fact, Policy, Requirement, Tier
 from scheduler.model.tenancy import GpuQuota, Tenant
@@ -181,6 +181,17 @@ def test_of_many_each_has_its_own_outcome(plant: Plant) -> None:
     plant.check()
 
 
+def test_a_job_may_wait_for_another_that_comes_with_it(plant: Plant) -> None:
+    after = replace(spec("second"), depends_on=(Dependency("first", JobState.SUCCEEDED),))
+    with plant.store.transaction() as txn:
+        asked = [Asked(written(what), "") for what in (spec("first"), after, spec("third"))]
+        first, second, _ = plant.control.submit_each(txn, ADA, asked, plant.now_ms)
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
+    assert [on.job for on in second.job.waits_for] == [first.id]
+    plant.check()
+
+
 MALFORMED = {
     "an empty command": (replace(spec(), command=()), "command"),
     "no name": (replace(spec(), name=""), "name"),
@@ -315,6 +326,17 @@ def test_a_full_queue_says_when_to_come_back(plant: Plant) -> None:
     assert "2 jobs" not in f"{refused.value.message} {refused.value.denials}"
     plant.cancel(first)
     plant.submit()
+
+
+def test_jobs_that_come_together_fill_a_queue_together(plant: Plant) -> None:
+    whole = (Tenant(TenantPath("trust-a"), max_queued_jobs=2, quotas=(GpuQuota(H100),)),)
+    apply(plant, (*whole, Tenant(RADIOLOGY), Tenant(TenantPath("uni-b")), Tenant(RIVALS)))
+    with plant.store.transaction() as txn:
+        asked = [Asked(written(spec(name)), "") for name in ("a", "b", "c")]
+        *fit, last = plant.control.submit_each(txn, ADA, asked, plant.now_ms)
+    assert all(isinstance(one, Accepted) for one in fit)
+    assert isinstance(last, Refused)
+    assert last.reason is Reason.QUEUE_FULL
 
 
 def test_a_dry_run_judges_as_the_real_one_and_writes_nothing(plant: Plant) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.admission_rules import (
     COMMAND_BYTES_MAX,
+    is_plainly_sound,
     own_faults,
     unsupported,
     value_faults,
@@ -212,6 +213,12 @@ def test_what_differs_between_jobs_of_a_shape_is_judged_as_the_whole_is(
 ) -> None:
     of = spec(name, command=tuple(command), env=tuple(sorted(env)), project=TenantPath(project))
     assert own_faults(of) == value_faults(of)
+    assert not is_plainly_sound(of) or not value_faults(of)
+
+
+def test_an_ordinary_job_is_plainly_sound() -> None:
+    assert is_plainly_sound(spec("one", env=(("A", "1"),), bundle_digest=f"sha256:{'0' * 64}"))
+    assert not is_plainly_sound(spec("one", bundle_digest="sha256:0"))
 
 
 @given(st.integers(1, 30 * 24 * HOUR_MS))

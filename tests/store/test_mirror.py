@@ -14,8 +14,8 @@ from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.residency import FactKey
 from scheduler.store.apply import apply_plan
 from scheduler.store.codec import canonical
-from scheduler.store.leaves import Grounds, PlacedLeaf, submitted_text
-from scheduler.store.records import JobRow
+from scheduler.store.leaves import Grounds, PlacedLeaf, arrived_text
+from scheduler.store.records import Arrival
 from scheduler.store.store import Store, Txn
 from tests.store.builders import (
     H100,
@@ -149,8 +149,8 @@ NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 def test_the_text_of_a_submission_is_canonical(
     tenant: str, owner: str, digest: str, at_ms: int
 ) -> None:
-    row = JobRow(JobId(7), 1, TenantPath(tenant), owner, "train", JobState.QUEUED, at_ms, 1, digest)
-    assert submitted_text(row, "job-aaaaaaaaaaaaa") == canonical(
+    job = Arrival(JobId(7), 1, TenantPath(tenant), "train", False, digest, b"")
+    assert arrived_text(job, "job-aaaaaaaaaaaaa", owner, at_ms) == canonical(
         {
             "kind": "job_submitted",
             "at_ms": at_ms,

@@ -1,5 +1,7 @@
 """What every database behind the store must do."""
 
+import json
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -8,9 +10,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from scheduler.model.ids import JobId
-from scheduler.model.job import JobState
+from scheduler.model.job import Job, JobState
 from scheduler.model.reasons import Reason, Refused
-from scheduler.store import migrations
+from scheduler.store import leaves, migrations
 from scheduler.store.attempts import NewAttempt
 from scheduler.store.idempotency import RETENTION_MS, Remembered
 from scheduler.store.identity import JoinToken, Revocation
@@ -21,8 +23,10 @@ from scheduler.store.migrations import (
     Migration,
     SchemaMismatch,
 )
+from scheduler.store.records import Arrival
 from scheduler.store.schema import METADATA
 from scheduler.store.store import ReadStore, Store
+from scheduler.wire.spec import spec_digest, spec_to_bytes
 from tests.store.builders import (
     ADA,
     CODEC,
@@ -33,6 +37,7 @@ from tests.store.builders import (
     place,
     queue,
     salts,
+    spec,
 )
 
 
@@ -198,9 +203,50 @@ def test_leaves_are_found_by_tenant_and_by_job(store: Store) -> None:
         assert [leaf.index for leaf in view.audit.page(first=3, limit=1)] == [3]
 
 
+def test_plain_jobs_that_come_together_are_as_if_each_had_come_alone(store: Store) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        alone = [queue(txn, name=f"job-{n}") for n in range(3)]
+        bodies = {row.name: spec_to_bytes(spec(row.name, row.tenant)) for row in alone}
+        since = txn.changes_made()
+        together = [
+            Arrival(
+                txn.jobs.take_id(),
+                row.class_id,
+                row.tenant,
+                row.name,
+                row.leased,
+                spec_digest(bodies[row.name]),
+                bodies[row.name],
+            )
+            for row in alone
+        ]
+        txn.jobs.add_all(ADA, together, NOW_MS)
+        leaves.arrived(txn.audit, ADA, together, NOW_MS)
+        assert list(txn.jobs_changed(since)) == [job.id for job in together]
+        assert txn.ledger().queues()[RADIOLOGY] == 6
+    with store.read() as view:
+        rows = view.jobs.rows([job.id for job in together])
+        for row, job in zip(alone, together, strict=True):
+            assert rows[job.id] == replace(row, id=job.id)
+            assert view.jobs.get(job.id, with_spec=True) == replace(
+                some(view.jobs.get(row.id)), id=job.id
+            )
+        told = [json.loads(leaf.body) for leaf in view.audit.all()]
+        names = [leaf.pop("job") for leaf in told]
+        assert told[:3] == told[3:]
+        assert names[3:] == [CODEC.encode(job.id) for job in together]
+
+
+def some(job: Job | None) -> Job:
+    """A job that is there."""
+    assert job is not None
+    return job
+
+
 def test_an_idempotency_key_counts_until_its_retention_is_over(store: Store) -> None:
     with store.transaction() as txn:
-        txn.idempotency.put(ADA, "k", Remembered("d", JobId(4)), NOW_MS)
+        txn.idempotency.put(ADA, {"k": Remembered("d", JobId(4))}, NOW_MS)
     with store.transaction() as txn:
         assert txn.idempotency.get(ADA, "k", NOW_MS + RETENTION_MS) == Remembered("d", JobId(4))
         assert txn.idempotency.get(ADA, "k", NOW_MS + RETENTION_MS + 1) is None
@@ -213,10 +259,10 @@ def test_idempotency_keys_are_looked_up_many_at_once(store: Store) -> None:
     many = [f"k{n:04}" for n in range(1_200)]
     with store.transaction() as txn:
         for n, key in enumerate(many[:1_100]):
-            txn.idempotency.put(ADA, key, Remembered(key, JobId(n)), NOW_MS)
+            txn.idempotency.put(ADA, {key: Remembered(key, JobId(n))}, NOW_MS)
         assert txn.idempotency.get_many(ADA, many, NOW_MS).keys() == set(many[:1_100])
     with store.transaction() as txn:
-        txn.idempotency.put(ADA, "k1150", Remembered("new", JobId(9)), NOW_MS)
+        txn.idempotency.put(ADA, {"k1150": Remembered("new", JobId(9))}, NOW_MS)
         found = txn.idempotency.get_many(ADA, many, NOW_MS + RETENTION_MS)
         assert found.keys() == {*many[:1_100], "k1150"}
         assert found["k0007"] == Remembered("k0007", JobId(7))

@@ -90,7 +90,7 @@ def test_rows_that_waited_before_a_savepoint_survive_it(store: Store) -> None:
             look_queue_and_stop(txn, before.id)
         assert txn.jobs.row(before.id) is not None
         assert txn.jobs.row(stopped.value.job) is None
-        txn.idempotency.put(ADA, "k", Remembered("d", before.id), NOW_MS)
+        txn.idempotency.put(ADA, {"k": Remembered("d", before.id)}, NOW_MS)
         with pytest.raises(Interrupted), txn.savepoint():
             put_key_look_and_stop(txn, before.id)
         assert txn.idempotency.get(ADA, "lost", NOW_MS) is None
@@ -111,7 +111,7 @@ def look_queue_and_stop(txn: Txn, job: JobId) -> None:
 
 def put_key_look_and_stop(txn: Txn, job: JobId) -> None:
     """As above, after remembering a key."""
-    txn.idempotency.put(ADA, "lost", Remembered("d", job), NOW_MS)
+    txn.idempotency.put(ADA, {"lost": Remembered("d", job)}, NOW_MS)
     look_queue_and_stop(txn, job)
 
 
