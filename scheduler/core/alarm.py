@@ -11,14 +11,14 @@ counts as room that may come back (`pending`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import ROOT, lineage
 from scheduler.core.waiting import Signature, Waiting
-from scheduler.model.ids import TenantPath
+from scheduler.model.ids import AttemptKey, JobId, TenantPath
 from scheduler.model.job import Placement
 from scheduler.model.plan import JobClass
 
@@ -42,7 +42,7 @@ class Alarm:
         self.grown: dict[LaneKey, dict[int, int]] = {}
         self.relieved: set[TenantPath] = set()
         self.until_ms: int | None = None
-        self.pending: Sequence[Pending] = ()
+        self.pending: dict[JobId, Pending] = {}
         self.emptied: list[JobClass] = []
 
     def note_room(self, index: SiteIndex, record: NodeRecord) -> None:
@@ -60,6 +60,12 @@ class Alarm:
         """Something of `tenant` ended: it and everything above it use less, and so does ROOT."""
         self.relieved.update(lineage(tenant))
         self.relieved.add(ROOT)
+
+    def note_live(self, key: AttemptKey) -> None:
+        """An attempt holds its nodes: if it was pending, it is so no more."""
+        planned = self.pending.get(key.job)
+        if planned is not None and planned[0].key == key:
+            del self.pending[key.job]
 
     def sleep(
         self,
@@ -84,10 +90,30 @@ class Alarm:
             self.by_power[waiting] = None
         for path in waiting.tenants:
             self.by_tenant.setdefault(path, {})[waiting] = None
-        if until_ms is not None and (self.until_ms is None or until_ms < self.until_ms):
-            self.until_ms = until_ms
+        self._wake_by(until_ms)
         if clock_ms is not None:
             self.by_clock[waiting] = clock_ms
+
+    def sleep_for_room(self, waiting: Waiting, until_ms: int | None) -> None:
+        """As `sleep` with `room` alone: most of a long queue does."""
+        self.awake.pop(waiting, None)
+        self.asleep[waiting] = None
+        sleepers = self.by_room.get(waiting.signature)
+        if sleepers is None:
+            sleepers = self.by_room[waiting.signature] = {}
+        sleepers[waiting] = None
+        if until_ms is not None:
+            self._wake_by(until_ms)
+
+    def wake_all(self, signature: Signature) -> None:
+        """Those with the signature that lack room take part in the next plan."""
+        signature.busy = False
+        sleepers = self.by_room.pop(signature)
+        self.awake.update(sleepers)
+        for waiting in sleepers:
+            del self.asleep[waiting]
+            if waiting.tenants or self.by_power or self.by_clock:
+                self._forget_other_causes(waiting)
 
     def wake(self, waiting: Waiting) -> None:
         """`waiting` takes part in the next plan."""
@@ -110,8 +136,7 @@ class Alarm:
         if waiting not in self.asleep:
             return
         del self.asleep[waiting]
-        self.by_power.pop(waiting, None)
-        self.by_clock.pop(waiting, None)
+        self._forget_other_causes(waiting)
         sleepers = self.by_room.get(waiting.signature)
         if sleepers is not None:
             sleepers.pop(waiting, None)
@@ -119,6 +144,16 @@ class Alarm:
                 # Nobody is left to be told of room: the next to come looks for itself.
                 del self.by_room[waiting.signature]
                 waiting.signature.busy = False
+
+    def _wake_by(self, until_ms: int | None) -> None:
+        """At this moment, at the latest, everybody is to be looked at anew."""
+        if until_ms is not None and (self.until_ms is None or until_ms < self.until_ms):
+            self.until_ms = until_ms
+
+    def _forget_other_causes(self, waiting: Waiting) -> None:
+        """Nothing but room would wake it any more."""
+        self.by_power.pop(waiting, None)
+        self.by_clock.pop(waiting, None)
         for path in waiting.tenants:
             others = self.by_tenant.get(path)
             if others is not None:

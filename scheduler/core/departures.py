@@ -3,7 +3,8 @@
 Simple equivalent: for every node of a site, let its jobs leave one after another until there is
 room, and take the nodes where that is soonest. Departure: most nodes hold work of one organisation
 that nobody else may join, and are empty when the last of it leaves. A site's nodes are put in the
-order of that moment once a plan, and for a job of one node the others alone are looked at.
+order of that moment once a plan; for a job of one node the others alone are looked at, and of
+these only who has somebody leave by then.
 """
 
 from __future__ import annotations
@@ -72,22 +73,27 @@ class Departures:
         joinable = _joinable(index, ask)
         best: Moment | None = None
         now_ms, records, cleared = self._now_ms, index.records, self._cleared_at(number)
+        for _, at in order:
+            if nodes >> at & 1 and not joinable >> at & 1:
+                at_ms = free_at_ms(records[at], ask, now_ms)
+                if at_ms is not None:
+                    best = at_ms, at
+                    break
         for at in bits(nodes & (joinable | ~alike)):
             leaving = self._leaving if cleared >> at & 1 else ()
-            at_ms = free_at_ms(records[at], ask, now_ms, leaving)
-            if at_ms is not None and (best is None or at_ms < best[0]):
+            record = records[at]
+            if best is not None and not leaving and self._waits_beyond(record, ask, best, at):
+                continue
+            at_ms = free_at_ms(record, ask, now_ms, leaving)
+            if at_ms is not None and (best is None or (at_ms, at) < best):
                 best = at_ms, at
-                if at_ms == now_ms:
-                    break
-        for moment in order:
-            if best is not None and moment > best:
-                break
-            at = moment[1]
-            if nodes >> at & 1 and not joinable >> at & 1:
-                at_ms = self._free_at_ms(number, index, at, ask)
-                if at_ms is not None:
-                    return at_ms, at
         return best
+
+    def _waits_beyond(self, record: NodeRecord, ask: Ask, best: Moment, at: int) -> bool:
+        """Whether a node that nobody leaves has room after `best` at the soonest: there is not
+        enough now, and the first of those on it stays for longer."""
+        soonest_ms = self._now_ms if record.left.holds(ask.shape) else record.span().first_ms
+        return (soonest_ms, at) > best
 
     def _order(self, number: int, index: SiteIndex) -> tuple[list[Moment], int]:
         known = self._orders.get(number)
@@ -96,9 +102,8 @@ class Departures:
             order: list[Moment] = []
             alike = 0
             for at, record in enumerate(index.records):
-                ends = record.known_ends or record.ends()
-                if not ends.is_mixed and not cleared >> at & 1:
-                    end_ms = ends.last_ms()
+                _, end_ms, is_mixed = record.known_span or record.span()
+                if not is_mixed and not cleared >> at & 1:
                     order.append((end_ms if end_ms > now_ms else now_ms, at))
                     alike |= 1 << at
             order.sort()
@@ -145,9 +150,8 @@ def free_at_ms(
     shape, node = ask.shape, record.node
     if record.kind.cost(shape) == (node.cpu_milli, node.memory_bytes):
         return _empty_at_ms(record, ask, now_ms, leaving)
-    ends = record.ends()
-    if not ends.is_mixed and not leaving:
-        return _after_some(record, ends, ask, now_ms)
+    if not leaving and not record.span().is_mixed:
+        return _after_some(record, record.ends(), ask, now_ms)
     staying = sorted(
         record.occupants.values(),
         key=lambda o: (-o.until_ms if o.job not in leaving else -now_ms, o.job),
@@ -207,4 +211,4 @@ def _empty_at_ms(
     if leaving:
         untils = [o.until_ms for o in record.occupants.values() if o.job not in leaving]
         return max(now_ms, *untils) if untils else now_ms
-    return max(now_ms, record.ends().last_ms())
+    return max(now_ms, record.span().last_ms)

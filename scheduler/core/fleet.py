@@ -162,8 +162,7 @@ class FleetState:
             )
         self._stale_sites.clear()
         self._stale_order = False
-        self.order, self.numbers, self.lanes = [], {}, {}
-        self.capacity_milli, self.caps = {}, {}
+        self.order, self.numbers, self.lanes, self.capacity_milli, self.caps = [], {}, {}, {}, {}
         for number, (_, _, name) in enumerate(sorted(liking(s) for s, _ in self.sites.values())):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))
@@ -362,6 +361,7 @@ class FleetState:
                 if self.tree.has_budgets:
                     self.book.reserve(change.live)
             self.live[change.id] = change.live
+            self.alarm.note_live(change.live.placement.key)
             if change.live.job_class.resources.max_nodes > len(change.live.placement.nodes):
                 self.growable[change.id] = None
             self.evictable.add(change.live)

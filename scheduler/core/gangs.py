@@ -2,7 +2,8 @@
 
 Simple equivalent: try every site and every set of nodes, keep the best score. Departures: one node
 is found through the fleet's lanes, the best room first; a gang looks at each site that can have it,
-and takes the first where the level of closeness that it likes holds.
+and takes the first where the level of closeness that it likes holds. What all organisations may
+join is searched for one of them: those who come later learn from `Exhausted` that nothing is there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.layout import bits
-from scheduler.core.occupancy import NodeRecord
+from scheduler.core.occupancy import EMPTY, OPEN, NodeRecord, View
 from scheduler.core.packing import press_cost
 from scheduler.core.ranking import Ranking
 from scheduler.core.topology import compact, tightest
@@ -28,6 +29,28 @@ _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 Held: TypeAlias = Mapping[int, int]
 """By the site's number: its nodes that are kept for others, as bits."""
+
+
+_SHARED = frozenset({EMPTY, OPEN})
+"""The views that work of any organisation may look for room in."""
+
+
+class Exhausted:
+    """The views that all share in which a search found no node for what is asked. While room is
+    only taken, as in one plan, that holds for whoever may have the same of the same nodes."""
+
+    def __init__(self) -> None:
+        # Both are told apart as objects, so they are kept: another one may not get their place.
+        self._found: dict[tuple[View, int, int, int], tuple[ClassAnswer, Held | None]] = {}
+
+    def knows(self, view: View, where: ClassAnswer, allowed: int, held: Held | None) -> bool:
+        """Whether none of the sites `allowed` has room for what may be at `where`."""
+        return (view, id(where), allowed, id(held)) in self._found
+
+    def note(self, view: View, where: ClassAnswer, allowed: int, held: Held | None) -> None:
+        """None of them has."""
+        if view in _SHARED:
+            self._found[view, id(where), allowed, id(held)] = where, held
 
 
 @dataclass(slots=True)
@@ -74,21 +97,21 @@ make: _Make = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUn
 
 
 def find(
-    fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
+    fleet: FleetState,
+    signature: Signature,
+    where: ClassAnswer,
+    held: Held | None,
+    exhausted: Exhausted | None = None,
 ) -> Spot | None:
-    """The best place now on the GPU class of `where`, or None."""
+    """The best place now on the GPU class of `where`, or None. `exhausted`: what is known from
+    searches before, and learned by this one."""
     if signature.ask.nodes > 1:
         return _find_gang(fleet, signature, where, held)
+    exhausted = exhausted or Exhausted()
     if not where.tiers:
-        return _find_node_at(fleet, signature, where, where.sites, held)
-    return _find_node(fleet, signature, where, held)
-
-
-def _find_node(
-    fleet: FleetState, signature: Signature, where: ClassAnswer, held: Held | None
-) -> Spot | None:
+        return _find_node_at(fleet, signature, where, where.sites, held, exhausted)
     for ppm, sites in where.by_press():
-        spot = _find_node_at(fleet, signature, where, sites, held)
+        spot = _find_node_at(fleet, signature, where, sites, held, exhausted)
         if spot is not None:
             if ppm:
                 spot.growth += press_cost(ppm, signature.ask.shape.gpu_milli())
@@ -97,22 +120,27 @@ def _find_node(
 
 
 def _find_node_at(
-    fleet: FleetState, signature: Signature, where: ClassAnswer, allowed: int, held: Held | None
+    fleet: FleetState,
+    signature: Signature,
+    where: ClassAnswer,
+    allowed: int,
+    held: Held | None,
+    exhausted: Exhausted,
 ) -> Spot | None:
     gpu_class = where.gpu_class
     ranking = signature.ranking(fleet.rooms, gpu_class)
-    rooms, place_of = ranking.numbers, ranking.place.get
+    rooms, places = ranking.numbers, ranking.place
     best: Spot | None = None
     stop: int = len(rooms)
     for view in signature.views:
         key = gpu_class, view
         lane = fleet.lanes.get(key)
-        if not lane:
+        if not lane or exhausted.knows(view, where, allowed, held):
             continue
         # The views in use come first: an empty node must fit better to be taken.
-        fitting: list[int] = [at for room in lane if (at := place_of(room, stop)) < stop]
-        fitting.sort()
-        for place in fitting:
+        for place in sorted([places[room] for room in lane.keys() & places.keys()]):
+            if place >= stop:
+                break
             room = rooms[place]
             sites = lane[room] & allowed
             if sites:
@@ -120,6 +148,8 @@ def _find_node_at(
                 if spot is not None:
                     best, stop = spot, place
                     break
+        else:
+            exhausted.note(view, where, allowed, held)
     return best
 
 
@@ -160,7 +190,10 @@ def _find_gang(
     best: tuple[TopologyLevel, int, int] | None = None
     ask, gpu_class = signature.ask, where.gpu_class
     ranking = signature.ranking(fleet.rooms, gpu_class)
+    inhabited = _inhabited(fleet, signature, ranking, gpu_class)
     for number in where.numbers():
+        if not inhabited >> number & 1:
+            continue
         index = fleet.order[number][1]
         nodes = index.candidates(gpu_class, signature.views, ranking) & where.nodes[number]
         if held is not None:
@@ -183,6 +216,18 @@ def _find_gang(
     growth = sum(ranking.growth[record.room] for record in records)
     growth += press_cost(where.press_at(number), ask.nodes * ask.shape.gpu_milli())
     return Spot(fleet.order[number][0].id, number, gpu_class, records, growth, ranking)
+
+
+def _inhabited(
+    fleet: FleetState, signature: Signature, ranking: Ranking, gpu_class: GpuClass
+) -> int:
+    """The sites, as bits, that have a node with room for one of the gang."""
+    sites = 0
+    for view in signature.views:
+        lane = fleet.lanes.get((gpu_class, view), {})
+        for room in lane.keys() & ranking.growth.keys():
+            sites |= lane[room]
+    return sites
 
 
 def _gang_at(

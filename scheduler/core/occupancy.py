@@ -186,12 +186,6 @@ class Ends:
     in_turn: tuple[End, ...]
     alike: Occupant | None
     """One of them, where all are of one organisation and share alike."""
-    is_mixed: bool
-    """They are not."""
-
-    def last_ms(self) -> int:
-        """When nobody is left; 0 where nobody is."""
-        return self.in_turn[-1].at_ms if self.in_turn else 0
 
     @staticmethod
     def of(record: NodeRecord) -> Ends:
@@ -211,7 +205,35 @@ class Ends:
             cpu_milli += freed_milli
             memory_bytes += freed_bytes
             found.append(End(next_to.until_ms, gpu_mask, cpu_milli, memory_bytes))
-        return Ends(tuple(found), alike, len(kinds) > 1)
+        return Ends(tuple(found), alike)
+
+
+class Span(NamedTuple):
+    """When the first and the last of those on a node are over at the latest; 0 where nobody is."""
+
+    first_ms: int
+    last_ms: int
+    is_mixed: bool
+    """They are of several organisations, or do not share alike."""
+
+
+def span_of(occupants: Collection[Occupant]) -> Span:
+    """What `Span` says of `occupants`."""
+    first_ms = last_ms = 0
+    one: Occupant | None = None
+    is_mixed = False
+    for each in occupants:
+        until_ms = each.until_ms
+        if one is None:
+            one, first_ms, last_ms = each, until_ms, until_ms
+            continue
+        if until_ms > last_ms:
+            last_ms = until_ms
+        elif until_ms < first_ms:
+            first_ms = until_ms
+        if each.organisation != one.organisation or each.sharing is not one.sharing:
+            is_mixed = True
+    return Span(first_ms, last_ms, is_mixed)
 
 
 def _latest_first(occupant: Occupant) -> tuple[int, JobId]:
@@ -227,6 +249,7 @@ class NodeRecord:
         "capacity_mask",
         "kind",
         "known_ends",
+        "known_span",
         "laned",
         "lanes",
         "left",
@@ -256,8 +279,9 @@ class NodeRecord:
         self.laned: tuple[View, ...] = ()
         self.room = 0
         self.views = _NOBODY
-        # What `ends` found; nothing when somebody came or went since.
+        # What `ends` and `span` found; nothing when somebody came or went since.
         self.known_ends: Ends | None = None
+        self.known_span: Span | None = None
         self.capacity_mask = 0
         self.recount()
 
@@ -287,7 +311,7 @@ class NodeRecord:
             self.kind, free_mask, partial, cpu_free_milli, memory_free_bytes
         )
         self.views = views_of(self.occupants.values())
-        self.known_ends = None
+        self.known_ends = self.known_span = None
 
     def add(self, occupant: Occupant) -> None:
         """Puts `occupant` here; equal to a recount with it."""
@@ -312,18 +336,24 @@ class NodeRecord:
     def show(self, occupant: Occupant) -> None:
         """Puts `occupant` in the list of those here; what is left is as before."""
         self.occupants[occupant.job] = occupant
-        self.known_ends = None
+        self.known_ends = self.known_span = None
 
     def hide(self, job: JobId) -> None:
         """Takes a job off that list."""
         del self.occupants[job]
-        self.known_ends = None
+        self.known_ends = self.known_span = None
 
     def ends(self) -> Ends:
         """When those here are over at the latest. Remembered."""
         if self.known_ends is None:
             self.known_ends = Ends.of(self)
         return self.known_ends
+
+    def span(self) -> Span:
+        """From when to when those here are over at the latest. Remembered."""
+        if self.known_span is None:
+            self.known_span = span_of(self.occupants.values())
+        return self.known_span
 
     def ready(self) -> bool:
         """Whether new work may start here at all."""

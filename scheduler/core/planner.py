@@ -196,10 +196,10 @@ class Desk:
     def placements(self) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""
         made = tuple([taken.placement for taken in self.taken])
-        self.fleet.alarm.pending = [
-            (placement, taken.waiting.job_class.tenant)
+        self.fleet.alarm.pending = {
+            placement.key.job: (placement, taken.waiting.job_class.tenant)
             for placement, taken in zip(made, self.taken, strict=True)
-        ]
+        }
         return made
 
     def undo(self) -> None:
@@ -239,12 +239,11 @@ class Desk:
         fleet, tenants, inside = self.fleet, self.fleet.tree.tenants, list[Waiting]()
         strange = {
             tenant
-            for tenant in {waiting.job_class.tenant for waiting in fleet.alarm.awake}
+            for tenant in fleet.queued.of_tenant
             if any(path not in tenants for path in lineage(tenant))
         }
         for waiting in list(fleet.alarm.awake):
-            tenant = waiting.job_class.tenant
-            if tenant in strange:
+            if strange and (tenant := waiting.job_class.tenant) in strange:
                 detail = f"tenant {tenant!r} is not in the tree"
                 self._say(waiting, (Denial(Reason.QUOTA_LIMIT, detail, tenant),))
                 fleet.alarm.sleep(waiting)
@@ -302,8 +301,7 @@ class Desk:
             self._block(waiting, against)
             return
         self._say(waiting, denials)
-        until_ms = self.fleet.answer_for(waiting, self.now_ms).until_ms
-        self.fleet.alarm.sleep(waiting, room=True, until_ms=until_ms)
+        self.fleet.alarm.sleep_for_room(waiting, self.search.until_ms(waiting))
 
     def _say(self, waiting: Waiting, denials: tuple[Denial, ...]) -> None:
         """Tells why a class waits, unless the last plan that looked told the same."""

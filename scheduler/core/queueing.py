@@ -153,12 +153,15 @@ class FairOrder:
         """The class whose turn it is and the place of its job in line; None: nobody is left."""
         shut = self._shut
         while (turn := self._turn()) is not None:
-            _, waiting, at = turn.classes[0]
-            limit_ms = shut.get(waiting.signature)
-            if limit_ms is None or waiting.job_class.time_limit_bucket_ms < limit_ms:
-                return waiting, at
-            self.passed_over.append(waiting)
-            self.blocked()
+            classes = turn.classes
+            while classes:  # Nothing is charged for those passed over: it stays this tenant's turn.
+                _, waiting, at = classes[0]
+                limit_ms = shut.get(waiting.signature)
+                if limit_ms is None or waiting.job_class.time_limit_bucket_ms < limit_ms:
+                    return waiting, at
+                self.passed_over.append(waiting)
+                heapq.heappop(classes)
+            self._close()
         return None
 
     def _turn(self) -> Turn | None:
@@ -181,11 +184,13 @@ class FairOrder:
 
     def _open(self, turn: Turn) -> None:
         """Puts a tenant's own classes in order: those whose turn never comes need none."""
+        begin, now_ms = self._begin, self._now_ms
         for waiting in turn.closed:
-            at = waiting.next_ready(self._begin.get(waiting, waiting.spent), self._now_ms)
+            at = begin.get(waiting, waiting.spent) if begin else waiting.spent
+            if waiting.odd:
+                at = waiting.next_ready(at, now_ms)
             if at < len(waiting.ids):
-                key = turn.key_of(waiting, at, self._now_ms)
-                turn.classes.append((key, waiting, at))
+                turn.classes.append((turn.key_of(waiting, at, now_ms), waiting, at))
         turn.closed = []
         heapq.heapify(turn.classes)
 

@@ -16,8 +16,9 @@ from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import Backfill
 from scheduler.core.elastic import widest
 from scheduler.core.fleet import FleetState, ends_by_ms
-from scheduler.core.gangs import Held, Spot, find
+from scheduler.core.gangs import Exhausted, Held, Spot, find
 from scheduler.core.no_place import NoPlace, kept_for_others
+from scheduler.core.occupancy import EMPTY, NodeRecord
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.windows import Bars
 from scheduler.model.ids import GpuClass, JobId, TenantPath
@@ -46,8 +47,12 @@ class Search:
         self.now_ms = now_ms
         self._keeps = memory is Memory.KEPT
         self.bars = Bars(fleet.windows, now_ms)
+        self._has_bars = bool(self.bars)
         # Nothing is kept for anybody, and never is in this plan before the turns are over.
-        self._is_open = not backfill and not self.bars
+        self._is_open = not backfill and not self._has_bars
+        self._exhausted = Exhausted()
+        # By what asked for it: an empty node that has room for that, and may be kept for others.
+        self._empty: dict[int, tuple[ClassAnswer, NodeRecord]] = {}
         # The sites' nodes that windows keep from a tenant until a moment.
         self._barred: dict[tuple[TenantPath, int], Held] = {}
         self._answers: dict[Signature, Answer] = {}
@@ -56,6 +61,8 @@ class Search:
         self._kept: dict[Signature, tuple[int, TenantPath, Reason]] = {}
         # Of signatures without room: who takes so long, or longer, has none to the end of the plan.
         self.shut: dict[Signature, int] = {}
+        # What `why_shut` said, where every class of a tenant with the signature is told the same.
+        self._told: dict[tuple[Signature, TenantPath], tuple[Denial, ...] | None] = {}
 
     def place(self, waiting: Waiting, job: JobId) -> Spot | NoPlace:
         """The best place for a job of a class now, or what stands against it."""
@@ -85,6 +92,18 @@ class Search:
 
     def why_shut(self, waiting: Waiting) -> tuple[Denial, ...] | None:
         """Why a class that is `shut` waits, if that is all there is; None: look for yourself."""
+        if self.fleet.tree.has_budgets:
+            return self._why_shut(waiting)
+        key = waiting.signature, waiting.job_class.tenant
+        if key not in self._told:
+            self._told[key] = self._why_shut(waiting)
+        return self._told[key]
+
+    def until_ms(self, waiting: Waiting) -> int | None:
+        """Until when it holds where a class may go by law and shape; None: for good."""
+        return (self._answers.get(waiting.signature) or self._answer_for(waiting)).until_ms
+
+    def _why_shut(self, waiting: Waiting) -> tuple[Denial, ...] | None:
         signature = waiting.signature
         answer = self._answers.get(signature) or self._answer_for(waiting)
         milli = signature.milli
@@ -121,7 +140,7 @@ class Search:
             if spot is not None:
                 return spot
         held = None if self._is_open else self._held_from(waiting, job)
-        while (spot := find(fleet, signature, where, held)) is not None:
+        while (spot := find(fleet, signature, where, held, self._exhausted)) is not None:
             milli = signature.milli
             if milli is not None and not fleet.caps and not against.answer.agreed:
                 return spot
@@ -175,12 +194,12 @@ class Search:
     ) -> Spot | None:
         """The best place on one GPU class, leaving alone what is reserved for others."""
         held = None if self._is_open else self._held_from(waiting, job)
-        return find(self.fleet, signature, where, held)
+        return find(self.fleet, signature, where, held, self._exhausted)
 
     def _held_from(self, waiting: Waiting, job: JobId) -> Held:
         """The nodes that `job` must leave to others."""
         held = self.backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
-        if not self.bars:
+        if not self._has_bars:
             return held
         barred = self._all_barred(waiting)
         return {at: held.get(at, 0) | barred.get(at, 0) for at in held.keys() | barred.keys()}
@@ -198,20 +217,35 @@ class Search:
 
     def _who_keeps(self, waiting: Waiting, answer: Answer) -> Reason | None:
         """Whether there would be room, were it not for reservations, or for windows of time."""
-        fleet, signature, places = self.fleet, waiting.signature, answer.classes
-        barred = self._all_barred(waiting) if self.bars else None
-        if self.backfill and any(find(fleet, signature, where, barred) for where in places):
+        signature, places = waiting.signature, answer.classes
+        barred = self._all_barred(waiting) if self._has_bars else None
+        if self.backfill and any(self._fits(signature, where, barred) for where in places):
             return Reason.BEHIND_OTHERS
-        if self.bars and any(find(fleet, signature, where, None) for where in places):
+        if self._has_bars and any(self._fits(signature, where, None) for where in places):
             return Reason.WINDOW
         return None
 
+    def _fits(self, signature: Signature, where: ClassAnswer, barred: Held | None) -> bool:
+        """Whether there is room on the GPU class of `where`, whoever it is kept for.
+
+        An empty node that one found is room for all who ask the same, if nobody took it since.
+        """
+        known = self._empty.get(id(where)) if barred is None else None
+        if known is not None and known[1].views[0] is EMPTY and EMPTY in signature.views:
+            return True
+        spot = find(self.fleet, signature, where, barred, self._exhausted)
+        if spot is None:
+            return False
+        if barred is None and signature.ask.nodes == 1 and spot.records[0].views[0] is EMPTY:
+            self._empty[id(where)] = where, spot.records[0]
+        return True
+
     def _note_kept(self, waiting: Waiting, how: Reason) -> None:
         signature, limit_ms = waiting.signature, waiting.job_class.time_limit_bucket_ms
-        if not self.bars:
+        if not self._has_bars:
             limit_ms = self.backfill.least_alike_ms(limit_ms)
         self._kept[signature] = limit_ms, waiting.job_class.tenant, how
-        if not self.bars and not self.backfill.is_kept_for(signature):
+        if not self._has_bars and not self.backfill.is_kept_for(signature):
             self.shut[signature] = limit_ms
 
     def _kept_before(self, waiting: Waiting, job: JobId) -> Reason | None:
@@ -223,4 +257,4 @@ class Search:
         limit_ms, tenant, how = known
         if waiting.job_class.time_limit_bucket_ms < limit_ms:
             return None
-        return how if waiting.job_class.tenant == tenant or not self.bars else None
+        return how if waiting.job_class.tenant == tenant or not self._has_bars else None

@@ -42,9 +42,7 @@ def _wake_some(fleet: FleetState, now_ms: int) -> None:
     alarm = fleet.alarm
     if alarm.grown:
         for signature in [each for each in alarm.by_room if _has_grown(fleet, each)]:
-            signature.busy = False
-            for waiting in list(alarm.by_room.get(signature, ())):
-                alarm.wake(waiting)
+            alarm.wake_all(signature)
     for path in sorted(alarm.relieved & alarm.by_tenant.keys()):
         # Whoever two relieved tenants blocked is awake by the second.
         for waiting in list(alarm.by_tenant.get(path, ())):
@@ -65,24 +63,21 @@ def _has_grown(fleet: FleetState, signature: Signature) -> bool:
     for where in answer.classes:
         fitting = signature.ranking(fleet.rooms, where.gpu_class).growth
         for view in signature.views:
-            for room, sites in grown.get((where.gpu_class, view), {}).items():
-                if sites & where.sites and room in fitting:
-                    return True
+            rooms = grown.get((where.gpu_class, view))
+            if rooms and any(rooms[room] & where.sites for room in rooms.keys() & fitting.keys()):
+                return True
     return False
 
 
 def _return_pending(fleet: FleetState) -> None:
     """What the last plan took and nobody committed is free again."""
     alarm = fleet.alarm
-    pending, alarm.pending = alarm.pending, ()
-    if len(pending) > PENDING_MAX and pending[0][0].key.job not in fleet.live:
-        # The whole plan came to nothing, it seems: looking at everything again costs less.
+    pending, alarm.pending = alarm.pending, {}
+    if len(pending) > PENDING_MAX:
+        # Most of the plan came to nothing, it seems: looking at everything again costs less.
         alarm.everything = True
         return
-    for placement, tenant in pending:
-        live = fleet.live.get(placement.key.job)
-        if live is not None and live.placement.key == placement.key:
-            continue
+    for placement, tenant in pending.values():
         alarm.note_relief(tenant)
         alarm.power |= bool(fleet.caps) or bool(fleet.agreements)
         for part in placement.nodes:
