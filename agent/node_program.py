@@ -35,7 +35,7 @@ from agent.node.launcher import LEVELS
 from agent.node.link import NodeLink
 from agent.node.responder import Responder
 from agent.node.spool import Spool
-from agent.node.store_expiry import StoreExpiry, StoreLimits
+from agent.node.store_expiry import BoundedStore, StoreExpiry, StoreLimits
 from agent.node.watch import HealthWatch, Sources
 from agent.running import start_logging, until_told, version
 from sovapi.v1.identity_pb2 import JoinRequest, RenewRequest
@@ -68,6 +68,7 @@ class NodeConfig:
     rdma_exclude: str
     checkpoint_keep_ms: int
     checkpoint_store_bytes_max: int
+    checkpoint_node_bytes_max: int
     location_listen: str | None
     location_key: Path | None
     attest_program: str
@@ -157,12 +158,18 @@ def attester_of(config: NodeConfig) -> Attester | None:
     return Attester(verifier, lambda: secrets.token_hex(32), wall_ms)
 
 
-def expiry_of(config: NodeConfig, facts: NodeFacts) -> StoreExpiry | None:
-    """Keeps the site's store of checkpoints within its limits, where there is one."""
-    if not facts.checkpoint_store:
-        return None
-    limits = StoreLimits(config.checkpoint_keep_ms, config.checkpoint_store_bytes_max)
-    return StoreExpiry(Path(facts.checkpoint_store), limits)
+def expiry_of(config: NodeConfig, facts: NodeFacts) -> StoreExpiry:
+    """Keeps the node's own checkpoints, and the site's store where there is one, within limits."""
+    keep_ms = config.checkpoint_keep_ms
+    bounds = {facts.checkpoint_root: config.checkpoint_node_bytes_max}
+    if facts.checkpoint_store:
+        bounds[facts.checkpoint_store] = config.checkpoint_store_bytes_max
+    return StoreExpiry(
+        *(
+            BoundedStore(Path(root), StoreLimits(keep_ms, bytes_max))
+            for root, bytes_max in bounds.items()
+        )
+    )
 
 
 def answering(

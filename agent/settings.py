@@ -125,13 +125,19 @@ class NodeSettings(BaseModel):
         default=7 * 24 * 3_600_000,
         ge=0,
         le=10 * 366 * 24 * 3_600_000,
-        description="how long the site's store keeps the checkpoints of a job that is over",
+        description="how long checkpoints of a job that is over are kept",
     )
     checkpoint_store_bytes_max: int = Field(
         default=64 * 1024**4,
         ge=0,
         le=2**60,
         description="of more in the site's store, those of jobs that are over go sooner",
+    )
+    checkpoint_node_bytes_max: int = Field(
+        default=4 * 1024**4,
+        ge=0,
+        le=2**60,
+        description="of more on the node itself, those of jobs that are over go sooner",
     )
     location_listen: Endpoint | None = Field(
         default=None, description="where landmarks are answered, over UDP; nowhere unless given"

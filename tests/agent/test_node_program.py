@@ -23,6 +23,7 @@ rdma_exclude: mlx5_7
 kernel_log: /elsewhere/kmsg
 checkpoint_keep_ms: 5000
 checkpoint_store_bytes_max: 30
+checkpoint_node_bytes_max: 1000
 location_listen: 0.0.0.0:7466
 location_key: /var/lib/sov/location.pem
 metrics_listen: 0.0.0.0:9445
@@ -44,7 +45,7 @@ def test_the_limits_of_the_store_of_checkpoints_are_the_settings(tmp_path: Path)
     file = tmp_path / "node.yaml"
     file.write_text(FILE + ALL)
     config = told_by(left(plain(load(NodeSettings, file, {}))))
-    store = tmp_path / "store"
+    own, store = tmp_path / "own", tmp_path / "store"
     facts = NodeFacts(
         site="x",
         slot="n",
@@ -52,15 +53,18 @@ def test_the_limits_of_the_store_of_checkpoints_are_the_settings(tmp_path: Path)
         spool="s",
         address="127.0.0.1",
         runtime_dir="r",
-        checkpoint_root="c",
+        checkpoint_root=str(own),
     )
-    assert expiry_of(config, facts) is None  # Its site has none.
-    expiry = expiry_of(config, replace(facts, checkpoint_store=str(store)))
-    assert expiry is not None
-    for job in ("old", "small", "newer"):
-        (store / job).mkdir(parents=True)
-        (store / job / "w").write_bytes(b"w" * 20)
-    assert expiry.expire({"old": 5_000, "small": 4_000, "newer": 3_999}) == ["old", "small"]
+    for folder in (own, store):
+        for job in ("old", "small", "newer"):
+            (folder / job).mkdir(parents=True)
+            (folder / job / "w").write_bytes(b"w" * 20)
+    over = {"old": 5_000, "small": 4_000, "newer": 3_999}
+    (mine,) = expiry_of(config, facts).stores  # Its site has none.
+    assert mine.expire(over) == ["old"]
+    mine, shared = expiry_of(config, replace(facts, checkpoint_store=str(store))).stores
+    assert mine.expire(over) == []
+    assert shared.expire(over) == ["old", "small"]
 
 
 def test_limits_of_the_store_that_cannot_be_are_refused(tmp_path: Path) -> None:

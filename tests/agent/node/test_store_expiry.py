@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.node import store_expiry
 from agent.node.checkpoint_store import CheckpointShelf
-from agent.node.store_expiry import REMOVED, StoreExpiry, StoreLimits
+from agent.node.store_expiry import REMOVED, BoundedStore, StoreExpiry, StoreLimits
 from tests.agent.node.test_checkpoint_store import step
 
 DAY_MS = 24 * 3_600_000
@@ -35,7 +35,7 @@ def jobs_in(root: Path) -> list[str]:
 
 def test_what_is_over_for_long_enough_goes_and_nothing_else(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", {"job-a": 10, "job-b": 10, "job-c": 10})
-    expiry = StoreExpiry(store, StoreLimits(DAY_MS, ROOMY))
+    expiry = BoundedStore(store, StoreLimits(DAY_MS, ROOMY))
     assert expiry.expire({"job-a": DAY_MS, "job-b": DAY_MS - 1, "job-x": DAY_MS}) == ["job-a"]
     assert jobs_in(store) == ["job-b", "job-c"]
     assert expiry.expire({}) == []
@@ -48,9 +48,9 @@ def test_above_its_bytes_what_is_over_longest_goes_first_and_never_what_may_go_o
     held = {"job-a": 40, "job-b": 40, "job-c": 40, "job-big": 500}
     store = store_of(tmp_path / "s", held)
     over = {"job-a": 5, "job-b": 9, "job-c": 7}
-    assert StoreExpiry(store, StoreLimits(DAY_MS, 540)).expire(over) == ["job-b", "job-c"]
+    assert BoundedStore(store, StoreLimits(DAY_MS, 540)).expire(over) == ["job-b", "job-c"]
     assert jobs_in(store) == ["job-a", "job-big"]
-    assert StoreExpiry(store, StoreLimits(DAY_MS, 10)).expire(over) == ["job-a"]
+    assert BoundedStore(store, StoreLimits(DAY_MS, 10)).expire(over) == ["job-a"]
     assert jobs_in(store) == ["job-big"]
 
 
@@ -68,7 +68,7 @@ def test_the_limits_hold_wherever_they_can(
     bytes_max: int,
 ) -> None:
     store = store_of(tmp_path_factory.mktemp("s"), held)
-    removed = StoreExpiry(store, StoreLimits(keep_ms, bytes_max)).expire(over)
+    removed = BoundedStore(store, StoreLimits(keep_ms, bytes_max)).expire(over)
     left = jobs_in(store)
     assert sorted([*removed, *left]) == sorted(held)
     assert set(removed) <= set(over)
@@ -81,7 +81,7 @@ def test_the_limits_hold_wherever_they_can(
 
 def test_what_a_node_left_that_went_down_half_way_is_removed(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", {f"{REMOVED}job-a": 10, "job-a": 10, "job-b": 10})
-    expiry = StoreExpiry(store, StoreLimits(0, ROOMY))
+    expiry = BoundedStore(store, StoreLimits(0, ROOMY))
     assert expiry.expire({"job-a": 0}) == ["job-a"]
     assert jobs_in(store) == ["job-b"]
 
@@ -91,11 +91,11 @@ def test_another_nodes_removal_under_way_is_not_disturbed(
 ) -> None:
     store = store_of(tmp_path / "s", {f"{REMOVED}job-a": 10, "job-a": 10, "job-b": 10})
 
-    def as_if_it_began_just_now(_: StoreExpiry) -> None:
+    def as_if_it_began_just_now(_: BoundedStore) -> None:
         """It was not there yet to be finished."""
 
-    monkeypatch.setattr(StoreExpiry, "_finish", as_if_it_began_just_now)
-    assert StoreExpiry(store, StoreLimits(0, ROOMY)).expire({"job-a": 0, "job-b": 0}) == ["job-b"]
+    monkeypatch.setattr(BoundedStore, "_finish", as_if_it_began_just_now)
+    assert BoundedStore(store, StoreLimits(0, ROOMY)).expire({"job-a": 0, "job-b": 0}) == ["job-b"]
     assert "job-a" in jobs_in(store)
 
 
@@ -104,12 +104,12 @@ def test_several_nodes_remove_the_same_at_once(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", held | {"keep-me": 10})
     with ThreadPoolExecutor(4) as nodes:
         done = [
-            nodes.submit(StoreExpiry(store, StoreLimits(0, ROOMY)).expire, dict.fromkeys(held, 0))
+            nodes.submit(BoundedStore(store, StoreLimits(0, ROOMY)).expire, dict.fromkeys(held, 0))
             for _ in range(4)
         ]
         removed = [job for each in done for job in each.result()]
     assert sorted(removed) == sorted(held)  # Each by one of them.
-    StoreExpiry(store, StoreLimits(0, ROOMY)).expire({})
+    BoundedStore(store, StoreLimits(0, ROOMY)).expire({})
     assert jobs_in(store) == ["keep-me"]
 
 
@@ -117,7 +117,11 @@ def test_of_many_jobs_all_are_asked_about_by_and_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_expiry, "STORED_JOBS_MAX", 2)
-    expiry = StoreExpiry(store_of(tmp_path / "s", dict.fromkeys("abcde", 1)), StoreLimits(0, 0))
+    stores = (
+        store_of(tmp_path / "s", dict.fromkeys("abd", 1)),
+        store_of(tmp_path / "n", dict.fromkeys("bce", 1)),
+    )
+    expiry = StoreExpiry(*(BoundedStore(store, StoreLimits(0, 0)) for store in stores))
     asked = [expiry.next_jobs() for _ in range(4)]
     assert asked == [["a", "b"], ["c", "d"], ["e"], ["a", "b"]]
 
@@ -127,8 +131,8 @@ def test_what_is_no_jobs_folder_is_not_asked_about_nor_touched(tmp_path: Path) -
     store = store_of(tmp_path / "s", {"job-a": 1, "lost+found": 1})
     (store / "job-link").symlink_to(outside)
     (store / "notes").write_text("ours")
-    expiry = StoreExpiry(store, StoreLimits(0, 0))
-    assert expiry.next_jobs() == ["job-a"]
+    expiry = BoundedStore(store, StoreLimits(0, 0))
+    assert expiry.jobs() == ["job-a"]
     told = {"job-a": 5, "job-link": 5, "notes": 5, "../outside": 5, "lost+found": 5}
     assert expiry.expire(told) == ["job-a"]
     assert jobs_in(store) == ["job-link", "lost+found", "notes"]
@@ -136,14 +140,14 @@ def test_what_is_no_jobs_folder_is_not_asked_about_nor_touched(tmp_path: Path) -
 
 
 def test_a_store_that_is_not_there_yet_has_nothing(tmp_path: Path) -> None:
-    expiry = StoreExpiry(tmp_path / "none", StoreLimits(0, 0))
-    assert (expiry.next_jobs(), expiry.expire({"job-a": 1})) == ([], [])
+    expiry = BoundedStore(tmp_path / "none", StoreLimits(0, 0))
+    assert (expiry.jobs(), expiry.expire({"job-a": 1})) == ([], [])
 
 
 def test_what_is_kept_after_its_job_was_removed_goes_the_next_time(tmp_path: Path) -> None:
     store, source = tmp_path / "s", tmp_path / "w"
     step(source, "step-1", "weights", 1_000)
-    expiry, shelf = StoreExpiry(store, StoreLimits(0, ROOMY)), CheckpointShelf(store, "job-a", 0)
+    expiry, shelf = BoundedStore(store, StoreLimits(0, ROOMY)), CheckpointShelf(store, "job-a", 0)
     for _ in range(2):
         assert shelf.keep(source, None) == 1
         assert expiry.expire({"job-a": 0}) == ["job-a"]
