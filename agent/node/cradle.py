@@ -4,9 +4,9 @@ All that takes long and needs no spec is done when a cradle is made: both are fo
 PID 1 of its namespace, both are in a network of their own, the rank leads a session of its own.
 Then the rank waits for two words of the shim. `meet` names its spool directory: it takes on the
 view of the world, the limits and the user that the spec there says, while the shim records the
-start. `go`, once that is durable, lets it become the program. Without them, or with the end of the
-shim, it ends and has run nothing. Mount namespaces are made after the first word and not ahead, so
-that a rank sees what is mounted when it starts.
+start. `go`, once that is durable, lets it run the program (`program.py`). Without them, or with the
+end of the shim, it ends and has run nothing. Mount namespaces are made after the first word and not
+ahead, so that a rank sees what is mounted when it starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from agent.node import confine, image_view, network
+from agent.node import confine, image_view, network, program
 from agent.node.data_view import show
 from agent.node.network import Namespace
 from agent.node.secret_file import take_secrets
@@ -157,7 +157,7 @@ def _reap_until_over(rank: int, report: int) -> NoReturn:
 def _run_rank(
     level: str, words: int, output: int, report: int, own_session: int, outside: list[int]
 ) -> NoReturn:
-    """The rank's process up to its exec. A failed set-up is reported; a failed exec is an exit."""
+    """The rank up to its program. A failed set-up is reported; a failed exec is an exit."""
     step = "rank set-up"
     try:
         if level == "none":
@@ -190,8 +190,11 @@ def _run_rank(
         os._exit(125)
     if os.read(words, len(GO)) != GO:
         os._exit(0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
+        if level != "none":
+            _tell(report, {"status": program.run(spec["argv"], env, FORWARDED)})
+            os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 (no shell: it is the point)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -63,7 +63,8 @@ class Executor:
         self.bundles = Path(node.spool) / "bundle"
         self.bundles.mkdir(mode=0o700, exist_ok=True)
         self.images = ImageCache(Path(node.spool) / "image", node.image_store)
-        Path(node.checkpoint_root).mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.checkpoints = Path(node.checkpoint_root).resolve()
+        self.checkpoints.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def ping(self) -> dict[str, object]:
         """That it answers, as which process, and for which node."""
@@ -195,7 +196,7 @@ class Executor:
         except StoreError as error:
             raise DataMissing(str(error)) from error
         work = self.spool.home(key) / "work"
-        checkpoints = Path(self.node.checkpoint_root) / spec["job_id"]
+        checkpoints = self.checkpoints / spec["job_id"]
         checkpoints.mkdir(mode=0o700, exist_ok=True)
         opened, opener = self._fill(key, spec, work)
         own: dict[str, object] = {"uid": None, "gid": None}
@@ -213,9 +214,9 @@ class Executor:
             "env": self._environment(key, spec, work, checkpoints, image),
             "image": image and str(image.place.resolve()),
             "secrets_file": opened,
-            "cwd": str(work.resolve()),
+            "cwd": str(work),
             **data,
-            "keep": [str(checkpoints.resolve())],
+            "keep": [str(checkpoints)],
             "checkpoints": kept,
             "hide": [*self.node.hidden(), *RESOLVERS],
             "gpus": sorted(spec["gpus"]),
@@ -313,7 +314,7 @@ class Executor:
         owner = checkpoints.stat().st_uid
         if not first <= owner <= last:
             owner = first + zlib.crc32(job.encode()) % (last - first + 1)
-        with os.scandir(self.node.checkpoint_root) as folders:
+        with os.scandir(self.checkpoints) as folders:
             others = {folder.stat().st_uid for folder in folders if folder.name != job}
         return self.spool.uid_for(job, owner, avoid=others, first=first, last=last)
 
@@ -323,7 +324,7 @@ class Executor:
         """A rank's environment, from nothing: what users may change, then their image's, then
         theirs, then what is ours.
         """
-        start = start_environment(self.node.runtime_dir, str(work.resolve()), image and image.env)
+        start = start_environment(self.node.runtime_dir, str(work), image and image.env)
         visible = self._visible(key, spec)
         node: Mapping[str, str] = {} if spec["mig_profile"] else os.environ
         ours = {
@@ -342,9 +343,9 @@ class Executor:
             "SOV_NUM_NODES": spec["num_nodes"],
             "SOV_GPUS_PER_NODE": spec["gpus_per_node"],
             **gpu_shares.limits(spec["gpu_milli"], node),
-            "SOV_CHECKPOINT_DIR": checkpoints.resolve(),
+            "SOV_CHECKPOINT_DIR": checkpoints,
             "SOV_RANK_KEY": key,
-            "SOV_RANK_DIR": self.spool.home(key).resolve(),
+            "SOV_RANK_DIR": self.spool.home(key),
         }
         return (
             start | user_environment(spec["env"]) | {name: str(ours[name]) for name in sorted(ours)}

@@ -22,7 +22,8 @@ PROBE_UID = 260_000  # Above the uids of jobs.
 PROBE_S = 30
 KEY = "probe.1.0"
 
-# Says, line by line, what a rank of that level sees. The shell's own pid is 2: PID 1 is the init.
+# Says, line by line, what a rank of that level sees. The shell's own pid is 3: the init and what
+# made it ready come before it.
 PROBE = """
 echo pid $$
 echo uid $(id -u)
@@ -112,7 +113,7 @@ def _stop(spool: Spool) -> None:
 
 def _judge(level: str, said: str) -> str:
     """What is wrong with what the probe saw; empty when nothing is."""
-    want = ["pid 2", "work ok"]
+    want = ["pid 3", "work ok"]
     if level == "uid":
         want += [f"uid {PROBE_UID}", "secret", "spool", "privileges 1", "interpreter ok"]
     lines = [line.strip() for line in said.splitlines()]

@@ -63,7 +63,8 @@ class Nursery:
         """Start a shim for a key whose gate is open; how it is when the rank runs, or never
         will.
         """
-        self._order(SHIM, self._spool.home(key))
+        if self._order(SHIM, self._spool.home(key)) == shim.RUNS:
+            return RankStatus(key, Phase.RUNNING)  # Who wants to know more looks into the spool.
         status = self._spool.status(key)
         if status.phase is Phase.STARTING:  # Nobody has even tried.
             run_shim(self._spool, key)
@@ -100,7 +101,7 @@ class Nursery:
         """
         with _pipe() as (reading, writing):
             with self._lock:
-                self._send(kind, os.fsencode(folder.resolve()), writing.fileno())
+                self._send(kind, os.fsencode(folder), writing.fileno())
             writing.close()
             return _all_of(reading)
 
@@ -122,7 +123,7 @@ class Nursery:
         gates, for_gates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with for_shims, for_gates:
             theirs = (for_shims.fileno(), for_gates.fileno())
-            made = (*map(str, theirs), self._level, str(self._spool.rooms.resolve()))
+            made = (*map(str, theirs), self._level, str(self._spool.rooms))
             self._process = subprocess.Popen(
                 [*PYTHON, nursery.COMMAND, PACKAGE, *made],
                 env={},
@@ -151,7 +152,7 @@ def _run_gate(folder: Path) -> bytes:
     """Start one that nobody made ahead; what it says of itself."""
     with _pipe() as (reading, writing):
         told = writing.fileno()
-        _run([gate.COMMAND, PACKAGE, str(folder.resolve()), str(told)], pass_fds=(told,))
+        _run([gate.COMMAND, PACKAGE, str(folder), str(told)], pass_fds=(told,))
         writing.close()
         return _all_of(reading)
 

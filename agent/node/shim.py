@@ -6,10 +6,11 @@ neighbours it imports only the standard library, so it starts fast. It is single
 PR_SET_PDEATHSIG fires when the parent *thread* ends.
 
 Three processes: the **shim** (own session, detached from whoever started it), the **init** below it
-(PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**. The tie
-is cut upwards and kept downwards: nothing that kills the starter reaches the rank, and whatever
-ends the shim or the init ends the whole tree, `setsid` children included. At `none` a killed shim
-may leave processes behind; `spool.py` finds them by SOV_RANK_DIR.
+(PID 1 of its namespace at `pidns` and `uid`, a child subreaper at `none`) and the **rank**, which
+in a namespace has its program below it (`program.py`). The tie is cut upwards and kept downwards:
+nothing that kills the starter reaches the rank, and whatever ends the shim or the init ends the
+whole tree, `setsid` children included. At `none` a killed shim may leave processes behind;
+`spool.py` finds them by SOV_RANK_DIR.
 
 The end is recorded as `code` (it exited) or `signal` (a signal ended it), never both; both are null
 when the rank never ran. A program that cannot be executed is code 127 (not found) or 126, with a
@@ -18,6 +19,7 @@ line in the log. `cause` says why it ended: exit, stop, fence, lease, time_limit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -48,6 +50,8 @@ COMMAND = (  # Run with -c; the arguments are the directory that holds this pack
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from agent.node.shim import main; main(sys.argv[2])"
 )
+RUNS = b"runs"
+"""Said to whoever waits for a rank that was let go."""
 READ_BYTES = 64 * 1024
 DRAIN_READS = 16  # Log reads in one turn of the loop: a chatty rank must not delay its own end.
 LAST_READS = 1024  # No writer is left: the pipe ends long before that.
@@ -316,6 +320,8 @@ def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
             cradle.meet(os.getcwd())
         if not shim.launch(cradle, room):
             return  # Whoever gave the key up has recorded its end.
+        with contextlib.suppress(OSError):  # Whoever waited may be gone.
+            os.write(ready, RUNS)
         os.close(ready)
         shim.watch()
         record = shim.finish()

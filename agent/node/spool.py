@@ -98,7 +98,7 @@ class Spool:
     """One node's spool. Any number of processes may use it at once."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = root.resolve()  # What lies below is found without asking again.
         self.rooms = root / claims.FOLDER
         for folder in (
             *(root, root / "archive", root / "gpu", root / "uid"),

@@ -65,6 +65,14 @@ def test_a_rank_runs_once_it_is_told_to_go(home: Path, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", KNOWN)
+def test_a_rank_leads_a_session_of_its_own_and_hears_every_signal(home: Path, level: str) -> None:
+    text = "import os, signal, sys; own = os.getsid(0) == os.getpgrp() == os.getpid(); "
+    text += "sys.exit(not own or len(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    put_spec(home, level, argv=[sys.executable, "-c", text])
+    assert json.loads(held(home, level, "meet", "go")) == {"status": 0}
+
+
+@pytest.mark.parametrize("level", KNOWN)
 def test_a_rank_that_is_ready_runs_nothing_when_it_is_given_up(home: Path, level: str) -> None:
     mark = put_spec(home, level)
     held(home, level, "meet", "give_up")

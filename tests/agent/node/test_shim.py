@@ -257,7 +257,8 @@ def test_a_stop_at_any_moment_of_a_start_leaves_one_consistent_end(
         assert (end.exit_code, end.signal, site.log(KEY)) == (None, None, "")
     else:
         assert end.signal == signal.SIGKILL
-    site.run_shim(KEY)
+    if site.spool.gate(KEY) == "start":
+        site.run_shim(KEY)
     assert site.spool.status(KEY) == end
     assert marked(KEY) == []
 
@@ -372,7 +373,7 @@ def test_at_level_uid_a_rank_sees_neither_secrets_nor_spool_nor_others(site: Sit
     assert "uid 250000 groups 250000" in log
     assert "NoNewPrivs:\t1" in log
     assert "CapEff:\t0000000000000000" in log
-    assert int(log.split("processes ")[1].split()[0]) <= 5
+    assert int(log.split("processes ")[1].split()[0]) <= 6
 
 
 @at_every_level
