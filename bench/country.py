@@ -211,8 +211,8 @@ class Country:
         """Plans and commits until a plan changes nothing."""
         for _ in range(PLANS_MAX):
             self._catch_up()
-            made = self.last = plan(self.state, self.now_ms, BUDGET)
             self.plans += 1
+            made = self.last = plan(self.state, self.now_ms, BUDGET, self.plans)
             if not (made.placements or made.preemptions or made.reservations or made.released):
                 return
             with self.store.transaction() as txn:
@@ -237,7 +237,8 @@ class Country:
     def _catch_up(self) -> None:
         with self.store.read() as read:
             if self._loaded:
-                feed = read.changes.since(self.state.sequence, CHANGES_MAX)
+                own = self.state.alarm.own()
+                feed = read.changes.since(self.state.sequence, CHANGES_MAX, own)
                 self.state.apply_all(feed.sequence, feed.changes)
                 return
             sequence, changes = read.changes.load_all()

@@ -163,6 +163,7 @@ class _Nation:
         self._running = _Running()
         # Placed, and not known to the planner yet.
         self._fresh: list[JobId] = []
+        self._plans = 0
 
     def __enter__(self) -> _Nation:
         self._writer.start()
@@ -191,7 +192,8 @@ class _Nation:
         follows = time.process_time()
         self._follower.catch_up()
         plans = time.process_time()
-        made = plan(self._follower.state, self._now_ms)
+        self._plans += 1
+        made = plan(self._follower.state, self._now_ms, number=self._plans)
         planned = time.process_time()
         plain = travelled(told(made)).plan
         now_ms = self._now_ms

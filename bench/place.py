@@ -115,7 +115,7 @@ def _place(store: Store) -> _Rates:
             began_cpu, began_wall, placed = time.process_time(), time.perf_counter(), 0
             for _ in range(BATCHES_A_RUN):
                 recorder.batches.append([])
-                kept, planned_s = _turn(store, follower)
+                kept, planned_s = _turn(store, follower, len(recorder.batches))
                 placed += kept
                 planner_s += planned_s
             spent = time.process_time() - began_cpu
@@ -131,10 +131,10 @@ def _place(store: Store) -> _Rates:
     return _Rates(cpu, wall, planner_s / all_s, recorder.batches)
 
 
-def _turn(store: Store, follower: Follower) -> tuple[int, float]:
+def _turn(store: Store, follower: Follower, number: int) -> tuple[int, float]:
     """Plans, commits and follows; how many were placed, and the planner's CPU-seconds."""
     began = time.process_time()
-    made = plan(follower.state, LATER_MS, PlanBudget(placements_max=BATCH))
+    made = plan(follower.state, LATER_MS, PlanBudget(placements_max=BATCH), number)
     planned = time.process_time()
     with store.transaction() as txn, txn.savepoint():
         applied = apply_plan(txn, made, LATER_MS)

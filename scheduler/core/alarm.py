@@ -11,19 +11,26 @@ counts as room that may come back (`pending`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Container, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import ROOT, lineage
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import AttemptKey, JobId, TenantPath
-from scheduler.model.job import Placement
-from scheduler.model.plan import JobClass
+from scheduler.model.job import JobState, Placement
+from scheduler.model.plan import JobClass, LiveAttempt, PlanKept
 
-Pending: TypeAlias = tuple[Placement, TenantPath]
-"""A placement that was planned and may yet be committed, and for whom."""
+Pending: TypeAlias = tuple[Placement, Waiting]
+"""A placement that was planned and may yet be committed, and the line of its job."""
+
+
+class Own(NamedTuple):
+    """A plan that was made here: its number, and the jobs of which nothing was heard since."""
+
+    plan: int
+    pending: Container[JobId]
 
 
 class Alarm:
@@ -42,7 +49,10 @@ class Alarm:
         self.grown: dict[LaneKey, dict[int, int]] = {}
         self.relieved: set[TenantPath] = set()
         self.until_ms: int | None = None
+        # Of the newest plan: what may yet be committed, and what nothing comes of any more.
+        self.plan_number = 0
         self.pending: dict[JobId, Pending] = {}
+        self.lapsed: list[Pending] = []
         self.emptied: list[JobClass] = []
 
     def note_room(self, index: SiteIndex, record: NodeRecord) -> None:
@@ -61,11 +71,27 @@ class Alarm:
         self.relieved.update(lineage(tenant))
         self.relieved.add(ROOT)
 
-    def note_live(self, key: AttemptKey) -> None:
-        """An attempt holds its nodes: if it was pending, it is so no more."""
-        planned = self.pending.get(key.job)
-        if planned is not None and planned[0].key == key:
-            del self.pending[key.job]
+    def note_job(self, job: JobId, live: AttemptKey | None) -> None:
+        """A job is another than it was: what was planned for it is `live`, or never will be."""
+        planned = self.pending.pop(job, None)
+        if planned is not None and planned[0].key != live:
+            self.lapsed.append(planned)
+
+    def own(self) -> Own:
+        """The newest plan, for whoever reads what became of it."""
+        return Own(self.plan_number, self.pending)
+
+    def kept(self, change: PlanKept) -> Iterator[tuple[LiveAttempt, Waiting]]:
+        """What was planned and is live now, with the line in which it still is: nobody but us has
+        what it takes to tell."""
+        placed, placed_ms = JobState.PLACED, change.placed_at_ms
+        for job in change.jobs:
+            placement, waiting = self.pending.pop(job)
+            at, of = waiting.find(job), waiting.job_class
+            assert at is not None, "a job that is pending waits until it is told to be live"
+            submitted_ms = waiting.submitted_at_ms[at]
+            live = LiveAttempt(placement, of.tenant, of, placed, placed_ms, 0, 0, submitted_ms)
+            yield live, waiting
 
     def sleep(
         self,

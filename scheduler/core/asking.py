@@ -48,5 +48,5 @@ def _lines(outlook: Outlook, stake: Stake) -> Iterable[Iterable[tuple[int, JobId
                 continue
             # Whether the rules let it ask the smallest piece of work there is.
             if outlook.ledger.may_ask(stake, Stake(tenant, rank, gpu_class, 1)):
-                by_rank.setdefault(standing(stake, tenant, rank), []).append(line)
+                by_rank.setdefault(standing(stake, tenant, rank), []).append(line.in_order())
     return [merge(*by_rank[rank]) for rank in sorted(by_rank)]

@@ -47,3 +47,8 @@ def grace_bucket_ms(grace_ms: int) -> int:
     while bucket < grace_ms:
         bucket *= 2
     return bucket
+
+
+def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:
+    """When a job placed at `placed_at_ms` will have run into its time limit."""
+    return placed_at_ms + job_class.time_limit_bucket_ms

@@ -16,7 +16,8 @@ from typing import TypeAlias
 from scheduler.core.allowance import allows, over_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.asks import Ask
-from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.classes import ends_by_ms
+from scheduler.core.fleet import FleetState
 from scheduler.core.gangs import Spot, find
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import domain_of

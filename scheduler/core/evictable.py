@@ -8,8 +8,9 @@ time alone changes how work ranks, `advance` makes it so.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from scheduler.core.quota import Usage, charge
 from scheduler.core.ranks import Rank, has_aged, rank_at, rank_of
@@ -25,10 +26,45 @@ LEAVING = frozenset({JobState.PREEMPTING, JobState.CANCELLING})
 """States in which an attempt is on its way out already."""
 
 LineKey = tuple[GpuClass, Rank]
-Line = list[tuple[int, JobId]]
+Place: TypeAlias = tuple[int, JobId]
 
 EVERYBODY: Rank = (Priority.SPOT, 0)
 """The rank that no usage is kept for: what uses it is what no other rank does."""
+
+
+class Line:
+    """Attempts of one tenant, GPU class and rank, those with the newest checkpoint or start first.
+
+    Those who come are put in order when somebody asks: many come at once, and few are asked.
+    """
+
+    __slots__ = ("_came", "_places")
+
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+        self._came: list[Place] = []
+
+    def __len__(self) -> int:
+        return len(self._places) + len(self._came)
+
+    def add(self, place: Place) -> None:
+        """It is in the line."""
+        self._came.append(place)
+
+    def remove(self, place: Place) -> None:
+        """It is not any more."""
+        places = self.in_order()
+        at = bisect_left(places, place)
+        assert places[at] == place, "a live attempt is in its line"
+        del places[at]
+
+    def in_order(self) -> list[Place]:
+        """All of them; not to be changed."""
+        if self._came:
+            self._places += self._came
+            self._places.sort()
+            self._came.clear()
+        return self._places
 
 
 class Evictable:
@@ -98,7 +134,11 @@ class Evictable:
             self.leaving[job] = live
         if may_be_asked(live):
             lines = self.lines.setdefault(live.tenant, {})
-            insort(lines.setdefault((live.placement.gpu_class, rank), []), _place(live))
+            key = live.placement.gpu_class, rank
+            line = lines.get(key)
+            if line is None:
+                line = lines[key] = Line()
+            line.add(_place(live))
 
     def remove(self, live: LiveAttempt) -> None:
         """The attempt that was added so does not any more."""
@@ -112,9 +152,7 @@ class Evictable:
             return
         lines = self.lines[live.tenant]
         line = lines[key]
-        at = bisect_left(line, _place(live))
-        assert line[at] == _place(live), "a live attempt is in its line"
-        del line[at]
+        line.remove(_place(live))
         if not line:
             del lines[key]
             if not lines:
@@ -122,7 +160,8 @@ class Evictable:
 
     def jobs(self, tenant: TenantPath, key: LineKey) -> Iterator[JobId]:
         """The jobs of one line, those with the newest checkpoint or start first."""
-        return (job for _, job in self.lines.get(tenant, {}).get(key, ()))
+        line = self.lines.get(tenant, {}).get(key)
+        return (job for _, job in line.in_order()) if line is not None else iter(())
 
     def _charge(self, live: LiveAttempt, rank: Rank, sign: int) -> None:
         milli = live.placement.gpu_milli
@@ -167,5 +206,5 @@ def lost_gpu_ms(live: LiveAttempt, now_ms: int) -> int:
     return live.placement.gpu_milli * max(0, now_ms - saved_at_ms(live)) // 1000
 
 
-def _place(live: LiveAttempt) -> tuple[int, JobId]:
+def _place(live: LiveAttempt) -> Place:
     return -saved_at_ms(live), live.placement.key.job

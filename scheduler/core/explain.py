@@ -18,9 +18,10 @@ from scheduler.core.allowance import denials, over_caps
 from scheduler.core.answers import least_isolation, site_denials
 from scheduler.core.asks import Ask
 from scheduler.core.backfill import Backfill
+from scheduler.core.classes import ends_by_ms
 from scheduler.core.energy import in_words
 from scheduler.core.feasibility import KEPT_FIRST, Check, Option, best, least_milli, options_at
-from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.fleet import FleetState
 from scheduler.core.gangs import Spot
 from scheduler.core.index import SiteIndex
 from scheduler.core.layout import bits, mask_of

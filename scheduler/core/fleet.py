@@ -19,6 +19,7 @@ from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Answers, Verdicts
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.budgets import Book
+from scheduler.core.classes import ends_by_ms
 from scheduler.core.energy import liking
 from scheduler.core.evictable import Evictable
 from scheduler.core.index import FleetLanes, SiteIndex
@@ -44,6 +45,7 @@ from scheduler.model.plan import (
     MixChanged,
     MixEntry,
     NodeChanged,
+    PlanKept,
     PolicyChanged,
     QueuedJob,
     QueueLoaded,
@@ -111,8 +113,8 @@ class FleetState:
     def apply(self, change: Change) -> None:
         """Makes `change` so. Changes are absolute: applying one twice is applying it once."""
         match change:
-            case JobChanged():
-                self._apply_job(change)
+            case JobChanged() | PlanKept():
+                self._apply_jobs(change)
             case QueueLoaded():
                 self.queued.line(change.job_class).load(change.ids, change.submitted_at_ms)
             case NodeChanged():
@@ -180,15 +182,6 @@ class FleetState:
         self.version += 1
         self.alarm.everything = True
 
-    def forget_rooms(self) -> None:
-        """Forgets the rooms that no node is in, everywhere."""
-        self.rooms.keep_only({record.room for record in self.nodes.values()})
-        for _, index, _ in self.order:
-            index.forget_rooms()
-        for sites in self.lanes.values():
-            for room in [room for room, bits in sites.items() if not bits]:
-                del sites[room]
-
     def _score_by_mix(self) -> None:
         """Has rooms ranked by what free capacity is worth to what is usually asked for."""
         sites = [index for site, index, _ in self.order if site.status is SiteStatus.ACTIVE]
@@ -224,30 +217,24 @@ class FleetState:
         self._asks[id(job_class)] = job_class, ask_of(job_class)
         return self._asks[id(job_class)][1]
 
-    def occupy(self, live: LiveAttempt) -> None:
-        """Puts the job of `live` on its nodes; `vacate` undoes it exactly."""
-        placement, ask = live.placement, self.ask_for(live.job_class)
+    def _occupy(self, live: LiveAttempt, ask: Ask) -> None:
+        """Puts the job of `live` on its nodes; `_vacate` undoes it exactly."""
+        placement, job = live.placement, live.placement.key.job
         until_ms = ends_by_ms(live.job_class, live.placed_at_ms)
+        shape, sharing, organisation = ask.shape, ask.sharing, ask.organisation
         index = self.index_of(placement.site)
         for part in placement.nodes:
-            occupant = Occupant(
-                placement.key.job,
-                part.gpu_mask,
-                ask.shape,
-                ask.sharing,
-                ask.organisation,
-                until_ms,
-            )
+            occupant = Occupant(job, part.gpu_mask, shape, sharing, organisation, until_ms)
             record = self.nodes.get(part.node)
             if record is None:
                 # Not declared now; should it be again, the job is already there.
-                self._occupants.setdefault(part.node, {})[placement.key.job] = occupant
+                self._occupants.setdefault(part.node, {})[job] = occupant
                 continue
             record.add(occupant)
             if index is not None:
-                index.reenter(record)
+                index.fill(record)
 
-    def vacate(self, placement: Placement) -> None:
+    def _vacate(self, placement: Placement) -> None:
         """Takes the job of `placement` off its nodes."""
         job = placement.key.job
         index = self.index_of(placement.site)
@@ -336,9 +323,18 @@ class FleetState:
             for record in (self.nodes[name] for name in kept.nodes if name in self.nodes):
                 self.alarm.note_room(index, record)
 
+    def _apply_jobs(self, change: JobChanged | PlanKept) -> None:
+        if isinstance(change, JobChanged):
+            self._apply_job(change)
+            return
+        for live, waiting in self.alarm.kept(change):
+            self.queued.take(live.placement.key.job, waiting)
+            self._hold(live, waiting.ask)
+
     def _apply_job(self, change: JobChanged) -> None:
         assert change.queued is None or change.live is None, "a job is never queued and live"
-        before = self.live.get(change.id)
+        before, live = self.live.get(change.id), change.live
+        self.alarm.note_job(change.id, live.placement.key if live is not None else None)
         told = change.queued or change.live
         of = told.job_class if told is not None else change.job_class
         if of is not None and of.residency.data_sites is not None:
@@ -353,20 +349,24 @@ class FleetState:
             return
         if change.live is not None:
             self.queued.remove(change.id, change.live.job_class)
-            if change.id not in self.live:
-                self.occupy(change.live)
-                placed = change.live.placement
-                charge(self.usage, change.live.tenant, placed.gpu_class, placed.gpu_milli)
-                self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
-                if self.tree.has_budgets:
-                    self.book.reserve(change.live)
-            self.live[change.id] = change.live
-            self.alarm.note_live(change.live.placement.key)
-            if change.live.job_class.resources.max_nodes > len(change.live.placement.nodes):
-                self.growable[change.id] = None
-            self.evictable.add(change.live)
+            self._hold(change.live, self.ask_for(change.live.job_class))
         elif before is None:
             self.queued.remove(change.id, change.job_class)
+
+    def _hold(self, live: LiveAttempt, ask: Ask) -> None:
+        """A live attempt is as told now; a new one takes its nodes."""
+        placed = live.placement
+        job = placed.key.job
+        if job not in self.live:
+            self._occupy(live, ask)
+            charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
+            self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
+            if self.tree.has_budgets:
+                self.book.reserve(live)
+        self.live[job] = live
+        if live.job_class.resources.max_nodes > len(placed.nodes):
+            self.growable[job] = None
+        self.evictable.add(live)
 
     def _leave(self, before: LiveAttempt, now: LiveAttempt | None) -> None:
         """A live attempt is over, unless `now` is the same one in another state."""
@@ -379,7 +379,7 @@ class FleetState:
         placed = before.placement
         del self.live[placed.key.job]
         self.growable.pop(placed.key.job, None)
-        self.vacate(placed)
+        self._vacate(placed)
         charge(self.usage, before.tenant, placed.gpu_class, -placed.gpu_milli)
         self.draws.charge(placed.site, placed.gpu_class, -placed.gpu_milli)
         if self.caps:
@@ -393,8 +393,3 @@ class FleetState:
         waiting.add(job)
         if waiting in self.alarm.by_clock:
             self.alarm.wake(waiting)
-
-
-def ends_by_ms(job_class: JobClass, placed_at_ms: int) -> int:
-    """When a job placed at `placed_at_ms` will have run into its time limit."""
-    return placed_at_ms + job_class.time_limit_bucket_ms

@@ -69,6 +69,15 @@ class SiteIndex:
         self.short = self.short & ~bit if whole else self.short | bit
         self._enter(record, bit, lanes)
 
+    def fill(self, record: NodeRecord) -> None:
+        """After somebody came to a node, which makes no room for others."""
+        if self.ready >> record.at & 1:
+            self.move(record)
+        else:
+            self.leave(record)
+            self.enter(record)
+        self.choose_spares(record)
+
     def reenter(self, record: NodeRecord) -> list[NodeRecord]:
         """After who is on a node changed: the nodes that may have more room by it."""
         self.leave(record)

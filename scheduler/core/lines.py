@@ -115,9 +115,13 @@ class Lines(Mapping[JobId, QueuedJob]):
     def remove(self, job: JobId, job_class: JobClass | None) -> None:
         """`job` does not wait any more, if it did; its class spares a search."""
         for waiting in self._with(job, job_class):
-            waiting.remove(job)
-            if not len(waiting):
-                self._forget(waiting)
+            self.take(job, waiting)
+
+    def take(self, job: JobId, waiting: Waiting) -> None:
+        """`job`, which is in this line, does not wait any more."""
+        waiting.remove(job)
+        if not len(waiting):
+            self._forget(waiting)
 
     def _with(self, job: JobId, job_class: JobClass | None) -> list[Waiting]:
         """The lines that `job` is in: one where its class is told, else all are looked at."""

@@ -20,8 +20,9 @@ from scheduler.core.allowance import allows, give_back, hold, within_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
 from scheduler.core.budgets import gpu_ms
+from scheduler.core.classes import ends_by_ms
 from scheduler.core.elastic import growing
-from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.fleet import FleetState
 from scheduler.core.gangs import Spot, Taken, make
 from scheduler.core.index import SiteIndex
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
@@ -43,8 +44,13 @@ from scheduler.model.reasons import Denial, Reason
 DEFAULT_BUDGET = PlanBudget()
 
 
-def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) -> Plan:
-    """The placements to commit next, in order, and why the rest waits."""
+def plan(
+    fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET, number: int = 0
+) -> Plan:
+    """The placements to commit next, in order, and why the rest waits.
+
+    `number`: by which the plan is known again when it is committed (`Plan.number`).
+    """
     fleet.settle()  # 1. What is free, and who uses what.
     desk = Desk(fleet, now_ms)
     for job in desk.backfill.released:
@@ -52,7 +58,7 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
     anew = wake(fleet, now_ms)  # 2. Who could find a place that found none before.
     try:
         desk.deal(budget, anew=anew)  # 3. In fair order: filter, score, take.
-        placements = desk.placements()
+        placements = desk.placements(number)
         desk.keep_room()  # 4. Reserve for those who found none,
         desk.make_room(placements)  # 5. or have others leave for them.
     finally:
@@ -69,6 +75,7 @@ def plan(fleet: FleetState, now_ms: int, budget: PlanBudget = DEFAULT_BUDGET) ->
         anew=anew,
         may_grow=bool(fleet.growable),
         mix=learned(fleet, now_ms),
+        number=number,
     )
 
 
@@ -193,14 +200,14 @@ class Desk:
     def _barred_for(self, job_class: JobClass, number: int) -> int:
         return self.search.barred(self.fleet.classes[job_class], number)
 
-    def placements(self) -> tuple[Placement, ...]:
+    def placements(self, number: int) -> tuple[Placement, ...]:
         """What was taken, as it is to be committed; noted as pending until it is."""
-        made = tuple([taken.placement for taken in self.taken])
-        self.fleet.alarm.pending = {
-            placement.key.job: (placement, taken.waiting.job_class.tenant)
-            for placement, taken in zip(made, self.taken, strict=True)
+        alarm = self.fleet.alarm
+        alarm.plan_number = number
+        alarm.pending = {
+            taken.placement.key.job: (taken.placement, taken.waiting) for taken in self.taken
         }
-        return made
+        return tuple([taken.placement for taken in self.taken])
 
     def undo(self) -> None:
         """Takes back everything."""

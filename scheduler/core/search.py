@@ -14,8 +14,9 @@ from enum import Enum
 from scheduler.core.allowance import allows, denials, over_caps
 from scheduler.core.answers import Answer, ClassAnswer
 from scheduler.core.backfill import Backfill
+from scheduler.core.classes import ends_by_ms
 from scheduler.core.elastic import widest
-from scheduler.core.fleet import FleetState, ends_by_ms
+from scheduler.core.fleet import FleetState
 from scheduler.core.gangs import Exhausted, Held, Spot, find
 from scheduler.core.no_place import NoPlace, kept_for_others
 from scheduler.core.occupancy import EMPTY, NodeRecord

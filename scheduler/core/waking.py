@@ -32,10 +32,20 @@ def wake(fleet: FleetState, now_ms: int) -> bool:
         alarm.until_ms = edge_ms
     alarm.grown.clear()
     if fleet.rooms.is_crowded():  # Nothing names a room now that no node is in.
-        fleet.forget_rooms()
+        forget_rooms(fleet)
     alarm.relieved.clear()
     alarm.power = False
     return anew
+
+
+def forget_rooms(fleet: FleetState) -> None:
+    """Forgets the rooms that no node is in, everywhere."""
+    fleet.rooms.keep_only({record.room for record in fleet.nodes.values()})
+    for _, index, _ in fleet.order:
+        index.forget_rooms()
+    for sites in fleet.lanes.values():
+        for room in [room for room, bits in sites.items() if not bits]:
+            del sites[room]
 
 
 def _wake_some(fleet: FleetState, now_ms: int) -> None:
@@ -72,13 +82,14 @@ def _has_grown(fleet: FleetState, signature: Signature) -> bool:
 def _return_pending(fleet: FleetState) -> None:
     """What the last plan took and nobody committed is free again."""
     alarm = fleet.alarm
-    pending, alarm.pending = alarm.pending, {}
+    pending = [*alarm.lapsed, *alarm.pending.values()]
+    alarm.lapsed, alarm.pending = [], {}
     if len(pending) > PENDING_MAX:
         # Most of the plan came to nothing, it seems: looking at everything again costs less.
         alarm.everything = True
         return
-    for placement, tenant in pending.values():
-        alarm.note_relief(tenant)
+    for placement, waiting in pending:
+        alarm.note_relief(waiting.job_class.tenant)
         alarm.power |= bool(fleet.caps) or bool(fleet.agreements)
         for part in placement.nodes:
             record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))

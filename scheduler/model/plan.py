@@ -211,6 +211,15 @@ class ReservationChanged:
     reservation: Reservation | None
 
 
+@dataclass(frozen=True, slots=True)
+class PlanKept:
+    """Of the plan that the follower made last these jobs' placements were committed, as they were
+    planned and when; nothing else became of them since."""
+
+    jobs: tuple[JobId, ...]
+    placed_at_ms: int
+
+
 Change: TypeAlias = (
     SiteChanged
     | NodeChanged
@@ -223,6 +232,7 @@ Change: TypeAlias = (
     | ReservationChanged
     | QueueLoaded
     | JobChanged
+    | PlanKept
 )
 
 
@@ -275,6 +285,9 @@ class Plan:
     """Whether running elastic jobs may have more nodes later, though nothing changes till then."""
     mix: MixChanged | None = None
     """What is usually asked for, where it was time to learn that anew."""
+    number: int = field(default=0, compare=False)
+    """Tells the plans of one leader apart, so that whoever made it knows it again in what was
+    committed; 0: nobody will."""
 
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""

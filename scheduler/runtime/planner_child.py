@@ -64,7 +64,8 @@ class Follower:
         with self._store.read() as snapshot:
             if self._loaded:
                 try:
-                    feed = snapshot.changes.since(self.state.sequence, CHANGES_MAX)
+                    own = self.state.alarm.own()
+                    feed = snapshot.changes.since(self.state.sequence, CHANGES_MAX, own)
                 except ChangesTrimmed:
                     self._loaded = False
                 else:
@@ -100,7 +101,7 @@ class Follower:
         self.catch_up()
         match question:
             case MakePlan():
-                return plan(self.state, question.now_ms, question.budget)
+                return plan(self.state, question.now_ms, question.budget, question.number)
             case ExplainJob():
                 queued = self.state.queued.find(question.job, question.job_class)
                 if queued is None:

@@ -61,6 +61,7 @@ class PlannerProcess:
         self._restarted = restarted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="planner")
         self._numbers = itertools.count(1)
+        self._plans = itertools.count(1)
         self._waiting = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
@@ -74,7 +75,8 @@ class PlannerProcess:
 
     async def plan(self, now_ms: int, budget: PlanBudget) -> Planned:
         """What to place now, from the newest committed state. Raises PlannerLost."""
-        return cast("Planned", await self._ask(MakePlan(now_ms, budget), PLAN_S_MAX))
+        asked = MakePlan(now_ms, budget, next(self._plans))
+        return cast("Planned", await self._ask(asked, PLAN_S_MAX))
 
     async def explain(
         self, job: JobId, now_ms: int, job_class: JobClass | None = None

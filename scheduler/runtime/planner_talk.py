@@ -16,6 +16,9 @@ class MakePlan:
 
     now_ms: int
     budget: PlanBudget
+    number: int = 0
+    """Tells it from every other plan of this leader, so that the planner, asked again, knows what
+    was committed of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from scheduler.store.agreements import AgreementUse
 from scheduler.store.attempts import NewAttempt
 from scheduler.store.known import Group
 from scheduler.store.leaves import Grounds, PlacedLeaf
+from scheduler.store.scratch import Placed
 from scheduler.store.standing import Case, Standing, reserved_gpu_ms, standing_of
 from scheduler.store.store import Txn
 
@@ -74,7 +75,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
             agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))
         new = NewAttempt(group.tenant, job.leased, leaf.grounds.country, placement)
         kept.append((placement, leaf, new))
-    _commit(txn, kept, now_ms)
+    _commit(txn, kept, plan.number, now_ms)
     for use, country in sorted(agreed, key=lambda each: each[0].key.job):
         txn.tenancy.agreements.open(txn.audit, use, country, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
@@ -117,7 +118,7 @@ def _use(placement: Placement, group: Group, grounds: Grounds) -> AgreementUse:
 
 
 def _commit(
-    txn: Txn, kept: Sequence[tuple[Placement, PlacedLeaf, NewAttempt]], now_ms: int
+    txn: Txn, kept: Sequence[tuple[Placement, PlacedLeaf, NewAttempt]], number: int, now_ms: int
 ) -> None:
     """State, outbox and audit of placements that hold."""
     # In the order of their jobs, as the tables have them: neighbours share pages.
@@ -126,9 +127,8 @@ def _commit(
     txn.attempts.add(added, first_leaf=txn.audit.next_index(), now_ms=now_ms)
     for placement, leaf, new in in_order:
         leaves.placed(txn.audit, leaf, placement, new.tenant)
-    txn.jobs.save_placed(
-        [placement.key.job for placement, _, _ in in_order], Counter(new.tenant for new in added)
-    )
+    placed = Placed(number, now_ms, tuple([placement.key.job for placement, _, _ in in_order]))
+    txn.jobs.save_placed(placed, Counter(new.tenant for new in added))
     txn.outbox.run([(placement.site, placement.key) for placement, _, _ in kept])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 
+from scheduler.core.alarm import Own
 from scheduler.core.quota import QuotaTree
 from scheduler.model.ids import JobId, NodeId, SiteId
 from scheduler.model.plan import (
@@ -20,6 +21,7 @@ from scheduler.model.plan import (
     Change,
     JobChanged,
     NodeChanged,
+    PlanKept,
     PolicyChanged,
     ReservationChanged,
     SiteChanged,
@@ -38,7 +40,7 @@ from scheduler.store.schema import (
     COUNTERS,
     SITE_STATE,
 )
-from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Scratch
+from scheduler.store.scratch import CHANGE_COUNTER, ChangeKind, Placed, Scratch
 from scheduler.store.tenancy import TenancyReader
 from scheduler.store.usage import UsageReader
 from scheduler.store.windows import WindowsReader
@@ -63,6 +65,9 @@ class Feed:
     changes: tuple[Change, ...]
 
 
+NOBODYS = Own(0, ())
+
+
 class ChangesReader:
     """Follows the change log."""
 
@@ -83,8 +88,11 @@ class ChangesReader:
         query = select(COUNTERS.c.value).where(COUNTERS.c.name == CHANGE_COUNTER)
         return self._link.execute(query).scalar() or 0
 
-    def since(self, sequence: int, limit: int) -> Feed:
+    def since(self, sequence: int, limit: int, own: Own = NOBODYS) -> Feed:
         """What changed after `sequence`; all of it, because a part would not be consistent.
+
+        `own`: the reader's newest plan. What was committed of it as it was planned need not be
+        read: the reader is told that it was, and knows the rest.
 
         Raises `ChangesTrimmed` when more than `limit` rows are waiting, or some are gone already.
         """
@@ -97,7 +105,8 @@ class ChangesReader:
         keys: defaultdict[int, list[str]] = defaultdict(list)
         for kind, key in self._link.rows(_SINCE, (sequence,)):
             keys[kind].append(key)
-        return Feed(newest, tuple(self._delta(keys)))
+        kept = list(_taken_apart(keys, own))
+        return Feed(newest, (*self._delta(keys), *kept))
 
     def nodes_since(self, sequence: int, limit: int) -> tuple[NodeId, ...]:
         """The nodes that changed after `sequence`, whatever else did.
@@ -199,6 +208,19 @@ class ChangesReader:
         query = select(SITE_STATE.c.site).where(SITE_STATE.c.connected)
         connected = {SiteId(row.site) for row in self._link.execute(query)}
         return connected & set(map(SiteId, sites))
+
+
+def _taken_apart(keys: defaultdict[int, list[str]], own: Own) -> Iterator[PlanKept]:
+    """What was kept of `own`; the jobs that other plans placed join those in `keys`, and so do
+    those of which the log has more to say."""
+    changed = set(keys[ChangeKind.JOB])
+    for placed in map(Placed.of, keys.pop(ChangeKind.PLACED, ())):
+        kept: list[JobId] = []
+        if own.plan and placed.plan == own.plan:
+            kept = [j for j in placed.jobs if j in own.pending and str(j) not in changed]
+            yield PlanKept(tuple(kept), placed.at_ms)
+        changed.update(map(str, set(placed.jobs).difference(kept)))
+    keys[ChangeKind.JOB] = list(changed)
 
 
 def _is_retry(change: JobChanged) -> bool:

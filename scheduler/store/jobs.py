@@ -34,7 +34,7 @@ from scheduler.store.job_rows import (
 from scheduler.store.link import Link
 from scheduler.store.records import Arrival, JobRow, JobStanding
 from scheduler.store.schema import JOB_CLASSES, JOBS, PARTICULARS, QUEUED, SPECS
-from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Scratch
+from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Placed, Scratch
 from scheduler.store.waits import WaitsReader
 from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
 
@@ -372,11 +372,11 @@ class JobsWriter(JobsReader):
         """Something that people see of `job` is another than before, though its row is not."""
         self._scratch.changed(ChangeKind.JOB, str(job))
 
-    def save_placed(self, jobs: Sequence[JobId], jobs_by_tenant: Mapping[TenantPath, int]) -> None:
+    def save_placed(self, placed: Placed, jobs_by_tenant: Mapping[TenantPath, int]) -> None:
         """Queued jobs whose next attempt was just placed, many at once."""
-        self._link.do(PLACE, *((job,) for job in jobs))
-        for job in jobs:
-            self._scratch.changed(ChangeKind.JOB, str(job))
+        if placed.jobs:
+            self._link.do(PLACE, *((job,) for job in placed.jobs))
+            self._scratch.changed(ChangeKind.PLACED, placed.key())
         for tenant, count in jobs_by_tenant.items():
             self._shift_queue(tenant, -count)
 

@@ -7,7 +7,7 @@ and the audit log has no holes. Everything else that lives in memory registers h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -52,6 +52,36 @@ class ChangeKind(IntEnum):
     RESERVATION = 8
     MIX = 9
     AGREEMENT = 10
+    PLACED = 11
+    """Jobs that one plan placed, all in one row (`Placed`)."""
+
+
+class Placed(NamedTuple):
+    """What a plan's row in the change log says: which jobs it placed, and when."""
+
+    plan: int
+    """The plan's number."""
+    at_ms: int
+    jobs: tuple[JobId, ...]
+
+    def key(self) -> str:
+        """As it stands in the log."""
+        return f"{self.plan} {self.at_ms} {' '.join(map(str, self.jobs))}"
+
+    @staticmethod
+    def of(key: str) -> Placed:
+        """The one that wrote `key`."""
+        plan, at_ms, *jobs = map(int, key.split(" "))
+        return Placed(plan, at_ms, tuple(map(JobId, jobs)))
+
+
+def jobs_among(changes: Iterable[tuple[ChangeKind, str]]) -> Iterator[JobId]:
+    """The jobs that `changes` are about; some twice."""
+    for kind, key in changes:
+        if kind is ChangeKind.JOB:
+            yield JobId(int(key))
+        elif kind is ChangeKind.PLACED:
+            yield from Placed.of(key).jobs
 
 
 class PendingLeaf(NamedTuple):
@@ -75,7 +105,7 @@ class News:
 
     def jobs(self) -> frozenset[JobId]:
         """The jobs among the changes."""
-        return frozenset(JobId(int(key)) for kind, key in self.changes if kind is ChangeKind.JOB)
+        return frozenset(jobs_among(self.changes))
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ from scheduler.store.mix import MixReader, MixWriter
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
-from scheduler.store.scratch import DECLARED_COUNTER, ChangeKind, Memo, News, Scratch
+from scheduler.store.scratch import DECLARED_COUNTER, Memo, News, Scratch, jobs_among
 from scheduler.store.tenancy import TenancyReader, TenancyWriter
 from scheduler.store.usage import UsageReader, UsageWriter
 from scheduler.store.waits import WaitsReader, WaitsWriter
@@ -272,8 +272,7 @@ class Txn(Snapshot):
     def jobs_changed(self, since: int) -> Iterator[JobId]:
         """The jobs of those changes, without the first `since`: the rows of these, of their
         attempts and of what is desired of them may be others than they were then."""
-        changes = self._scratch.changes[since:]
-        return (JobId(int(key)) for kind, key in changes if kind is ChangeKind.JOB)
+        return jobs_among(self._scratch.changes[since:])
 
     def news(self) -> News:
         """What it changed; ask when it is committed."""

@@ -46,6 +46,7 @@ class Histories(RuleBasedStateMachine):
         for at in SITES:
             self.plant.connect(at)
         self.follower = FleetState()
+        self.plans = 0
         self.stale: Plan | None = None
         self.named: list[str] = []
 
@@ -128,7 +129,8 @@ class Histories(RuleBasedStateMachine):
     def cycle(self) -> None:
         """Plans and applies; the plan is sound, and all of it is kept."""
         self.follow()
-        made = plan(self.follower, self.plant.now_ms)
+        self.plans += 1
+        made = plan(self.follower, self.plant.now_ms, number=self.plans)
         assert check_plan(self.follower, made, self.plant.now_ms) == ()
         with self.plant.store.transaction() as txn:
             applied = self.plant.control.apply_plan(txn, made, self.plant.now_ms)
@@ -246,7 +248,8 @@ class Histories(RuleBasedStateMachine):
     def follow(self) -> None:
         """The follower catches up with what was committed."""
         with self.plant.store.read() as view:
-            feed = view.changes.since(self.follower.sequence, CHANGES_MAX)
+            own = self.follower.alarm.own()
+            feed = view.changes.since(self.follower.sequence, CHANGES_MAX, own)
             self.follower.apply_all(feed.sequence, feed.changes)
 
     @invariant()

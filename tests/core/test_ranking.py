@@ -14,6 +14,7 @@ from scheduler.core.mix import JOBS_MIN, LEARN_EVERY_MS
 from scheduler.core.packing import NodeState, Packing, capacity_of
 from scheduler.core.planner import plan
 from scheduler.core.rooms import STEPS_MIN
+from scheduler.core.waking import forget_rooms
 from scheduler.model.ids import JobId, NodeId
 from scheduler.model.plan import JobClass, MixChanged, MixEntry, Plan
 from scheduler.model.residency import NodeSharing
@@ -134,7 +135,7 @@ def test_rooms_that_are_forgotten_change_nothing(begin: list[object], history: l
         walk(fleet, step)
     made = plan(fleet, NOW_MS)
     facts = derived(fleet)
-    fleet.forget_rooms()
+    forget_rooms(fleet)
     assert derived(fleet) == facts
     assert len(fleet.rooms.all) <= len(fleet.nodes)
     again = plan(fleet, NOW_MS)

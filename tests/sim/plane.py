@@ -96,6 +96,7 @@ class Plane:
         self._incarnations: dict[str, str] = {}
         self._plan_due = False
         self._planning = False
+        self._plans = 0
         self._started_ms = loop.now_ms
 
     # The process.
@@ -359,7 +360,8 @@ class Plane:
         if self._planning:
             return
         self._catch_up()
-        made = plan(self._state, self._loop.wall_ms, PlanBudget())
+        self._plans += 1
+        made = plan(self._state, self._loop.wall_ms, PlanBudget(), self._plans)
         if not made.placements:
             return
         self._planning = True
@@ -384,7 +386,8 @@ class Plane:
         with self.store.read() as read:
             if self._loaded:
                 try:
-                    feed = read.changes.since(self._state.sequence, CHANGES_MAX)
+                    own = self._state.alarm.own()
+                    feed = read.changes.since(self._state.sequence, CHANGES_MAX, own)
                 except ChangesTrimmed:
                     self._loaded = False
                 else:
