@@ -29,6 +29,11 @@ UNDER_WAY_MAX = 2
 NEXT_MIN = 256
 """Submissions that are worth a commit of their own while the writer works on others: every commit
 costs a look at what changed, and a plan. Fewer wait for each other."""
+GATHER_STEP_MS = 2
+GATHER_MS_MAX = 10
+"""When a commit is done and others wait already, more of them are under way to us: they are waited
+for while each step brings some, because a commit costs a millisecond of a core whatever it holds.
+Whoever comes when nobody else does never waits for this."""
 RETRY_AFTER_MS = 1_000
 
 Outcome = Submission | Refused
@@ -63,6 +68,7 @@ class Intake:
         self._waiting_max = waiting_max
         self._under_way: set[asyncio.Task[None]] = set()
         self._called = False
+        self._gathering = False
 
     def post(self, principal: Principal, asked: Sequence[Asked]) -> asyncio.Future[Outcomes]:
         """Queues submissions; the outcomes, in order, come after their commit.
@@ -101,12 +107,27 @@ class Intake:
     def _is_due(self) -> bool:
         """Whether what waits is to go to the writer now."""
         under_way = len(self._under_way)
-        return not under_way or (under_way < UNDER_WAY_MAX and self._waiting >= NEXT_MIN)
+        if self._waiting >= NEXT_MIN:
+            return under_way < UNDER_WAY_MAX
+        return not under_way and not self._gathering
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
             task.result()  # A bug of ours: nothing that the writer says is raised there.
+        if self._tickets and not self._under_way and not self._gathering:
+            self._gathering = True
+            loop = asyncio.get_running_loop()
+            self._gather(loop, loop.time() + GATHER_MS_MAX / 1_000, 0)
+        else:
+            self._send()
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, until: float, seen: int) -> None:
+        """Hands over what waits once that does not grow any more; `seen`: how much it was."""
+        if seen < self._waiting < NEXT_MIN and loop.time() < until:
+            loop.call_later(GATHER_STEP_MS / 1_000, self._gather, loop, until, self._waiting)
+            return
+        self._gathering = False
         self._send()
 
     def _take(self) -> list[_Ticket]:

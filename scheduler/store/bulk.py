@@ -7,6 +7,7 @@ what the drivers take as they are: `int`, `str`, `bytes`, `bool` and None, no en
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -14,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler.store.dialect import BIND_CHUNK
 
@@ -22,12 +24,16 @@ INSERTS_MAX = 256
 """Kinds of inserts whose text is remembered; there are a few for each table."""
 PAGE_ROWS = 1_000
 """Rows of a long answer that are tuples at a time: few enough to stay in a processor's cache."""
-ROWS_OF_INSERT = (100, 25)
+ROWS_OF_INSERT = (100, 25, 5, 1)
 """How many rows one execution of an insert has on SQLite. Row by row its driver would let other
 threads of Python run before each, and wait for them: milliseconds, where a busy event loop is one.
-Fewer rows than the least go one by one."""
+"""
 IDS = "(:ids)"
 """Stands for a list of values in a statement that is read with `among`, or changes those rows."""
+
+
+class DriverFailed(SQLAlchemyError):
+    """What the driver raised when it was used past SQLAlchemy."""
 
 
 class How(Enum):
@@ -67,24 +73,30 @@ class Statement:
         if self.by_ids:
             self._at(connection, [values[0] for values in rows])
             return
-        if self.places and connection.dialect.name == "sqlite":
-            rows = self._wide(connection, rows)
         if not rows:
+            return
+        if self.places and connection.dialect.name == "sqlite":
+            self._wide(connection, rows)
             return
         done = connection.exec_driver_sql(self._for(connection), list(rows))
         if self.exact:
             self._expect(done.rowcount, len(rows))
 
-    def _wide(self, connection: Connection, rows: Sequence[Values]) -> Sequence[Values]:
-        """Inserts as many of `rows` as fill whole executions; those that are left."""
+    def _wide(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Inserts `rows` by few executions, given to the driver itself: what SQLAlchemy adds to
+        each is more than the rest of it, and a small commit has a dozen."""
+        cursor = connection.connection.cursor()
         done = 0
-        for wide in ROWS_OF_INSERT:
-            while len(rows) - done >= wide:
-                text = self._for(connection, wide)
-                values = tuple(chain.from_iterable(rows[done : done + wide]))
-                connection.exec_driver_sql(text, values)
-                done += wide
-        return rows[done:]
+        try:
+            for wide in ROWS_OF_INSERT:
+                while len(rows) - done >= wide:
+                    values = tuple(chain.from_iterable(rows[done : done + wide]))
+                    cursor.execute(self._for(connection, wide), values)
+                    done += wide
+        except sqlite3.Error as failure:
+            raise DriverFailed(str(failure)) from failure
+        finally:
+            cursor.close()
 
     def _at(self, connection: Connection, ids: Sequence[object]) -> None:
         for n in range(0, len(ids), BIND_CHUNK):

@@ -24,11 +24,14 @@ WAITING_MAX = TOGETHER_MAX + 5
 
 
 class Buggy(Control):
-    """A control plane that cannot bear jobs of one name."""
+    """A control plane that cannot bear jobs of one name, and counts what comes together."""
+
+    together: list[int]
 
     def submit_each(
         self, txn: Txn, principal: Principal, many: Sequence[Asked], now_ms: int
     ) -> list[Submission | Refused]:
+        self.together.append(len(many))
         outcomes = super().submit_each(txn, principal, many, now_ms)
         if any(asked.written.spec.name == "bug" for asked in many):
             raise ZeroDivisionError
@@ -42,6 +45,7 @@ class Door:
     plant: Plant
     writer: Writer
     intake: Intake
+    control: Buggy
 
     def post(
         self, *names: str, who: Principal = ADA
@@ -75,8 +79,9 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         has_bundle=lambda _t, _d: False,
         granter=plant.granting.granter,
     )
+    control.together = []
     intake = Intake(control, writer, now_ms=lambda: plant.now_ms, waiting_max=WAITING_MAX)
-    yield Door(plant, writer, intake)
+    yield Door(plant, writer, intake, control)
     await asyncio.to_thread(writer.close)
     plant.store.close()
 
@@ -158,6 +163,24 @@ async def test_few_wait_for_each_other_while_the_writer_is_busy(door: Door) -> N
     gate.open.set()
     await asyncio.wait_for(last, WAIT_S)
     assert waiting == [1, 1, 2]
+
+
+async def test_whoever_waits_when_a_commit_is_done_waits_for_those_who_come_next(
+    door: Door,
+) -> None:
+    gate = await door.hold()
+    first = door.post("first")
+    await turns()
+    second = door.post("second")
+    gate.open.set()
+    await first
+    await asyncio.sleep(0)  # The intake was told that the commit is done.
+    third = door.post("third")
+    assert len(await asyncio.wait_for(second, WAIT_S)) == 1
+    assert third.done()
+    alone = door.post("alone")
+    assert len(await asyncio.wait_for(alone, WAIT_S)) == 1
+    assert door.control.together == [1, 2, 1]
 
 
 async def turns() -> None:
