@@ -36,8 +36,10 @@ class SiteIndex:
         self.layout = Layout(record.node for record in by_id.values())
         self.records = [by_id[node.id] for node in self.layout.nodes]
         self.ready = 0
-        # The nodes that lack some of what they were declared with.
+        # The nodes that lack some of what they were declared with; and those that something known
+        # speaks against.
         self.short = 0
+        self.refuted = 0
         # The nodes that are kept free for others of their NVLink domain that break.
         self.spare = 0
         self._rack_of = {at: rack for rack in self.layout.racks for at in bits(rack[0])}
@@ -67,6 +69,7 @@ class SiteIndex:
             lanes = self.down
         whole = record.capacity_mask == record.kind.declared
         self.short = self.short & ~bit if whole else self.short | bit
+        self.refuted = self.refuted | bit if record.node.refuted() else self.refuted & ~bit
         self._enter(record, bit, lanes)
 
     def fill(self, record: NodeRecord) -> None:
@@ -189,10 +192,6 @@ class SiteIndex:
         if news:
             self._known.clear()
         return news
-
-    def refuted(self) -> int:
-        """The nodes that something known speaks against. For explanations."""
-        return mask_of(at for at, r in enumerate(self.records) if r.node.refuted())
 
     def forget_rooms(self) -> None:
         """Forgets the rooms that no node here is in."""

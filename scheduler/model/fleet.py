@@ -133,7 +133,7 @@ class Node:
 
     def refuted(self) -> bool:
         """Whether what is known speaks against it: no work is put on such a node."""
-        return any(fact.refutes() for fact in self.facts)
+        return bool(self.facts) and any(fact.refutes() for fact in self.facts)
 
 
 @dataclass(frozen=True, slots=True)
