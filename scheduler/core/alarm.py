@@ -11,7 +11,7 @@ counts as room that may come back (`pending`).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from typing import NamedTuple, TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
@@ -19,8 +19,8 @@ from scheduler.core.occupancy import NodeRecord
 from scheduler.core.quota import ROOT, lineage
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import AttemptKey, JobId, TenantPath
-from scheduler.model.job import JobState, Placement
-from scheduler.model.plan import JobClass, LiveAttempt, PlanKept
+from scheduler.model.job import Placement
+from scheduler.model.plan import JobClass, PlanKept
 
 Pending: TypeAlias = tuple[Placement, Waiting]
 """A placement that was planned and may yet be committed, and the line of its job."""
@@ -81,17 +81,9 @@ class Alarm:
         """The newest plan, for whoever reads what became of it."""
         return Own(self.plan_number, self.pending)
 
-    def kept(self, change: PlanKept) -> Iterator[tuple[LiveAttempt, Waiting]]:
-        """What was planned and is live now, with the line in which it still is: nobody but us has
-        what it takes to tell."""
-        placed, placed_ms = JobState.PLACED, change.placed_at_ms
-        for job in change.jobs:
-            placement, waiting = self.pending.pop(job)
-            at, of = waiting.find(job), waiting.job_class
-            assert at is not None, "a job that is pending waits until it is told to be live"
-            submitted_ms = waiting.submitted_at_ms[at]
-            live = LiveAttempt(placement, of.tenant, of, placed, placed_ms, 0, 0, submitted_ms)
-            yield live, waiting
+    def kept(self, change: PlanKept) -> list[Pending]:
+        """What was planned and is live now: pending no more."""
+        return [self.pending.pop(job) for job in change.jobs]
 
     def sleep(
         self,

@@ -128,7 +128,8 @@ class Evictable:
             self._ranks[job] = rank, live
             if until_ms is not None:
                 heapq.heappush(self._due, (until_ms, job))
-        rank = self.rank(live.job_class, job)
+        else:
+            rank = rank_of(live.job_class, QueueOrder.AGE)
         self._charge(live, rank, 1)
         if live.state in LEAVING:
             self.leaving[job] = live

@@ -327,8 +327,8 @@ class FleetState:
         if isinstance(change, JobChanged):
             self._apply_job(change)
             return
-        for live, waiting in self.alarm.kept(change):
-            self.queued.take(live.placement.key.job, waiting)
+        for placement, waiting in self.alarm.kept(change):
+            live = self.queued.start(placement, waiting, change.placed_at_ms)
             self._hold(live, waiting.ask)
 
     def _apply_job(self, change: JobChanged) -> None:

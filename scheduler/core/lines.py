@@ -13,7 +13,8 @@ from scheduler.core.asks import Ask, ask_of
 from scheduler.core.quota import ALL_CLASSES, Usage, lineage
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.plan import JobClass, QueuedJob
+from scheduler.model.job import JobState, Placement
+from scheduler.model.plan import JobClass, LiveAttempt, QueuedJob
 from scheduler.model.residency import Requirement
 
 ABSENT_MAX = 10_000
@@ -115,13 +116,20 @@ class Lines(Mapping[JobId, QueuedJob]):
     def remove(self, job: JobId, job_class: JobClass | None) -> None:
         """`job` does not wait any more, if it did; its class spares a search."""
         for waiting in self._with(job, job_class):
-            self.take(job, waiting)
+            waiting.remove(job)
+            if not len(waiting):
+                self._forget(waiting)
 
-    def take(self, job: JobId, waiting: Waiting) -> None:
-        """`job`, which is in this line, does not wait any more."""
-        waiting.remove(job)
+    def start(self, placement: Placement, waiting: Waiting, placed_at_ms: int) -> LiveAttempt:
+        """A job that is in this line was placed: it does not wait any more."""
+        at, of = waiting.find(placement.key.job), waiting.job_class
+        assert at is not None, "what is planned waits until it is told to be live"
+        submitted_ms = waiting.submitted_at_ms[at]
+        waiting.drop(at)
         if not len(waiting):
             self._forget(waiting)
+        placed = JobState.PLACED
+        return LiveAttempt(placement, of.tenant, of, placed, placed_at_ms, 0, 0, submitted_ms)
 
     def _with(self, job: JobId, job_class: JobClass | None) -> list[Waiting]:
         """The lines that `job` is in: one where its class is told, else all are looked at."""

@@ -153,7 +153,8 @@ class Desk:
         for line in waiting.used:
             line[gpu_class] = line.get(gpu_class, 0) + milli
             line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
-        self.fleet.draws.charge(spot.site, gpu_class, milli)
+        if self.fleet.caps:
+            self.fleet.draws.charge(spot.site, gpu_class, milli)
         if self._has_agreements:
             self._agree(waiting, spot, milli)
         if self.fleet.tree.has_budgets:
@@ -223,7 +224,8 @@ class Desk:
             for line in taken.waiting.used:
                 line[gpu_class] -= milli
                 line[ALL_CLASSES] -= milli
-            self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
+            if self.fleet.caps:
+                self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
             if self.fleet.tree.has_budgets:
                 self._spend(taken.waiting, gpu_class, -milli)
 

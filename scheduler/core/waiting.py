@@ -143,7 +143,13 @@ class Waiting:
         at = self.find(job)
         if at is None:
             return False
-        self.odd.pop(job, None)
+        self.drop(at)
+        return True
+
+    def drop(self, at: int) -> None:
+        """Takes the job at a place of the line out of it."""
+        if self.odd:
+            self.odd.pop(self.ids[at], None)
         if at == self.spent:
             self.spent += 1
             if self.spent >= SPENT_MAX and self.spent * 2 > len(self.ids):
@@ -151,7 +157,6 @@ class Waiting:
                 self.spent = 0
         else:
             del self.ids[at], self.submitted_at_ms[at]
-        return True
 
     def find(self, job: JobId) -> int | None:
         """The place of `job` in the line, None when it is not there."""
