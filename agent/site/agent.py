@@ -165,12 +165,14 @@ class SiteAgent:
         self._inbox.put(ev.Released(key, result.ok))
 
     async def _launch(self, instruction: ev.LaunchAttempt) -> None:
-        """Fetch, ask the guard once more, launch; whatever happens, say how it ended."""
+        """Fetch, ask the guard once more if that took time, launch; whatever happens, say how it
+        ended.
+        """
         key, launch = instruction.key, instruction.launch
         try:
             path = await self._bundle(key, launch)
             isolation = {node.slot: instruction.isolation for node in launch.nodes}
-            if (refusal := self._hands.guard(launch, isolation)) is not None:
+            if path and (refusal := self._hands.guard(launch, isolation)) is not None:
                 finished = ev.LaunchFinished(key, False, refusal.detail, refused=refusal.reason)
                 self._inbox.put(finished)
                 return

@@ -41,6 +41,8 @@ GRANT_BYTES_MAX = 1024 * 1024
 """Of one grant: a gang of 10,000 nodes has one of less than half."""
 KEYS_KNOWN_MAX = 64
 """Vouched keys that are remembered: a day has one."""
+OPENED_KNOWN_MAX = 16
+"""Grants that are remembered as signed well: one is shown again within moments, or not at all."""
 SKEW_MS = 120_000
 """By so much may the clock of whoever checks a grant be wrong."""
 
@@ -123,6 +125,7 @@ class GrantTrust:
         self._stamp: tuple[int, ...] | None = None
         self._roots: tuple[ec.EllipticCurvePublicKey, ...] = ()
         self._known: dict[bytes, GrantKey] = {}
+        self._opened: dict[bytes, Opened] = {}
 
     def open(self, token: bytes) -> Opened:
         """What is granted, or GrantInvalid: absent, not canonical, or signed by somebody else."""
@@ -131,6 +134,14 @@ class GrantTrust:
         if len(token) > GRANT_BYTES_MAX:
             found = f"found {len(token)} bytes, allowed {GRANT_BYTES_MAX}"
             raise GrantInvalid(FORGED, found)
+        self._read()
+        if (opened := self._opened.get(token)) is None:
+            self._opened[token] = opened = self._open(token)
+            for oldest in list(self._opened)[:-OPENED_KNOWN_MAX]:
+                self._opened.pop(oldest, None)
+        return opened
+
+    def _open(self, token: bytes) -> Opened:
         signed = _canonical(SignedGrant, token)
         key = self._vouched(signed.key, signed.key_signature)
         if not is_signed(key.public_key, signed.signature, _GRANT_CONTEXT + signed.grant):
@@ -142,7 +153,6 @@ class GrantTrust:
 
     def _vouched(self, key: bytes, signature: bytes) -> GrantKey:
         """The key's statement, once a CA that we believe has signed it."""
-        self._read()
         name = sha256(len(key).to_bytes(4, "big") + key + signature).digest()
         known = self._known.get(name)
         if known is not None:
@@ -162,13 +172,17 @@ class GrantTrust:
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if stamp != self._stamp:
                 self._stamp, self._roots = None, ()
-                self._known.clear()
+                self._forget()
                 self._roots = roots_in(self._path.read_bytes()[: PEM_BYTES_MAX + 1])
                 self._stamp = stamp
         except (OSError, PkiInvalid) as error:
             self._stamp, self._roots = None, ()
-            self._known.clear()
+            self._forget()
             raise GrantInvalid(FORGED, f"{self._path} cannot be read: {error}") from error
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._opened.clear()
 
 
 def check_time(opened: Opened, now_ms: int) -> None:
