@@ -16,7 +16,8 @@ from scheduler.model.job import TERMINAL, Job, JobState
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.loop import Waiting
-from scheduler.store.jobs import PAGE_MAX, Lines
+from scheduler.store.job_rows import Lines
+from scheduler.store.jobs import PAGE_MAX
 from scheduler.store.store import Snapshot
 from scheduler.wire.jobs import job_to_proto
 from sovapi.v1 import jobs_pb2

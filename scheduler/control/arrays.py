@@ -8,8 +8,6 @@ over; as tasks end, others follow in the same transaction. A failed task does no
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from scheduler.control import certify
 from scheduler.core.lifecycle import Event, must_step
 from scheduler.model.job import JobState, TaskCounts
@@ -32,7 +30,7 @@ def unfold(txn: Txn, array: JobRow, most: int, now_ms: int) -> tuple[JobRow, boo
     count = min(due, most)
     if not count:
         return array, due > 0
-    after = replace(array, unfolded=array.unfolded + count)
+    after = array._replace(unfolded=array.unfolded + count)
     txn.jobs.save(array, after)
     for task in range(array.unfolded, after.unfolded):
         row = JobRow(
@@ -62,8 +60,7 @@ def end_if_over(txn: Txn, array: JobRow, now_ms: int) -> JobRow | None:
         return None
     counts = txn.jobs.task_counts([array])[array.id]
     event, reason, message = _verdict(counts)
-    after = replace(
-        array,
+    after = array._replace(
         state=must_step(array.state, event),
         reason=reason,
         message=message,

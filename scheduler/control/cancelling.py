@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from scheduler.control.evidence import hastened
 from scheduler.control.life import Cause, begin_stop, cancel_queued, stop, stop_grace_ms
 from scheduler.core.lifecycle import Event
@@ -45,7 +43,7 @@ def _mark(txn: Txn, array: JobRow, cause: Cause, now_ms: int) -> JobRow:
     if array.cancel_requested:
         return array
     txn.waits.forget(array.id)
-    after = replace(array, cancel_requested=True)
+    after = array._replace(cancel_requested=True)
     txn.jobs.save(array, after)
     leaves.moved(txn.audit, array, after, None, cause=cause.what, actor=cause.actor, now_ms=now_ms)
     return after

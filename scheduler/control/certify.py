@@ -4,7 +4,6 @@ it, whatever ended it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from scheduler.control import joint, outputs
 from scheduler.core.certificates import Account
@@ -14,7 +13,7 @@ from scheduler.core.node_history import NodeThen
 from scheduler.core.residency import asked_of
 from scheduler.core.stays import Stay, agreements_of, intervals
 from scheduler.model.ids import AttemptKey, JobId, NodeId
-from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
+from scheduler.model.job import TERMINAL, Attempt, JobSpec, JobState
 from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Denial
 from scheduler.store import operator_access
@@ -22,21 +21,23 @@ from scheduler.store.records import JobRow
 from scheduler.store.store import Txn
 
 REFUSED = "REFUSED"
+Past = tuple[JobSpec | None, Sequence[Attempt]]
+"""A job's spec, if it was not erased, and its attempts as they are now."""
 
 
 def ended(
     txn: Txn,
     row: JobRow,
     now_ms: int,
-    whole: Job | None = None,
+    past: Past | None = None,
     uses: tuple[OperatorUse, ...] | None = None,
 ) -> None:
-    """Certifies a job that is over now. `whole`: its spec and its attempts as they are now, and
-    `uses`: of grants on it, where the caller has them."""
+    """Certifies a job that is over now. `past`, and `uses` of grants on it: where the caller has
+    them."""
     assert row.state in TERMINAL, "what is not over has no certificate"
     job_class = txn.jobs.job_class(row.class_id)
-    if whole is not None:
-        attempts, spec = whole.attempts, whole.spec
+    if past is not None:
+        spec, attempts = past
     else:
         attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
         spec = txn.jobs.spec(row.spec_digest)
@@ -63,7 +64,7 @@ def ended(
         policy=policies[-1],
         intervals=intervals(job_class.residency, stays, facts, policies, nodes),
         facts=facts,
-        data=replace(_data(txn, row, spec, attempts, now_ms), egress=egress),
+        data=_data(txn, row, spec, attempts, egress, now_ms),
         nodes=nodes,
         agreements=agreements_of(stays, policies),
         shares=joint.shares_of(txn, row.tenant),
@@ -77,17 +78,22 @@ def ended(
 
 
 def _data(
-    txn: Txn, row: JobRow, spec: JobSpec | None, attempts: Sequence[Attempt], now_ms: int
+    txn: Txn,
+    row: JobRow,
+    spec: JobSpec | None,
+    attempts: Sequence[Attempt],
+    egress: Egress,
+    now_ms: int,
 ) -> Data:
     """What a job that is over read and wrote; the latter is in the catalogue from now on."""
     if spec is None or not (spec.inputs or spec.outputs):
-        return Data()
+        return Data(egress=egress)
     reads = outputs.read_by(txn, spec)
     writes: tuple[DataTouched, ...] = ()
     if spec.outputs and row.state is JobState.SUCCEEDED and attempts:
         writes = outputs.register(txn, row, spec, attempts[-1], now_ms)
     txn.tenancy.datasets.over(row.id)
-    return Data(reads, writes)
+    return Data(reads, writes, egress)
 
 
 def _known_of(txn: Txn, nodes: set[NodeId]) -> dict[NodeId, tuple[NodeThen, ...]]:

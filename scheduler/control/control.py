@@ -47,7 +47,7 @@ from scheduler.model.tenancy import Tenant
 from scheduler.model.window import Window, WindowAsked, WindowKind
 from scheduler.store.apply import Applied
 from scheduler.store.apply import apply_plan as commit_plan
-from scheduler.store.jobs import Lines
+from scheduler.store.job_rows import Lines
 from scheduler.store.store import Snapshot, Txn
 from scheduler.wire.grants import Granter
 

@@ -9,7 +9,7 @@ circles.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from scheduler.control import certify
@@ -90,7 +90,7 @@ def release(txn: Txn, row: JobRow, now_ms: int) -> JobRow:
     """All that a job waited for has come: the planner may have it. An array is never its."""
     if row.tasks:
         return row
-    after = replace(row, held=False)
+    after = row._replace(held=False)
     txn.jobs.save(row, after)
     leaves.released(txn.audit, after, now_ms)
     return after
@@ -99,8 +99,7 @@ def release(txn: Txn, row: JobRow, now_ms: int) -> JobRow:
 def fail(txn: Txn, row: JobRow, on: JobRow, wanted: JobState, now_ms: int) -> JobRow:
     """What a job waits for never comes: it fails."""
     message = never(txn.audit.name_of(on.id), on.state, wanted)
-    after = replace(
-        row,
+    after = row._replace(
         state=must_step(row.state, Event.FAILED),
         reason=Reason.DEPENDENCY_FAILED,
         message=message,

@@ -5,6 +5,7 @@ Every move of a job after its placement passes through here, whoever caused it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -13,7 +14,7 @@ from scheduler.control.requirements import effective
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
-from scheduler.model.job import TERMINAL, Job, JobSpec, JobState
+from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
 from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
@@ -67,8 +68,7 @@ def settle(
     job, attempt = live.job, live.attempt
     ends = outcome.ends_attempt()
     over = outcome.state in TERMINAL
-    after = replace(
-        job,
+    after = job._replace(
         state=outcome.state,
         reason=outcome.reason,
         message=short(outcome.message),
@@ -77,9 +77,8 @@ def settle(
         not_before_ms=now_ms + outcome.back_off_ms if outcome.state is JobState.QUEUED else 0,
     )
     if outcome.state is JobState.QUEUED:
-        after = replace(after, class_id=_class_id(txn, live, now_ms))
-    attempt_after = replace(
-        attempt,
+        after = after._replace(class_id=_class_id(txn, live, now_ms))
+    attempt_after = attempt._replace(
         state=_attempt_state(outcome),
         live=not ends,
         reason=outcome.attempt_reason if ends else attempt.reason,
@@ -104,7 +103,8 @@ def settle(
     if settled is not None:
         txn.tenancy.agreements.close(txn.audit, attempt.key, settled.charged_gpu_ms, now_ms)
     if over:
-        certify.ended(txn, after, now_ms, _with_times(live.whole, attempt_after), live.uses)
+        past = live.whole.spec, _with_times(live.whole.attempts, attempt_after)
+        certify.ended(txn, after, now_ms, past, live.uses)
     if ends and witness is Witness.SITE:
         txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
     elif ends:
@@ -112,11 +112,10 @@ def settle(
     return after
 
 
-def _with_times(whole: Job, attempt: AttemptRow) -> Job:
-    """A job whose last attempt began and ended when its row says so."""
-    *past, last = whole.attempts
-    last = replace(last, started_at_ms=attempt.started_at_ms, ended_at_ms=attempt.ended_at_ms)
-    return replace(whole, attempts=(*past, last))
+def _with_times(attempts: Sequence[Attempt], row: AttemptRow) -> tuple[Attempt, ...]:
+    """Attempts of which the last began and ended when its row says so."""
+    *past, last = attempts
+    return (*past, replace(last, started_at_ms=row.started_at_ms, ended_at_ms=row.ended_at_ms))
 
 
 def _class_id(txn: Txn, live: Live, now_ms: int) -> int:
@@ -179,16 +178,15 @@ def begin_stop(
     assert event in (Event.CANCEL, Event.PREEMPT)
     state = must_step(job.state, event)
     reason = because or (Reason.CANCELLED if event is Event.CANCEL else Reason.PREEMPTED)
-    after = replace(
-        job,
+    after = job._replace(
         state=state,
         reason=reason,
         message=short(f"being stopped: {cause.what}"),
         cancel_requested=job.cancel_requested or event is Event.CANCEL,
     )
-    attempt_after = replace(attempt, state=state)
+    attempt_after = attempt._replace(state=state)
     if because is not None:
-        attempt_after = replace(attempt_after, reason=because, message=short(cause.what))
+        attempt_after = attempt_after._replace(reason=because, message=short(cause.what))
     txn.jobs.save(job, after)
     txn.attempts.save(job.tenant, attempt, attempt_after)
     leaves.moved(
@@ -207,8 +205,7 @@ def stop(txn: Txn, attempt: AttemptRow, grace_ms: int, reason: str) -> None:
 
 def cancel_queued(txn: Txn, job: JobRow, *, cause: Cause, now_ms: int) -> JobRow:
     """A job that waits is cancelled at once."""
-    after = replace(
-        job,
+    after = job._replace(
         state=must_step(job.state, Event.CANCEL),
         reason=Reason.CANCELLED,
         message="cancelled before it started",

@@ -61,5 +61,5 @@ def _reclass(txn: Txn, row: JobRow, requirement: Requirement) -> None:
     """Moves `row` to the class that asks for `requirement`, unless it is there."""
     job_class = txn.jobs.job_class(row.class_id)
     if job_class.residency != requirement:
-        after = replace(row, class_id=txn.jobs.intern(replace(job_class, residency=requirement)))
+        after = row._replace(class_id=txn.jobs.intern(replace(job_class, residency=requirement)))
         txn.jobs.save(row, after)

@@ -107,11 +107,21 @@ def _with_known(
 
 
 def _read(txn: Txn, site: SiteId, reports: Sequence[AttemptReport]) -> _Known:
-    rows = txn.attempts.rows(report.key for report in reports)
-    ours = {key: row for key, row in rows.items() if row.live and row.site == site}
+    told_of = {report.key for report in reports}
+    rows = txn.attempts.rows_of_jobs(key.job for key in told_of)
+    ours = {key: row for key, row in rows.items() if key in told_of and _is_at(row, site)}
     jobs = txn.jobs.rows(key.job for key in ours)
-    wholes = {job.id: job for job in txn.jobs.whole(tuple(jobs.values()), with_spec=True)}
+    attempts = txn.attempts.of_rows([row for key, row in rows.items() if key.job in jobs])
+    found = txn.jobs.whole(tuple(jobs.values()), with_spec=True, attempts=attempts)
+    wholes = {job.id: job for job in found}
     running = [report.key for report in reports if report.key in ours and _running(report.ranks)]
+    # Whoever asks for one of them from here on is answered from memory.
+    txn.fleet.nodes_by_id(
+        placed.node
+        for job in found
+        for attempt in job.attempts
+        for placed in attempt.placement.nodes
+    )
     uses = operator_access.uses_of(txn, jobs)
     return _Known(
         rows=rows,
@@ -163,7 +173,9 @@ class _Taking:
 
     def _settle(self, live: Live, report: AttemptReport, *, is_awaited: bool) -> None:
         """Makes the outcome of a report so, if it has one, and what follows from it."""
-        made = outcome(live.whole, replace(report, detail=short(report.detail)))
+        if (detail := short(report.detail)) is not report.detail:
+            report = replace(report, detail=detail)
+        made = outcome(live.whole, report)
         if made is None:
             return
         spec = live.whole.spec
@@ -222,10 +234,15 @@ class _Taking:
         clock: the node's may be wrong."""
         if _newest(ranks) <= _newest(live.whole.attempts[-1].ranks):
             return live
-        after = replace(live.attempt, checkpoint_at_ms=self.now_ms)
+        after = live.attempt._replace(checkpoint_at_ms=self.now_ms)
         nodes = (placed.node for placed in live.whole.attempts[-1].placement.nodes)
         self.txn.attempts.save(live.job.tenant, live.attempt, after, nodes)
         return replace(live, attempt=after)
+
+
+def _is_at(row: AttemptRow, site: SiteId) -> bool:
+    """Whether an attempt holds nodes of `site`."""
+    return row.live and row.site == site
 
 
 def _plausible(ranks: Sequence[RankStatus], placed: Sequence[NodePlacement]) -> bool:
@@ -246,7 +263,8 @@ def _newer_ranks(
     before = {rank.rank: rank for rank in known}
     newer: list[RankStatus] = []
     for rank in reported:
-        rank = replace(rank, detail=short(rank.detail))
+        if (detail := short(rank.detail)) is not rank.detail:
+            rank = replace(rank, detail=detail)
         old = before.get(rank.rank)
         if old is not None and old.checkpoint_at_ms > rank.checkpoint_at_ms:
             # Its agent was started anew and has not looked yet, or the rank is over.

@@ -60,6 +60,8 @@ def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) ->
         raise not_found("site", site)
     _refuse_newer_epoch(hello.epoch, epoch)
     contact = _acknowledge(txn, txn.fleet.contact(site), hello.generation, now_ms)
+    # Whatever earlier sessions confirmed, here all of it is looked at.
+    txn.outbox.drop_forgotten(site, 0, contact.acked_generation)
     contact = replace(
         contact,
         connected=True,
@@ -96,9 +98,11 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
     for node in rebooted:
         recovery.conclude_reboot(txn, node, now_ms)
     failures.move_work(txn, site, report.nodes, now_ms)
-    contact = _acknowledge(txn, txn.fleet.contact(site), report.generation, now_ms)
+    before = txn.fleet.contact(site)
+    contact = _acknowledge(txn, before, report.generation, now_ms)
     txn.fleet.put_contact(contact, now_ms)
-    txn.outbox.drop_forgotten(site, contact.acked_generation)
+    # What was confirmed before was looked at when it was.
+    txn.outbox.drop_forgotten(site, before.acked_generation, contact.acked_generation)
     if attempts.foreign:
         evidence.misreported(txn.audit, site, attempts.foreign, now_ms)
     return Heard(

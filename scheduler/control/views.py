@@ -20,7 +20,8 @@ from scheduler.model.job import Job, JobState
 from scheduler.model.plan import Explanation, JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from scheduler.model.tenancy import Share
-from scheduler.store.jobs import PAGE_MAX, Lines
+from scheduler.store.job_rows import Lines
+from scheduler.store.jobs import PAGE_MAX
 from scheduler.store.records import JobRow, NodeEntry, SiteEntry
 from scheduler.store.store import Snapshot
 

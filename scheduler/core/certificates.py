@@ -130,7 +130,7 @@ def predicate(of: Account, tenant_seq: int, prev: str) -> dict[str, object]:
             "denials": [_denial(denial) for denial in of.denials[:DENIALS_MAX]],
             "denials_total": len(of.denials),
         },
-        "intervals": [_interval(interval) for interval in of.intervals],
+        "intervals": [interval_told(interval) for interval in of.intervals],
         "data": data_told(of.data),
         "sinks": _sinks(of),
         "operator_access": [_use(use) for use in of.operator_uses[:USES_MAX]],
@@ -158,7 +158,8 @@ def _limits(account: Account) -> Iterator[str]:
         yield way_out
 
 
-def _interval(interval: Interval) -> dict[str, object]:
+def interval_told(interval: Interval) -> dict[str, object]:
+    """A time at a site as plain values."""
     stay = interval.stay
     told: dict[str, object] = {
         "attempt": stay.attempt,

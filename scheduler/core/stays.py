@@ -146,8 +146,9 @@ def _unfit(
     """When something was known, or not known, against one of the nodes."""
     end_ms = max(stay.ended_at_ms, stay.placed_at_ms)
     changes = {then.at_ms for then in (*facts, *policies)}
+    during = {at_ms for at_ms in changes if stay.placed_at_ms < at_ms <= end_ms}
     asked: list[Asked] = []
-    for at_ms in sorted({stay.placed_at_ms, *(c for c in changes if c > stay.placed_at_ms)}):
+    for at_ms in sorted({stay.placed_at_ms, *during}):
         known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)
         if known is not None and policy is not None:
             needs = node_needs(requirement, policy.policy)
@@ -166,30 +167,23 @@ def _judged(
     policy: PolicyThen | None,
     of_nodes: Sequence[Denial],
 ) -> Interval:
-    piece = Interval(stay, *span, Bounds.INDETERMINATE, "", (), 0, ())
     if known is None or policy is None:
-        return piece
+        return Interval(stay, *span, Bounds.INDETERMINATE, "", (), 0, ())
     asked = residency.under(requirement, stay.agreement)
     found = residency.permits(asked, known.site, policy.policy, span[0])
     denials = (*(found.denials if isinstance(found, Deny) else ()), *of_nodes)
-    return replace(
-        piece,
-        bounds=Bounds.OUT_OF_BOUNDS if denials else Bounds.IN_BOUNDS,
-        country=residency.country_of(known.site),
-        facts_digests=(known.digest,),
-        policy_revision=policy.policy.revision,
-        denials=denials,
-    )
+    bounds = Bounds.OUT_OF_BOUNDS if denials else Bounds.IN_BOUNDS
+    country, revision = residency.country_of(known.site), policy.policy.revision
+    return Interval(stay, *span, bounds, country, (known.digest,), revision, denials)
 
 
 def _joined(before: Interval, after: Interval) -> Interval | None:
     """Two neighbours as one, if they say the same."""
+    said = before.stay, before.bounds, before.country, before.denials
+    if said != (after.stay, after.bounds, after.country, after.denials):
+        return None
     digests = tuple(dict.fromkeys((*before.facts_digests, *after.facts_digests)))
-    grown = replace(before, to_ms=after.to_ms, facts_digests=digests)
-    alike = replace(
-        after, from_ms=before.from_ms, facts_digests=digests, policy_revision=grown.policy_revision
-    )
-    return grown if alike == grown else None
+    return replace(before, to_ms=after.to_ms, facts_digests=digests)
 
 
 def agreements_of(stays: Sequence[Stay], policies: Sequence[PolicyThen]) -> tuple[Agreement, ...]:

@@ -19,9 +19,9 @@ from scheduler.model.plan import Plan, Preempt
 from scheduler.model.reasons import Denial
 from scheduler.store import leaves
 from scheduler.store.agreements import AgreementUse
-from scheduler.store.attempts import NewAttempt
 from scheduler.store.known import Group
 from scheduler.store.leaves import Grounds, PlacedLeaf
+from scheduler.store.records import NewAttempt
 from scheduler.store.scratch import Placed
 from scheduler.store.standing import Case, Standing, reserved_gpu_ms, standing_of
 from scheduler.store.store import Txn

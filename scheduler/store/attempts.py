@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import func, select
 
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
+from scheduler.store.attempt_rows import CHANGING, NAMES, changing, row_of
 from scheduler.store.bulk import IDS, How, Statement, Values, inserting
 from scheduler.store.codec import decode, encode
 from scheduler.store.link import Link
-from scheduler.store.records import AttemptRow, Footing, Leaving, LiveUse, Occupant, SiteUse
+from scheduler.store.records import (
+    AttemptRow,
+    Footing,
+    Leaving,
+    LiveUse,
+    NewAttempt,
+    Occupant,
+    SiteUse,
+)
 from scheduler.store.schema import (
     ATTEMPTS,
     IS_LIVE,
@@ -32,16 +40,9 @@ LEAVING = (JobState.PREEMPTING, JobState.CANCELLING, JobState.LOST)
 LIVE_READ_MAX = 100_000
 """Most live attempts of one site that one question answers."""
 
-STATE_OF: tuple[JobState, ...] = tuple(JobState)
-"""States by their number."""
 _PLACED = int(JobState.PLACED)
-_NAMES = (
-    "attempts.job, attempts.attempt, site, state, attempts.live, leased, gpu_class, gpu_milli,"
-    " country, placed_at_ms, started_at_ms, ended_at_ms, reason, message,"
-    " checkpoint_at_ms"
-)
 _OF_JOBS = Statement(
-    ATTEMPTS, f"SELECT {_NAMES} FROM attempts WHERE job IN {IDS} ORDER BY job, attempt"
+    ATTEMPTS, f"SELECT {NAMES} FROM attempts WHERE job IN {IDS} ORDER BY job, attempt"
 )
 _NODES_OF = Statement(
     PLACEMENTS,
@@ -58,37 +59,23 @@ _OCCUPANTS = Statement(
 )
 _LIVE_AT = Statement(
     PLACEMENTS,
-    f"SELECT {_NAMES} FROM placements JOIN attempts"
+    f"SELECT {NAMES} FROM placements JOIN attempts"
     " ON attempts.job = placements.job AND attempts.attempt = placements.attempt"
     " WHERE placements.live AND ordinal = 0 AND node > ? AND node < ?"
     f" ORDER BY attempts.job, attempts.attempt LIMIT {LIVE_READ_MAX}",
 )
 _PLACED_SINCE = Statement(
     ATTEMPTS,
-    f"SELECT {_NAMES} FROM attempts WHERE placed_at_ms >= ?"
+    f"SELECT {NAMES} FROM attempts WHERE placed_at_ms >= ?"
     " ORDER BY attempts.job DESC, attempts.attempt DESC LIMIT ?",
-)
-_CHANGING = (
-    "state",
-    "live",
-    "leased",
-    "gpu_class",
-    "gpu_milli",
-    "country",
-    "reason",
-    "message",
-    "placed_at_ms",
-    "started_at_ms",
-    "ended_at_ms",
-    "checkpoint_at_ms",
 )
 _SAVE = Statement(
     ATTEMPTS,
-    f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in _CHANGING)}"
+    f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in CHANGING)}"
     " WHERE job = ? AND attempt = ?",
     exact=True,
 )
-_ADD = inserting(ATTEMPTS, How.NEW, ("job", "attempt", "site", "leaf_index", *_CHANGING))
+_ADD = inserting(ATTEMPTS, How.NEW, ("job", "attempt", "site", "leaf_index", *CHANGING))
 _ADD_NODE = inserting(PLACEMENTS)
 _PUT_RANK = inserting(RANKS, How.REPLACE)
 _END = Statement(
@@ -106,35 +93,6 @@ _SET_GONE = Statement(
 )
 
 
-class NewAttempt(NamedTuple):
-    """An attempt that is about to be added; a tuple, because there are thousands in a plan."""
-
-    tenant: TenantPath
-    leased: bool
-    country: str
-    placement: Placement
-
-
-def row_of(row: Any) -> AttemptRow:
-    """A table row as the record it is."""
-    return AttemptRow(
-        key=AttemptKey(row[0], row[1]),
-        site=row[2],
-        state=STATE_OF[int(row[3])],
-        live=bool(row[4]),
-        leased=bool(row[5]),
-        gpu_class=row[6],
-        gpu_milli=row[7],
-        country=row[8],
-        placed_at_ms=row[9],
-        started_at_ms=row[10],
-        ended_at_ms=row[11],
-        reason=None if row[12] is None else Reason(row[12]),
-        message=row[13],
-        checkpoint_at_ms=row[14],
-    )
-
-
 class AttemptsReader:
     """Finds attempts."""
 
@@ -148,8 +106,13 @@ class AttemptsReader:
     def rows(self, keys: Iterable[AttemptKey]) -> dict[AttemptKey, AttemptRow]:
         """The narrow rows of those of `keys` that exist."""
         wanted = set(keys)
-        found = self._link.among(_OF_JOBS, sorted({key.job for key in wanted}))
-        return {row.key: row for row in map(row_of, found) if row.key in wanted}
+        found = self.rows_of_jobs(key.job for key in wanted)
+        return {key: row for key, row in found.items() if key in wanted}
+
+    def rows_of_jobs(self, jobs: Iterable[JobId]) -> dict[AttemptKey, AttemptRow]:
+        """The narrow rows of all attempts of `jobs`, oldest first."""
+        found = self._link.among(_OF_JOBS, sorted(set(jobs)))
+        return {row.key: row for row in map(row_of, found)}
 
     def any_started(self, job: JobId) -> bool:
         """Whether an attempt of `job` was ever seen running."""
@@ -253,10 +216,12 @@ class AttemptsReader:
             return None
         return _placement(row, self._placed([key.job]).get(key, ()))
 
-    def of_jobs(self, jobs: Sequence[JobId]) -> dict[JobId, tuple[Attempt, ...]]:
+    def of_jobs(self, jobs: Iterable[JobId]) -> dict[JobId, tuple[Attempt, ...]]:
         """All attempts of `jobs`, oldest first."""
-        wanted = sorted(set(jobs))
-        rows = [row_of(row) for row in self._link.among(_OF_JOBS, wanted)]
+        return self.of_rows(self.rows_of_jobs(jobs).values())
+
+    def of_rows(self, rows: Collection[AttemptRow]) -> dict[JobId, tuple[Attempt, ...]]:
+        """As `of_jobs`, of jobs the rows of whose attempts were just read."""
         placed_once = sorted({row.key.job for row in rows})
         placed, ranks = self._placed(placed_once), self._ranks(placed_once)
         found: defaultdict[JobId, list[Attempt]] = defaultdict(list)
@@ -325,7 +290,7 @@ class AttemptsWriter(AttemptsReader):
         key = after.key
         assert before.key == key
         assert after.live <= before.live, "an attempt that is over does not come back"
-        self._link.do(_SAVE, (*_changing(after), key.job, key.attempt))
+        self._link.do(_SAVE, (*changing(after), key.job, key.attempt))
         if before.live and not after.live:
             self._leave(key, nodes)
             self._link.do(_END, (False, key.job, key.attempt))
@@ -356,24 +321,6 @@ class AttemptsWriter(AttemptsReader):
         ledger = self._scratch.memo.ledger
         ledger.add_used(*line, milli)
         self._scratch.undo.append(lambda: ledger.add_used(*line, -milli))
-
-
-def _changing(row: AttemptRow) -> list[object]:
-    """The values of `_CHANGING`."""
-    return [
-        int(row.state),
-        row.live,
-        row.leased,
-        row.gpu_class,
-        row.gpu_milli,
-        row.country,
-        None if row.reason is None else row.reason.value,
-        row.message,
-        row.placed_at_ms,
-        row.started_at_ms,
-        row.ended_at_ms,
-        row.checkpoint_at_ms,
-    ]
 
 
 def _placement(row: AttemptRow, nodes: tuple[NodePlacement, ...]) -> Placement:

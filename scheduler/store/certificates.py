@@ -6,18 +6,13 @@ statement is kept as the bytes that the leaf's digest is of, compressed.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from sqlalchemy import Select, and_, or_, select, tuple_
 
-from scheduler.core.certificates import (
-    Account,
-    predicate,
-    verdict,
-)
+from scheduler.core.certificates import Account, verdict
 from scheduler.core.stays import FactsThen, PolicyThen
 from scheduler.model.fleet import Site
 from scheduler.model.ids import JobId, SiteId, TenantPath
@@ -31,15 +26,12 @@ from scheduler.store.node_facts import NodeFacts
 from scheduler.store.schema import POLICIES
 from scheduler.store.schema_evidence import CERTIFICATES, SITE_FACTS
 from scheduler.store.scratch import Scratch
+from scheduler.store.statements import packed, statement, unpacked
 from scheduler.store.tenancy import TenancyWriter
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "https://sovereign-compute.example/residency/v1"
 LEAF_KIND = "certificate_issued"
 STATEMENT_BYTES_MAX = 4 << 20
 """A statement that is larger was built wrongly: a gang of 4,096 nodes takes half a megabyte."""
-COMPRESSION = 1
-"""The quickest: statements are alike, and shrink to a third all the same."""
 HISTORY_MAX = 1_000
 """Versions of a site's facts that are kept; of the time before them it is not known what was."""
 
@@ -92,7 +84,7 @@ class CertificatesReader:
         row = self._link.execute(select(CERTIFICATES).where(CERTIFICATES.c.job == job)).first()
         if row is None:
             return None
-        return Certificate(_line(row), zlib.decompress(bytes(row.statement)))
+        return Certificate(_line(row), unpacked(bytes(row.statement)))
 
     def page(
         self, under: TenantPath | None, after: tuple[str, int] | None, limit: int
@@ -167,32 +159,25 @@ class CertificatesWriter(CertificatesReader):
         """Certifies `account` as the next of its tenant."""
         tenant = TenantPath(account.tenant)
         seq, prev = self._last(tenant)
-        told = predicate(account, seq + 1, prev)
-        subjects = [
-            ("spec", account.spec_digest),
-            ("bundle", account.bundle_digest),
-            ("image", account.image.rpartition("@")[2]),
-        ]
-        statement = known_canonical(
-            {
-                "_type": STATEMENT_TYPE,
-                "subject": [
-                    {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
-                    for name, digest in subjects
-                    if digest
-                ],
-                "predicateType": PREDICATE_TYPE,
-                "predicate": told,
-            }
-        ).encode()
-        assert len(statement) <= STATEMENT_BYTES_MAX, f"a statement of {len(statement)} bytes"
-        digest = _digest(statement.decode())
+        text = statement(account, seq + 1, prev, self._scratch.memo.frames)
+        told = text.encode()
+        assert len(told) <= STATEMENT_BYTES_MAX, f"a statement of {len(told)} bytes"
+        digest = _digest(text)
         held = verdict(account).value
         row = (seq + 1, self._audit.next_index(), account.outcome, held, digest, prev)
-        packed = zlib.compress(statement, COMPRESSION)
-        self._link.do(_ADD, (job, tenant, *row, account.issued_at_ms, packed))
-        body = {"digest": digest, "tenant_seq": seq + 1}
-        self._audit.append(LEAF_KIND, account.issued_at_ms, body, tenant=tenant, job=job)
+        self._link.do(_ADD, (job, tenant, *row, account.issued_at_ms, packed(told)))
+        at_ms = account.issued_at_ms
+        leaf = known_canonical(
+            {
+                "kind": LEAF_KIND,
+                "at_ms": at_ms,
+                "tenant": tenant,
+                "job": account.job,
+                "digest": digest,
+                "tenant_seq": seq + 1,
+            }
+        )
+        self._audit.append_text(LEAF_KIND, at_ms, leaf, tenant=tenant, job=job)
         self._remember(tenant, (seq + 1, digest))
 
     def _last(self, tenant: TenantPath) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId
 from scheduler.model.job import HOLDS_NODES, JobState, NodePlacement, Placement
 from scheduler.model.plan import JobChanged, JobClass, LiveAttempt, QueuedJob, QueueLoaded
-from scheduler.store.attempts import STATE_OF
+from scheduler.store.attempt_rows import STATE_OF
 from scheduler.store.bulk import IDS, Statement
 from scheduler.store.jobs import JobsReader
 from scheduler.store.link import Link

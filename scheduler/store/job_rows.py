@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, select
 
-from scheduler.model.ids import JobId, TenantPath
+from scheduler.model.ids import JobId
 from scheduler.model.job import HOLDS_NODES, JobState, TaskCounts
 from scheduler.model.reasons import Reason
+from scheduler.store.attempt_rows import STATE_OF
 from scheduler.store.bulk import IDS, How, Statement, Values, inserting
 from scheduler.store.records import Arrival, JobRow
 from scheduler.store.schema import JOBS, PARTICULARS
 
-JOB = select(JOBS, *(c for c in PARTICULARS.c if c is not PARTICULARS.c.id)).join(
-    PARTICULARS, PARTICULARS.c.id == JOBS.c.id
+_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(
+    (PARTICULARS if name in PARTICULARS.c else JOBS).c[name] if name != "id" else JOBS.c.id
+    for name in JobRow._fields
 )
+JOB = select(*_COLUMNS).join_from(JOBS, PARTICULARS, PARTICULARS.c.id == JOBS.c.id)
 """The rows of jobs with their particulars; `row_of` reads them."""
+JOBS_BY_ID = Statement(
+    JOBS,
+    f"SELECT {', '.join(map(str, _COLUMNS))} FROM jobs"
+    f" JOIN job_particulars ON job_particulars.id = jobs.id WHERE jobs.id IN {IDS}",
+)
+"""As `JOB`, of many."""
 CHANGING = (
     "class_id",
     "state",
@@ -113,26 +123,51 @@ def task_counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
 def row_of(row: Any) -> JobRow:
     """A row of `JOB` as the record it is."""
     return JobRow(
-        id=JobId(row.id),
-        class_id=row.class_id,
-        tenant=TenantPath(row.tenant),
-        owner=row.owner,
-        name=row.name,
-        state=JobState(row.state),
-        submitted_at_ms=row.submitted_at_ms,
-        next_attempt=row.next_attempt,
-        spec_digest=row.spec_digest,
-        leased=row.leased,
-        not_before_ms=row.not_before_ms,
-        reason=None if row.reason is None else Reason(row.reason),
-        message=row.message,
-        ended_at_ms=row.ended_at_ms,
-        exit_code=row.exit_code,
-        cancel_requested=row.cancel_requested,
-        held=row.held,
-        array_id=None if row.array_id is None else JobId(row.array_id),
-        task=row.task,
-        tasks=row.tasks,
-        unfolded=row.unfolded,
-        running_max=row.running_max,
+        id=row[0],
+        class_id=row[1],
+        tenant=row[2],
+        owner=row[3],
+        name=row[4],
+        state=STATE_OF[row[5]],
+        submitted_at_ms=row[6],
+        next_attempt=row[7],
+        spec_digest=row[8],
+        leased=bool(row[9]),
+        not_before_ms=row[10],
+        reason=None if row[11] is None else Reason(row[11]),
+        message=row[12],
+        ended_at_ms=row[13],
+        exit_code=row[14],
+        cancel_requested=bool(row[15]),
+        held=bool(row[16]),
+        array_id=row[17],
+        task=row[18],
+        tasks=row[19],
+        unfolded=row[20],
+        running_max=row[21],
     )
+
+
+class Lines(Enum):
+    """Which jobs a list has."""
+
+    EVERY = "every"
+    """All rows there are."""
+    ARRAYS = "arrays"
+    """An array is one line, and its tasks are none."""
+    TASKS = "tasks"
+    """Tasks are lines of their own, and an array only while it has none, and when it is over."""
+
+
+def lined(query: Select[Any], lines: Lines, array: JobId | None) -> Select[Any]:
+    """`query` of the jobs that such a list has; of the tasks of `array` only, if it is given."""
+    if array is not None:
+        return query.where(JOBS.c.array_id == array)
+    match lines:
+        case Lines.EVERY:
+            return query
+        case Lines.ARRAYS:
+            return query.where(JOBS.c.array_id.is_(None))
+        case Lines.TASKS:
+            over = JOBS.c.state >= int(JobState.SUCCEEDED)
+            return query.where((JOBS.c.unfolded == 0) | over)

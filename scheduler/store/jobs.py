@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from heapq import merge
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import Job, JobSpec, JobState, TaskCounts
+from scheduler.model.job import Attempt, Job, JobSpec, JobState, TaskCounts
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.bulk import IDS, How, Statement, inserting
@@ -22,12 +21,15 @@ from scheduler.store.job_rows import (
     ADD,
     ADD_PARTICULARS,
     JOB,
+    JOBS_BY_ID,
     PLACE,
     SAVE,
     STANDINGS,
+    Lines,
     arrived,
     changing,
     constant,
+    lined,
     row_of,
     task_counts,
 )
@@ -50,17 +52,6 @@ _CLASSES = Statement(JOB_CLASSES, f"SELECT id, body FROM job_classes WHERE id IN
 _KEEP_SPEC = inserting(SPECS, How.ABSENT, ("digest", "body"))
 
 
-class Lines(Enum):
-    """Which jobs a list has."""
-
-    EVERY = "every"
-    """All rows there are."""
-    ARRAYS = "arrays"
-    """An array is one line, and its tasks are none."""
-    TASKS = "tasks"
-    """Tasks are lines of their own, and an array only while it has none, and when it is over."""
-
-
 class JobsReader:
     """Finds jobs."""
 
@@ -77,11 +68,8 @@ class JobsReader:
 
     def rows(self, jobs: Iterable[JobId]) -> dict[JobId, JobRow]:
         """The narrow rows of those of `jobs` that exist."""
-        found: dict[JobId, JobRow] = {}
-        for chunk in chunks(sorted(set(jobs))):
-            for row in self._link.execute(JOB.where(JOBS.c.id.in_(chunk))):
-                found[JobId(row.id)] = row_of(row)
-        return found
+        found = self._link.among(JOBS_BY_ID, sorted(set(jobs)))
+        return {row[0]: row_of(row) for row in found}
 
     def standings(self, jobs: Iterable[JobId]) -> dict[JobId, JobStanding]:
         """What decides whether those of `jobs` that exist may be placed."""
@@ -95,9 +83,16 @@ class JobsReader:
             return None
         return self.whole((row,), with_spec=with_spec)[0]
 
-    def whole(self, rows: Sequence[JobRow], *, with_spec: bool) -> tuple[Job, ...]:
-        """Jobs with their attempts, in the order of `rows`."""
-        attempts = self._attempts.of_jobs([row.id for row in rows])
+    def whole(
+        self,
+        rows: Sequence[JobRow],
+        *,
+        with_spec: bool,
+        attempts: Mapping[JobId, tuple[Attempt, ...]] | None = None,
+    ) -> tuple[Job, ...]:
+        """Jobs with their attempts, in the order of `rows`. `attempts`: where they were read."""
+        if attempts is None:
+            attempts = self._attempts.of_jobs(row.id for row in rows)
         specs = self.specs({row.spec_digest for row in rows}) if with_spec else {}
         counts = self.task_counts([row for row in rows if row.tasks])
         waiting = [row.id for row in rows if row.held and row.state is JobState.QUEUED]
@@ -196,7 +191,7 @@ class JobsReader:
             query = query.where(JOBS.c.id < before)
         if states:
             query = query.where(JOBS.c.state.in_(sorted(int(s) for s in states)))
-        query = _lined(query, lines, array)
+        query = lined(query, lines, array)
         if under is None:
             return tuple(row_of(r) for r in self._link.execute(query))
         # One walk along the index per tenant, merged: never a sort of all that a tenant has.
@@ -385,16 +380,3 @@ class JobsWriter(JobsReader):
             ledger = self._memo.ledger
             ledger.add_queued(tenant, jobs)
             self._scratch.undo.append(lambda: ledger.add_queued(tenant, -jobs))
-
-
-def _lined(query: Select[Any], lines: Lines, array: JobId | None) -> Select[Any]:
-    if array is not None:
-        return query.where(JOBS.c.array_id == array)
-    match lines:
-        case Lines.EVERY:
-            return query
-        case Lines.ARRAYS:
-            return query.where(JOBS.c.array_id.is_(None))
-        case Lines.TASKS:
-            over = JOBS.c.state >= int(JobState.SUCCEEDED)
-            return query.where((JOBS.c.unfolded == 0) | over)

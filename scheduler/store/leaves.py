@@ -18,7 +18,7 @@ from scheduler.model.plan import Reservation
 from scheduler.model.residency import FactKey
 from scheduler.model.tenancy import SettledUse
 from scheduler.store.audit import AuditWriter
-from scheduler.store.codec import canonical
+from scheduler.store.codec import canonical, known_canonical
 from scheduler.store.records import Arrival, AttemptRow, JobRow
 
 MASKS_MAX = 4_096
@@ -160,6 +160,10 @@ def moved(
     `settled`: what the attempt, which is over, has used.
     """
     body: dict[str, Any] = {
+        "kind": JOB_MOVED,
+        "at_ms": now_ms,
+        "tenant": after.tenant,
+        "job": audit.name_of(after.id),
         "from": before.state.name,
         "to": after.state.name,
         "cause": cause,
@@ -189,7 +193,8 @@ def moved(
                 "refunded_gpu_ms": settled.refunded_gpu_ms,
             }
         body["attempt"] = told
-    audit.append(JOB_MOVED, now_ms, body, tenant=after.tenant, job=after.id)
+    text = known_canonical(body)
+    audit.append_text(JOB_MOVED, now_ms, text, tenant=after.tenant, job=after.id)
 
 
 def _node_text(node: NodeId, gpu_mask: int) -> str:

@@ -109,11 +109,15 @@ class OutboxWriter(OutboxReader):
             self._link.execute(change.values(generation=given))
         return given
 
-    def drop_forgotten(self, site: SiteId, acked_generation: int) -> int:
-        """Deletes rows that say FORGET and that `site` has confirmed; how many."""
+    def drop_forgotten(self, site: SiteId, before: int, acked: int) -> int:
+        """Deletes rows that say FORGET, of the generations after `before` up to `acked`, which
+        `site` has confirmed now; how many."""
+        if before >= acked:
+            return 0
         statement = delete(OUTBOX).where(
             OUTBOX.c.site == site,
-            OUTBOX.c.generation <= acked_generation,
+            OUTBOX.c.generation > before,
+            OUTBOX.c.generation <= acked,
             OUTBOX.c.action == int(DesiredAction.FORGET),
         )
         return self._link.execute(statement).rowcount

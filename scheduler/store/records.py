@@ -1,4 +1,8 @@
-"""Rows that the store hands out where the model has no noun: a declaration beside its report."""
+"""Rows that the store hands out where the model has no noun: a declaration beside its report.
+
+Those that are read and changed by thousands are tuples: a frozen dataclass costs several times as
+much to make, and to make another of.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import NamedTuple
 
 from scheduler.model.fleet import Node, NodeReport, Site, SiteContact
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
-from scheduler.model.job import JobState, NodePlacement
+from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
 
@@ -64,8 +68,7 @@ class LiveUse:
     placed_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(NamedTuple):
     """The narrow row of a job: its state, and nothing that is only read to run it."""
 
     id: JobId
@@ -122,8 +125,7 @@ class JobStanding:
     held: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
     """The narrow row of an attempt. `live`: its placement still counts."""
 
     key: AttemptKey
@@ -143,8 +145,16 @@ class AttemptRow:
     """When it was last heard that there is a newer checkpoint, by our clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Footing:
+class NewAttempt(NamedTuple):
+    """An attempt that is about to be added; a tuple, because there are thousands in a plan."""
+
+    tenant: TenantPath
+    leased: bool
+    country: str
+    placement: Placement
+
+
+class Footing(NamedTuple):
     """An attempt on one of its nodes: under which boot it was seen running, and whether it is
     proved that it does not run there any more (`gone`, by what)."""
 
@@ -163,8 +173,7 @@ class Occupant:
     placed: NodePlacement
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """What is desired of one attempt at its site."""
 
     site: SiteId

@@ -30,6 +30,7 @@ from scheduler.store.link import Link, LinkMark
 from scheduler.store.merkle import Peaks
 from scheduler.store.records import NodeEntry
 from scheduler.store.schema import COUNTERS
+from scheduler.store.statements import Frames
 
 JOB_COUNTER = "job"
 CLASS_COUNTER = "class"
@@ -143,6 +144,8 @@ class Memo:
     """Every policy that was ever in force; read again when there is a newer one."""
     chains: dict[TenantPath, tuple[int, str]] = field(default_factory=lambda: {})
     """Number and digest of the newest certificate of tenants."""
+    frames: Frames = field(default_factory=lambda: {})
+    """What statements on the same grounds have in common."""
     settled: dict[tuple[TenantPath, GpuClass, int], SettledUse] = field(default_factory=lambda: {})
     """What was used, by tenant, GPU class and day."""
     has_agreements: bool | None = None

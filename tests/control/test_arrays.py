@@ -11,7 +11,7 @@ from scheduler.control.views import find_job
 from scheduler.model.ids import AttemptKey, JobId
 from scheduler.model.job import Dependency, JobArray, JobSpec, JobState, TaskCounts
 from scheduler.model.reasons import Reason, Refused
-from scheduler.store.jobs import Lines
+from scheduler.store.job_rows import Lines
 from scheduler.store.records import JobRow
 from tests.control.plant import ADA, EVE, LONDON, Plant, spec
 

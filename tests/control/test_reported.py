@@ -102,8 +102,23 @@ def test_what_one_end_does_to_another_attempt_of_the_report_is_seen(plant: Plant
     with plant.store.transaction() as txn:
         row = txn.jobs.row(array)
         assert row is not None
-        txn.jobs.save(row, replace(row, cancel_requested=True))
+        txn.jobs.save(row, row._replace(cancel_requested=True))
     # The first end cancels the rest of the array, so the second is that of a cancelled task.
     plant.report(plant.ended(first, exit_code=1), plant.ended(second, exit_code=1))
     assert plant.job(first.job).reason is Reason.EXIT_NONZERO
     assert plant.job(second.job).state is JobState.CANCELLED
+
+
+def test_what_a_site_forgot_is_dropped_whoever_tells_of_it(plant: Plant) -> None:
+    said, greeted, unconfirmed = under_way(plant, 3)
+    plant.report(plant.ended(said))
+    plant.settled(said)
+    plant.report(plant.ended(greeted))
+    plant.push()
+    # The session ends before the site has said that it knows: its next one begins with that.
+    plant.connect()
+    assert plant.action(greeted) is None
+    plant.report(plant.ended(unconfirmed))
+    assert plant.action(unconfirmed) is DesiredAction.FORGET
+    plant.settled(unconfirmed)
+    plant.check()

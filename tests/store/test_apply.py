@@ -57,21 +57,21 @@ def cancelled(txn: Txn, job: JobId) -> None:
     """The job ended while the plan was made."""
     row = txn.jobs.row(job)
     assert row is not None
-    txn.jobs.save(row, replace(row, state=JobState.CANCELLED))
+    txn.jobs.save(row, row._replace(state=JobState.CANCELLED))
 
 
 def next_attempt_is_2(txn: Txn, job: JobId) -> None:
     """Another attempt came and went."""
     row = txn.jobs.row(job)
     assert row is not None
-    txn.jobs.save(row, replace(row, next_attempt=2))
+    txn.jobs.save(row, row._replace(next_attempt=2))
 
 
 def backs_off(txn: Txn, job: JobId) -> None:
     """The job may not start yet."""
     row = txn.jobs.row(job)
     assert row is not None
-    txn.jobs.save(row, replace(row, not_before_ms=NOW_MS + 1))
+    txn.jobs.save(row, row._replace(not_before_ms=NOW_MS + 1))
 
 
 def gpu_taken(txn: Txn, _: JobId) -> None:

@@ -1,7 +1,6 @@
 """What the store tells a follower of its changes, and what it tells one that starts."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 
@@ -90,9 +89,9 @@ def test_loading_all_equals_following_from_the_start(store: Store) -> None:
     with store.transaction() as txn:
         rows = [queue(txn, of) for of in (None, other, None, other, None, None)]
         apply_plan(txn, plan(place(rows[1].id, "n01", "n02")), NOW_MS)
-        txn.jobs.save(rows[2], replace(rows[2], next_attempt=3))
-        txn.jobs.save(rows[3], replace(rows[3], not_before_ms=NOW_MS + 1))
-        txn.jobs.save(rows[4], replace(rows[4], held=True))
+        txn.jobs.save(rows[2], rows[2]._replace(next_attempt=3))
+        txn.jobs.save(rows[3], rows[3]._replace(not_before_ms=NOW_MS + 1))
+        txn.jobs.save(rows[4], rows[4]._replace(held=True))
     with store.read() as view:
         sequence, changes = view.changes.load_all()
         loaded = list(changes)
@@ -133,7 +132,7 @@ def test_a_job_that_waits_no_more_is_told_with_its_class(store: Store) -> None:
     with store.read() as view:
         start = view.changes.sequence()
     with store.transaction() as txn:
-        txn.jobs.save(over, replace(over, state=JobState.CANCELLED, ended_at_ms=NOW_MS))
+        txn.jobs.save(over, over._replace(state=JobState.CANCELLED, ended_at_ms=NOW_MS))
         apply_plan(txn, plan(place(live.id, "n01")), NOW_MS)
     with store.read() as view:
         changes = view.changes.since(start, limit=1000).changes

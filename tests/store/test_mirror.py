@@ -79,9 +79,9 @@ def end_something(txn: Txn, draw: Random) -> None:
         row = draw.choice(live)
         job = txn.jobs.row(row.key.job)
         assert job is not None
-        over = replace(row, state=JobState.SUCCEEDED, live=False, ended_at_ms=NOW_MS)
+        over = row._replace(state=JobState.SUCCEEDED, live=False, ended_at_ms=NOW_MS)
         txn.attempts.save(job.tenant, row, over)
-        txn.jobs.save(job, replace(job, state=JobState.SUCCEEDED))
+        txn.jobs.save(job, job._replace(state=JobState.SUCCEEDED))
 
 
 def change_node(txn: Txn, draw: Random) -> None:

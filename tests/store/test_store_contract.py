@@ -13,7 +13,6 @@ from scheduler.model.ids import JobId
 from scheduler.model.job import Job, JobState
 from scheduler.model.reasons import Reason, Refused
 from scheduler.store import leaves, migrations
-from scheduler.store.attempts import NewAttempt
 from scheduler.store.idempotency import RETENTION_MS, Remembered
 from scheduler.store.identity import JoinToken, Revocation
 from scheduler.store.merkle import Peaks, leaf_hash, node_hash
@@ -23,7 +22,7 @@ from scheduler.store.migrations import (
     Migration,
     SchemaMismatch,
 )
-from scheduler.store.records import Arrival
+from scheduler.store.records import Arrival, NewAttempt
 from scheduler.store.schema import METADATA
 from scheduler.store.store import ReadStore, Store
 from scheduler.wire.spec import spec_digest, spec_to_bytes
@@ -228,7 +227,7 @@ def test_plain_jobs_that_come_together_are_as_if_each_had_come_alone(store: Stor
     with store.read() as view:
         rows = view.jobs.rows([job.id for job in together])
         for row, job in zip(alone, together, strict=True):
-            assert rows[job.id] == replace(row, id=job.id)
+            assert rows[job.id] == row._replace(id=job.id)
             assert view.jobs.get(job.id, with_spec=True) == replace(
                 some(view.jobs.get(row.id)), id=job.id
             )
