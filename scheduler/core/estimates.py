@@ -32,11 +32,15 @@ from scheduler.model.plan import (
     ReservationChanged,
 )
 
-QUEUED_MAX = 1_000
+QUEUED_MAX = 20_000
 """Jobs in the queue up to which the walk is made."""
-LIVE_MAX = 5_000
+LIVE_MAX = 40_000
 STEPS_MAX = 48
 """Moments of one walk at which plans are made."""
+ROUGH_MS_MIN = 60_000
+ROUGH_PART = 4
+"""Where more is to end than there are moments left, the next is so much later at least, and by this
+part of what the walk has passed already: 48 moments reach beyond the longest time limit."""
 PLANS_MAX = 8
 """Plans at one moment: what a plan keeps for a job that it places is free for the next."""
 BUDGET = PlanBudget(placements_max=1_000, attempts_max=10_000)
@@ -113,7 +117,7 @@ class _Walk:
         self._fleet = fleet
         self._asked = {job.id: job for job in jobs}
         self._starts_ms: dict[JobId, int] = {}
-        self._at_ms = now_ms
+        self._begun_ms = self._at_ms = now_ms
         self._used_percent = used_percent
         self._due = {
             number: self._end_ms(live.job_class, live.placed_at_ms)
@@ -131,10 +135,10 @@ class _Walk:
             for job in self._asked.values():
                 if self._fleet.queued.find(job.id, job.job_class) is None:
                     self._change(JobChanged(job.id, job, None))
-            for _ in range(STEPS_MAX):
+            for steps_left in range(STEPS_MAX, 0, -1):
                 if self._plan():
                     break
-                following = self._next_ms()
+                following = self._next_ms(steps_left)
                 if following is None:
                     break
                 self._at_ms = following
@@ -209,8 +213,9 @@ class _Walk:
         likely = placed_at_ms + limit_ms * self._used_percent // WHOLE_PERCENT
         return likely if likely > self._at_ms else placed_at_ms + limit_ms
 
-    def _next_ms(self) -> int | None:
-        """The next moment at which a plan may be another one."""
+    def _next_ms(self, steps_left: int) -> int | None:
+        """The next moment at which a plan may be another one; or, where those are more than there
+        are steps left, a later one, so that nobody is thought to start sooner for it."""
         moments = [self._ends[0][0]] if self._ends else []
         edge = self._fleet.windows.next_edge_ms(self._at_ms)
         moments += [] if edge is None else [edge]
@@ -219,8 +224,14 @@ class _Walk:
             for job in self._fleet.queued.values()
             if job.not_before_ms > self._at_ms
         ]
+        if not moments:
+            return None
         # What is past its limit is about to end.
-        return max(min(moments), self._at_ms + 1) if moments else None
+        least_ms = self._at_ms + 1
+        if len(self._ends) > steps_left:
+            passed_ms = self._at_ms - self._begun_ms
+            least_ms = self._at_ms + max(ROUGH_MS_MIN, passed_ms // ROUGH_PART)
+        return max(min(moments), least_ms)
 
     def _change(self, change: JobChanged) -> None:
         if change.id not in self._jobs:

@@ -142,6 +142,17 @@ def test_nodes_that_are_kept_and_free_promise_no_start_to_who_lacks_something_el
     assert estimate(fleet, fleet.queued[JobId(1)], NOW_MS, 100) == Estimate()
 
 
+def test_where_more_ends_than_there_are_moments_a_start_is_told_late_and_never_early() -> None:
+    nodes = [node("london", f"n{n:02}") for n in range(60)]
+    fleet = fleet_of(nodes=nodes)
+    for n in range(60):
+        fleet.apply(queued(100 + n, job_class(gpus=8, limit_ms=(n + 1) * HOUR_MS)))
+    commit(fleet, plan(fleet, NOW_MS))
+    fleet.apply(queued(1, job_class(nodes=60, gpus=8)))
+    exact_h, told_h = 60, hours(fleet, 1)[1]
+    assert exact_h <= told_h <= exact_h * 5 // 4 + 1
+
+
 @settings(max_examples=25)
 @given(starts())
 def test_asking_moves_nothing_and_tells_of_now_what_the_plan_does(begin: list[Change]) -> None:
