@@ -2,8 +2,10 @@
 
 Admission, store, planner, desired state and reports of sites are the product's; sites and the work
 are simulated (`country`). What is judged is judged outside of it, from what ran where: law, domains
-of gangs, and that no GPU is held twice; every hour all invariants are. Tenants go by `shortest`, as
-in `jct` and `fair`. Beside it a queue that skips ahead plays the same jobs.
+of gangs, and that no GPU is held twice; every hour all invariants are, and all who wait are asked
+about: when they will have started in nine cases of ten. Tenants go by `shortest`, as in `jct` and
+`fair`. What was not in use is told by its cause (`day_account`). Beside it a queue that skips ahead
+plays the same jobs.
 
 `--hours` and `--pods` make the day and the fleet smaller; the jobs are thinned as the fleet is.
 """
@@ -13,11 +15,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from bench import traces
 from bench.country import BEGIN_MS, OPERATOR, Country, Run
+from bench.day_account import Account
 from bench.day_queue import skip_ahead, unbound
 from bench.day_world import (
     FILL_MS,
@@ -35,7 +37,7 @@ from bench.stored import sqlite_database
 from bench.worlds import FOLDER, Shape, shape_from
 from scheduler.control.admission import Rejected
 from scheduler.control.policies import Change
-from scheduler.core.explain import explain
+from scheduler.core.estimates import WHOLE_PERCENT, estimates
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_world, world_of
 from scheduler.model.identity import Principal, Role
@@ -45,8 +47,8 @@ from scheduler.model.tenancy import QueueOrder, Tenant
 from scheduler.store.store import Txn
 
 GRAIN_MS = 30_000
-SAMPLE = 20
-"""Of so many jobs that wait, one is asked when it will start."""
+ASK_EVERY_MS = HOUR_MS
+"""So often is asked when those who wait will start."""
 PERCENTILE = 95
 SIZES = ((1, "1"), (8, "2-8"), (64, "9-64"), (512, "65-512"), (1 << 30, "513-"))
 """Gangs by size: up to so many GPUs, and what they are called."""
@@ -131,13 +133,18 @@ class Judge:
             for job, each in self.arrivals.items()
         ]
 
-    def coverage(self) -> float:
-        """The part of the jobs asked that started before the stated ninetieth percentile."""
-        known = [
+    def known(self) -> list[tuple[int, int]]:
+        """When jobs that had to wait started, and by when they were told to in nine cases of ten:
+        of those of which the day shows whether that was true."""
+        return [
             (self.started_ms.get(job, self.end_ms + 1), stated)
             for job, stated in self.stated_ms.items()
             if job in self.started_ms or stated <= self.end_ms
         ]
+
+    def coverage(self) -> float:
+        """The part of these that started in time."""
+        known = self.known()
         return sum(at <= stated for at, stated in known) / len(known) if known else 1.0
 
 
@@ -149,12 +156,12 @@ def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
     day = drawn(folder, shape, hours, 1000 * shape.pods // whole.pods)
     begun_s, cpu_s = time.monotonic(), time.process_time()
     with sqlite_database() as url:
-        judge, refused, plans = _live(url, day, FILL_MS + hours * HOUR_MS)
-    wall_s, cpu_s = time.monotonic() - begun_s, time.process_time() - cpu_s
-    return _result(day, shape, judge, {"wall_s": wall_s, "cpu_s": cpu_s}, refused, plans)
+        judge, refused, plans, account = _live(url, day, FILL_MS + hours * HOUR_MS)
+    took = {"wall_s": time.monotonic() - begun_s, "cpu_s": time.process_time() - cpu_s}
+    return _result(day, shape, judge, account, took, {"refused": refused, "plans": plans})
 
 
-def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
+def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
     """The day; how many jobs were refused at the door, and how often was planned."""
     country, judge = Country(url, GRAIN_MS), Judge(day, end_ms)
     country.placed, country.over = judge.placed, judge.over
@@ -180,17 +187,23 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int]:
         country.at(
             BEGIN_MS + outage.at_ms, lambda txn, o=outage: country.fail(txn, o.node, REPAIR_MS)
         )
-    checked_ms = BEGIN_MS
+    checked_ms = asked_ms = BEGIN_MS
+    powered = {site.id: powered_gpus(site, nodes) for site, nodes in day.sites}
+    account = Account(powered, FILL_MS, end_ms, HOUR_MS)
     while (next_ms := country.next_ms()) is not None and next_ms <= BEGIN_MS + end_ms:
         country.run_until(next_ms)
-        _ask(country, judge)
+        account.note(country.state, country.now_ms)
+        if next_ms >= asked_ms + ASK_EVERY_MS:
+            _ask(country, judge)
+            asked_ms = next_ms
         if next_ms >= checked_ms + HOUR_MS:
             judge.world(country.state)
             checked_ms = next_ms
     judge.world(country.state)
     judge.at_the_end([run for run in country.runs.values() if run.ended_ms < 0])
     country.store.close()
-    return judge, len(refused), country.plans
+    account.until(end_ms)
+    return judge, len(refused), country.plans, account
 
 
 def _arrive(
@@ -206,20 +219,20 @@ def _arrive(
 
 
 def _ask(country: Country, judge: Judge) -> None:
-    """Asks for some jobs that have just found no place when they will start."""
-    for job, arrival in islice(reversed(judge.arrivals.items()), 2 * SAMPLE):
-        if int(job) % SAMPLE or job in judge.stated_ms or job in judge.started_ms:
-            continue
-        queued = country.state.queued.get(job)
-        if queued is None or arrival.initial:
-            continue
-        stated_ms = explain(country.state, queued, country.now_ms).estimated_start_p90_ms
-        if stated_ms:
-            judge.stated_ms[job] = stated_ms - BEGIN_MS
+    """Asks for every job that waits when it will have started in nine cases of ten, as `explain`
+    would be told (`runtime/estimating`); the first answer counts."""
+    for job, told in estimates(country.state, country.now_ms, WHOLE_PERCENT).items():
+        if told.p90_ms and not judge.arrivals[job].initial:
+            judge.stated_ms.setdefault(job, told.p90_ms - BEGIN_MS)
 
 
 def _result(
-    day: Day, shape: Shape, judge: Judge, took_s: Mapping[str, float], refused: int, plans: int
+    day: Day,
+    shape: Shape,
+    judge: Judge,
+    account: Account,
+    took_s: Mapping[str, float],
+    counts: Mapping[str, int],
 ) -> Result:
     gpus = sum(node.gpus for _, nodes in day.sites for node in nodes)
     powered = sum(powered_gpus(site, nodes) for site, nodes in day.sites)
@@ -242,13 +255,13 @@ def _result(
                 if name in theirs
             },
             "estimate_coverage": round(judge.coverage(), 4),
-            "wall_s": round(took_s["wall_s"], 1),
-            "cpu_s": round(took_s["cpu_s"], 1),
+            **{name: round(seconds, 1) for name, seconds in took_s.items()},
             "placements": judge.placements,
             "jobs": len(judge.arrivals),
-            "refused": refused,
-            "estimates": len(judge.stated_ms),
-            "plans": plans,
+            **counts,
+            "estimates": len(judge.known()),
+            "unused": account.unused(),
+            "used_by_hour": {f"{hour:02}": part for hour, part in enumerate(account.by_step())},
             "attempts_checked": judge.checked,
             "hours": (judge.end_ms - FILL_MS) // HOUR_MS,
             "gpus": gpus,
