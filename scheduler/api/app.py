@@ -47,13 +47,14 @@ from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
 from scheduler.runtime.lineage import Lineage
 from scheduler.runtime.locations import Locations
-from scheduler.runtime.loop import Cogs, Planning, tick_forever
+from scheduler.runtime.loop import Cogs, Planning, backfill_forever, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.prover import Prover
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics, ProbeServer
 from scheduler.runtime.writer import Writer
+from scheduler.store.backfill import Backfill
 from scheduler.store.blobs import Blobs
 from scheduler.store.scratch import News
 from scheduler.store.store import Store
@@ -294,6 +295,7 @@ def _loops(parts: Parts, stores: _Stores, names: AltNames) -> tuple[Coroutine[An
     return (
         parts.planning.plan_forever(),
         tick_forever(cogs),
+        backfill_forever(Backfill(stores.store.url)),
         checkpoints.sign_forever(cogs.writer, parts.keys.log, now_ms, stores.remember),
         _keep_own_identity(state, state.server, names, now_ms),
     )

@@ -22,6 +22,7 @@ from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics
 from scheduler.runtime.writer import Writer
 from scheduler.store.apply import Applied
+from scheduler.store.backfill import Backfill
 
 TICK_MS = 1_000
 REPLAN_MS = 2_000
@@ -31,6 +32,9 @@ EMPTY_REST_MS = 25
 """After a plan that does nothing, what changes meanwhile is planned together. For callers who
 submit one job each to a full fleet there would else be a plan a commit, on a core they need."""
 PLANNER_RETRY_MS = 500
+BACKFILL_MS = 250
+"""Between copies from the store's log while there are commits: a page that changes all the time is
+copied so often and no oftener."""
 STORE_RETRY_MS = 1_000
 
 _log = logging.getLogger(__name__)
@@ -150,6 +154,14 @@ class Planning:
             _log.info("a placement no longer held: %s", stale.denial.detail)
         if applied.stale:
             self._changed.set()
+
+
+async def backfill_forever(backfill: Backfill) -> None:
+    """Copies what was committed out of the store's log, so that commits need not."""
+    while True:
+        await asyncio.sleep(BACKFILL_MS / 1_000)
+        if backfill.is_due():
+            await asyncio.to_thread(backfill.copy)
 
 
 async def tick_forever(cogs: Cogs) -> None:

@@ -17,8 +17,8 @@ BUSY_TIMEOUT_MS = 10_000
 READERS_MAX = 16
 """Snapshots open at the same time in one process; more wait."""
 WAL_AUTOCHECKPOINT_PAGES = 16_000
-"""A commit that finds so many pages in the log copies them to their places. Most were written many
-times by then, and are copied once."""
+"""A commit that finds so many pages in the log copies to their places those that `backfill.py` has
+not, and the log begins anew. Most were written many times by then."""
 WAL_SIZE_LIMIT_BYTES = 256 << 20
 WAL_RESTART_PAGES = 64_000
 """Past this many pages of log a commit waits for those who still read and starts it anew: what

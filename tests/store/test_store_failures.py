@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.model.ids import JobId
+from scheduler.store.backfill import Backfill
 from scheduler.store.dialect import WAL_PAGE_BYTES, bound_log
 from scheduler.store.idempotency import Remembered
 from scheduler.store.store import Store, StoreFailed, Txn
@@ -182,3 +183,34 @@ def test_the_log_starts_anew_once_nobody_reads_what_is_old_in_it(tmp_path: Path)
     with store.read() as view:
         assert view.changes.sequence() > before
     store.close()
+
+
+def test_what_was_committed_is_copied_beside_readers_and_the_writer(tmp_path: Path) -> None:
+    """On SQLite, whose log is copied to its place by whoever asks."""
+    store = Store(tmp_path / "s.db", salts=salts(), codec=CODEC)
+    backfill = Backfill(store.url)
+    assert not backfill.is_due()
+    store.open()
+    assert Backfill(store.url).is_due()
+    assert backfill.copy() == 0
+    assert not backfill.is_due()
+    with store.transaction() as txn:
+        lay_out(txn)
+        queue(txn)
+        assert backfill.copy() == 0  # What is not committed is not there yet.
+    with store.read() as view:
+        before = view.changes.sequence()
+        with store.transaction() as txn:
+            queue(txn)
+        assert backfill.copy() > 0  # The reader needs the pages as they were.
+        assert view.changes.sequence() == before
+    assert backfill.copy() == 0
+    with store.read() as view:
+        assert view.changes.sequence() > before
+    store.close()
+
+
+def test_other_databases_copy_by_themselves() -> None:
+    backfill = Backfill("postgresql+psycopg://localhost/sov")
+    assert not backfill.is_due()
+    assert backfill.copy() == 0
