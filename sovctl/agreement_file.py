@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from sovapi.v1 import policy_pb2
 from sovctl.fleet_file import Moment
 from sovctl.policy_file import Id, Instrument, Text
-from sovctl.spec import Countries, Country, Names, Tier, Written
+from sovctl.spec_fields import Countries, Country, Names, Tier, Written
 from sovctl.spec_values import contradiction
 from sovctl.tenants_file import Budget, Gpus
 

@@ -300,6 +300,11 @@ class AsyncJobCalls(Connected):
         request = jobs_pb2.CancelJobRequest(id=job, now=now, idempotency_key=new_idempotency_key())
         return job_info((await self.link.call(self.link.jobs.Cancel, request)).job)
 
+    async def scale(self, job: str, replicas: int) -> JobInfo:
+        """Sets how many replicas a service has; 0 keeps it and runs nothing of it."""
+        request = jobs_pb2.ScaleJobRequest(id=job, replicas=replicas)
+        return job_info((await self.link.call(self.link.jobs.Scale, request)).job)
+
     async def explain(self, job: str) -> jobs_pb2.ExplainJobResponse:
         """Every constraint that binds, and the smallest changes that would unblock."""
         request = jobs_pb2.ExplainJobRequest(id=job)

@@ -139,6 +139,10 @@ class Client(AccessCalls, AgreementCalls, DownloadCalls):
         """Asks a job to stop; `now` skips the grace."""
         return self._loop.run(self._client.cancel(job, now=now))
 
+    def scale(self, job: str, replicas: int) -> JobInfo:
+        """Sets how many replicas a service has; 0 keeps it and runs nothing of it."""
+        return self._loop.run(self._client.scale(job, replicas))
+
     def explain(self, job: str) -> jobs_pb2.ExplainJobResponse:
         """Every constraint that binds, and the smallest changes that would unblock."""
         return self._loop.run(self._client.explain(job))

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 
 from sovctl.errors import ConfigError, SpecError
 from sovctl.faults import check
-from sovctl.spec import Written
+from sovctl.spec_fields import Written
 from sovctl.spec_values import refusal
 from sovshared import pki, spiffe, yamlio
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from sovapi.v1 import datasets_pb2
-from sovctl.spec import Countries, Names, Tier, Written, matching
+from sovctl.spec_fields import Countries, Names, Tier, Written, matching
 from sovctl.spec_values import contradiction, listed
 
 DATASETS_MAX = 1_000

@@ -26,7 +26,8 @@ from sovctl.fleet_values import (
     parse_stake,
 )
 from sovctl.node_groups import NodeGroup, node_to_proto
-from sovctl.spec import Assurance, Country, FactName, Written, matching
+from sovctl.spec import FactName
+from sovctl.spec_fields import Assurance, Country, Written, matching
 from sovctl.spec_values import (
     contradiction,
     listed,

@@ -10,7 +10,7 @@ from pydantic import Field, PlainValidator, model_validator
 
 from sovapi.v1 import common_pb2, fleet_pb2
 from sovctl.fleet_values import NODES_MAX, SLOTS_ALLOWED, expand_slots
-from sovctl.spec import Bytes, Cpus, Written, matching
+from sovctl.spec_fields import Bytes, Cpus, Written, matching
 from sovctl.spec_values import MIG_PROFILE, contradiction, cpu_milli, listed, parse_bytes, refusal
 
 GPUS_MAX = 64

@@ -14,16 +14,14 @@ from pydantic import Field, model_validator
 
 from sovapi.v1 import policy_pb2
 from sovctl.fleet_file import Percent
-from sovctl.spec import (
+from sovctl.spec import FactName, FactQuality, NodeFactQuality
+from sovctl.spec_fields import (
     Assurance,
     Countries,
     Country,
     Duration,
-    FactName,
-    FactQuality,
     Names,
     NodeFactName,
-    NodeFactQuality,
     Tier,
     Written,
 )

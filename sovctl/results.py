@@ -51,7 +51,8 @@ class AttemptInfo:
 
 @dataclass(frozen=True, slots=True)
 class TasksInfo:
-    """The tasks of an array, counted. `queued` has those whose turn in the array is not near."""
+    """The tasks of an array or the replicas of a service, counted. `queued` has those without a
+    place, also those whose turn in the array is not near."""
 
     total: int
     queued: int
@@ -59,6 +60,8 @@ class TasksInfo:
     succeeded: int
     failed: int
     cancelled: int
+    ready: int | None = None
+    """Of a service: replicas that do their work, of `total` that there are to be."""
 
     @property
     def over(self) -> int:
@@ -184,6 +187,7 @@ def _tasks(counts: jobs_pb2.TaskCounts) -> TasksInfo:
         succeeded=counts.succeeded,
         failed=counts.failed,
         cancelled=counts.cancelled,
+        ready=counts.ready if counts.HasField("ready") else None,
     )
 
 

@@ -8,167 +8,54 @@ everything: on the wire a zero is refused, never filled in. What only the contro
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    PlainValidator,
-    WithJsonSchema,
     model_validator,
 )
 
 from sovctl.errors import SpecError
 from sovctl.faults import check
-from sovctl.spec_values import (
-    BYTES_ALLOWED,
-    CPUS_ALLOWED,
-    DURATION_ALLOWED,
-    MIG_PROFILE,
-    contradiction,
-    duration_ms,
-    parse_bytes,
-    parse_cpus,
-    parse_duration,
-    refusal,
+from sovctl.spec_fields import (
+    DESTINATION,
+    LIST_MAX,
+    NAME,
+    PROJECT,
+    SIGNAL,
+    Assurance,
+    Bytes,
+    Command,
+    Countries,
+    Cpus,
+    Duration,
+    GpuModels,
+    Names,
+    NodeFactName,
+    Retry,
+    Tasks,
+    Tier,
+    Variable,
+    Written,
+    matching,
 )
+from sovctl.spec_values import MIG_PROFILE, contradiction, duration_ms
 from sovshared import yamlio
 
 NAME_CHARS_MAX = 63
 NODES_MAX = 4096
 GPUS_PER_NODE_MAX = 64
-TASKS_PER_NODE_MAX = 1024
-COMMAND_ARGUMENTS_MAX = 1000
-LIST_MAX = 100
 ENV_MAX = 1000
 ARRAY_COUNT_MAX = 100_000
+REPLICAS_MAX = 5_000
 EGRESS_MAX = 16
-RETRIES_MAX = 100
 SPEC_FILE_BYTES_MAX = 1024 * 1024
-
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.IGNORECASE)
-_COUNTRY = re.compile(r"[A-Z]{2}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_DESTINATION = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]):[1-9][0-9]{0,4}")
-_SIGNAL = re.compile(r"[A-Z0-9]{1,16}")
-_PROJECT = re.compile(r"[a-z0-9._-]+(?:/[a-z0-9._-]+){0,3}")
-
-
-def matching(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
-    """A check that text is of a pattern, refusing in people's words and not the pattern's."""
-
-    def judge(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise refusal(value, allowed)
-        return value
-
-    return AfterValidator(judge)
-
-
-def _command(value: object) -> tuple[str, ...]:
-    """A list is run as it stands; a string by a shell."""
-    allowed = "a list of words, or one shell command as text; not empty"
-    words: tuple[str, ...] = ()
-    if isinstance(value, str):
-        words = ("/bin/sh", "-c", value) if value.strip() else ()
-    elif isinstance(value, (list, tuple)):
-        found = cast(Sequence[object], value)
-        if not all(isinstance(word, str) for word in found):
-            odd = next(word for word in found if not isinstance(word, str))
-            raise refusal(odd, "words that are text (quote numbers)")
-        words = tuple(cast(Sequence[str], found))
-    else:
-        raise refusal(value, allowed)
-    if not words or not words[0]:
-        raise refusal(cast(object, value), allowed)
-    if len(words) > COMMAND_ARGUMENTS_MAX:
-        raise refusal(words, f"at most {COMMAND_ARGUMENTS_MAX} words")
-    return words
-
-
-def _one_or_more(value: object) -> tuple[str, ...]:
-    """A name, or a list of names."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, (list, tuple)):
-        names = cast(Sequence[object], value)
-        if len(names) <= LIST_MAX and all(isinstance(n, str) and n for n in names):
-            return tuple(cast(Sequence[str], names))
-    raise refusal(cast(object, value), f"a GPU model, or a list of at most {LIST_MAX} of them")
-
-
-def _tasks(value: object) -> int | Literal["per_gpu"]:
-    if value == "per_gpu":
-        return "per_gpu"
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= TASKS_PER_NODE_MAX:
-        return value
-    raise refusal(value, f"a whole number from 1 to {TASKS_PER_NODE_MAX}, or per_gpu")
-
-
-def _schema(**schema: Any) -> WithJsonSchema:
-    return WithJsonSchema(schema)
-
-
-Duration: TypeAlias = Annotated[
-    timedelta | str,
-    PlainValidator(parse_duration),
-    _schema(type="string", description=DURATION_ALLOWED),
-]
-Bytes: TypeAlias = Annotated[
-    int | str, PlainValidator(parse_bytes), _schema(type="string", description=BYTES_ALLOWED)
-]
-Cpus: TypeAlias = Annotated[
-    int | str | Decimal,
-    PlainValidator(parse_cpus),
-    _schema(type=["number", "string"], description=CPUS_ALLOWED),
-]
-Command: TypeAlias = Annotated[
-    str | Sequence[str],
-    PlainValidator(_command),
-    _schema(anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
-]
-GpuModels: TypeAlias = Annotated[
-    str | Sequence[str],
-    PlainValidator(_one_or_more),
-    _schema(anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
-]
-Tasks: TypeAlias = Annotated[
-    int | Literal["per_gpu"],
-    PlainValidator(_tasks),
-    _schema(anyOf=[{"type": "integer", "minimum": 1}, {"const": "per_gpu"}]),
-]
-Names: TypeAlias = Annotated[
-    Sequence[Annotated[str, Field(min_length=1, max_length=256)]],
-    Field(max_length=LIST_MAX),
-    AfterValidator(tuple),
-]
-Country: TypeAlias = Annotated[
-    str, matching(_COUNTRY, "two capital letters, an ISO 3166-1 country such as GB")
-]
-Countries: TypeAlias = Annotated[
-    Sequence[Country], Field(max_length=LIST_MAX), AfterValidator(tuple)
-]
-Variable: TypeAlias = Annotated[
-    str, matching(_VARIABLE, "letters, digits and _, not beginning with a digit")
-]
-Tier: TypeAlias = Literal["OFFICIAL", "SECRET", "TOP_SECRET"]
-Assurance: TypeAlias = Literal["DECLARED", "AUDITED", "ATTESTED", "MEASURED"]
-NodeFactName: TypeAlias = Literal["attestation", "location"]
-Retry: TypeAlias = Annotated[int, Field(ge=0, le=RETRIES_MAX)]
-
-
-class Written(BaseModel):
-    """Anything people write: no unknown fields, no silent conversions, never changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_name=True)
 
 
 class Resources(Written):
@@ -272,7 +159,7 @@ class Output(Written):
 class SignalBeforeEnd(Written):
     """A signal some time ahead of the time limit."""
 
-    signal: Annotated[str, matching(_SIGNAL, "a signal's name without SIG, such as USR1")]
+    signal: Annotated[str, matching(SIGNAL, "a signal's name without SIG, such as USR1")]
     before: Duration
 
 
@@ -306,23 +193,27 @@ class Dependency(Written):
 
 
 class JobSpec(Written):
-    """A job, as its file has it."""
+    """A job, as its file has it.
+
+    A service has `replicas`, one unless said, and no end unless `retries` sets one; `time_limit` is
+    how long one run of a replica may last, the longest allowed unless said.
+    """
 
     name: Annotated[
         str,
-        matching(_NAME, f"up to {NAME_CHARS_MAX} letters, digits, '.', '_' and '-'"),
+        matching(NAME, f"up to {NAME_CHARS_MAX} letters, digits, '.', '_' and '-'"),
     ]
     command: Command
     kind: Literal["batch", "service", "ray"] = "batch"
     project: (
-        Annotated[str, matching(_PROJECT, "a project's path, such as trust-a/radiology")] | None
+        Annotated[str, matching(PROJECT, "a project's path, such as trust-a/radiology")] | None
     ) = None
     working_dir: str | None = None
     env: Annotated[Mapping[Variable, str], Field(max_length=ENV_MAX)] = {}
     secrets: Annotated[Mapping[Variable, str], Field(max_length=ENV_MAX)] = {}
     image: str = ""
     egress: Annotated[
-        Sequence[Annotated[str, matching(_DESTINATION, "host:port, such as data.example.org:443")]],
+        Sequence[Annotated[str, matching(DESTINATION, "host:port, such as data.example.org:443")]],
         Field(max_length=EGRESS_MAX),
         AfterValidator(tuple),
     ] = ()
@@ -342,11 +233,16 @@ class JobSpec(Written):
         Sequence[Dependency], Field(max_length=LIST_MAX), AfterValidator(tuple)
     ] = ()
     max_path_latency: Duration | None = None
+    replicas: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if duration_ms(self.time_limit) < 1000:
             raise contradiction("a time_limit below a second", "at least 1s")
+        if self.kind != "service" and self.replicas is not None:
+            raise contradiction(f"replicas of a {self.kind} job", "replicas with kind: service")
+        if self.kind == "service" and self.array is not None:
+            raise contradiction("an array of a service", "array or replicas, not both")
         return self
 
     @classmethod

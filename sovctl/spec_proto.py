@@ -18,6 +18,9 @@ from sovctl.spec import (
 )
 from sovctl.spec_values import cpu_milli, duration_ms, duration_us, parse_bytes
 
+RUN_MS_MAX = 30 * 24 * 3600 * 1000
+"""How long one run of a replica may last: what nodes, windows and budgets are reckoned with."""
+
 
 def resources_to_proto(resources: Resources) -> jobs_pb2.Resources:
     """The shape of a job."""
@@ -86,6 +89,28 @@ def _array(array: Array | None) -> jobs_pb2.JobArray | None:
     return jobs_pb2.JobArray(count=array.count, max_running=array.max_running)
 
 
+def _retries(spec: JobSpec) -> jobs_pb2.Retries:
+    """A service's replicas are started again without end, unless something else was written."""
+    written = spec.retries.model_fields_set if "retries" in spec.model_fields_set else set[str]()
+    endless = spec.kind == "service"
+    return jobs_pb2.Retries(
+        hardware=-1 if endless and "hardware" not in written else spec.retries.hardware,
+        application=-1 if endless and "application" not in written else spec.retries.application,
+    )
+
+
+def _time_limit_ms(spec: JobSpec) -> int:
+    """Of a service, of one run of a replica: as long as there is, unless something else was
+    written."""
+    if spec.kind == "service" and "time_limit" not in spec.model_fields_set:
+        return RUN_MS_MAX
+    return duration_ms(spec.time_limit)
+
+
+def _service(spec: JobSpec) -> jobs_pb2.Service | None:
+    return jobs_pb2.Service(replicas=spec.replicas or 1) if spec.kind == "service" else None
+
+
 def _signal(signal: SignalBeforeEnd | None) -> jobs_pb2.SignalBeforeEnd | None:
     if signal is None:
         return None
@@ -118,18 +143,17 @@ def to_proto(spec: JobSpec, *, bundle_digest: str = "", project: str = "") -> jo
         residency=residency_to_proto(spec.residency),
         inputs=[jobs_pb2.DatasetMount(dataset=i.dataset, mount=i.mount) for i in spec.inputs],
         priority=f"PRIORITY_{spec.priority.upper()}",
-        time_limit_ms=duration_ms(spec.time_limit),
+        time_limit_ms=_time_limit_ms(spec),
         signal_before_end=_signal(spec.signal_before_end),
         preemption=jobs_pb2.Preemption(
             allowed=spec.preemption.allowed,
             grace_ms=duration_ms(spec.preemption.grace),
             min_runtime_ms=duration_ms(spec.preemption.min_runtime),
         ),
-        retries=jobs_pb2.Retries(
-            hardware=spec.retries.hardware, application=spec.retries.application
-        ),
+        retries=_retries(spec),
         on_partition=f"ON_PARTITION_{spec.on_partition.upper()}",
         array=_array(spec.array),
+        service=_service(spec),
         depends_on=[
             jobs_pb2.Dependency(job=d.job, state=f"JOB_STATE_{d.state}") for d in spec.depends_on
         ],

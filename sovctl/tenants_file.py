@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, model_validator
 
 from sovapi.v1 import tenants_pb2
 from sovctl.fleet_values import parse_moment
-from sovctl.spec import Written, matching
+from sovctl.spec_fields import Written, matching
 from sovctl.spec_values import contradiction, listed, parse_gpu_milli, refusal
 
 TENANTS_MAX = 100_000

@@ -18,7 +18,15 @@ RESERVED_NAMES = frozenset(
     ]
 )
 RESERVED_PREFIXES = ("SOV_", "RAY_")
-PASSED_NAMES = frozenset(["SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"])
+PASSED_NAMES = frozenset(
+    [
+        "SOV_ARRAY_COUNT",
+        "SOV_ARRAY_INDEX",
+        "SOV_ARRAY_JOB_ID",
+        "SOV_REPLICA",
+        "SOV_SERVICE_JOB_ID",
+    ]
+)
 """Of those with our prefix, what the control plane sends along: no user may set them."""
 
 IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -46,8 +46,17 @@ SECRET = "secret"  # noqa: S105 - what is sealed, not a password
 BUNDLE = "bundle"
 CHECKPOINT = "checkpoint"
 _FIELDS = ("key_id", "name", "nonce", "purpose", "wrapped")
-ARRAY_NAMES = frozenset({"SOV_ARRAY_COUNT", "SOV_ARRAY_INDEX", "SOV_ARRAY_JOB_ID"})
-"""Variables that the control plane adds to a task of an array: no ticket is about them."""
+ARRAY_NAMES = frozenset(
+    {
+        "SOV_ARRAY_COUNT",
+        "SOV_ARRAY_INDEX",
+        "SOV_ARRAY_JOB_ID",
+        "SOV_REPLICA",
+        "SOV_SERVICE_JOB_ID",
+    }
+)
+"""Variables that the control plane adds to a task of an array, or to a replica: no ticket is about
+them."""
 
 
 class SealInvalid(Exception):

@@ -84,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "JobService/List": _JOB_STATE,
     _V1 + "JobService/Logs": _JOB_STATE,
     _V1 + "JobService/PortForward": _TENANT,
+    _V1 + "JobService/Scale": _TENANT,
     _V1 + "JobService/Submit": _TENANT,
     _V1 + "JobService/SubmitMany": _TENANT,
     _V1 + "JobService/Upload": _TENANT,

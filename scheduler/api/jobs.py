@@ -103,6 +103,7 @@ class JobService:
             "JobService/List": self.list,
             "JobService/Watch": self._watch.watch,
             "JobService/Cancel": self.cancel,
+            "JobService/Scale": self.scale,
             "JobService/Explain": self.explain,
             "JobService/Logs": self._logs.logs,
             "JobService/Upload": self.upload,
@@ -280,6 +281,14 @@ class JobService:
         job = shown_job(caller, job)
         return jobs_pb2.CancelJobResponse(job=job_to_proto(job, desk.codec))
 
+    async def scale(self, request: jobs_pb2.ScaleJobRequest) -> jobs_pb2.ScaleJobResponse:
+        """Sets how many replicas a service has. Doing it twice is doing it once."""
+        desk, caller, now_ms = self._desk, calls.principal(), self._desk.now_ms()
+        job = await desk.writer.write(
+            lambda txn: desk.control.scale(txn, caller, request.id, request.replicas, now_ms)
+        )
+        return jobs_pb2.ScaleJobResponse(job=job_to_proto(job, desk.codec))
+
     async def explain(self, request: jobs_pb2.ExplainJobRequest) -> jobs_pb2.ExplainJobResponse:
         """Why a job does not run."""
         job = await self._job(request.id, calls.principal())
@@ -340,6 +349,11 @@ def _held(job: Job) -> str:
     if job.tasks is None or job.waits_for:
         return job.message
     counts = job.tasks
+    if counts.ready is not None:
+        return (
+            f"a service: {counts.ready} of {counts.total} replicas are ready, {counts.queued} are"
+            f" queued, {counts.failed} failed for good; ask for one of them, as JOB[0]"
+        )
     over = counts.succeeded + counts.failed + counts.cancelled
     return (
         f"an array of {counts.total} tasks: {counts.queued} queued, {counts.live} under way,"

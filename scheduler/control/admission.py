@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from scheduler.control import certify, evidence, secrets
+from scheduler.control import arrays, certify, evidence, secrets
 from scheduler.control.arrivals import Arrivals
 from scheduler.control.datasets import readable
 from scheduler.control.dependencies import Waits, waits_of
@@ -28,7 +28,7 @@ from scheduler.core.feasibility import Prospect, could_ever_run
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.identity import Principal
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import Awaited, Job, JobSpec, JobState, TaskCounts
+from scheduler.model.job import Awaited, Job, JobSpec, JobState
 from scheduler.model.plan import JobClass
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid
 from scheduler.store.idempotency import Remembered
@@ -331,7 +331,7 @@ def _replayed(txn: Txn, earlier: Remembered, key: str, digest: str) -> Accepted:
 
 def _as_queued(job: JobId, found: Judgement, owner: str, now_ms: int) -> Job:
     asked, spec = found.asked, found.asked.spec
-    tasks = spec.array.count if spec.array is not None else 0
+    tasks = arrays.as_queued(spec)
     return Job(
         id=job,
         tenant=asked.project,
@@ -341,8 +341,8 @@ def _as_queued(job: JobId, found: Judgement, owner: str, now_ms: int) -> Job:
         spec=spec,
         spec_digest=asked.digest,
         submitted_at_ms=now_ms,
-        held=bool(found.waits_for) or spec.array is not None,
-        tasks=TaskCounts(tasks, queued=tasks) if tasks else None,
+        held=bool(found.waits_for) or tasks is not None,
+        tasks=tasks,
         waits_for=found.waits_for,
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from scheduler.control import certify
 from scheduler.core.lifecycle import Event, must_step
-from scheduler.model.job import JobState, TaskCounts
+from scheduler.model.job import JobSpec, JobState, TaskCounts
 from scheduler.model.reasons import Reason
 from scheduler.store import leaves
 from scheduler.store.records import JobRow
@@ -18,6 +18,20 @@ from scheduler.store.store import Txn
 
 UNFOLD_MAX = 5_000
 """Most tasks of one array that have a row and are not over."""
+
+
+def tasks_of(spec: JobSpec) -> int:
+    """How many jobs one is, tasks of an array or replicas of a service; 0: it is one itself."""
+    if spec.array is not None:
+        return spec.array.count
+    return 0 if spec.service is None else spec.service.replicas
+
+
+def as_queued(spec: JobSpec) -> TaskCounts | None:
+    """The tasks of a job that was just let in; None: it is one itself."""
+    tasks = tasks_of(spec)
+    ready = None if spec.service is None else 0
+    return TaskCounts(tasks, queued=tasks, ready=ready) if tasks else None
 
 
 def unfold(txn: Txn, array: JobRow, most: int, now_ms: int) -> tuple[JobRow, bool]:
@@ -30,6 +44,11 @@ def unfold(txn: Txn, array: JobRow, most: int, now_ms: int) -> tuple[JobRow, boo
     count = min(due, most)
     if not count:
         return array, due > 0
+    return add_tasks(txn, array, count, now_ms), count < due
+
+
+def add_tasks(txn: Txn, array: JobRow, count: int, now_ms: int) -> JobRow:
+    """Gives rows to the next `count` tasks of an array, or replicas of a service; its row then."""
     after = array._replace(unfolded=array.unfolded + count)
     txn.jobs.save(array, after)
     for task in range(array.unfolded, after.unfolded):
@@ -49,7 +68,7 @@ def unfold(txn: Txn, array: JobRow, most: int, now_ms: int) -> tuple[JobRow, boo
         )
         txn.jobs.add(row)
         leaves.submitted(txn.audit, row)
-    return after, count < due
+    return after
 
 
 def end_if_over(txn: Txn, array: JobRow, now_ms: int) -> JobRow | None:

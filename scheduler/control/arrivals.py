@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scheduler.control.arrays import tasks_of
 from scheduler.control.follow import follow
 from scheduler.core.quota import lineage
 from scheduler.model.ids import JobId, TenantPath
@@ -71,7 +72,8 @@ class Arrivals:
         return job
 
     def _row(self, asked: Written, job_class: JobClass, waits_for: tuple[Awaited, ...]) -> JobRow:
-        array = asked.spec.array
+        array, service = asked.spec.array, asked.spec.service
+        tasks = tasks_of(asked.spec)
         return JobRow(
             id=self._txn.jobs.take_id(),
             class_id=self._txn.jobs.intern(job_class),
@@ -83,9 +85,10 @@ class Arrivals:
             next_attempt=1,
             spec_digest=asked.digest,
             leased=asked.shared.leased,
-            held=bool(waits_for) or array is not None,
-            tasks=array.count if array is not None else 0,
+            held=bool(waits_for) or tasks > 0,
+            tasks=tasks,
             running_max=array.max_running if array is not None else 0,
+            replicas=service.replicas if service is not None else None,
         )
 
     def _write(self, asked: Written, row: JobRow, waits_for: tuple[Awaited, ...]) -> None:

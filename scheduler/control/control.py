@@ -19,6 +19,7 @@ from scheduler.control import (
     preemptions,
     recovery,
     reports,
+    services,
     spending,
     stored,
     views,
@@ -155,6 +156,14 @@ class Control:
                 cancel(txn, task, cause, now=True, now_ms=now_ms)
         if cancelled is not row or row.tasks:
             consequences.follow(txn, cancelled, now_ms)
+        after = txn.jobs.row(row.id)
+        assert after is not None, "a job's row stays"
+        return txn.jobs.whole((after,), with_spec=views.shows_spec(principal))[0]
+
+    def scale(self, txn: Txn, principal: Principal, name: str, replicas: int, now_ms: int) -> Job:
+        """Sets how many replicas a service has. Its tenant alone does."""
+        row = views.find_job(txn, self.codec, principal, name)
+        consequences.follow(txn, services.scale(txn, principal, row, replicas, now_ms), now_ms)
         after = txn.jobs.row(row.id)
         assert after is not None, "a job's row stays"
         return txn.jobs.whole((after,), with_spec=views.shows_spec(principal))[0]

@@ -114,9 +114,13 @@ def fail(txn: Txn, row: JobRow, on: JobRow, wanted: JobState, now_ms: int) -> Jo
 
 
 def _ran(read: Snapshot, row: JobRow) -> bool:
-    """Whether a job was ever seen running; an array, whether all its tasks were."""
+    """Whether a job was ever seen running; an array, whether all its tasks were; a service, whether
+    all its replicas are ready."""
     if row.state is JobState.SUCCEEDED:
         return True
+    if row.replicas is not None:
+        ready = read.jobs.task_counts([row])[row.id].ready or 0
+        return 0 < row.replicas <= ready
     if row.tasks:
         return row.unfolded == row.tasks and not read.jobs.unstarted_tasks(row.id)
     return row.next_attempt > 1 and read.attempts.any_started(row.id)

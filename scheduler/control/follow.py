@@ -7,9 +7,10 @@ so that stopping between two and doing one twice are harmless.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scheduler.control import arrays, dependencies
+from scheduler.control import arrays, dependencies, services
 from scheduler.control.cancelling import cancel
 from scheduler.control.dependencies import Hope
 from scheduler.control.life import Cause
@@ -107,26 +108,47 @@ def _turn_array(work: _Work, array: JobRow) -> None:
     if txn.waits.of_jobs([array.id]):
         return
     if array.cancel_requested:
-        _cancel_tasks(work, array)
+        _cancel_tasks(work, array, _open_tasks(txn, array), _cancelled(array))
     else:
-        before = array.unfolded
-        array, more = arrays.unfold(txn, array, work.left, work.now_ms)
-        work.left -= array.unfolded - before
+        array, more = _begin_tasks(work, array)
         if more:
             work.later.add(array.id)
             return
-    if (over := arrays.end_if_over(txn, array, work.now_ms)) is not None:
+    end_if_over = arrays.end_if_over if array.replicas is None else services.end_if_over
+    if (over := end_if_over(txn, array, work.now_ms)) is not None:
         work.todo.append(over.id)
 
 
-def _cancel_tasks(work: _Work, array: JobRow) -> None:
-    for row in work.txn.jobs.open_tasks(array.id, arrays.UNFOLD_MAX):
+def _begin_tasks(work: _Work, array: JobRow) -> tuple[JobRow, bool]:
+    """Begins what may begin, ends what a service has too many; the array after it, and whether
+    there is more to begin."""
+    before = array.unfolded
+    if array.replicas is None:
+        array, more = arrays.unfold(work.txn, array, work.left, work.now_ms)
+    else:
+        due = services.due(work.txn, array)
+        _cancel_tasks(work, array, due.surplus, services.SCALED_DOWN)
+        array, more = services.begin(work.txn, array, due.missing, work.left, work.now_ms)
+    work.left -= array.unfolded - before
+    return array, more
+
+
+def _cancelled(array: JobRow) -> Cause:
+    return ARRAY_CANCELLED if array.replicas is None else services.CANCELLED
+
+
+def _open_tasks(txn: Txn, array: JobRow) -> tuple[JobRow, ...]:
+    return txn.jobs.open_tasks(array.id, arrays.UNFOLD_MAX)
+
+
+def _cancel_tasks(work: _Work, array: JobRow, tasks: Iterable[JobRow], cause: Cause) -> None:
+    for row in tasks:
         if row.state is JobState.CANCELLING:
             continue
         if work.left <= 0:
             work.later.add(array.id)
             return
-        ended = cancel(work.txn, row, ARRAY_CANCELLED, now=False, now_ms=work.now_ms)
+        ended = cancel(work.txn, row, cause, now=False, now_ms=work.now_ms)
         work.left -= 1
         if ended.state in TERMINAL:
             _tell_dependents(work, ended)

@@ -193,15 +193,21 @@ def _launch_of(
 
 
 def _told(job: Job, codec: JobIdCodec) -> JobSpec | None:
-    """The specification, with what only this task of an array is told."""
+    """The specification, with what only this task of an array, or replica, is told."""
     spec = job.spec
-    if spec is None or spec.array is None or job.array_id is None:
+    if spec is None or job.array_id is None:
         return spec
-    ours = (
-        ("SOV_ARRAY_COUNT", str(spec.array.count)),
-        ("SOV_ARRAY_INDEX", str(job.task)),
-        ("SOV_ARRAY_JOB_ID", codec.encode(job.array_id)),
-    )
+    if spec.array is not None:
+        ours = (
+            ("SOV_ARRAY_COUNT", str(spec.array.count)),
+            ("SOV_ARRAY_INDEX", str(job.task)),
+            ("SOV_ARRAY_JOB_ID", codec.encode(job.array_id)),
+        )
+    else:
+        ours = (
+            ("SOV_REPLICA", str(job.task)),
+            ("SOV_SERVICE_JOB_ID", codec.encode(job.array_id)),
+        )
     return replace(spec, env=tuple(sorted((*spec.env, *ours))))
 
 

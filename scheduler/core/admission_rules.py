@@ -16,6 +16,7 @@ from typing import Protocol
 
 from scheduler.core import egress
 from scheduler.core.asks import CPU_MILLI_MIN
+from scheduler.core.service_rules import service_faults
 from scheduler.model import mig
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import NAME_PATTERN, TENANT_DEPTH_MAX, TenantPath
@@ -44,7 +45,6 @@ MEMORY_BYTES_MAX = 1 << 60
 TIME_LIMIT_MS_MIN = 1000
 TIME_LIMIT_MS_MAX = 30 * 24 * 3600 * 1000
 GRACE_MS_MAX = 3600 * 1000
-RETRIES_MAX = 100
 COMMAND_ARGUMENTS_MAX = 1000
 COMMAND_BYTES_MAX = 128 * 1024
 ENV_MAX = 1000
@@ -118,6 +118,7 @@ def value_faults(spec: JobSpec) -> tuple[Denial, ...]:
         *_topology(spec),
         *requirement_faults(spec.residency),
         *_times(spec),
+        *service_faults(spec),
         *_choices(spec),
         *_others(spec),
     )
@@ -152,7 +153,7 @@ def is_plainly_sound(own: Own) -> bool:
 def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
     """Everything in `spec` that is part of the contract and that nothing here can do yet."""
     asked = (
-        ("kind", spec.kind in (JobKind.SERVICE, JobKind.RAY), "only batch jobs run yet"),
+        ("kind", spec.kind is JobKind.RAY, "Ray jobs do not run yet"),
         ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
     )
     return tuple(
@@ -341,8 +342,6 @@ def _times(spec: JobSpec) -> Faults:
     yield from _range("preemption.grace_ms", spec.preemption.grace_ms, 0, GRACE_MS_MAX)
     least = spec.preemption.min_runtime_ms
     yield from _range("preemption.min_runtime_ms", least, 0, TIME_LIMIT_MS_MAX)
-    yield from _range("retries.hardware", spec.retries.hardware, 0, RETRIES_MAX)
-    yield from _range("retries.application", spec.retries.application, 0, RETRIES_MAX)
 
 
 def _choices(spec: JobSpec) -> Faults:

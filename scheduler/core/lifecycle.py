@@ -18,6 +18,8 @@ Choices where people could expect different things:
 * A rank that failed by itself tells whose fault it was only where no rank met a fault of the
   infrastructure: ranks of a gang crash when they lose a peer.
 * A time limit is final, as in Slurm: running it again would meet the limit again.
+* A replica of a service is never done: whatever ends it by itself, code 0 and its time limit too,
+  it is started again, by `restarts`. Its time limit is how long one run of it may last.
 """
 
 from __future__ import annotations
@@ -25,14 +27,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scheduler.core.restarts import back_off_ms, has_lasted, is_replica, is_worn, short_runs
 from scheduler.model.job import TERMINAL, Attempt, Job, JobState, RankCause, RankStatus, Retries
 from scheduler.model.reasons import Code, Reason, Refused
+from scheduler.model.service import WITHOUT_END
 from scheduler.model.sitelink import AttemptPhase, AttemptReport
-
-BACK_OFF_MS = 2_000
-"""Wait before the first retry after a fault of the infrastructure; doubles with each."""
-
-BACK_OFF_MAX_MS = 300_000
 
 SIGNAL_EXIT_BASE = 128
 """The exit code of a job that signal n ended is 128 + n, as in a shell."""
@@ -125,6 +124,9 @@ HARDWARE_REASONS = frozenset(
 APPLICATION_REASONS = frozenset({Reason.EXIT_NONZERO, Reason.SIGNALLED})
 """Ends that `retries.application` counts."""
 
+REPLICA_REASONS = HARDWARE_REASONS | APPLICATION_REASONS | {Reason.REPLICA_ENDED}
+"""Ends of a replica after which it backs off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -193,15 +195,23 @@ def _progress(job: Job, event: Event) -> Outcome | None:
 
 def _ended(job: Job, report: AttemptReport) -> Outcome:
     ranks = sorted(report.ranks, key=lambda rank: (rank.ended_at_ms, rank.rank))
-    if ranks and all(_succeeded(rank) for rank in ranks):
+    is_done = bool(ranks) and all(_succeeded(rank) for rank in ranks)
+    if is_done and not is_replica(job):
         return Outcome(Event.SUCCEEDED, _after(job, Event.SUCCEEDED), exit_code=0)
     if job.state is JobState.CANCELLING:
         return _cancelled(job, ranks)
-    for rank in ranks:
-        if rank.cause is RankCause.TIME_LIMIT:
-            return _failed(job, Reason.TIME_LIMIT, _told(rank, "reached its time limit"), rank)
+    over = next((rank for rank in ranks if rank.cause is RankCause.TIME_LIMIT), None)
+    if over is not None and is_replica(job):
+        return _again(job, Reason.TIME_LIMIT, "its run reached its time limit", over)
+    if over is not None:
+        return _failed(job, Reason.TIME_LIMIT, _told(over, "reached its time limit"), over)
     if job.state is JobState.PREEMPTING:
         return _preempted(job)
+    return _exited(job, ranks[0]) if is_done else _unasked(job, report, ranks)
+
+
+def _unasked(job: Job, report: AttemptReport, ranks: list[RankStatus]) -> Outcome:
+    """The end of ranks that nobody had told to end; one of them tells whose fault it was."""
     for rank in ranks:
         if rank.cause in _HARDWARE_CAUSES:
             reason, what = _HARDWARE_CAUSES[rank.cause]
@@ -225,10 +235,17 @@ def _exited(job: Job, rank: RankStatus) -> Outcome:
     """The job's own failure; again where `retries.application` has some left."""
     if rank.signal:
         reason, message = Reason.SIGNALLED, _told(rank, f"was ended by signal {rank.signal}")
-    else:
+    elif rank.exit_code:
         reason, message = Reason.EXIT_NONZERO, _told(rank, f"exited with {rank.exit_code}")
-    used = sum(1 for past in _past(job) if past.reason in APPLICATION_REASONS)
-    if job.spec is not None and used < job.spec.retries.application:
+    else:
+        reason, message = Reason.REPLICA_ENDED, "it ended by itself, with code 0"
+    ours = {*APPLICATION_REASONS, Reason.REPLICA_ENDED}
+    used = sum(1 for past in _past(job) if past.reason in ours)
+    if job.spec is not None and is_replica(job):
+        most = job.spec.retries.application
+        if most == WITHOUT_END or used < most:
+            return _again(job, reason, message, rank)
+    elif job.spec is not None and used < job.spec.retries.application:
         return Outcome(
             Event.REQUEUED,
             _after(job, Event.REQUEUED),
@@ -262,6 +279,8 @@ def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
     # An erased spec cannot be launched again.
     retries = job.spec.retries if job.spec is not None else Retries(hardware=0)
     used = sum(1 for past in _past(job) if past.reason in HARDWARE_REASONS)
+    if is_replica(job) and (retries.hardware == WITHOUT_END or used < retries.hardware):
+        return _again(job, reason, detail, None)
     if used < retries.hardware:
         return Outcome(
             Event.REQUEUED,
@@ -280,16 +299,35 @@ def _hardware_fault(job: Job, reason: Reason, detail: str) -> Outcome:
     )  # fmt: skip
 
 
+def _again(job: Job, reason: Reason, message: str, rank: RankStatus | None) -> Outcome:
+    """A replica waits to be started again: at once when its run was over in time, else the longer
+    the more often it ended soon. `rank`: the one whose end was its own."""
+    if is_worn(job):
+        said = f"{message}; another replica takes its place after {job.attempts[-1].key.attempt}"
+        return Outcome(
+            Event.FAILED,
+            _after(job, Event.FAILED),
+            Reason.REPLICA_WORN,
+            f"{said} attempts",
+            attempt_reason=reason,
+        )
+    again = 0 if rank is not None and has_lasted(rank) else short_runs(_past(job), REPLICA_REASONS)
+    wait_ms = 0 if reason is Reason.TIME_LIMIT else back_off_ms(again)
+    return Outcome(
+        Event.REQUEUED,
+        _after(job, Event.REQUEUED),
+        reason,
+        f"{message}; it is started again" + (f" in {wait_ms // 1000} s" if wait_ms else ""),
+        attempt_reason=reason,
+        back_off_ms=wait_ms,
+    )
+
+
 def _lost_a_node(job: Job, reason: Reason) -> bool:
     """Whether a gang lost one of its nodes. There is nothing to wait for then, and younger jobs
     would take one after another of those that it had, spares of its NVLink domain included."""
     lost = reason in (Reason.NODE_LOST, Reason.OPERATOR_FENCE, Reason.RANK_LOST)
     return lost and job.spec is not None and job.spec.resources.nodes > 1
-
-
-def back_off_ms(used: int) -> int:
-    """How long a job waits in the queue after `used` retries came before: doubling, bounded."""
-    return min(BACK_OFF_MAX_MS, BACK_OFF_MS << min(used, 16))
 
 
 def exit_code_of(rank: RankStatus) -> int | None:

@@ -11,6 +11,7 @@ from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, Ten
 from scheduler.model.mig import milli_of
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Requirement
+from scheduler.model.service import Service
 
 
 class JobKind(IntEnum):
@@ -189,7 +190,8 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
-    """Tasks of an array by where they are. `queued` counts those without a row too."""
+    """Tasks of an array, or replicas of a service, by where they are. `queued` counts those without
+    a row too. `total` is how many there are to be; of a service, others may be over."""
 
     total: int
     queued: int = 0
@@ -197,6 +199,12 @@ class TaskCounts:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    ready: int | None = None
+    """Of a service: replicas that do their work. None: it is an array."""
+
+    def begun(self) -> bool:
+        """Whether any of it is under way; of an array, or was."""
+        return self.queued < self.total if self.ready is None else self.live > 0
 
 
 DEFAULT_TIME_LIMIT_MS = 24 * 3600 * 1000
@@ -227,6 +235,7 @@ class JobSpec:
     retries: Retries = field(default_factory=Retries)
     on_partition: OnPartition = OnPartition.KEEP
     array: JobArray | None = None
+    service: Service | None = None
     depends_on: tuple[Dependency, ...] = ()
     max_path_latency_us: int = 0
     key_ticket: bytes = b""
@@ -369,12 +378,12 @@ class Job:
     not_before_ms: int = 0
     """A requeued job backs off until then."""
     held: bool = False
-    """Queued, and not for the planner: it waits for other jobs, or is an array."""
+    """Queued, and not for the planner: it waits for other jobs, or is an array or a service."""
     array_id: JobId | None = None
     task: int | None = None
-    """A task's array, and its number there."""
+    """A task's array, or a replica's service, and its number there."""
     tasks: TaskCounts | None = None
-    """Of an array."""
+    """Of an array, or of a service."""
     waits_for: tuple[Awaited, ...] = ()
     estimated_start_ms: int = 0
     """When it is thought to start, and when in nine cases of ten; 0: nobody said."""
@@ -383,10 +392,9 @@ class Job:
     """What must hold of a site, where what the job reads demands more than it asks for itself."""
 
     def shown_state(self) -> JobState:
-        """What people are told: an array is stored as queued until all its tasks are over."""
+        """What people are told: an array or service is stored as queued until all of it is over."""
         if self.tasks is None or self.state in TERMINAL:
             return self.state
         if self.cancel_requested:
             return JobState.CANCELLING
-        begun = self.tasks.queued < self.tasks.total
-        return JobState.RUNNING if begun else self.state
+        return JobState.RUNNING if self.tasks.begun() else self.state

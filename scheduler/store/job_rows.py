@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 
 from scheduler.model.ids import JobId
-from scheduler.model.job import HOLDS_NODES, JobState, TaskCounts
+from scheduler.model.job import JobState
 from scheduler.model.reasons import Reason
 from scheduler.store.attempt_rows import STATE_OF
 from scheduler.store.bulk import IDS, How, Statement, Values, inserting
@@ -43,6 +42,7 @@ CHANGING = (
     "cancel_requested",
     "held",
     "unfolded",
+    "replicas",
 )
 """What `save` may change of a job."""
 CONSTANT = ("id", "tenant", "array_id", "task", "tasks", "running_max")
@@ -95,29 +95,18 @@ def changing(row: JobRow) -> tuple[object, ...]:
         row.cancel_requested,
         row.held,
         row.unfolded,
+        row.replicas,
     )
 
 
 def arrived(arrivals: Sequence[Arrival], now_ms: int) -> list[Values]:
     """Rows of `ADD`: for each what `constant` and `changing` say of a job that was just queued."""
     state = int(JobState.QUEUED)
-    rest = (None, "", 0, None, False, False, 0)  # From `reason` on, as they all begin.
+    rest = (None, "", 0, None, False, False, 0, None)  # From `reason` on, as they all begin.
     return [
         (a.id, a.tenant, None, None, 0, 0, a.class_id, state, now_ms, 1, 0, a.leased, *rest)
         for a in arrivals
     ]
-
-
-def task_counts(row: JobRow, states: Counter[JobState]) -> TaskCounts:
-    """How the tasks of an array fare, of which so many have rows in each state."""
-    return TaskCounts(
-        total=row.tasks,
-        queued=row.tasks - row.unfolded + states[JobState.QUEUED],
-        live=sum(states[state] for state in HOLDS_NODES),
-        succeeded=states[JobState.SUCCEEDED],
-        failed=states[JobState.FAILED],
-        cancelled=states[JobState.CANCELLED],
-    )
 
 
 def row_of(row: Any) -> JobRow:
@@ -145,6 +134,7 @@ def row_of(row: Any) -> JobRow:
         tasks=row[19],
         unfolded=row[20],
         running_max=row[21],
+        replicas=row[22],
     )
 
 

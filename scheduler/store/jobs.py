@@ -11,7 +11,7 @@ from typing import cast
 from sqlalchemy import func, select, update
 
 from scheduler.model.ids import JobId, TenantPath
-from scheduler.model.job import Attempt, Job, JobSpec, JobState, TaskCounts
+from scheduler.model.job import Attempt, Job, JobSpec, JobState
 from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.bulk import IDS, How, Statement, inserting
@@ -31,12 +31,12 @@ from scheduler.store.job_rows import (
     constant,
     lined,
     row_of,
-    task_counts,
 )
 from scheduler.store.link import Link
 from scheduler.store.records import Arrival, JobRow, JobStanding
 from scheduler.store.schema import JOB_CLASSES, JOBS, PARTICULARS, QUEUED, SPECS
 from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Placed, Scratch
+from scheduler.store.tasks import TasksReader
 from scheduler.store.waits import WaitsReader
 from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
 
@@ -52,11 +52,11 @@ _CLASSES = Statement(JOB_CLASSES, f"SELECT id, body FROM job_classes WHERE id IN
 _KEEP_SPEC = inserting(SPECS, How.ABSENT, ("digest", "body"))
 
 
-class JobsReader:
+class JobsReader(TasksReader):
     """Finds jobs."""
 
     def __init__(self, link: Link, memo: Memo) -> None:
-        self._link = link
+        super().__init__(link)
         self._memo = memo
         self._attempts = AttemptsReader(link)
         self._waits = WaitsReader(link)
@@ -124,52 +124,6 @@ class JobsReader:
             )
             for row in rows
         )
-
-    def task_row(self, array: JobId, task: int) -> JobRow | None:
-        """The row of one task of an array; None when it has none yet."""
-        states = [int(state) for state in JobState]
-        query = JOB.where(JOBS.c.array_id == array, JOBS.c.state.in_(states), JOBS.c.task == task)
-        found = self._link.execute(query).first()
-        return None if found is None else row_of(found)
-
-    def open_tasks(self, array: JobId, limit: int) -> tuple[JobRow, ...]:
-        """Tasks of an array that are not over, by state and number; the first `limit`."""
-        query = JOB.where(JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED))
-        query = query.order_by(JOBS.c.state, JOBS.c.task).limit(limit)
-        return tuple(row_of(row) for row in self._link.execute(query))
-
-    def open_task_count(self, array: JobId) -> int:
-        """How many tasks of an array have a row and are not over."""
-        query = select(func.count()).where(
-            JOBS.c.array_id == array, JOBS.c.state < int(JobState.SUCCEEDED)
-        )
-        return int(self._link.execute(query).scalar_one())
-
-    def unstarted_tasks(self, array: JobId) -> int:
-        """How many tasks of an array have a row and do not run yet."""
-        states = (JobState.QUEUED, JobState.PLACED, JobState.STARTING)
-        query = select(func.count()).where(
-            JOBS.c.array_id == array, JOBS.c.state.in_([int(state) for state in states])
-        )
-        return int(self._link.execute(query).scalar_one())
-
-    def worst_exit_code(self, array: JobId) -> int | None:
-        """The highest exit code among the tasks of an array."""
-        return self._link.execute(
-            select(func.max(JOBS.c.exit_code)).where(JOBS.c.array_id == array)
-        ).scalar()
-
-    def task_counts(self, arrays: Sequence[JobRow]) -> dict[JobId, TaskCounts]:
-        """How many tasks of each of `arrays` are where."""
-        found: dict[JobId, Counter[JobState]] = {row.id: Counter() for row in arrays}
-        for chunk in chunks(sorted(found)):
-            query = select(JOBS.c.array_id, JOBS.c.state, func.count())
-            query = query.where(JOBS.c.array_id.in_(chunk))
-            for array, state, tasks in self._link.execute(
-                query.group_by(JOBS.c.array_id, JOBS.c.state)
-            ):
-                found[JobId(array)][JobState(state)] += int(tasks)
-        return {row.id: task_counts(row, found[row.id]) for row in arrays}
 
     def page(
         self,

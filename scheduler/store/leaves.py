@@ -28,6 +28,7 @@ JOB_SUBMITTED = "job_submitted"
 ATTEMPT_PLACED = "attempt_placed"
 JOB_MOVED = "job_moved"
 JOB_RELEASED = "job_released"
+SERVICE_SCALED = "service_scaled"
 NODES_RESERVED = "nodes_reserved"
 NODES_UNRESERVED = "nodes_unreserved"
 
@@ -87,6 +88,12 @@ def unreserved(audit: AuditWriter, row: JobRow, now_ms: int) -> None:
 def released(audit: AuditWriter, row: JobRow, now_ms: int) -> None:
     """All that a job waited for has come to pass: it is for the planner now."""
     audit.append(JOB_RELEASED, now_ms, {}, tenant=row.tenant, job=row.id)
+
+
+def scaled(audit: AuditWriter, before: JobRow, after: JobRow, actor: str, now_ms: int) -> None:
+    """A service is to have another number of replicas."""
+    body: dict[str, object] = {"from": before.replicas, "to": after.replicas, "actor": actor}
+    audit.append(SERVICE_SCALED, now_ms, body, tenant=after.tenant, job=after.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,13 @@ def _add_consent(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {JOIN_TOKENS.name} ADD COLUMN {column}"))
 
 
+def _add_services(connection: Connection) -> None:
+    """How many replicas a service is to have: no job there was is one."""
+    known = {column["name"] for column in inspect(connection).get_columns(JOBS.name)}
+    if "replicas" not in known:
+        connection.execute(text(f"ALTER TABLE {JOBS.name} ADD COLUMN replicas BIGINT"))
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -234,6 +241,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(15, _add_agreements),
     Migration(16, _add_operator_uses),
     Migration(17, _add_consent),
+    Migration(18, _add_services),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -14,8 +14,17 @@ from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, Job, JobState, NodePlacement
 from scheduler.model.reasons import Reason
-from scheduler.store.leaves import ATTEMPT_PLACED, JOB_MOVED, JOB_RELEASED, JOB_SUBMITTED
+from scheduler.store.leaves import (
+    ATTEMPT_PLACED,
+    JOB_MOVED,
+    JOB_RELEASED,
+    JOB_SUBMITTED,
+    SERVICE_SCALED,
+)
 from scheduler.store.records import AuditLeaf
+
+FOLDED = (JOB_SUBMITTED, JOB_RELEASED, ATTEMPT_PLACED, JOB_MOVED, SERVICE_SCALED)
+"""Kinds of leaves from which the tables follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ def rebuild(leaves: Iterable[AuditLeaf], codec: JobIdCodec) -> dict[JobId, Rebui
     """Every job that the log knows, in its last state. `codec` knows whom its names are of."""
     jobs: dict[JobId, RebuiltJob] = {}
     for leaf in leaves:
-        if leaf.kind not in (JOB_SUBMITTED, JOB_RELEASED, ATTEMPT_PLACED, JOB_MOVED):
+        if leaf.kind not in FOLDED:
             continue
         body: Mapping[str, Any] = json.loads(leaf.body)
         job = codec.decode(body["job"])
@@ -74,6 +83,8 @@ def rebuild(leaves: Iterable[AuditLeaf], codec: JobIdCodec) -> dict[JobId, Rebui
                 jobs[job] = _submitted(job, body, codec)
             case "job_released":
                 jobs[job] = replace(jobs[job], held=False)
+            case "service_scaled":
+                jobs[job] = replace(jobs[job], tasks=body["to"])
             case "attempt_placed":
                 jobs[job] = _placed(jobs[job], body)
             case _:

@@ -89,13 +89,16 @@ class JobRow(NamedTuple):
     exit_code: int | None = None
     cancel_requested: bool = False
     held: bool = False
-    """Not for the planner: it waits for other jobs, or is an array."""
+    """Not for the planner: it waits for other jobs, or is an array or a service."""
     array_id: JobId | None = None
     task: int | None = None
     tasks: int = 0
-    """Of an array: how many it has, how many of them have rows, how many may be under way."""
+    """Of an array: how many it has, how many of them have rows, how many may be under way. Of a
+    service: how many replicas it began with, and how many ever had rows."""
     unfolded: int = 0
     running_max: int = 0
+    replicas: int | None = None
+    """Of a service: how many it is to have now. None: it is none."""
 
 
 class Arrival(NamedTuple):

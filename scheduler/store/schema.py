@@ -162,11 +162,14 @@ JOBS = Table(
     Column("tasks", BigInteger, nullable=False, default=0),
     Column("unfolded", BigInteger, nullable=False, default=0),
     Column("running_max", BigInteger, nullable=False, default=0),
+    Column("replicas", BigInteger, nullable=True),
 )
 """How a job fares: a narrow row, because whatever changes rewrites a page, and rows share it. What
 never changes is in `job_particulars`. `held` while a queued job is not for the planner: it waits
 for other jobs, or is an array. A task has its array and its number there; an array has how many
-there are, how many have rows of their own, and how many may be under way at once (0: no bound)."""
+there are, how many have rows of their own, and how many may be under way at once (0: no bound). A
+service is an array of its replicas that says how many there are to be; of nothing else is that
+said."""
 QUEUED: ColumnElement[bool] = JOBS.c.state == literal_column(str(int(JobState.QUEUED)))
 """Written out, not bound: a database finds an index over some rows only by the same words."""
 # The queue, oldest job first, with all that the planner starts from: it reads no row of the table.

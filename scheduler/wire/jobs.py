@@ -144,7 +144,7 @@ def attempt_to_proto(attempt: Attempt) -> jobs_pb2.Attempt:
 
 
 def counts_to_proto(counts: TaskCounts) -> jobs_pb2.TaskCounts:
-    """The tasks of an array, counted."""
+    """The tasks of an array or the replicas of a service, counted."""
     return jobs_pb2.TaskCounts(
         total=counts.total,
         queued=counts.queued,
@@ -152,6 +152,7 @@ def counts_to_proto(counts: TaskCounts) -> jobs_pb2.TaskCounts:
         succeeded=counts.succeeded,
         failed=counts.failed,
         cancelled=counts.cancelled,
+        ready=counts.ready,
     )
 
 

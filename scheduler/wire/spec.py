@@ -35,6 +35,7 @@ from scheduler.model.residency import (
     Tier,
 )
 from scheduler.model.rules import FactRule
+from scheduler.model.service import Service
 from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, jobs_pb2, policy_pb2
 
@@ -191,6 +192,16 @@ def signal_from_proto(message: jobs_pb2.SignalBeforeEnd) -> SignalBeforeEnd:
     return SignalBeforeEnd(signal=message.signal, before_ms=message.before_ms)
 
 
+def service_to_proto(service: Service) -> jobs_pb2.Service:
+    """What makes work a service."""
+    return jobs_pb2.Service(replicas=service.replicas)
+
+
+def service_from_proto(message: jobs_pb2.Service) -> Service:
+    """What makes work a service."""
+    return Service(replicas=message.replicas)
+
+
 def spec_to_proto(spec: JobSpec) -> jobs_pb2.JobSpec:
     """All that a tenant asks for."""
     message = jobs_pb2.JobSpec(
@@ -234,6 +245,8 @@ def spec_to_proto(spec: JobSpec) -> jobs_pb2.JobSpec:
     if spec.array is not None:
         message.array.count = spec.array.count
         message.array.max_running = spec.array.max_running
+    if spec.service is not None:
+        message.service.CopyFrom(service_to_proto(spec.service))
     return message
 
 
@@ -277,6 +290,7 @@ def spec_from_proto(message: jobs_pb2.JobSpec) -> JobSpec:
             if message.HasField("array")
             else None
         ),
+        service=service_from_proto(message.service) if message.HasField("service") else None,
         depends_on=tuple(Dependency(d.job, known(JobState, d.state)) for d in message.depends_on),
         max_path_latency_us=message.max_path_latency_us,
     )

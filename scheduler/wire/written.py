@@ -117,7 +117,9 @@ def _read_shared(shape: bytes) -> Shared:
     return Shared(
         values,
         spec_to_bytes(spec),
-        plain=spec.array is None and not (spec.depends_on or spec.inputs or spec.secrets),
+        plain=spec.array is None
+        and spec.service is None
+        and not (spec.depends_on or spec.inputs or spec.secrets),
         leased=spec.on_partition is OnPartition.REQUEUE,
     )
 

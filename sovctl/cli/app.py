@@ -77,6 +77,7 @@ def build() -> typer.Typer:
     app.command("logs")(job_verbs.logs_of)
     app.command("download")(download_verb.download_files)
     app.command("cancel")(job_verbs.cancel_jobs)
+    app.command("scale")(job_verbs.scale_service)
     app.command("explain")(job_verbs.explain_job)
     app.command("certificate")(evidence_verbs.certificate_of)
     app.command("verify")(evidence_verbs.verify_files)

@@ -18,7 +18,7 @@ from sovctl.cli.output import Output, safe, table
 from sovctl.cli.progress import JobsProgress, LogLines, sentence, write_bytes
 from sovctl.cli.session import Interrupted, session_of
 from sovctl.errors import InvalidArgumentError, SovError
-from sovctl.results import JobInfo
+from sovctl.results import JobInfo, TasksInfo
 from sovctl.spec_values import duration_ms
 
 STATES = (
@@ -81,7 +81,7 @@ def show_job(output: Output, job: JobInfo) -> None:
     lines = [
         ("Job", job.id or "-"),
         *([("Task of", job.label)] if job.array_id else []),
-        *([("Tasks", _tasks(job))] if job.tasks is not None else []),
+        *([(_called(job.tasks), _tasks(job.tasks))] if job.tasks is not None else []),
         ("Name", job.name),
         ("Project", job.tenant),
         ("Owner", job.owner or "-"),
@@ -107,12 +107,17 @@ def show_job(output: Output, job: JobInfo) -> None:
         output.print(table(ranks.columns, ranks.rows))
 
 
-def _tasks(job: JobInfo) -> str:
-    tasks = job.tasks
-    assert tasks is not None
+def _called(tasks: TasksInfo) -> str:
+    return "Tasks" if tasks.ready is None else "Replicas"
+
+
+def _tasks(tasks: TasksInfo) -> str:
     counted = (("queued", tasks.queued), ("live", tasks.live), ("succeeded", tasks.succeeded))
     counted += (("failed", tasks.failed), ("cancelled", tasks.cancelled))
-    return f"{tasks.total}: " + ", ".join(f"{count} {what}" for what, count in counted if count)
+    listed = ", ".join(f"{count} {what}" for what, count in counted if count)
+    if tasks.ready is not None:
+        return f"ready {tasks.ready}/{tasks.total}" + (f": {listed}" if listed else "")
+    return f"{tasks.total}: {listed}"
 
 
 def _raised(job: JobInfo) -> str:
@@ -239,6 +244,22 @@ def cancel_jobs(
         output.error(error)
     if errors:
         raise errors[-1]
+
+
+def scale_service(
+    ctx: typer.Context,
+    job: JobArgument,
+    replicas: Annotated[
+        int, typer.Option(metavar="N", help="How many there are to be; 0 keeps the service.")
+    ],
+) -> None:
+    """Set how many replicas a service has."""
+    session = session_of(ctx)
+    found = session.run(lambda client: client.scale(job, replicas))
+    if session.output.is_human:
+        session.output.print(Text(safe(sentence(found))))
+    else:
+        session.output.result(job_document(found), found.id or "", "")
 
 
 def explain_job(ctx: typer.Context, job: JobArgument) -> None:

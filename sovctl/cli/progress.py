@@ -25,7 +25,7 @@ def sentence(job: JobInfo) -> str:
     """The job's state in a line: where it is and why it is not further."""
     words = [job.label if job.id else job.name, job.state]
     if job.tasks is not None:
-        words.append(f"{tables.over_of(job)} tasks over")
+        words.append(tables.tasks_of(job))
     attempt = job.attempt
     if attempt is not None and not job.is_over:
         words.append(f"at {attempt.site} ({tables.short_nodes(attempt.nodes)})")

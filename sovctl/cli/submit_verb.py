@@ -67,6 +67,9 @@ OnPartition: TypeAlias = Annotated[str, _option("keep or requeue.", "WHAT")]
 ArrayOf: TypeAlias = Annotated[
     str, _option("Many tasks: a number of them, or 0-LAST; %M for M at once.", "N[%M]")
 ]
+Replicas: TypeAlias = Annotated[
+    str, _option("A service of so many replicas, which runs until it is cancelled.", "N")
+]
 DependsOn: TypeAlias = Annotated[
     list[str] | None,
     _option("Wait for a job to be SUCCEEDED, or STATE; may be repeated.", "JOB[:STATE]"),
@@ -102,6 +105,7 @@ def submit_job(
     node_sharing: NodeSharing = "",
     on_partition: OnPartition = "",
     array: ArrayOf = "",
+    replicas: Replicas = "",
     depends_on: DependsOn = None,
     idempotency_key: Key = "",
     dry_run: DryRun = False,
@@ -126,6 +130,8 @@ def submit_job(
         "priority": priority,
         "on_partition": on_partition,
         "array": _array(array),
+        "kind": "service" if replicas else "",
+        "replicas": _number_or_word(replicas),
         "depends_on": [_dependency(each) for each in depends_on or ()],
         "resources": {
             "nodes": _number_or_word(nodes),

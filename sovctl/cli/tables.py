@@ -64,7 +64,7 @@ def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
             Column("JOB"),
             Column("NAME", whole=False, cut=True),
             Column("STATE"),
-            *([Column("TASKS OVER", justify=_NUMBER)] if arrays else []),
+            *([Column("TASKS", justify=_NUMBER)] if arrays else []),
             Column("REASON"),
             Column("SITE", spare=1),
             Column("NODES", wide=True),
@@ -82,9 +82,14 @@ def jobs(found: Iterable[JobInfo], now_ms: int) -> Listing:
     )
 
 
-def over_of(job: JobInfo) -> str:
-    """How many tasks of an array are over: "12/100"."""
-    return "-" if job.tasks is None else f"{job.tasks.over}/{job.tasks.total}"
+def tasks_of(job: JobInfo) -> str:
+    """How far an array is, or a service: "12/100 over", "ready 2/3"."""
+    tasks = job.tasks
+    if tasks is None:
+        return "-"
+    if tasks.ready is not None:
+        return f"ready {tasks.ready}/{tasks.total}"
+    return f"{tasks.over}/{tasks.total} over"
 
 
 def _job_row(job: JobInfo, now_ms: int, *, arrays: bool) -> list[str]:
@@ -93,7 +98,7 @@ def _job_row(job: JobInfo, now_ms: int, *, arrays: bool) -> list[str]:
         job.label,
         job.name,
         job.state,
-        *([over_of(job)] if arrays else []),
+        *([tasks_of(job)] if arrays else []),
         job.reason or "-",
         attempt.site if attempt else "-",
         short_nodes(attempt.nodes) if attempt else "-",

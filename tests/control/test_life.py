@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from scheduler.control import outbox, reported
-from scheduler.core.lifecycle import BACK_OFF_MS
+from scheduler.core.restarts import BACK_OFF_MS
 from scheduler.model.ids import AttemptKey, JobId, node_id
 from scheduler.model.job import JobState, RankCause, RankPhase
 from scheduler.model.reasons import Reason, Refused

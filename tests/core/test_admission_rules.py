@@ -17,6 +17,7 @@ from scheduler.core.classes import BUCKET_MS_MIN, bucket_ms, class_of
 from scheduler.model.fleet import CpuArch, Interconnect
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import (
+    DatasetOutput,
     Dependency,
     JobArray,
     JobKind,
@@ -33,6 +34,7 @@ from scheduler.model.job import (
 )
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
+from scheduler.model.service import Service
 from tests.core.builders import GB_ONLY, H100, HOUR_MS, spec
 
 
@@ -180,7 +182,6 @@ def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
 @pytest.mark.parametrize(
     ("of", "field"),
     [
-        (spec(kind=JobKind.SERVICE), "kind"),
         (spec(kind=JobKind.RAY), "kind"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
@@ -232,3 +233,30 @@ def test_a_bucket_holds_its_limits_and_is_hardly_longer(limit_ms: int) -> None:
 @pytest.mark.parametrize("hours", [1, 2, 4, 8, 12, 24, 48])
 def test_limits_in_common_use_are_buckets_of_their_own(hours: int) -> None:
     assert bucket_ms(hours * HOUR_MS) == hours * HOUR_MS
+
+
+@pytest.mark.parametrize(
+    ("of", "fields"),
+    [
+        (spec(kind=JobKind.SERVICE, service=Service(2), retries=Retries(-1, -1)), []),
+        (spec(kind=JobKind.SERVICE), ["service"]),
+        (spec(service=Service(1)), ["service"]),
+        (spec(retries=Retries(-1, -2)), ["retries.hardware", "retries.application"]),
+        (
+            spec(
+                kind=JobKind.SERVICE,
+                service=Service(0),
+                array=JobArray(3),
+                resources=Resources(nodes=1, max_nodes=2),
+                outputs=(DatasetOutput("d", "o"),),
+            ),
+            ["service.replicas", "array", "resources.max_nodes", "outputs"],
+        ),
+        (
+            spec(kind=JobKind.SERVICE, service=Service(5_001)),
+            ["service.replicas"],
+        ),
+    ],
+)
+def test_all_faults_of_a_service_are_told_at_once(of: JobSpec, fields: list[str]) -> None:
+    assert [fault.subject for fault in value_faults(of)] == fields

@@ -5,17 +5,15 @@ from dataclasses import replace
 import pytest
 
 from scheduler.core.lifecycle import (
-    BACK_OFF_MAX_MS,
-    BACK_OFF_MS,
     TABLE,
     Event,
     Outcome,
-    back_off_ms,
     lapsed,
     must_step,
     outcome,
     step,
 )
+from scheduler.core.restarts import BACK_OFF_MAX_MS, BACK_OFF_MS, back_off_ms
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import (
     HOLDS_NODES,

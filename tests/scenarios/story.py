@@ -16,7 +16,8 @@ A country is declared first (`site`, `nodes`, `tenant`); the first other command
     after DURATION          what happened meanwhile
     jobs                    every job: where it is, or why it waits
     why NAME                what keeps a job waiting
-    cancel NAME | fence NODE | cordon PLACE | uncordon PLACE | drain PLACE within=DURATION
+    cancel NAME | scale NAME to=N
+    fence NODE | cordon PLACE | uncordon PLACE | drain PLACE within=DURATION
     fail SITE/SLOT for=DURATION
     maintenance SITE from=DURATION for=DURATION [nodes=SLOT,SLOT]
     reserve SITE tenant=PATH from=DURATION for=DURATION [nodes=SLOT,SLOT]
@@ -32,6 +33,7 @@ from pathlib import Path
 from bench.country import BEGIN_MS, CODEC, OPERATOR, Country, Work
 from scheduler.control import agreements
 from scheduler.control.admission import Rejected
+from scheduler.control.control import Control
 from scheduler.control.policies import Change
 from scheduler.core.explain import explain
 from scheduler.model.identity import Principal, Role
@@ -40,23 +42,16 @@ from scheduler.model.job import (
     TERMINAL,
     Dependency,
     Job,
-    JobArray,
     JobSpec,
     JobState,
-    Preemption,
-    Priority,
-    Resources,
-    Retries,
-    Topology,
-    TopologyLevel,
-    TopologyMode,
 )
 from scheduler.model.reasons import Refused
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
 from scheduler.model.window import Window, WindowAsked, WindowKind
 from scheduler.store.store import Txn
-from tests.scenarios.agreed import pact, requirement
+from tests.scenarios.agreed import pact
+from tests.scenarios.asked import asked
 from tests.scenarios.declared import BadStory, Declared, Line, clock, duration_ms
 
 GRAIN_MS = 1_000
@@ -78,6 +73,7 @@ class Story:
             "jobs": self._all_jobs,
             "why": self._why,
             "cancel": self._cancel,
+            "scale": self._scale,
             "cordon": self._cordon,
             "fence": self._fence,
             "uncordon": self._uncordon,
@@ -180,35 +176,7 @@ class Story:
             if awaited
             else ()
         )
-        tasks, model = line.number("tasks"), line.take("model")
-        return JobSpec(
-            name=name,
-            project=project,
-            command=("work",),
-            residency=requirement(line),
-            resources=Resources(
-                nodes=line.number("nodes", 1),
-                gpus_per_node=line.number("gpus", 8),
-                gpu_classes=(GpuClass(model),) if model else (),
-                gpu_share_milli=line.number("share", 1000),
-                mig_profile=line.take("mig"),
-                max_nodes=line.number("max_nodes"),
-            ),
-            topology=Topology(
-                TopologyLevel[line.take("within", "site").upper()],
-                TopologyMode[line.take("mode", "required").upper()],
-            ),
-            priority=Priority[line.take("priority", "normal").upper()],
-            time_limit_ms=line.time_ms("limit", "2h"),
-            preemption=Preemption(
-                allowed=line.take("preemptible", "yes") == "yes",
-                grace_ms=line.time_ms("grace", "30s"),
-                min_runtime_ms=line.time_ms("min_runtime", "0s"),
-            ),
-            retries=Retries(application=line.number("retries")),
-            array=JobArray(tasks, line.number("at_once")) if tasks else None,
-            depends_on=depends_on,
-        )
+        return asked(line, name, project, depends_on)
 
     def _after(self, line: Line) -> str:
         country = self.country
@@ -280,15 +248,30 @@ class Story:
     def _cancel(self, line: Line) -> str:
         job = self._jobs[line.word("the job")]
         line.done()
-        name = CODEC.encode(job)
+        return self._operate_on(
+            job,
+            lambda txn, c, who, name: c.cancel(
+                txn, who, name, now=False, now_ms=self.country.now_ms
+            ),
+        )
 
-        def cancel(txn: Txn, country: Country) -> object:
+    def _scale(self, line: Line) -> str:
+        job, to = self._jobs[line.word("the service")], line.number("to")
+        line.done()
+        return self._operate_on(
+            job, lambda txn, c, who, name: c.scale(txn, who, name, to, self.country.now_ms)
+        )
+
+    def _operate_on(self, job: JobId, act: Callable[[Txn, Control, Principal, str], object]) -> str:
+        """What the owner of a job does with it."""
+
+        def acted(txn: Txn, country: Country) -> object:
             row = txn.jobs.row(job)
             assert row is not None
             whose = Principal(row.owner, Role.TENANT, row.tenant)
-            return country.control.cancel(txn, whose, name, now=False, now_ms=country.now_ms)
+            return act(txn, country.control, whose, CODEC.encode(job))
 
-        return self._operate(cancel)
+        return self._operate(acted)
 
     def _cordon(self, line: Line) -> str:
         place = _place(line.word("the site or node"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.wire.spec import spec_from_proto, spec_to_proto
-from sovctl import JobSpec, Residency, Resources, SpecError
+from sovctl import JobSpec, Residency, Resources, Retries, SpecError
 from sovctl.sealed import put_ticket
 from sovctl.spec import job_schema
 from sovctl.spec_proto import to_proto
@@ -30,7 +30,7 @@ from sovshared.sealing import TenantKey
 
 WHOLE = """
 name: finetune-notes
-kind: service
+kind: batch
 project: radiology
 command: [python, train.py]
 working_dir: .
@@ -73,6 +73,9 @@ array: {count: 100, max_running: 20}
 depends_on: [{job: prep-7, state: SUCCEEDED}]
 max_path_latency: 5ms
 """
+ARRAY = "array: {count: 100, max_running: 20}"
+SERVICE = WHOLE.replace("kind: batch", "kind: service").replace(ARRAY, "replicas: 3")
+"""What a job file may say of a service: it is no array."""
 
 
 def empty_fields(message: Message, path: str = "") -> list[str]:
@@ -89,16 +92,46 @@ def empty_fields(message: Message, path: str = "") -> list[str]:
     return empty
 
 
-def test_every_field_of_the_wire_is_reached_by_a_job_file() -> None:
-    message = to_proto(JobSpec.from_yaml(WHOLE), bundle_digest="sha256:00")
+@pytest.mark.parametrize(("text", "other"), [(WHOLE, "service"), (SERVICE, "array")])
+def test_every_field_of_the_wire_is_reached_by_a_job_file(text: str, other: str) -> None:
+    message = to_proto(JobSpec.from_yaml(text), bundle_digest="sha256:00")
     put_ticket(message, TenantKey("k1", bytes(32)), None)  # Of no file: each job has its own.
     # Which sites have the data is found out at admission, and asked for by nobody.
-    assert empty_fields(message) == ["residency.data_sites"]
+    assert empty_fields(message) == ["residency.data_sites", other]
 
 
-def test_the_control_plane_reads_what_we_write() -> None:
-    message = to_proto(JobSpec.from_yaml(WHOLE), bundle_digest="sha256:00")
+@pytest.mark.parametrize("text", [WHOLE, SERVICE])
+def test_the_control_plane_reads_what_we_write(text: str) -> None:
+    message = to_proto(JobSpec.from_yaml(text), bundle_digest="sha256:00")
     assert spec_to_proto(spec_from_proto(message)) == message
+
+
+def test_a_service_runs_for_good_unless_its_file_says_otherwise() -> None:
+    plain = to_proto(JobSpec(name="x", command="true", kind="service"))
+    assert plain.service.replicas == 1
+    assert (plain.retries.hardware, plain.retries.application) == (-1, -1)
+    assert plain.time_limit_ms == 30 * 24 * 3600 * 1000
+    told = JobSpec(
+        name="x", command="true", kind="service", time_limit="7d", retries=Retries(hardware=2)
+    )
+    message = to_proto(told)
+    assert (message.retries.hardware, message.retries.application) == (2, -1)
+    assert message.time_limit_ms == 7 * 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("kind: batch\nreplicas: 2", "replicas of a batch job"),
+        ("kind: service\nreplicas: 0", "replicas"),
+        ("kind: service\narray: {count: 2}", "an array of a service"),
+    ],
+)
+def test_what_is_no_service_is_refused(text: str, told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        JobSpec.from_yaml(f"name: x\ncommand: 'true'\n{text}\n")
+    (found,) = caught.value.details
+    assert told in f"{found.subject}: {found.detail}"
 
 
 def test_no_enum_is_left_to_be_guessed() -> None:

@@ -146,7 +146,7 @@ def _full_job() -> Job:
         exit_code=3,
         array_id=JobId(5),
         task=2,
-        tasks=TaskCounts(total=9, queued=1, live=2, succeeded=3, failed=2, cancelled=1),
+        tasks=TaskCounts(total=9, queued=1, live=2, succeeded=3, failed=2, cancelled=1, ready=1),
         waits_for=(Awaited(JobId(6), JobState.SUCCEEDED),),
         estimated_start_ms=7,
         estimated_start_p90_ms=8,

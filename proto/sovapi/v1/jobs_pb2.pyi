@@ -251,6 +251,12 @@ class JobArray(_message.Message):
     max_running: int
     def __init__(self, count: _Optional[int] = ..., max_running: _Optional[int] = ...) -> None: ...
 
+class Service(_message.Message):
+    __slots__ = ("replicas",)
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    replicas: int
+    def __init__(self, replicas: _Optional[int] = ...) -> None: ...
+
 class Dependency(_message.Message):
     __slots__ = ("job", "state")
     JOB_FIELD_NUMBER: _ClassVar[int]
@@ -260,7 +266,7 @@ class Dependency(_message.Message):
     def __init__(self, job: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "kind", "project", "command", "bundle_digest", "env", "secrets", "image", "egress", "resources", "topology", "residency", "inputs", "outputs", "priority", "time_limit_ms", "signal_before_end", "preemption", "retries", "on_partition", "array", "depends_on", "max_path_latency_us", "key_ticket")
+    __slots__ = ("name", "kind", "project", "command", "bundle_digest", "env", "secrets", "image", "egress", "resources", "topology", "residency", "inputs", "outputs", "priority", "time_limit_ms", "signal_before_end", "preemption", "retries", "on_partition", "array", "depends_on", "max_path_latency_us", "service", "key_ticket")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -298,6 +304,7 @@ class JobSpec(_message.Message):
     ARRAY_FIELD_NUMBER: _ClassVar[int]
     DEPENDS_ON_FIELD_NUMBER: _ClassVar[int]
     MAX_PATH_LATENCY_US_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
     KEY_TICKET_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: JobKind
@@ -322,8 +329,9 @@ class JobSpec(_message.Message):
     array: JobArray
     depends_on: _containers.RepeatedCompositeFieldContainer[Dependency]
     max_path_latency_us: int
+    service: Service
     key_ticket: bytes
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[JobKind, str]] = ..., project: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., bundle_digest: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., egress: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[DatasetMount, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[DatasetOutput, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., time_limit_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[SignalBeforeEnd, _Mapping]] = ..., preemption: _Optional[_Union[Preemption, _Mapping]] = ..., retries: _Optional[_Union[Retries, _Mapping]] = ..., on_partition: _Optional[_Union[OnPartition, str]] = ..., array: _Optional[_Union[JobArray, _Mapping]] = ..., depends_on: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., max_path_latency_us: _Optional[int] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[JobKind, str]] = ..., project: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., bundle_digest: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., egress: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[DatasetMount, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[DatasetOutput, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., time_limit_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[SignalBeforeEnd, _Mapping]] = ..., preemption: _Optional[_Union[Preemption, _Mapping]] = ..., retries: _Optional[_Union[Retries, _Mapping]] = ..., on_partition: _Optional[_Union[OnPartition, str]] = ..., array: _Optional[_Union[JobArray, _Mapping]] = ..., depends_on: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., max_path_latency_us: _Optional[int] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "dry_run")
@@ -492,20 +500,22 @@ class Job(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., submitted_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., exit_code: _Optional[int] = ..., spec_digest: _Optional[str] = ..., array_id: _Optional[str] = ..., task: _Optional[int] = ..., tasks: _Optional[_Union[TaskCounts, _Mapping]] = ..., waits_for: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ..., estimated_start_ms: _Optional[int] = ..., estimated_start_p90_ms: _Optional[int] = ..., effective_residency: _Optional[_Union[ResidencyRequirement, _Mapping]] = ...) -> None: ...
 
 class TaskCounts(_message.Message):
-    __slots__ = ("total", "queued", "live", "succeeded", "failed", "cancelled")
+    __slots__ = ("total", "queued", "live", "succeeded", "failed", "cancelled", "ready")
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
     total: int
     queued: int
     live: int
     succeeded: int
     failed: int
     cancelled: int
-    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., live: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
+    ready: int
+    def __init__(self, total: _Optional[int] = ..., queued: _Optional[int] = ..., live: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., ready: _Optional[int] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("id",)
@@ -560,6 +570,20 @@ class CancelJobRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., now: _Optional[bool] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class CancelJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class ScaleJobRequest(_message.Message):
+    __slots__ = ("id", "replicas")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    replicas: int
+    def __init__(self, id: _Optional[str] = ..., replicas: _Optional[int] = ...) -> None: ...
+
+class ScaleJobResponse(_message.Message):
     __slots__ = ("job",)
     JOB_FIELD_NUMBER: _ClassVar[int]
     job: Job

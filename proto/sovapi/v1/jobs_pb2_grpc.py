@@ -64,6 +64,11 @@ class JobServiceStub:
                 request_serializer=sovapi_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.Scale = channel.unary_unary(
+                '/sovapi.v1.JobService/Scale',
+                request_serializer=sovapi_dot_v1_dot_jobs__pb2.ScaleJobRequest.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_jobs__pb2.ScaleJobResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/sovapi.v1.JobService/Explain',
                 request_serializer=sovapi_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
@@ -134,6 +139,13 @@ class JobServiceServicer:
 
     def Cancel(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Scale(self, request, context):
+        """Sets how many replicas a service has.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -210,6 +222,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=sovapi_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=sovapi_dot_v1_dot_jobs__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'Scale': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scale,
+                    request_deserializer=sovapi_dot_v1_dot_jobs__pb2.ScaleJobRequest.FromString,
+                    response_serializer=sovapi_dot_v1_dot_jobs__pb2.ScaleJobResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -404,6 +421,33 @@ class JobService:
             '/sovapi.v1.JobService/Cancel',
             sovapi_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             sovapi_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sovapi.v1.JobService/Scale',
+            sovapi_dot_v1_dot_jobs__pb2.ScaleJobRequest.SerializeToString,
+            sovapi_dot_v1_dot_jobs__pb2.ScaleJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class JobServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]
     """The current state of each job asked for, then each change of it. Ends when all are over."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.CancelJobResponse]
+    Scale: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ScaleJobRequest, _jobs_pb2.ScaleJobResponse]
+    """Sets how many replicas a service has."""
     Explain: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ExplainJobRequest, _jobs_pb2.ExplainJobResponse]
     Logs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.LogsRequest, _jobs_pb2.LogsResponse]
     Upload: _grpc.StreamUnaryMultiCallable[_jobs_pb2.UploadRequest, _jobs_pb2.UploadResponse]
@@ -63,6 +65,8 @@ class JobServiceAsyncStub(JobServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]  # type: ignore[assignment]
     """The current state of each job asked for, then each change of it. Ends when all are over."""
     Cancel: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.CancelJobResponse]  # type: ignore[assignment]
+    Scale: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ScaleJobRequest, _jobs_pb2.ScaleJobResponse]  # type: ignore[assignment]
+    """Sets how many replicas a service has."""
     Explain: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ExplainJobRequest, _jobs_pb2.ExplainJobResponse]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_jobs_pb2.LogsRequest, _jobs_pb2.LogsResponse]  # type: ignore[assignment]
     Upload: _aio.StreamUnaryMultiCallable[_jobs_pb2.UploadRequest, _jobs_pb2.UploadResponse]  # type: ignore[assignment]
@@ -119,6 +123,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.CancelJobResponse, _abc.Awaitable[_jobs_pb2.CancelJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Scale(
+        self,
+        request: _jobs_pb2.ScaleJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ScaleJobResponse, _abc.Awaitable[_jobs_pb2.ScaleJobResponse]]:
+        """Sets how many replicas a service has."""
 
     @_abc_1.abstractmethod
     def Explain(
