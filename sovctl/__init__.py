@@ -42,6 +42,7 @@ from sovctl.spec import (
     Resources,
     Retries,
     SignalBeforeEnd,
+    Spread,
     Topology,
 )
 
@@ -78,6 +79,7 @@ __all__ = [
     "SignalBeforeEnd",
     "SovError",
     "SpecError",
+    "Spread",
     "SubmitOutcome",
     "Topology",
     "UnauthenticatedError",

@@ -156,6 +156,13 @@ class Output(Written):
     source: Annotated[str, Field(min_length=1, alias="from")]
 
 
+class Spread(Written):
+    """How far apart the replicas of a service must, or should, be."""
+
+    over: Literal["node", "leaf", "pod", "site"]
+    mode: Literal["required", "preferred"] = "preferred"
+
+
 class SignalBeforeEnd(Written):
     """A signal some time ahead of the time limit."""
 
@@ -234,13 +241,15 @@ class JobSpec(Written):
     ] = ()
     max_path_latency: Duration | None = None
     replicas: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
+    spread: Spread | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if duration_ms(self.time_limit) < 1000:
             raise contradiction("a time_limit below a second", "at least 1s")
-        if self.kind != "service" and self.replicas is not None:
-            raise contradiction(f"replicas of a {self.kind} job", "replicas with kind: service")
+        for name in ("replicas", "spread"):
+            if self.kind != "service" and getattr(self, name) is not None:
+                raise contradiction(f"{name} of a {self.kind} job", f"{name} with kind: service")
         if self.kind == "service" and self.array is not None:
             raise contradiction("an array of a service", "array or replicas, not both")
         return self

@@ -108,7 +108,15 @@ def _time_limit_ms(spec: JobSpec) -> int:
 
 
 def _service(spec: JobSpec) -> jobs_pb2.Service | None:
-    return jobs_pb2.Service(replicas=spec.replicas or 1) if spec.kind == "service" else None
+    if spec.kind != "service":
+        return None
+    spread = None
+    if spec.spread is not None:
+        spread = jobs_pb2.Spread(
+            over=f"TOPOLOGY_LEVEL_{spec.spread.over.upper()}",
+            mode=f"TOPOLOGY_MODE_{spec.spread.mode.upper()}",
+        )
+    return jobs_pb2.Service(replicas=spec.replicas or 1, spread=spread)
 
 
 def _signal(signal: SignalBeforeEnd | None) -> jobs_pb2.SignalBeforeEnd | None:

@@ -9,6 +9,7 @@ over; as tasks end, others follow in the same transaction. A failed task does no
 from __future__ import annotations
 
 from scheduler.control import certify
+from scheduler.core.classes import of_service
 from scheduler.core.lifecycle import Event, must_step
 from scheduler.model.job import JobSpec, JobState, TaskCounts
 from scheduler.model.reasons import Reason
@@ -51,10 +52,11 @@ def add_tasks(txn: Txn, array: JobRow, count: int, now_ms: int) -> JobRow:
     """Gives rows to the next `count` tasks of an array, or replicas of a service; its row then."""
     after = array._replace(unfolded=array.unfolded + count)
     txn.jobs.save(array, after)
+    class_id = txn.jobs.intern(of_service(txn.jobs.job_class(array.class_id), array.id))
     for task in range(array.unfolded, after.unfolded):
         row = JobRow(
             id=txn.jobs.take_id(),
-            class_id=array.class_id,
+            class_id=class_id,
             tenant=array.tenant,
             owner=array.owner,
             name=array.name,

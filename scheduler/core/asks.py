@@ -12,6 +12,7 @@ from scheduler.model.job import Resources, TopologyLevel, TopologyMode
 from scheduler.model.mig import milli_of
 from scheduler.model.plan import JobClass
 from scheduler.model.residency import NodeSharing
+from scheduler.model.topology import Apart
 
 CPU_MILLI_MIN = 100
 """The least CPU that a job may ask of a node: with less left, a node takes nothing more."""
@@ -77,6 +78,8 @@ class Ask:
     organisation: TenantPath
     nodes_max: int = 0
     """An elastic job takes up to so many nodes where nobody waits for them; 0: `nodes`."""
+    apart: Apart | None = None
+    """It keeps away from others of its service."""
 
     def widths(self) -> tuple[int, ...]:
         """How many nodes it may have, ascending: of many numbers, few that are far apart."""
@@ -109,6 +112,7 @@ def ask_of(job_class: JobClass) -> Ask:
         sharing=job_class.residency.node_sharing,
         organisation=organisation_of(job_class.tenant),
         nodes_max=resources.max_nodes if resources.max_nodes > resources.nodes else 0,
+        apart=job_class.apart,
     )
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scheduler.core.residency import asked_of
-from scheduler.model.ids import TenantPath
+from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import JobSpec
 from scheduler.model.plan import JobClass
+from scheduler.model.topology import Apart, TopologyMode
+
+NO_SERVICE = JobId(0)
+"""No job has this id."""
 
 BUCKET_MS_MIN = 60_000
 """The shortest time-limit bucket, and the step between the next ones."""
@@ -30,7 +36,23 @@ def class_of(spec: JobSpec, tenant: TenantPath) -> JobClass:
         preemptible=spec.preemption.allowed,
         min_runtime_ms=bucket_ms(least_ms) if least_ms > 0 else 0,
         grace_ms=grace_bucket_ms(spec.preemption.grace_ms),
+        apart=_apart(spec),
     )
+
+
+def of_service(job_class: JobClass, service: JobId) -> JobClass:
+    """The class of the replicas of `service`, which is of `job_class`."""
+    if job_class.apart is None:
+        return job_class
+    return replace(job_class, apart=replace(job_class.apart, service=service))
+
+
+def _apart(spec: JobSpec) -> Apart | None:
+    """How replicas are spread; of which service, only their own class says (`of_service`)."""
+    spread = spec.service.spread if spec.service is not None else None
+    if spread is None:
+        return None
+    return Apart(NO_SERVICE, spread.over, spread.mode is TopologyMode.REQUIRED)
 
 
 def bucket_ms(time_limit_ms: int) -> int:

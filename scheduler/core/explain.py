@@ -202,6 +202,9 @@ def _ahead(search: Search, waiting: Waiting, job: JobId, number: int) -> list[Ch
     checks: list[Check] = []
     if search.fleet.order[number][1].spare:
         checks.append((Reason.SPARE_NODES, every & ~search.fleet.order[number][1].spare))
+    if waiting.ask.apart is not None and waiting.ask.apart.required:
+        others = search.fleet.spreads.used(waiting.ask.apart, number, search.fleet.order)
+        checks.append((Reason.SPREAD, every & ~others))
     if search.bars:
         checks.append((Reason.WINDOW, every & ~search.barred(waiting, number)))
     if search.fleet.caps.get(number) is not None:

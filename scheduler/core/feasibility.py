@@ -46,6 +46,7 @@ KEPT_FIRST = (
     Reason.TOPOLOGY,
     Reason.NODES_UNHEALTHY,
     Reason.NODE_SHARING,
+    Reason.SPREAD,
     Reason.WINDOW,
     Reason.POWER_CAP,
     Reason.BEHIND_OTHERS,
@@ -207,6 +208,7 @@ _ALIKE = {
     Reason.WINDOW: "are not set aside before it would end",
     Reason.POWER_CAP: "may draw what it would draw on their like",
     Reason.BEHIND_OTHERS: "are kept for no other job",
+    Reason.SPREAD: "are in a domain that no other of its service is in",
 }
 """The same where it is the same for whatever is asked."""
 

@@ -30,6 +30,7 @@ from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
 from scheduler.core.ranking import Rooms
 from scheduler.core.ranks import with_less_service
+from scheduler.core.spread import Spreads
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
 from scheduler.model.fleet import Node, NodeReport, Site, SiteStatus
@@ -80,6 +81,7 @@ class FleetState:
         self.agreements = AgreementCaps()
         self.book = Book(self.tree)
         self.windows = Windows()
+        self.spreads = Spreads()
         self.alarm = Alarm()
         self.queued = Lines(self.usage, self.alarm)
         self.classes = self.queued.classes
@@ -194,12 +196,11 @@ class FleetState:
     def answer_for(self, waiting: Waiting, now_ms: int) -> Answer:
         """Where the class may go by law and shape."""
         signature = waiting.signature
-        known = signature.answer
-        if known is None or not known.holds(self.version, now_ms):
+        if (known := signature.answer) is None or not known.holds(self.version, now_ms):
             known = signature.answer = self._answers.to(
                 signature.ask, signature.residency, self.order, self.verdicts, now_ms, self.version
             )
-        return known
+        return self.spreads.narrowed(signature.ask.apart, known, self.order)
 
     def answer_to(self, job_class: JobClass, now_ms: int) -> Answer:
         """The same for a class that may have no queued job."""
@@ -359,6 +360,7 @@ class FleetState:
         job = placed.key.job
         if job not in self.live:
             self._occupy(live, ask)
+            self.spreads.enter(ask.apart, placed)
             charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
             self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
             if self.tree.has_budgets:
@@ -370,13 +372,9 @@ class FleetState:
 
     def _leave(self, before: LiveAttempt, now: LiveAttempt | None) -> None:
         """A live attempt is over, unless `now` is the same one in another state."""
-        if (
-            now is not None
-            and before.placement == now.placement
-            and before.job_class == now.job_class
-        ):
+        placed, of = before.placement, before.job_class
+        if now is not None and (placed, of) == (now.placement, now.job_class):
             return
-        placed = before.placement
         del self.live[placed.key.job]
         self.growable.pop(placed.key.job, None)
         self._vacate(placed)
@@ -387,6 +385,8 @@ class FleetState:
         if self.tree.has_budgets:
             self.book.release(before)
         self.alarm.note_relief(before.tenant)
+        self.spreads.leave(of.apart, placed.key.job)
+        self.queued.wake_apart(before.tenant, of.apart)
 
     def _wait(self, job: QueuedJob) -> None:
         waiting = self.queued.line(job.job_class)

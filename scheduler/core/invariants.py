@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from scheduler.core.budgets import day_of, window
 from scheduler.core.fleet import FleetState
 from scheduler.core.residency import permits
+from scheduler.core.spread_faults import spread_faults
 from scheduler.model.fleet import (
     CpuArch,
     Interconnect,
@@ -91,6 +92,7 @@ def check_plan(fleet: FleetState, plan: Plan, now_ms: int) -> tuple[str, ...]:
     faults += [fault for fault in quota_faults(world, everything) if fault not in before]
     faults += budget_faults(fleet, new, now_ms)
     faults += spare_faults(world, fleet.live.values(), everything)
+    faults += spread_faults(world.nodes, everything)
     return tuple(faults) + check_world(world, everything)
 
 
@@ -376,6 +378,7 @@ def derived(fleet: FleetState) -> dict[str, object]:
         "lines": {job_class: tuple(w.in_line()) for job_class, w in fleet.classes.items()},
         "wanted": {path: counts for path, counts in fleet.queued.wanted.items() if counts},
         "reservations": fleet.reservations,
+        "spread": fleet.spreads.facts(),
     }
 
 

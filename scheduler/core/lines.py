@@ -16,6 +16,7 @@ from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import JobClass, LiveAttempt, QueuedJob
 from scheduler.model.residency import Requirement
+from scheduler.model.topology import Apart
 
 ABSENT_MAX = 10_000
 """Classes in which nobody waits that are remembered, so that a search by value is spared."""
@@ -130,6 +131,14 @@ class Lines(Mapping[JobId, QueuedJob]):
             self._forget(waiting)
         placed = JobState.PLACED
         return LiveAttempt(placement, of.tenant, of, placed, placed_at_ms, 0, 0, submitted_ms)
+
+    def wake_apart(self, tenant: TenantPath, apart: Apart | None) -> None:
+        """A replica left: others of its service may go where it was."""
+        if apart is None:
+            return
+        for waiting in self.of_tenant.get(tenant, ()):
+            if waiting.ask.apart == apart and waiting in self._alarm.asleep:
+                self._alarm.wake(waiting)
 
     def _with(self, job: JobId, job_class: JobClass | None) -> list[Waiting]:
         """The lines that `job` is in: one where its class is told, else all are looked at."""

@@ -159,7 +159,11 @@ class Desk:
             self._agree(waiting, spot, milli)
         if self.fleet.tree.has_budgets:
             self._spend(waiting, gpu_class, milli)
-        self.taken.append(Taken(waiting, at, spot, nodes, milli))
+        taken = Taken(waiting, at, spot, nodes, milli)
+        self.taken.append(taken)
+        if waiting.ask.apart is not None:
+            self.fleet.spreads.enter(waiting.ask.apart, taken.placement)
+            self.search.forget(waiting)
 
     def keep_room(self) -> None:
         """Keeps nodes for jobs that wait for room and have done so for a while, in fair order."""
@@ -228,6 +232,7 @@ class Desk:
                 self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
             if self.fleet.tree.has_budgets:
                 self._spend(taken.waiting, gpu_class, -milli)
+            self.fleet.spreads.leave(taken.waiting.ask.apart, taken.placement.key.job)
 
     def _agree(self, waiting: Waiting, spot: Spot, milli: int) -> None:
         """What a placement holds under an agreement that opens its site, if one is needed."""

@@ -125,6 +125,10 @@ class Search:
         site, index, _ = self.fleet.order[number]
         return self.bars.against(site, index, waiting.job_class.tenant, ends_ms)
 
+    def forget(self, waiting: Waiting) -> None:
+        """Where a class may go is no more what it was: one of it was taken in this plan."""
+        self._answers.pop(waiting.signature, None)
+
     def _answer_for(self, waiting: Waiting) -> Answer:
         """Where a class may go by law and shape: the same to the end of the plan."""
         known = self._answers[waiting.signature] = self.fleet.answer_for(waiting, self.now_ms)
@@ -141,7 +145,7 @@ class Search:
             if spot is not None:
                 return spot
         held = None if self._is_open else self._held_from(waiting, job)
-        while (spot := find(fleet, signature, where, held, self._exhausted)) is not None:
+        while (spot := self._find(signature, where, held)) is not None:
             milli = signature.milli
             if milli is not None and not fleet.caps and not against.answer.agreed:
                 return spot
@@ -157,6 +161,18 @@ class Search:
             else:
                 against.quota += self._over(waiting, where.gpu_class, milli)
             where = self._without(where, spot, signature)
+        return None
+
+    def _find(self, signature: Signature, where: ClassAnswer, held: Held | None) -> Spot | None:
+        """The best place on one GPU class; of replicas, the one that keeps them furthest apart."""
+        apart = signature.ask.apart
+        if apart is None:
+            return find(self.fleet, signature, where, held, self._exhausted)
+        for near in self.fleet.spreads.preferences(apart, self.fleet.order):
+            others = held if near is None else both(held or {}, near)
+            spot = find(self.fleet, signature, where, others)
+            if spot is not None:
+                return spot
         return None
 
     def _without(self, where: ClassAnswer, spot: Spot, signature: Signature) -> ClassAnswer:
@@ -202,8 +218,7 @@ class Search:
         held = self.backfill.held(ends_by_ms(waiting.job_class, self.now_ms), job)
         if not self._has_bars:
             return held
-        barred = self._all_barred(waiting)
-        return {at: held.get(at, 0) | barred.get(at, 0) for at in held.keys() | barred.keys()}
+        return both(held, self._all_barred(waiting))
 
     def _all_barred(self, waiting: Waiting) -> Held:
         """What `barred` says, of all sites."""
@@ -259,3 +274,8 @@ class Search:
         if waiting.job_class.time_limit_bucket_ms < limit_ms:
             return None
         return how if waiting.job_class.tenant == tenant or not self._has_bars else None
+
+
+def both(one: Held, other: Held) -> Held:
+    """The nodes that either holds."""
+    return {at: one.get(at, 0) | other.get(at, 0) for at in one.keys() | other.keys()}

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from scheduler.model.job import JobKind, JobSpec
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.service import WITHOUT_END
+from scheduler.model.topology import TopologyLevel, TopologyMode
 
 REPLICAS_MAX = 5_000
 """Replicas of one service: each has a row, and all may be under way at once."""
 RETRIES_MAX = 100
+SPREAD_OVER = (TopologyLevel.NODE, TopologyLevel.LEAF, TopologyLevel.POD, TopologyLevel.SITE)
+"""Levels whose domains fail apart."""
 
 
 def service_faults(spec: JobSpec) -> Iterator[Denial]:
@@ -25,6 +28,12 @@ def service_faults(spec: JobSpec) -> Iterator[Denial]:
     if not is_service:
         yield fault("service", f"one in a job of kind {spec.kind.name}", "kind SERVICE, or none")
     yield from replica_faults("service.replicas", service.replicas, least=1)
+    if service.spread is not None:
+        if service.spread.over not in SPREAD_OVER:
+            allowed = ", ".join(level.name for level in SPREAD_OVER)
+            yield fault("service.spread.over", service.spread.over.name, allowed)
+        if service.spread.mode is TopologyMode.UNSPECIFIED:
+            yield fault("service.spread.mode", "nothing", "REQUIRED, PREFERRED")
     if spec.array is not None:
         yield fault("array", "an array of a service", "array or replicas, not both")
     if spec.resources.max_nodes > spec.resources.nodes:

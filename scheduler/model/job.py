@@ -12,6 +12,9 @@ from scheduler.model.mig import milli_of
 from scheduler.model.reasons import Reason
 from scheduler.model.residency import Requirement
 from scheduler.model.service import Service
+from scheduler.model.topology import Topology as Topology
+from scheduler.model.topology import TopologyLevel as TopologyLevel
+from scheduler.model.topology import TopologyMode as TopologyMode
 
 
 class JobKind(IntEnum):
@@ -62,25 +65,6 @@ class Priority(IntEnum):
     HIGH = 3
 
 
-class TopologyLevel(IntEnum):
-    """How close together a gang's nodes are, closest first."""
-
-    UNSPECIFIED = 0
-    NODE = 1
-    NVLINK = 2
-    LEAF = 3
-    POD = 4
-    SITE = 5
-
-
-class TopologyMode(IntEnum):
-    """Whether closeness must hold, or is only liked."""
-
-    UNSPECIFIED = 0
-    REQUIRED = 1
-    PREFERRED = 2
-
-
 class OnPartition(IntEnum):
     """What becomes of running work when its site cannot reach the control plane."""
 
@@ -113,14 +97,6 @@ class Resources:
         if self.mig_profile:
             return milli_of(self.mig_profile)
         return self.gpu_share_milli if self.gpus_per_node == 1 else 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """Everything of a gang is within one domain of this level. A site is always required."""
-
-    within: TopologyLevel = TopologyLevel.SITE
-    mode: TopologyMode = TopologyMode.REQUIRED
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from scheduler.model.job import (
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
 from scheduler.model.tenancy import SettledUse, Tenant
+from scheduler.model.topology import Apart
 from scheduler.model.window import Window
 
 
@@ -38,6 +39,8 @@ class JobClass:
     """How long it may take to end when it is preempted; rounded up."""
     had_gpu_ms: int = 0
     """GPU time of earlier attempts, rounded down to a step, where ranks go by it; else 0."""
+    apart: Apart | None = None
+    """Its jobs are replicas of one service, and are to be apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Reason(StrEnum):
     SPARE_NODES = "SPARE_NODES"
     POWER_CAP = "POWER_CAP"
     TOPOLOGY = "TOPOLOGY"
+    SPREAD = "SPREAD"
     # Quota and order.
     QUOTA_LIMIT = "QUOTA_LIMIT"
     QUOTA_GUARANTEE_LENT = "QUOTA_GUARANTEE_LENT"

@@ -36,6 +36,7 @@ from scheduler.model.residency import (
 )
 from scheduler.model.rules import FactRule
 from scheduler.model.service import Service
+from scheduler.model.topology import Spread
 from scheduler.wire.enums import known, number
 from sovapi.v1 import common_pb2, jobs_pb2, policy_pb2
 
@@ -194,12 +195,20 @@ def signal_from_proto(message: jobs_pb2.SignalBeforeEnd) -> SignalBeforeEnd:
 
 def service_to_proto(service: Service) -> jobs_pb2.Service:
     """What makes work a service."""
-    return jobs_pb2.Service(replicas=service.replicas)
+    message = jobs_pb2.Service(replicas=service.replicas)
+    if service.spread is not None:
+        message.spread.over = number(jobs_pb2.TopologyLevel, service.spread.over)
+        message.spread.mode = number(jobs_pb2.TopologyMode, service.spread.mode)
+    return message
 
 
 def service_from_proto(message: jobs_pb2.Service) -> Service:
     """What makes work a service."""
-    return Service(replicas=message.replicas)
+    spread = None
+    if message.HasField("spread"):
+        over = known(TopologyLevel, message.spread.over)
+        spread = Spread(over, known(TopologyMode, message.spread.mode))
+    return Service(replicas=message.replicas, spread=spread)
 
 
 def spec_to_proto(spec: JobSpec) -> jobs_pb2.JobSpec:

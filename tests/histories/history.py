@@ -34,6 +34,7 @@ from scheduler.model.plan import (
 )
 from scheduler.model.residency import NodeSharing, Requirement
 from scheduler.model.tenancy import Budget, BudgetPeriod, QueueOrder, Tenant
+from scheduler.model.topology import Apart
 from scheduler.model.window import Window, WindowKind
 from tests.core.builders import (
     A100,
@@ -288,7 +289,18 @@ def _drawn_class(draw: random.Random) -> JobClass:
         cpu_milli=draw.choice((0, 0, 1000, 12_000)),
     )
     grace_ms = draw.choice((0, MINUTE_MS, HOUR_MS))
-    return replace(made, preemptible=bool(draw.randrange(3)), grace_ms=grace_ms)
+    made = replace(made, preemptible=bool(draw.randrange(3)), grace_ms=grace_ms)
+    return made if draw.randrange(3) else _spread(draw, made)
+
+
+def _spread(draw: random.Random, of: JobClass) -> JobClass:
+    """The class of a service's replicas, which are to be apart."""
+    apart = Apart(
+        JobId(draw.randrange(1 << 30)),
+        draw.choice((TopologyLevel.NODE, TopologyLevel.LEAF, TopologyLevel.SITE)),
+        required=bool(draw.randrange(2)),
+    )
+    return replace(of, resources=replace(of.resources, max_nodes=0), apart=apart)
 
 
 def _drawn_tree(draw: random.Random) -> tuple[Tenant, ...]:

@@ -17,6 +17,7 @@ from scheduler.model.job import (
     TopologyMode,
 )
 from scheduler.model.service import WITHOUT_END, Service
+from scheduler.model.topology import Spread
 from tests.scenarios.agreed import requirement
 from tests.scenarios.declared import Line
 
@@ -26,7 +27,8 @@ def asked(
 ) -> JobSpec:
     """The specification of a job."""
     tasks, model = line.number("tasks"), line.take("model")
-    replicas = line.number("replicas")
+    replicas, over = line.number("replicas"), line.take("spread")
+    spread = Spread(TopologyLevel[over.upper()], TopologyMode.REQUIRED) if over else None
     retries = Retries(application=line.number("retries"))
     return JobSpec(
         name=name,
@@ -53,7 +55,7 @@ def asked(
             min_runtime_ms=line.time_ms("min_runtime", "0s"),
         ),
         kind=JobKind.SERVICE if replicas else JobKind.BATCH,
-        service=Service(replicas) if replicas else None,
+        service=Service(replicas, spread) if replicas else None,
         retries=Retries(WITHOUT_END, WITHOUT_END) if replicas else retries,
         array=JobArray(tasks, line.number("at_once")) if tasks else None,
         depends_on=depends_on,

@@ -74,7 +74,9 @@ depends_on: [{job: prep-7, state: SUCCEEDED}]
 max_path_latency: 5ms
 """
 ARRAY = "array: {count: 100, max_running: 20}"
-SERVICE = WHOLE.replace("kind: batch", "kind: service").replace(ARRAY, "replicas: 3")
+SERVICE = WHOLE.replace("kind: batch", "kind: service").replace(
+    ARRAY, "replicas: 3\nspread: {over: site, mode: required}"
+)
 """What a job file may say of a service: it is no array."""
 
 

@@ -252,10 +252,20 @@ class JobArray(_message.Message):
     def __init__(self, count: _Optional[int] = ..., max_running: _Optional[int] = ...) -> None: ...
 
 class Service(_message.Message):
-    __slots__ = ("replicas",)
+    __slots__ = ("replicas", "spread")
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
     replicas: int
-    def __init__(self, replicas: _Optional[int] = ...) -> None: ...
+    spread: Spread
+    def __init__(self, replicas: _Optional[int] = ..., spread: _Optional[_Union[Spread, _Mapping]] = ...) -> None: ...
+
+class Spread(_message.Message):
+    __slots__ = ("over", "mode")
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    over: TopologyLevel
+    mode: TopologyMode
+    def __init__(self, over: _Optional[_Union[TopologyLevel, str]] = ..., mode: _Optional[_Union[TopologyMode, str]] = ...) -> None: ...
 
 class Dependency(_message.Message):
     __slots__ = ("job", "state")
