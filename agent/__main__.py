@@ -81,6 +81,7 @@ async def run_site(config: SiteSettings) -> None:
         place=place,
         power=nodes.power,
         stores=nodes,
+        visited=nodes,
     )
     driver_config = {"address": config.ray_address, "reserve_ms": config.ray_reserve_ms}
     async with RayDriverProcess(driver_config, environment=config.ray_environment) as executor:

@@ -12,6 +12,7 @@ with Client() as client:
 from sovctl.async_client import AsyncClient
 from sovctl.async_jobs import AsyncJob, Forecast, SubmitOutcome
 from sovctl.client import Client, Job
+from sovctl.commands import CommandResult
 from sovctl.config import Context
 from sovctl.errors import (
     BundleError,
@@ -53,6 +54,7 @@ __all__ = [
     "AttemptInfo",
     "BundleError",
     "Client",
+    "CommandResult",
     "ConfigError",
     "Context",
     "DeadlineError",

@@ -14,9 +14,10 @@ import grpc
 
 from sovapi.v1 import common_pb2, jobs_pb2
 from sovctl import bundle
+from sovctl.commands import AsyncCommandCalls, CommandResult
 from sovctl.errors import Denial, JobFailedError, UnavailableError
 from sovctl.faults import check
-from sovctl.link import STREAM_TIMEOUT_MS, Connected, Repeat
+from sovctl.link import STREAM_TIMEOUT_MS, Repeat
 from sovctl.logs import RECONNECTS_MAX, LogChunk, LogReader, LogsWanted
 from sovctl.results import JobInfo, job_info
 from sovctl.rpc_errors import sov_error
@@ -107,6 +108,12 @@ class AsyncJob:
         self.info = await self._calls.cancel(self.id, now=now)
         return self.info
 
+    async def exec(
+        self, command: Sequence[str], *, rank: int = 0, stdin: bytes = b""
+    ) -> CommandResult:
+        """Runs a command inside a rank of the job, to its end; see `AsyncClient.exec`."""
+        return await self._calls.exec(self.id, command, rank=rank, stdin=stdin)
+
     async def explain(self) -> jobs_pb2.ExplainJobResponse:
         """Why the job is where it is."""
         return await self._calls.explain(self.id)
@@ -124,7 +131,7 @@ class Sent:
 NOTHING = Sent("", None)
 
 
-class AsyncJobCalls(Connected):
+class AsyncJobCalls(AsyncCommandCalls):
     """Calls of JobService."""
 
     async def submit(self, spec: Spec, *, idempotency_key: str = "") -> AsyncJob:

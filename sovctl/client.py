@@ -28,7 +28,9 @@ from sovctl.async_client import AsyncClient
 from sovctl.async_jobs import AsyncJob, Forecast, Spec, SubmitOutcome
 from sovctl.client_access import AccessCalls
 from sovctl.client_agreements import AgreementCalls
+from sovctl.client_commands import CommandCalls
 from sovctl.client_downloads import DownloadCalls
+from sovctl.commands import CommandResult
 from sovctl.event_loop import EventLoop
 from sovctl.link import CALL_TIMEOUT_MS
 from sovctl.logs import LogChunk
@@ -77,12 +79,16 @@ class Job:
         """Asks the job to stop; `now` skips the grace."""
         return self._loop.run(self._job.cancel(now=now))
 
+    def exec(self, command: Sequence[str], *, rank: int = 0, stdin: bytes = b"") -> CommandResult:
+        """Runs a command inside a rank of the job, to its end; see `AsyncClient.exec`."""
+        return self._loop.run(self._job.exec(command, rank=rank, stdin=stdin))
+
     def explain(self) -> jobs_pb2.ExplainJobResponse:
         """Why the job is where it is."""
         return self._loop.run(self._job.explain())
 
 
-class Client(AccessCalls, AgreementCalls, DownloadCalls):
+class Client(AccessCalls, AgreementCalls, CommandCalls, DownloadCalls):
     """A control plane, as one identity sees it. Use it in a `with`, or close it."""
 
     def __init__(

@@ -23,6 +23,7 @@ from agent.node.spool import Cause, Phase, RankStatus, Spool
 from agent.node.spool_files import SpoolError
 from agent.node.status import Egress
 from agent.node.store_expiry import StoreExpiry
+from agent.node.visits import Visits
 from agent.node.watch import HealthWatch
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.nodelink_pb2 import (
@@ -104,6 +105,7 @@ class NodeAgent:
         self._instances = instances.Names(spool.root)
         self._checkpoints = Checkpoints(spool.root)
         self._link = link
+        self._visits = Visits(spool, link)
         self._watch = watch
         self._told: dict[str, jobs.RankStatus] = {}
         self._recalled: set[str] = set()
@@ -168,6 +170,8 @@ class NodeAgent:
                     self._link.say(NodeMessage(log_chunk=chunk))
                 case "list_goods" | "read_goods":
                     self._goods.serve(order, self._link.say)  # A stop never waits for a disk.
+                case "open_tunnel":
+                    self._visits.open(order.open_tunnel)
                 case "jobs_over" if self._expiry is not None:
                     self._expiry.told(order.jobs_over)
                 case _:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
 from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage, SiteOrder, SiteWelcome
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
+from sovapi.v1.sitelink_pb2 import TunnelDown, TunnelUp
 from sovshared.limits import SITE_PROTOCOL_VERSION
+
+if TYPE_CHECKING:  # Only the stubs know the asynchronous face.
+    from sovapi.v1.nodelink_pb2_grpc import NodeLinkAsyncStub
 
 MESSAGES_HELD_MAX = 1024  # Past this the stream is given up: the next one begins with everything.
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.2, 10.0
@@ -46,6 +52,7 @@ class NodeLink:
         self._dial = dial
         self._jitter = jitter
         self._out: asyncio.Queue[NodeMessage] | None = None
+        self._stub: NodeLinkAsyncStub | None = None
         self._broken = asyncio.Event()
 
     @property
@@ -62,6 +69,21 @@ class NodeLink:
         except asyncio.QueueFull:
             _log.warning("the site takes too long to read: starting the stream anew")
             self._broken.set()
+
+    @contextlib.asynccontextmanager
+    async def tunnel(
+        self, ups: AsyncGenerator[TunnelUp]
+    ) -> AsyncGenerator[AsyncIterable[TunnelDown]]:
+        """A stream of its own beside the session, which sends `ups`; what comes down it. It breaks
+        with the session's connection. Raises ConnectionError when there is none."""
+        async with aclosing(ups):
+            if self._stub is None:
+                raise ConnectionError("the site is out of reach")
+            call = self._stub.Tunnel(ups)
+            try:
+                yield call
+            finally:
+                call.cancel()
 
     def drop(self) -> None:
         """End this stream and dial again, with whatever identity is valid then."""
@@ -80,7 +102,7 @@ class NodeLink:
             finally:
                 if self._out is not None:
                     pause_s = BACKOFF_S_FIRST
-                self._out = None
+                self._out = self._stub = None
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
             pause_s = min(2 * pause_s, BACKOFF_S_MAX)
 
@@ -89,7 +111,8 @@ class NodeLink:
         self._broken.clear()
         queue: asyncio.Queue[NodeMessage] = asyncio.Queue(MESSAGES_HELD_MAX)
         queue.put_nowait(NodeMessage(hello=keeper.hello()))
-        stream = NodeLinkStub(channel).Session(_drain(queue))
+        stub = NodeLinkStub(channel)
+        stream = stub.Session(_drain(queue))
         async with asyncio.timeout(WELCOME_S_MAX):
             first = await stream.read()
         if not isinstance(first, SiteOrder) or first.WhichOneof("message") != "welcome":
@@ -97,7 +120,7 @@ class NodeLink:
         if first.welcome.protocol_version != SITE_PROTOCOL_VERSION:
             found, allowed = first.welcome.protocol_version, SITE_PROTOCOL_VERSION
             raise ConnectionError(f"protocol_version: found {found}, allowed {allowed}")
-        self._out = queue
+        self._out, self._stub = queue, stub
         await keeper.welcomed(first.welcome)
         broken = asyncio.create_task(self._broken.wait())
         listening = asyncio.create_task(_listen(stream, keeper))

@@ -12,8 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from agent.site.nodelink import NodeAway
-from agent.site.tunnels import NotServed, Place, Spools, slot_of
+from agent.site.tunnels import NodeAway, NotServed, OneWay, Place, Spools, slot_of
 from sovapi.v1.jobs_pb2 import DownloadEnd, DownloadFile, DownloadResponse
 from sovapi.v1.nodelink_pb2 import Goods, GoodsPage, ListGoods, ReadGoods
 from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelUp
@@ -39,7 +38,7 @@ class _Shelf:
         return f"{self.prefix}/{path}"
 
 
-class GoodsStream:
+class GoodsStream(OneWay):
     """One tenant's download."""
 
     def __init__(self, spools: Spools, place: Place, opening: OpenTunnel) -> None:

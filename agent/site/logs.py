@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from agent.site.nodelink import NodeAway
-from agent.site.tunnels import NotServed, Place, Spools, slot_of
+from agent.site.tunnels import NodeAway, NotServed, OneWay, Place, Spools, slot_of
 from sovapi.v1.jobs_pb2 import LogsResponse
 from sovapi.v1.nodelink_pb2 import LogChunk
 from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelUp
@@ -21,7 +20,7 @@ RANKS_MAX = 4096
 SILENT_S_MAX = 60.0  # A node that stays away for longer ends the stream.
 
 
-class LogStream:
+class LogStream(OneWay):
     """One tenant's stream."""
 
     def __init__(self, spools: Spools, place: Place, opening: OpenTunnel) -> None:

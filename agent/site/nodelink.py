@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import TypeAlias
 
 import grpc
 
 from agent.site import events as ev
+from agent.site.node_calls import Authority, Context, hello_of, name_of, passed_on
 from agent.site.state import Archive, StopRank
+from agent.site.tunnels import NodeAway, NotServed
 from sovapi.v1 import nodelink_pb2 as pb
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
 from sovapi.v1.nodelink_pb2 import (
@@ -30,38 +34,20 @@ from sovapi.v1.nodelink_pb2 import (
     SiteOrder,
 )
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkServicer, add_NodeLinkServicer_to_server
-from sovapi.v1.sitelink_pb2 import JobsOver, StoredJobs
+from sovapi.v1.sitelink_pb2 import JobsOver, OpenTunnel, StoredJobs, TunnelDown, TunnelUp
 from sovshared import limits, pki, spiffe, tls
+from sovshared.tunnels import NobodyAsked, NotOpened, Tunnel, Tunnels
 
 ORDERS_HELD_MAX = 4096  # For one node; past this its stream is ended, and begins anew.
 READS_MAX = 256  # Under way at one node.
 READ_S_MAX = 20.0
-HELLO_S_MAX = 20.0
 PING_INTERVAL_MS = 5_000
 STREAMS_MAX = 1024
 JOINS_MAX = 32  # Under way at the port that asks nobody for a certificate.
-PROXY_S_MAX = 30.0
 NODE_WATTS_MAX = 1_000_000  # No node draws more, whatever it says.
 
 _log = logging.getLogger(__name__)
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Answer: TypeAlias = LogChunk | GoodsPage | GoodsChunk
-
-
-class NodeAway(Exception):
-    """The node's agent is not connected, or did not answer."""
-
-
-class Authority(Protocol):
-    """Where Join and Renew are passed on to: the control plane."""
-
-    async def join(self, request: JoinRequest) -> JoinResponse:
-        """Pass a node's Join on."""
-        ...
-
-    async def renew(self, request: RenewRequest) -> RenewResponse:
-        """Pass a node's Renew on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +91,10 @@ class NodeLinkServer(NodeLinkServicer):
         self._questions: dict[str, StoredJobs] = {}
         self._asked_by = ""
         self._request = 0
+        numbers = itertools.count(1)
+        self._tunnels: Tunnels[TunnelUp, TunnelDown] = Tunnels(
+            new_id=lambda: str(next(numbers)), broken=_broken
+        )
         self._servers: list[grpc.aio.Server] = []
         self.join_port = 0
 
@@ -192,6 +182,28 @@ class NodeLinkServer(NodeLinkServicer):
             raise NodeAway(f"the agent of node {slot} answered something else")
         return answer
 
+    def ask_tunnel(self, slot: str, asked: OpenTunnel) -> Tunnel[TunnelUp, TunnelDown]:
+        """A stream that a node is asked to open for a tenant; NodeAway. `close_tunnel` it."""
+        line = self._lines.get(slot)
+        if line is None:
+            raise NodeAway(f"the agent of node {slot} is not connected")
+        tunnel = self._tunnels.add(slot)
+        order = SiteOrder(open_tunnel=asked)
+        order.open_tunnel.tunnel_id = tunnel.id
+        self._put(line, order)
+        return tunnel
+
+    async def joined(self, tunnel: Tunnel[TunnelUp, TunnelDown]) -> None:
+        """Until the node has opened it; NodeAway, or its refusal as NotServed."""
+        try:
+            await self._tunnels.joined(tunnel)
+        except NotOpened:
+            raise NodeAway(f"the agent of node {tunnel.peer} does not answer") from None
+
+    def close_tunnel(self, tunnel: Tunnel[TunnelUp, TunnelDown]) -> None:
+        """Nobody reads it any more."""
+        self._tunnels.remove(tunnel)
+
     async def _ask(self, slot: str, order: SiteOrder) -> Answer:
         """What a node answers to an order that reads; its number is put in here."""
         line = self._lines.get(slot)
@@ -224,7 +236,7 @@ class NodeLinkServer(NodeLinkServicer):
     ) -> AsyncGenerator[SiteOrder, None]:
         """A node's stream, until either side ends it. A newer one takes an older one's place."""
         slot = await self._slot(context)
-        hello = await _hello(request_iterator, slot, context)
+        hello = await hello_of(request_iterator, slot, context)
         line = _Line(slot)
         if (older := self._lines.get(slot)) is not None:
             _end(older)
@@ -246,18 +258,30 @@ class NodeLinkServer(NodeLinkServicer):
             await asyncio.gather(listening, return_exceptions=True)
             self._close(line)
 
+    async def Tunnel(
+        self, request_iterator: AsyncIterator[TunnelUp], context: Context
+    ) -> AsyncGenerator[TunnelDown, None]:
+        """A node's end of a stream that it was asked for."""
+        slot = await self._slot(context)
+        try:
+            async with aclosing(self._tunnels.attach(slot, request_iterator)) as downs:
+                async for down in downs:
+                    yield down
+        except NobodyAsked:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "nobody asked for this tunnel")
+
     async def Join(self, request: JoinRequest, context: Context) -> JoinResponse:
         """A new node's way to the CA, which checks the token."""
-        name = _name(request.name)
+        name = name_of(request.name)
         if name is None or name.role is not spiffe.NameRole.NODE or name.site != self._site:
             found = f"name: found {request.name[:80]!r}, allowed nodes of site {self._site}"
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, found)
-        return await _passed_on(self._authority.join(request), context)
+        return await passed_on(self._authority.join(request), context)
 
     async def Renew(self, request: RenewRequest, context: Context) -> RenewResponse:
         """A node's way to a fresh certificate; its request proves whose it replaces."""
         await self._slot(context)
-        return await _passed_on(self._authority.renew(request), context)
+        return await passed_on(self._authority.renew(request), context)
 
     # Inside.
 
@@ -296,12 +320,12 @@ class NodeLinkServer(NodeLinkServicer):
             case "stored_jobs":
                 del message.stored_jobs.job_ids[limits.STORED_JOBS_MAX :]
                 self._questions[line.slot] = message.stored_jobs
-            case "log_chunk":
-                _answered(line, message.log_chunk)
-            case "goods_page":
-                _answered(line, message.goods_page)
-            case "goods_chunk":
-                _answered(line, message.goods_chunk)
+            case "tunnel_refused":
+                said = message.tunnel_refused
+                refusal = NotServed(said.reason, said.detail)
+                self._tunnels.refuse(said.tunnel_id, line.slot, refusal)
+            case ("log_chunk" | "goods_page" | "goods_chunk") as kind:
+                _answered(line, getattr(message, kind))
             case _:
                 pass  # Something that a newer node agent knows and we do not.
 
@@ -337,44 +361,5 @@ def _end(line: _Line) -> None:
     line.orders.put_nowait(None)
 
 
-def _name(path: str) -> spiffe.Name | None:
-    try:
-        return spiffe.parse_path(path)
-    except spiffe.NameInvalid:
-        return None
-
-
-async def _hello(messages: AsyncIterator[NodeMessage], slot: str, context: Context) -> pb.NodeHello:
-    """The first message, its version and slot checked."""
-    first: NodeMessage | None = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HELLO_S_MAX):
-            first = await anext(messages, None)
-    if first is None or first.WhichOneof("message") != "hello":
-        await _abort(context, "message: found something else, allowed a hello first")
-    hello = first.hello
-    if hello.protocol_version != limits.SITE_PROTOCOL_VERSION:
-        found, allowed = hello.protocol_version, limits.SITE_PROTOCOL_VERSION
-        await _abort(context, f"hello.protocol_version: found {found}, allowed {allowed}")
-    if hello.slot != slot:
-        await _abort(context, f"hello.slot: found {hello.slot[:80]!r}, allowed {slot!r}")
-    if not hello.boot_id:
-        await _abort(context, "hello.boot_id: found nothing, allowed the boot's id")
-    return hello
-
-
-async def _abort(context: Context, why: str) -> NoReturn:
-    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
-    raise AssertionError("abort raises")
-
-
-async def _passed_on(call: Any, context: Context) -> Any:
-    """The control plane's answer, its refusal included."""
-    try:
-        async with asyncio.timeout(PROXY_S_MAX):
-            return await call
-    except grpc.aio.AioRpcError as error:
-        trailers = tuple(error.trailing_metadata() or ())
-        await context.abort(error.code(), error.details() or "", trailers)
-    except TimeoutError:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane does not answer")
+def _broken(slot: str) -> NodeAway:
+    return NodeAway(f"the stream from node {slot} broke")

@@ -19,8 +19,9 @@ from agent.site import events as ev
 from agent.site.bundles import BundleFailed
 from agent.site.goods import GoodsStream
 from agent.site.logs import LogStream
-from agent.site.nodelink import NodeAway, Power
-from agent.site.tunnels import NotServed, Place, Spools
+from agent.site.nodelink import Power
+from agent.site.tunnels import NodeAway, NotServed, Place, Spools, TenantStream, Visited
+from agent.site.visits import VisitStream
 from sovapi.v1 import sitelink_pb2 as pb
 from sovapi.v1.sitelink_pb2 import ControlMessage, SiteMessage, TunnelRefused
 from sovapi.v1.sitelink_pb2_grpc import SiteLinkStub
@@ -64,7 +65,8 @@ class Stores(Protocol):
 class ControlSession:
     """Keeps one session open. `dial` makes a channel with the identity that is valid now;
     `position` is the journal's (epoch, generation); `jitter` draws from [0, 1); `power` is what the
-    site's nodes draw; `stores` are the nodes, where they want to know which jobs are over.
+    site's nodes draw; `stores` are the nodes, where they want to know which jobs are over, and
+    `visited` where their ranks can be entered.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ControlSession:
         place: Place,
         power: Callable[[], Power | None] = lambda: None,
         stores: Stores | None = None,
+        visited: Visited | None = None,
     ) -> None:
         self._presence = presence
         self._dial = dial
@@ -89,6 +92,7 @@ class ControlSession:
         self._place = place
         self._power = power
         self._stores = stores
+        self._visited = visited
         self._out: asyncio.Queue[SiteMessage] | None = None
         self._stub: SiteLinkAsyncStub | None = None
         self._broken = asyncio.Event()
@@ -235,26 +239,35 @@ class ControlSession:
             self._begin(opening, LogStream(self._spools, self._place, opening))
         elif kind == "download":
             self._begin(opening, GoodsStream(self._spools, self._place, opening))
+        elif kind == "exec" and self._visited is not None:
+            rank = opening.exec.rank
+            self._begin(opening, VisitStream(self._visited, self._place, opening, rank))
         else:
             self._refuse(opening, "FEATURE_NOT_AVAILABLE", f"this agent does not serve {kind}")
 
-    def _begin(self, opening: pb.OpenTunnel, stream: LogStream | GoodsStream) -> None:
+    def _begin(self, opening: pb.OpenTunnel, stream: TenantStream) -> None:
         task = asyncio.create_task(self._serve(opening, stream))
         self._tunnels.add(task)
         task.add_done_callback(self._tunnels.discard)
 
-    async def _serve(self, opening: pb.OpenTunnel, stream: LogStream | GoodsStream) -> None:
+    async def _serve(self, opening: pb.OpenTunnel, stream: TenantStream) -> None:
         stub = self._stub
         if stub is None:
             return
         try:
             async with aclosing(await stream.open()) as messages:
-                async for _ in stub.Tunnel(messages):
-                    pass  # Nothing comes down.
+                call = stub.Tunnel(messages)
+                try:
+                    async for down in call:
+                        await stream.heard(down)
+                finally:
+                    call.cancel()
         except NotServed as none:
             self._refuse(opening, none.reason, none.detail)
         except (grpc.aio.AioRpcError, NodeAway) as error:
             _log.info("a tunnel ended: %s", why(error))
+        finally:
+            stream.close()
 
     def _refuse(self, opening: pb.OpenTunnel, reason: str, detail: str) -> None:
         refused = TunnelRefused(tunnel_id=opening.tunnel_id, reason=reason, detail=detail)

@@ -4,12 +4,15 @@ no."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from agent.site.nodelink import NodeAway
 from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
+from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelDown, TunnelUp
+from sovshared.tunnels import Tunnel
+
+NodeTunnel: TypeAlias = Tunnel[TunnelUp, TunnelDown]
 
 
 class Spools(Protocol):
@@ -32,12 +35,58 @@ class Spools(Protocol):
         ...
 
 
+class Visited(Protocol):
+    """Nodes whose ranks are entered: the server of the node agents."""
+
+    def ask_tunnel(self, slot: str, asked: OpenTunnel) -> NodeTunnel:
+        """A stream that a node is asked to open, or NodeAway."""
+        ...
+
+    async def joined(self, tunnel: NodeTunnel) -> None:
+        """Until it is open; NodeAway, or NotServed by the node."""
+        ...
+
+    def close_tunnel(self, tunnel: NodeTunnel) -> None:
+        """Nobody reads it any more."""
+        ...
+
+
+class NodeAway(Exception):
+    """The node's agent is not connected, or did not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotServed(Exception):
     """There is nothing to stream; the tenant is told why."""
 
     reason: str
     detail: str
+
+
+class TenantStream(Protocol):
+    """A tenant's stream, as the site serves it."""
+
+    async def open(self) -> AsyncGenerator[TunnelUp, None]:
+        """What to send up the tunnel; NotServed when there is nothing."""
+        ...
+
+    async def heard(self, down: TunnelDown) -> None:
+        """What the tenant says."""
+        ...
+
+    def close(self) -> None:
+        """It is over, begun or not."""
+        ...
+
+
+class OneWay:
+    """Of a stream on which the tenant only listens."""
+
+    async def heard(self, down: TunnelDown) -> None:
+        """Nothing that counts."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 Place = Callable[[str], dict[int, str]]

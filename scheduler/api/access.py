@@ -78,7 +78,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "IdentityService/Whoami": _ANYBODY,
     _V1 + "JobService/Cancel": _JOB_STATE,
     _V1 + "JobService/Download": _JOB_STATE,
-    _V1 + "JobService/Exec": _TENANT,
+    _V1 + "JobService/Exec": _JOB_STATE,
     _V1 + "JobService/Explain": _JOB_STATE,
     _V1 + "JobService/Get": _JOB_STATE,
     _V1 + "JobService/List": _JOB_STATE,
@@ -120,7 +120,6 @@ NOT_AVAILABLE: frozenset[str] = frozenset(
     _V1 + name
     for name in (
         "IdentityService/Login",
-        "JobService/Exec",
         "JobService/PortForward",
     )
 )

@@ -17,6 +17,7 @@ from scheduler.api.operator_access import eyes, touch
 from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
+from scheduler.api.visits import Visits
 from scheduler.control.admission import Asked, refusal_of, resolved_project
 from scheduler.control.operator_access import holds
 from scheduler.control.views import shown_explanation, shown_job
@@ -93,6 +94,7 @@ class JobService:
         self._watch = JobWatch(desk, feed, waiting)
         self._logs = JobLogs(desk, streams.tunnels)
         self._downloads = Downloads(desk, streams.tunnels)
+        self._visits = Visits(desk, streams.tunnels)
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -108,6 +110,7 @@ class JobService:
             "JobService/Logs": self._logs.logs,
             "JobService/Upload": self.upload,
             "JobService/Download": self._downloads.download,
+            "JobService/Exec": self._visits.exec,
         }
 
     async def submit(self, request: jobs_pb2.SubmitRequest) -> jobs_pb2.SubmitResponse:

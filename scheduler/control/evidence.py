@@ -199,6 +199,13 @@ def downloaded(
     audit.append("downloaded", now_ms, body, tenant=row.tenant, job=row.id)
 
 
+def visited(
+    audit: AuditWriter, row: JobRow, kind: str, body: dict[str, object], now_ms: int
+) -> None:
+    """Somebody entered a job that ran, or left it; see `api/visits.py`."""
+    audit.append(kind, now_ms, body, tenant=row.tenant, job=row.id)
+
+
 def generations_renewed(
     audit: AuditWriter, site: SiteId, held: int, generation: int, now_ms: int
 ) -> None:

@@ -184,13 +184,21 @@ def enrolment_refused(
     _refusal_leaf(txn, principal, AccessAction.ENROL, why, now_ms, tenant, None)
 
 
-def holds(read: Snapshot, codec: JobIdCodec, principal: Principal, name: str, now_ms: int) -> bool:
-    """Whether an operator has a grant to read this job now; says nothing of the tenant's policy."""
+def holds(
+    read: Snapshot,
+    codec: JobIdCodec,
+    principal: Principal,
+    name: str,
+    now_ms: int,
+    action: AccessAction = AccessAction.READ,
+) -> bool:
+    """Whether an operator has a grant to do this with a job now; says nothing of the tenant's
+    policy."""
     opened = stored.open_grants(read, now_ms, principal.path)
     if not opened:
         return False
     row = views.find_job(read, codec, principal, name)
-    held = rules.usable(opened, principal.path, row.tenant, row.id, AccessAction.READ, now_ms)
+    held = rules.usable(opened, principal.path, row.tenant, row.id, action, now_ms)
     return held is not None
 
 

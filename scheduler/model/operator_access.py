@@ -17,6 +17,8 @@ class AccessAction(IntEnum):
     LOGS = 2
     CANCEL = 3
     DOWNLOAD = 4
+    EXEC = 5
+    PORT_FORWARD = 6
     ENROL = 10
     """Lets somebody join in the tenant's name."""
 

@@ -12,6 +12,7 @@ from sovctl.cli import (
     dataset_verbs,
     download_verb,
     evidence_verbs,
+    exec_verb,
     export_verbs,
     fleet_verbs,
     identity_verbs,
@@ -75,6 +76,7 @@ def build() -> typer.Typer:
     app.command("get")(job_verbs.get_job)
     app.command("watch")(job_verbs.watch_jobs)
     app.command("logs")(job_verbs.logs_of)
+    app.command("exec")(exec_verb.exec_command)
     app.command("download")(download_verb.download_files)
     app.command("cancel")(job_verbs.cancel_jobs)
     app.command("scale")(job_verbs.scale_service)

@@ -192,14 +192,14 @@ def logs_of(
         try:
             async for chunk in chunks:
                 if number is not None:
-                    write_bytes(session.output, chunk.data)
+                    write_bytes(session.output.stdout, chunk.data)
                     continue
                 for line in lines.add(chunk.rank, chunk.data):
-                    write_bytes(session.output, line)
+                    write_bytes(session.output.stdout, line)
         finally:
             await aclose(chunks)
             for line in lines.rest():
-                write_bytes(session.output, line)
+                write_bytes(session.output.stdout, line)
 
     try:
         session.run(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Group
 from rich.spinner import Spinner
@@ -65,7 +66,7 @@ class JobProgress(LiveView):
             text = line.decode("utf-8", "replace").rstrip("\r\n")
             self._console.print(Text(safe(text)), soft_wrap=True)
             return
-        write_bytes(self._output, line)
+        write_bytes(self._output.stdout, line)
 
     def _view(self) -> Group:
         job = self._job
@@ -144,12 +145,12 @@ class LogLines:
         return b"[%d] %b" % (rank, line) if self._with_rank else line
 
 
-def write_bytes(output: Output, data: bytes) -> None:
+def write_bytes(stream: TextIO, data: bytes) -> None:
     """Bytes as they are, where the stream takes bytes."""
-    buffer = getattr(output.stdout, "buffer", None)
+    buffer = getattr(stream, "buffer", None)
     if buffer is None:
-        output.stdout.write(data.decode("utf-8", "replace"))
+        stream.write(data.decode("utf-8", "replace"))
     else:
-        output.stdout.flush()
+        stream.flush()
         buffer.write(data)
-    output.stdout.flush()
+    stream.flush()

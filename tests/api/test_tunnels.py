@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from scheduler.api.tunnels import MESSAGES_HELD_MAX, Tunnels
+from scheduler.api.tunnels import Tunnels
 from scheduler.model.ids import SiteId, TenantPath
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime.sites import Line, Sites
 from sovapi.v1 import jobs_pb2, sitelink_pb2
+from sovshared.tunnels import MESSAGES_HELD_MAX
 
 A, B = SiteId("exch-a"), SiteId("exch-b")
 TRUST_A = TenantPath("trust-a")

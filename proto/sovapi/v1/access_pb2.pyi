@@ -15,6 +15,8 @@ class AccessAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESS_ACTION_LOGS: _ClassVar[AccessAction]
     ACCESS_ACTION_CANCEL: _ClassVar[AccessAction]
     ACCESS_ACTION_DOWNLOAD: _ClassVar[AccessAction]
+    ACCESS_ACTION_EXEC: _ClassVar[AccessAction]
+    ACCESS_ACTION_PORT_FORWARD: _ClassVar[AccessAction]
     ACCESS_ACTION_ENROL: _ClassVar[AccessAction]
 
 class AccessReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -37,6 +39,8 @@ ACCESS_ACTION_READ: AccessAction
 ACCESS_ACTION_LOGS: AccessAction
 ACCESS_ACTION_CANCEL: AccessAction
 ACCESS_ACTION_DOWNLOAD: AccessAction
+ACCESS_ACTION_EXEC: AccessAction
+ACCESS_ACTION_PORT_FORWARD: AccessAction
 ACCESS_ACTION_ENROL: AccessAction
 ACCESS_REASON_UNSPECIFIED: AccessReason
 ACCESS_REASON_SUPPORT: AccessReason

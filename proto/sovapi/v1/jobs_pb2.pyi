@@ -720,16 +720,20 @@ class ExecRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[ExecStart, _Mapping]] = ..., stdin: _Optional[bytes] = ..., resize: _Optional[_Union[ExecResize, _Mapping]] = ..., stdin_closed: _Optional[bool] = ...) -> None: ...
 
 class ExecStart(_message.Message):
-    __slots__ = ("id", "rank", "command", "tty")
+    __slots__ = ("id", "rank", "command", "tty", "size", "term")
     ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     TTY_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     id: str
     rank: int
     command: _containers.RepeatedScalarFieldContainer[str]
     tty: bool
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., command: _Optional[_Iterable[str]] = ..., tty: _Optional[bool] = ...) -> None: ...
+    size: ExecResize
+    term: str
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., command: _Optional[_Iterable[str]] = ..., tty: _Optional[bool] = ..., size: _Optional[_Union[ExecResize, _Mapping]] = ..., term: _Optional[str] = ...) -> None: ...
 
 class ExecResize(_message.Message):
     __slots__ = ("rows", "columns")
@@ -740,38 +744,48 @@ class ExecResize(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., columns: _Optional[int] = ...) -> None: ...
 
 class ExecResponse(_message.Message):
-    __slots__ = ("stdout", "stderr", "exit_code")
+    __slots__ = ("stdout", "stderr", "exit_code", "rank_over")
     STDOUT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    RANK_OVER_FIELD_NUMBER: _ClassVar[int]
     stdout: bytes
     stderr: bytes
     exit_code: int
-    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    rank_over: bool
+    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., exit_code: _Optional[int] = ..., rank_over: _Optional[bool] = ...) -> None: ...
 
 class PortForwardRequest(_message.Message):
-    __slots__ = ("start", "data")
+    __slots__ = ("start", "data", "closed")
     START_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
     start: PortForwardStart
     data: bytes
-    def __init__(self, start: _Optional[_Union[PortForwardStart, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    closed: bool
+    def __init__(self, start: _Optional[_Union[PortForwardStart, _Mapping]] = ..., data: _Optional[bytes] = ..., closed: _Optional[bool] = ...) -> None: ...
 
 class PortForwardStart(_message.Message):
-    __slots__ = ("id", "rank", "port")
+    __slots__ = ("id", "rank", "port", "session")
     ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     id: str
     rank: int
     port: int
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., port: _Optional[int] = ...) -> None: ...
+    session: str
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., port: _Optional[int] = ..., session: _Optional[str] = ...) -> None: ...
 
 class PortForwardResponse(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "closed", "session")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    closed: bool
+    session: str
+    def __init__(self, data: _Optional[bytes] = ..., closed: _Optional[bool] = ..., session: _Optional[str] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
     __slots__ = ("id", "path", "rank", "attempt", "listing", "begin_at", "offset")

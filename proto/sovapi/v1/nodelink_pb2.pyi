@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "report", "spool", "ping", "log_chunk", "power", "goods_page", "goods_chunk", "stored_jobs")
+    __slots__ = ("hello", "report", "spool", "ping", "log_chunk", "power", "goods_page", "goods_chunk", "stored_jobs", "tunnel_refused")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class NodeMessage(_message.Message):
     GOODS_PAGE_FIELD_NUMBER: _ClassVar[int]
     GOODS_CHUNK_FIELD_NUMBER: _ClassVar[int]
     STORED_JOBS_FIELD_NUMBER: _ClassVar[int]
+    TUNNEL_REFUSED_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     report: _sitelink_pb2.NodeReport
     spool: SpoolReport
@@ -29,10 +30,11 @@ class NodeMessage(_message.Message):
     goods_page: GoodsPage
     goods_chunk: GoodsChunk
     stored_jobs: _sitelink_pb2.StoredJobs
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ..., power: _Optional[_Union[NodePower, _Mapping]] = ..., goods_page: _Optional[_Union[GoodsPage, _Mapping]] = ..., goods_chunk: _Optional[_Union[GoodsChunk, _Mapping]] = ..., stored_jobs: _Optional[_Union[_sitelink_pb2.StoredJobs, _Mapping]] = ...) -> None: ...
+    tunnel_refused: _sitelink_pb2.TunnelRefused
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., report: _Optional[_Union[_sitelink_pb2.NodeReport, _Mapping]] = ..., spool: _Optional[_Union[SpoolReport, _Mapping]] = ..., ping: _Optional[_Union[NodePing, _Mapping]] = ..., log_chunk: _Optional[_Union[LogChunk, _Mapping]] = ..., power: _Optional[_Union[NodePower, _Mapping]] = ..., goods_page: _Optional[_Union[GoodsPage, _Mapping]] = ..., goods_chunk: _Optional[_Union[GoodsChunk, _Mapping]] = ..., stored_jobs: _Optional[_Union[_sitelink_pb2.StoredJobs, _Mapping]] = ..., tunnel_refused: _Optional[_Union[_sitelink_pb2.TunnelRefused, _Mapping]] = ...) -> None: ...
 
 class SiteOrder(_message.Message):
-    __slots__ = ("welcome", "stop", "archive", "pong", "read_log", "list_goods", "read_goods", "jobs_over")
+    __slots__ = ("welcome", "stop", "archive", "pong", "read_log", "list_goods", "read_goods", "jobs_over", "open_tunnel")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     ARCHIVE_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +43,7 @@ class SiteOrder(_message.Message):
     LIST_GOODS_FIELD_NUMBER: _ClassVar[int]
     READ_GOODS_FIELD_NUMBER: _ClassVar[int]
     JOBS_OVER_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TUNNEL_FIELD_NUMBER: _ClassVar[int]
     welcome: SiteWelcome
     stop: StopRank
     archive: ArchiveRank
@@ -49,7 +52,8 @@ class SiteOrder(_message.Message):
     list_goods: ListGoods
     read_goods: ReadGoods
     jobs_over: _sitelink_pb2.JobsOver
-    def __init__(self, welcome: _Optional[_Union[SiteWelcome, _Mapping]] = ..., stop: _Optional[_Union[StopRank, _Mapping]] = ..., archive: _Optional[_Union[ArchiveRank, _Mapping]] = ..., pong: _Optional[_Union[NodePong, _Mapping]] = ..., read_log: _Optional[_Union[ReadLog, _Mapping]] = ..., list_goods: _Optional[_Union[ListGoods, _Mapping]] = ..., read_goods: _Optional[_Union[ReadGoods, _Mapping]] = ..., jobs_over: _Optional[_Union[_sitelink_pb2.JobsOver, _Mapping]] = ...) -> None: ...
+    open_tunnel: _sitelink_pb2.OpenTunnel
+    def __init__(self, welcome: _Optional[_Union[SiteWelcome, _Mapping]] = ..., stop: _Optional[_Union[StopRank, _Mapping]] = ..., archive: _Optional[_Union[ArchiveRank, _Mapping]] = ..., pong: _Optional[_Union[NodePong, _Mapping]] = ..., read_log: _Optional[_Union[ReadLog, _Mapping]] = ..., list_goods: _Optional[_Union[ListGoods, _Mapping]] = ..., read_goods: _Optional[_Union[ReadGoods, _Mapping]] = ..., jobs_over: _Optional[_Union[_sitelink_pb2.JobsOver, _Mapping]] = ..., open_tunnel: _Optional[_Union[_sitelink_pb2.OpenTunnel, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("protocol_version", "slot", "boot_id", "agent_version")

@@ -5,6 +5,7 @@ import warnings
 
 from sovapi.v1 import identity_pb2 as sovapi_dot_v1_dot_identity__pb2
 from sovapi.v1 import nodelink_pb2 as sovapi_dot_v1_dot_nodelink__pb2
+from sovapi.v1 import sitelink_pb2 as sovapi_dot_v1_dot_sitelink__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -40,6 +41,11 @@ class NodeLinkStub:
                 request_serializer=sovapi_dot_v1_dot_nodelink__pb2.NodeMessage.SerializeToString,
                 response_deserializer=sovapi_dot_v1_dot_nodelink__pb2.SiteOrder.FromString,
                 _registered_method=True)
+        self.Tunnel = channel.stream_stream(
+                '/sovapi.v1.NodeLink/Tunnel',
+                request_serializer=sovapi_dot_v1_dot_sitelink__pb2.TunnelUp.SerializeToString,
+                response_deserializer=sovapi_dot_v1_dot_sitelink__pb2.TunnelDown.FromString,
+                _registered_method=True)
         self.Join = channel.unary_unary(
                 '/sovapi.v1.NodeLink/Join',
                 request_serializer=sovapi_dot_v1_dot_identity__pb2.JoinRequest.SerializeToString,
@@ -57,6 +63,13 @@ class NodeLinkServicer:
 
     def Session(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tunnel(self, request_iterator, context):
+        """Opened by the node agent when the session asks for it; carries one tenant's stream into a rank.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -81,6 +94,11 @@ def add_NodeLinkServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=sovapi_dot_v1_dot_nodelink__pb2.NodeMessage.FromString,
                     response_serializer=sovapi_dot_v1_dot_nodelink__pb2.SiteOrder.SerializeToString,
+            ),
+            'Tunnel': grpc.stream_stream_rpc_method_handler(
+                    servicer.Tunnel,
+                    request_deserializer=sovapi_dot_v1_dot_sitelink__pb2.TunnelUp.FromString,
+                    response_serializer=sovapi_dot_v1_dot_sitelink__pb2.TunnelDown.SerializeToString,
             ),
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
@@ -120,6 +138,33 @@ class NodeLink:
             '/sovapi.v1.NodeLink/Session',
             sovapi_dot_v1_dot_nodelink__pb2.NodeMessage.SerializeToString,
             sovapi_dot_v1_dot_nodelink__pb2.SiteOrder.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tunnel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sovapi.v1.NodeLink/Tunnel',
+            sovapi_dot_v1_dot_sitelink__pb2.TunnelUp.SerializeToString,
+            sovapi_dot_v1_dot_sitelink__pb2.TunnelDown.FromString,
             options,
             channel_credentials,
             insecure,

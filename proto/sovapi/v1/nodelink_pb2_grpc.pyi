@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from sovapi.v1 import identity_pb2 as _identity_pb2
 from sovapi.v1 import nodelink_pb2 as _nodelink_pb2
+from sovapi.v1 import sitelink_pb2 as _sitelink_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -33,6 +34,8 @@ class NodeLinkStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeLinkAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_nodelink_pb2.NodeMessage, _nodelink_pb2.SiteOrder]
+    Tunnel: _grpc.StreamStreamMultiCallable[_sitelink_pb2.TunnelUp, _sitelink_pb2.TunnelDown]
+    """Opened by the node agent when the session asks for it; carries one tenant's stream into a rank."""
     Join: _grpc.UnaryUnaryMultiCallable[_identity_pb2.JoinRequest, _identity_pb2.JoinResponse]
     """Passed on to the control plane, whose CA signs. Needs no client certificate."""
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
@@ -41,6 +44,8 @@ class NodeLinkStub:
 class NodeLinkAsyncStub(NodeLinkStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_nodelink_pb2.NodeMessage, _nodelink_pb2.SiteOrder]  # type: ignore[assignment]
+    Tunnel: _aio.StreamStreamMultiCallable[_sitelink_pb2.TunnelUp, _sitelink_pb2.TunnelDown]  # type: ignore[assignment]
+    """Opened by the node agent when the session asks for it; carries one tenant's stream into a rank."""
     Join: _aio.UnaryUnaryMultiCallable[_identity_pb2.JoinRequest, _identity_pb2.JoinResponse]  # type: ignore[assignment]
     """Passed on to the control plane, whose CA signs. Needs no client certificate."""
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
@@ -52,6 +57,14 @@ class NodeLinkServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_nodelink_pb2.NodeMessage],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_nodelink_pb2.SiteOrder], _abc.AsyncIterator[_nodelink_pb2.SiteOrder]]: ...
+
+    @_abc_1.abstractmethod
+    def Tunnel(
+        self,
+        request_iterator: _MaybeAsyncIterator[_sitelink_pb2.TunnelUp],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sitelink_pb2.TunnelDown], _abc.AsyncIterator[_sitelink_pb2.TunnelDown]]:
+        """Opened by the node agent when the session asks for it; carries one tenant's stream into a rank."""
 
     @_abc_1.abstractmethod
     def Join(

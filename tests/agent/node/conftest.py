@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.node.spool import Phase
+from tests.agent.identities import Identities
+from tests.agent.node.linking import Server
 from tests.agent.node.rig import Site, wait_until
 
 
@@ -31,3 +34,23 @@ def site() -> Iterator[Site]:
         return not root.exists()
 
     wait_until(gone, "nobody writes to the spool after the test")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Site]:
+    """A spool that is stopped at once when the test ends."""
+    made = Site(tmp_path)
+    yield made
+    for status in made.spool.known():
+        while made.spool.stop(status.key, 0).phase is not Phase.OVER:
+            time.sleep(0.02)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """The site that the node agents dial."""
+    made = Server(Identities(tmp_path / "pki", time.time_ns() // 1_000_000))  # noqa: TID251
+    await made.start()
+    yield made
+    assert made.link is not None
+    await made.link.stop()

@@ -12,8 +12,7 @@ import pytest
 from agent.node.goods import GoodsShelf
 from agent.site import goods
 from agent.site.goods import GoodsStream
-from agent.site.nodelink import NodeAway
-from agent.site.tunnels import NotServed
+from agent.site.tunnels import NodeAway, NotServed
 from sovapi.v1.jobs_pb2 import DownloadRequest, DownloadResponse, WrittenOutput
 from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
 from sovapi.v1.sitelink_pb2 import OpenTunnel

@@ -13,9 +13,10 @@ import pytest
 from agent.site import events as ev
 from agent.site.bundles import BundleCache, BundleFailed
 from agent.site.machine import SiteMachine
-from agent.site.nodelink import NodeAway, Power
+from agent.site.nodelink import Power
 from agent.site.session import ControlSession, Presence
 from agent.site.state import Journal
+from agent.site.tunnels import NodeAway
 from sovapi.v1 import sitelink_pb2 as pb
 from sovapi.v1.jobs_pb2 import LogsRequest
 from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
@@ -100,9 +101,8 @@ class Spools:
             return LogChunk(unknown=True)
         log = self.logs[key]
         part = log[offset : offset + max_bytes]
-        return LogChunk(
-            chunk=part, offset=offset, over=self.over and offset + len(part) >= len(log)
-        )
+        over = self.over and offset + len(part) >= len(log)
+        return LogChunk(chunk=part, offset=offset, over=over)
 
     async def list_goods(self, slot: str, asked: ListGoods) -> GoodsPage:
         return GoodsPage(refused="nothing is here")
