@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Dialect, Engine, event
 
 from bench.record import Result
 from bench.stored import fill, opened, postgresql_database, sqlite_database
@@ -41,14 +41,42 @@ Write = tuple[str, Sequence[Any]]
 
 @dataclass(slots=True)
 class _Recorder:
-    """What reaches the database, batch by batch."""
+    """What reaches the database, batch by batch: heard at SQLite's driver, which not everything
+    that is written reaches by SQLAlchemy."""
 
     batches: list[list[Write]] = field(default_factory=lambda: [])
 
-    def heard(self, text: str, values: Any, many: bool) -> None:
-        """A statement is about to be executed."""
+    def heard(self, text: str, rows: Sequence[Any]) -> None:
+        """A statement is about to be executed with each of `rows`."""
         if self.batches and text.startswith(("INSERT", "UPDATE", "DELETE")):
-            self.batches[-1].append((text, values if many else [values]))
+            self.batches[-1].append((text, rows))
+
+    def listen(
+        self, dialect: Dialect, _record: object, _args: object, how: dict[str, object]
+    ) -> None:
+        """A connection is about to be made."""
+        if dialect.name != "sqlite":
+            return
+        recorder = self
+
+        class Heard(sqlite3.Cursor):
+            """A cursor that tells what it executes."""
+
+            def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
+                recorder.heard(sql, [values])
+                return super().execute(sql, values)
+
+            def executemany(self, sql: str, rows: Any, /) -> sqlite3.Cursor:
+                recorder.heard(sql, rows)
+                return super().executemany(sql, rows)
+
+        class Hearing(sqlite3.Connection):
+            """A connection of such cursors."""
+
+            def cursor(self, factory: Any = None) -> Any:
+                return super().cursor(factory or Heard)
+
+        how["factory"] = Hearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +98,7 @@ def run(data: Path | None) -> Result:
         fill(with_queue, data, JOBS)
         with_queue.close()
         shutil.copy(file, copy)
-        found = _place(opened(url))
+        found = _place(url)
         alone = _alone(copy, found.batches)
     figures: dict[str, int | float] = {
         "jobs_per_s": round(statistics.median(found.cpu)),
@@ -81,7 +109,8 @@ def run(data: Path | None) -> Result:
         if server is not None:
             store = opened(server)
             fill(store, data, JOBS)
-            other = _place(store)
+            store.close()
+            other = _place(server)
             # The server's own share of a core is not in it: by the clock is what counts there.
             figures["postgresql_wall_jobs_per_s"] = round(statistics.median(other.wall))
     return Result(
@@ -95,13 +124,10 @@ def run(data: Path | None) -> Result:
     )
 
 
-def _place(store: Store) -> _Rates:
+def _place(url: str) -> _Rates:
     recorder = _Recorder()
-
-    def heard(_c: Any, _cursor: Any, text: str, values: Any, _x: Any, many: bool) -> None:
-        recorder.heard(text, values, many)
-
-    event.listen(Engine, "before_cursor_execute", heard)
+    event.listen(Engine, "do_connect", recorder.listen)
+    store = opened(url)
     follower = Follower(ReadStore(store.url))
     follower.catch_up()
     gc.collect()
@@ -126,7 +152,7 @@ def _place(store: Store) -> _Rates:
     finally:
         gc.enable()
         gc.unfreeze()
-        event.remove(Engine, "before_cursor_execute", heard)
+        event.remove(Engine, "do_connect", recorder.listen)
         store.close()
     return _Rates(cpu, wall, planner_s / all_s, recorder.batches)
 
