@@ -146,10 +146,6 @@ class Denial:
     subject: str = ""
     rule: str = ""
 
-    def __reduce__(self) -> tuple[type[Denial], tuple[Reason, str, str, str]]:
-        # An explanation is some hundred of these; the fields are not to be looked up for each.
-        return Denial, (self.reason, self.detail, self.subject, self.rule)
-
 
 class Refused(Exception):
     """A request that cannot be granted: the only exception that crosses layers.

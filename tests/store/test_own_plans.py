@@ -52,9 +52,9 @@ def cancel(txn: Txn, job: JobId) -> None:
     row, attempt = txn.jobs.row(job), txn.attempts.row(AttemptKey(job, 1))
     assert row is not None
     assert attempt is not None
-    over = replace(attempt, state=JobState.CANCELLED, live=False, ended_at_ms=NOW_MS + 6)
+    over = attempt._replace(state=JobState.CANCELLED, live=False, ended_at_ms=NOW_MS + 6)
     txn.attempts.save(row.tenant, attempt, over)
-    txn.jobs.save(row, replace(row, state=JobState.CANCELLED, ended_at_ms=NOW_MS + 6))
+    txn.jobs.save(row, row._replace(state=JobState.CANCELLED, ended_at_ms=NOW_MS + 6))
 
 
 def check_in_step(store: Store, follower: Follower) -> None:
