@@ -74,12 +74,15 @@ def ratios(
     ]
     near = [found["SRSF"] / found["planner"] for found in means.values()]
     untold = {
-        f"{policy.lower()}_to_undeclared": min(
-            stated[name, policy] / found["planner, nothing declared"]
-            for name, found in means.items()
+        f"{policy.lower()}_to_{what}": min(
+            stated[name, policy] / means[name]["planner, nothing declared"] for name in names
+        )
+        for what, names in (
+            ("undeclared", [name for name in means if not name.endswith(AT_ONCE)]),
+            ("undeclared_at_once", [name for name in means if name.endswith(AT_ONCE)]),
         )
         for policy in UNTOLD
-        if all((name, policy) in stated for name in means)
+        if names and all((name, policy) in stated for name in names)
     }
     return {
         "reproduction": round(1 - max(off, default=0.0), 5),

@@ -20,14 +20,16 @@ from bench.traces import Cluster, GpuJob
 from bench.worlds import NOW_MS, Shape, fleet_changes
 from scheduler.core.classes import class_of
 from scheduler.core.fleet import FleetState
+from scheduler.core.lengths import LEARN_EVERY_MS, RUNS_MAX, Run, learned
 from scheduler.core.planner import plan
-from scheduler.core.ranks import gpus_of, with_service
+from scheduler.core.ranks import gpus_of, tells_length, with_service
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import JobSpec, JobState, Placement, Preemption, Resources
 from scheduler.model.plan import (
     Change,
     JobChanged,
     JobClass,
+    LengthsChanged,
     LiveAttempt,
     PlanBudget,
     Preempt,
@@ -104,6 +106,9 @@ class PlannerReplay:
         self.ends: list[tuple[int, JobId]] = []
         self.outcomes: list[Outcome] = []
         self.plans = self.preemptions = 0
+        # Of jobs that ended: how long they ran. What projects learn from, as the store has it.
+        self.runs: dict[TenantPath, dict[JobId, Run]] = {}
+        self.learns_ms = 0
         shape = Shape(1, 1, cluster.nodes, cluster.gpus_per_node)
         self._feed([*fleet_changes(shape, 0), TenantsChanged(tuple(tenants))])
 
@@ -125,6 +130,8 @@ class PlannerReplay:
                 at += 1
             if self.overhead is Overhead.EVERY_EVENT:
                 self._progress()
+            if self.now_ms >= self.learns_ms:
+                changes += self._learned()
             self._feed(changes)
             self._plan()
         raise AssertionError("the replay did not end")
@@ -218,8 +225,29 @@ class PlannerReplay:
                 changes.append(self._queued(number, work))
                 continue
             changes.append(JobChanged(number, None, None))
+            self._ran(number, work, is_over=True)
             self.outcomes.append(Outcome(work.job, work.started_ms / 1000, self.now_ms / 1000))
             del self.works[number]
+        return changes
+
+    def _ran(self, number: JobId, work: Work, *, is_over: bool) -> None:
+        """Notes how long a job ran that did not declare it."""
+        had_gpu_ms, gpus = work.had_gpu_ms, gpus_of(work.job_class)
+        if is_over or work.placement is not None:
+            had_gpu_ms += gpus * (self.now_ms - work.began_ms)
+        if had_gpu_ms and not tells_length(work.job_class):
+            run = Run(gpus, had_gpu_ms // gpus, is_over)
+            self.runs.setdefault(work.job_class.tenant, {})[number] = run
+
+    def _learned(self) -> list[Change]:
+        """What each project's jobs tell, the newest of them, as the control plane has it told."""
+        self.learns_ms = self.now_ms + LEARN_EVERY_MS
+        for number, work in self.works.items():
+            self._ran(number, work, is_over=False)
+        changes: list[Change] = []
+        for tenant, runs in sorted(self.runs.items()):
+            newest = [runs[number] for number in sorted(runs)[-RUNS_MAX:]]
+            changes.append(LengthsChanged(tenant, learned(newest), NOW_MS + self.now_ms))
         return changes
 
     def _progress(self) -> None:

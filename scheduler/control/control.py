@@ -12,6 +12,7 @@ from dataclasses import replace
 from scheduler.control import (
     declare,
     joint,
+    lengths,
     maintenance,
     operate,
     outbox,
@@ -254,6 +255,7 @@ class Control:
         ended += operate.end_drains(txn, now_ms)
         ended += maintenance.turn(txn, now_ms)
         joint.turn(txn, now_ms)
+        lengths.turn(txn, now_ms)
         ended += self._continuous.turn(txn, now_ms)
         consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)

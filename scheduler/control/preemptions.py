@@ -19,6 +19,7 @@ from scheduler.control.life import Cause
 from scheduler.core.asks import ask_of
 from scheduler.core.elastic import GROW_EVERY_MS
 from scheduler.core.evictable import LEAVING
+from scheduler.core.lengths import ahead_of
 from scheduler.core.lifecycle import Event, step
 from scheduler.core.quota import QuotaTree, Usage, charge, reclaimable
 from scheduler.core.ranks import outranks, rank_of, rank_since
@@ -57,7 +58,7 @@ def preempt(txn: Txn, asked: Sequence[Preempt], now_ms: int) -> tuple[Preempt, .
             by_beneficiary.setdefault(each.beneficiary, []).append(each)
     begun = [*_shed(txn, shed, now_ms), *_grow(txn, grown, now_ms)]
     if by_beneficiary:
-        rights = _Rights(QuotaTree(txn.tenancy.tenants()), txn.ledger().used)
+        rights = _Rights(txn)
         for job, group in by_beneficiary.items():
             begun += _make_room(txn, rights, job, group, now_ms)
     return tuple(begun)
@@ -169,9 +170,10 @@ def _leave(txn: Txn, victim: _Victim, why: str, now_ms: int) -> None:
 class _Rights:
     """Whether those who ask may, counting what was granted in the same plan."""
 
-    def __init__(self, tree: QuotaTree, used: Usage) -> None:
-        self._tree = tree
-        self._used: Usage = {path: dict(line) for path, line in used.items()}
+    def __init__(self, txn: Txn) -> None:
+        self._txn = txn
+        self._tree = QuotaTree(txn.tenancy.tenants())
+        self._used: Usage = {path: dict(line) for path, line in txn.ledger().used.items()}
 
     def hold(
         self, row: JobRow, job_class: JobClass, victims: Sequence[_Victim], now_ms: int
@@ -194,15 +196,17 @@ class _Rights:
     ) -> bool:
         if victim.job.tenant == row.tenant:
             order = self._tree.tenants[row.tenant].queue_order
+            ahead = ahead_of(self._txn.learned.lengths(row.tenant).lengths)
             theirs = rank_since(
                 victim.job_class,
                 order,
+                ahead,
                 submitted_at_ms=victim.job.submitted_at_ms,
                 placed_at_ms=victim.attempt.placed_at_ms,
                 began_at_ms=victim.attempt.started_at_ms or victim.attempt.placed_at_ms,
                 now_ms=now_ms,
             )
-            return outranks(rank_of(job_class, order), theirs[0])
+            return outranks(rank_of(job_class, order, ahead), theirs[0])
         return reclaimable(
             self._tree,
             self._used,

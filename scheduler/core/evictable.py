@@ -10,13 +10,15 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
+from scheduler.core.lengths import NOTHING_LEARNED, Ahead, ahead_of
 from scheduler.core.quota import Usage, charge
 from scheduler.core.ranks import Rank, has_aged, rank_at, rank_of
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Priority
-from scheduler.model.plan import JobClass, LiveAttempt
+from scheduler.model.plan import JobClass, LengthsChanged, LiveAttempt
 from scheduler.model.tenancy import QueueOrder, Tenant
 
 MAY_BE_ENDED = frozenset({JobState.PLACED, JobState.STARTING, JobState.RUNNING})
@@ -30,6 +32,8 @@ Place: TypeAlias = tuple[int, JobId]
 
 EVERYBODY: Rank = (Priority.SPOT, 0)
 """The rank that no usage is kept for: what uses it is what no other rank does."""
+
+NOTHING_KNOWN: Mapping[TenantPath, Ahead] = MappingProxyType({})
 
 
 class Line:
@@ -70,13 +74,20 @@ class Line:
 class Evictable:
     """Who may be asked to leave, and what each rank uses."""
 
-    def __init__(self, shortest: frozenset[TenantPath] = frozenset(), now_ms: int = 0) -> None:
-        """`shortest`: the projects whose work ranks by its service."""
+    def __init__(
+        self,
+        shortest: frozenset[TenantPath] = frozenset(),
+        lengths: Mapping[TenantPath, Ahead] = NOTHING_KNOWN,
+        now_ms: int = 0,
+    ) -> None:
+        """`shortest`: the projects whose work ranks by its service. `lengths`: what is known, by
+        project, of how long work goes on that declares no length."""
         self.lines: dict[TenantPath, dict[LineKey, Line]] = {}
         self.leaving: dict[JobId, LiveAttempt] = {}
         self.used_at: dict[Rank, Usage] = {}
         """Of what is in use, the part of each rank but EVERYBODY."""
         self._shortest = shortest
+        self.lengths = lengths
         self._now_ms = now_ms
         self._counts: dict[Rank, int] = {}
         # Of attempts in projects that go by service, or that waited long: how they rank now, ...
@@ -89,9 +100,20 @@ class Evictable:
         shortest = frozenset(
             path for path, each in tenants.items() if each.queue_order is QueueOrder.SHORTEST
         )
-        if shortest == self._shortest:
-            return self
-        other = Evictable(shortest, self._now_ms)
+        return self if shortest == self._shortest else self._with(shortest, self.lengths, live)
+
+    def told(self, change: LengthsChanged, live: Iterable[LiveAttempt]) -> Evictable:
+        """The same, now that a project's jobs told how long they run; `live` as above."""
+        lengths = {**self.lengths, change.tenant: ahead_of(change.lengths)}
+        return self._with(self._shortest, lengths, live)
+
+    def _with(
+        self,
+        shortest: frozenset[TenantPath],
+        lengths: Mapping[TenantPath, Ahead],
+        live: Iterable[LiveAttempt],
+    ) -> Evictable:
+        other = Evictable(shortest, lengths, self._now_ms)
         for each in live:
             other.add(each)
         return other
@@ -115,6 +137,10 @@ class Evictable:
         """The order of a project, as far as ranks go by it."""
         return QueueOrder.SHORTEST if tenant in self._shortest else QueueOrder.AGE
 
+    def ahead_of(self, tenant: TenantPath) -> Ahead:
+        """How long a project's work goes on that declares no length."""
+        return self.lengths.get(tenant, NOTHING_LEARNED)
+
     def rank(self, job_class: JobClass, job: JobId | None = None) -> Rank:
         """How a class of queued work ranks, or `job` of it if that is live."""
         known = self._ranks.get(job) if job is not None else None
@@ -124,7 +150,8 @@ class Evictable:
         """An attempt holds nodes."""
         job = live.placement.key.job
         if live.tenant in self._shortest or has_aged(live):
-            rank, until_ms = rank_at(live, self.order_of(live.tenant), self._now_ms)
+            order, ahead = self.order_of(live.tenant), self.ahead_of(live.tenant)
+            rank, until_ms = rank_at(live, order, ahead, self._now_ms)
             self._ranks[job] = rank, live
             if until_ms is not None:
                 heapq.heappush(self._due, (until_ms, job))
@@ -176,7 +203,8 @@ class Evictable:
             del self._counts[rank], self.used_at[rank]
 
     def _rank_of(self, job_class: JobClass) -> Rank:
-        return rank_of(job_class, self.order_of(job_class.tenant))
+        tenant = job_class.tenant
+        return rank_of(job_class, self.order_of(tenant), self.ahead_of(tenant))
 
 
 def may_be_asked(live: LiveAttempt) -> bool:

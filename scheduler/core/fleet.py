@@ -29,7 +29,6 @@ from scheduler.core.packing import Capacity, Packing, capacity_of
 from scheduler.core.power import Cap, Draws, cap_of
 from scheduler.core.quota import QuotaTree, Usage, charge
 from scheduler.core.ranking import Rooms
-from scheduler.core.ranks import with_less_service
 from scheduler.core.spread import Spreads
 from scheduler.core.waiting import Waiting
 from scheduler.core.windows import Windows
@@ -40,8 +39,10 @@ from scheduler.model.plan import (
     AgreementUsed,
     BudgetChanged,
     Change,
+    Everywhere,
     JobChanged,
     JobClass,
+    LengthsChanged,
     LiveAttempt,
     MixChanged,
     MixEntry,
@@ -134,12 +135,12 @@ class FleetState:
             case BudgetChanged():
                 self.book.settle(change.use)
                 self.alarm.note_relief(change.use.tenant)
-            case TenantsChanged() | PolicyChanged() | MixChanged():
+            case TenantsChanged() | PolicyChanged() | MixChanged() | LengthsChanged():
                 self._apply_everywhere(change)
             case _:
                 assert_never(change)
 
-    def _apply_everywhere(self, change: TenantsChanged | PolicyChanged | MixChanged) -> None:
+    def _apply_everywhere(self, change: Everywhere) -> None:
         match change:
             case TenantsChanged():
                 self.tree = QuotaTree(change.tenants, self.capacity_milli)
@@ -154,6 +155,8 @@ class FleetState:
                 self.usual = change
                 self._answers.learn(change.press)
                 self._stale_order = True
+            case LengthsChanged():
+                self.evictable = self.evictable.told(change, self.live.values())
         self.alarm.everything = True
 
     def settle(self) -> None:
@@ -338,10 +341,8 @@ class FleetState:
         self.alarm.note_job(change.id, live.placement.key if live is not None else None)
         told = change.queued or change.live
         of = told.job_class if told is not None else change.job_class
-        if of is not None and of.residency.data_sites is not None:
-            self.queued.remove(change.id, None)  # A label may have moved it from any line.
-        for lesser in with_less_service(of) if of is not None else ():
-            self.queued.remove(change.id, lesser)
+        if of is not None and before is None:  # What was live waited in no line.
+            self.queued.leave_former(change.id, of)
         if before is not None:
             self.evictable.remove(before)
             self._leave(before, change.live)

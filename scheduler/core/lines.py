@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from scheduler.core.alarm import Alarm
 from scheduler.core.asks import Ask, ask_of
 from scheduler.core.quota import ALL_CLASSES, Usage, lineage
+from scheduler.core.ranks import with_less_service
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath
 from scheduler.model.job import JobState, Placement
@@ -113,6 +114,13 @@ class Lines(Mapping[JobId, QueuedJob]):
         ask = ask_of(job_class)
         signature = self._signatures.get((ask, job_class.residency))
         return Waiting(job_class, signature or Signature(ask, job_class.residency))
+
+    def leave_former(self, job: JobId, job_class: JobClass) -> None:
+        """`job`, of `job_class` by now, waits no more where it waited as of another class."""
+        if job_class.residency.data_sites is not None:
+            self.remove(job, None)  # A label may have moved it from any line.
+        for lesser in with_less_service(job_class):
+            self.remove(job, lesser)
 
     def remove(self, job: JobId, job_class: JobClass | None) -> None:
         """`job` does not wait any more, if it did; its class spares a search."""

@@ -281,6 +281,7 @@ class Desk:
             fleet.capacity_milli,
             {path: fleet.tree.guarantees(path) for path in fleet.tree.tenants},
             fleet.queued.wanted,
+            fleet.evictable.ahead_of,
             self.now_ms,
             {taken.waiting: taken.at + 1 for taken in self.taken},
             shut,

@@ -18,10 +18,11 @@ before others for H100s that nothing of its own wants.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms, rank_of
+from scheduler.core.lengths import NOTHING_LEARNED, Ahead
 from scheduler.core.quota import ALL_CLASSES, SHARE_SCALE, Usage, lineage, weight_of
 from scheduler.core.ranks import service_gpu_ms
 from scheduler.core.waiting import Signature, Waiting
@@ -41,8 +42,8 @@ class Turn:
     """A tenant with queued work somewhere below it."""
 
     __slots__ = (
-        "capacity_milli", "children", "classes", "closed", "guarantees", "line", "parts", "path",
-        "share", "shortest", "tenant",
+        "ahead", "capacity_milli", "children", "classes", "closed", "guarantees", "line", "parts",
+        "path", "share", "shortest", "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class Turn:
         # By GPU class: what the fleet has of it, times the tenant's weight; nothing, 0.
         self.parts: dict[GpuClass, int] = {}
         self.shortest = tenant.queue_order is QueueOrder.SHORTEST
+        self.ahead: Ahead = NOTHING_LEARNED
         # The tenant's usage as the state holds it: it moves as the planner places.
         self.line = line
         self.capacity_milli = capacity_milli
@@ -100,7 +102,9 @@ class Turn:
         turn = -2 * rank_of(job_class.priority, waited_ms, step_ms)
         if not self.shortest or waited_ms >= 2 * step_ms:
             return (turn << TURN_SHIFT) | job
-        return (turn + 1 << TURN_SHIFT) | service_gpu_ms(job_class) << SERVICE_SHIFT | job
+        return (
+            (turn + 1 << TURN_SHIFT) | service_gpu_ms(job_class, self.ahead) << SERVICE_SHIFT | job
+        )
 
 
 class FairOrder:
@@ -114,11 +118,13 @@ class FairOrder:
         capacity_milli: dict[GpuClass, int],
         guarantees: Mapping[TenantPath, tuple[GpuQuota, ...]],
         wanted: Mapping[TenantPath, Mapping[GpuClass, int]],
+        ahead_of: Callable[[TenantPath], Ahead],
         now_ms: int,
         begin: Mapping[Waiting, int],
         shut: Mapping[Signature, int] = NOTHING_SHUT,
     ) -> None:
         """`wanted`: how many classes below a tenant can use a GPU class; "*": any of them.
+        `ahead_of`: how long a project's work goes on that declares no length.
         `begin`: the first place of a line that counts, where that is not its first.
         `shut`: classes with this signature and a time limit as long as this, or longer, are passed
         over when their turn comes; it may grow between turns."""
@@ -141,6 +147,7 @@ class FairOrder:
                     line = usage.setdefault(path, {})
                     self._turns[path] = Turn(tenants[path], line, capacity_milli)
             self._turns[tenant].closed = of_tenant
+            self._turns[tenant].ahead = ahead_of(tenant)
         for path, turn in sorted(self._turns.items()):
             turn.guarantees = _relevant(guarantees.get(path, ()), wanted.get(path, {}))
             above = path.rpartition("/")[0]

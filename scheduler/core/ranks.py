@@ -5,14 +5,14 @@ placed: else what came later would have it leave at once. In a project with `que
 work of one priority ranks by its *service*, and the less the higher:
 
 * what it asks for, GPUs times time limit, where the limit tells something;
-* else what it has had so far in all its attempts, rounded up to a level; on one level, fewer GPUs
-  go first. A limit that was left out tells nothing, nor does one beyond UNTOLD_MS. That what has
-  run long is to be expected to go on longer is the reasoning of least attained service, and so
-  are levels (Tiresias, Gu et al., NSDI'19).
+* else GPUs times how long it is to be expected to go on, by how long it has run in all its attempts
+  and what the project's own jobs tell of that (`lengths`). A limit that was left out tells nothing,
+  nor does one beyond UNTOLD_MS.
 
 A difference below PRECEDENCE_PERMILLE ends nobody: a restart would cost more than is gained. The
-first kind of service never changes. The second only ever grows, and a job passes a level once. So
-two jobs cannot take turns in ending one another; `stakes` has the proof.
+first kind of service never changes. The second does when a job passes a level, each once in its
+life, and when the project's jobs have told something new, once a day. In between, two jobs cannot
+take turns in ending one another; `stakes` has the proof.
 
 Work of such a project that was submitted longer ago than its bound of waiting (`ageing`) ranks
 above all of its priority: what waited so long is not ended for what is shorter.
@@ -26,6 +26,14 @@ from typing import TypeAlias
 
 from scheduler.core import ageing
 from scheduler.core.ageing import AGEING_MAX_MS, ageing_ms
+from scheduler.core.lengths import (
+    LEVELS,
+    NOTHING_LEARNED,
+    Ahead,
+    ahead_ms,
+    begins_ms,
+    level_of,
+)
 from scheduler.model.job import DEFAULT_TIME_LIMIT_MS, Priority
 from scheduler.model.plan import JobClass, LiveAttempt
 from scheduler.model.tenancy import QueueOrder
@@ -34,12 +42,6 @@ PRECEDENCE_PERMILLE = 1250
 """Work comes before work of its project whose service is so much more."""
 UNTOLD_MS = 90 * 24 * 3600 * 1000
 """A limit from here on says only that the job will end some day."""
-SERVICE_STEP = 4 * 3600 * 1000
-"""The lowest level of what work has had: this many GPU-milliseconds."""
-LEVEL_DOUBLINGS = 4
-"""Each further level is so often the double of the one before. Finer ones are better where short
-jobs are a few hours and worse where most are minutes; of those tried on two recorded workloads,
-this and the step together are the best."""
 
 Rank: TypeAlias = tuple[Priority, int]
 """Priority, and the negative of the service (GPU-milliseconds); 0: above all who have one."""
@@ -59,25 +61,27 @@ def gpus_of(job_class: JobClass) -> int:
     return job_class.resources.nodes * max(1, job_class.resources.gpus_per_node)
 
 
-def service_gpu_ms(job_class: JobClass) -> int:
-    """What a queued job of the class asks for or has had, as above; never 0."""
+def service_gpu_ms(job_class: JobClass, ahead: Ahead) -> int:
+    """The service of a queued job of the class, as above; never 0."""
+    gpus = gpus_of(job_class)
     if tells_length(job_class):
-        return gpus_of(job_class) * job_class.time_limit_bucket_ms
-    return _level_above(job_class.had_gpu_ms) + gpus_of(job_class)
+        return gpus * job_class.time_limit_bucket_ms
+    return gpus * ahead_ms(ahead, gpus, level_of(job_class.had_gpu_ms // gpus))
 
 
-def rank_of(job_class: JobClass, order: QueueOrder) -> Rank:
+def rank_of(job_class: JobClass, order: QueueOrder, ahead: Ahead = NOTHING_LEARNED) -> Rank:
     """How work of the class ranks in a project of this order when it starts."""
     if order is not QueueOrder.SHORTEST:
         return job_class.priority, 0
-    return job_class.priority, -service_gpu_ms(job_class)
+    return job_class.priority, -service_gpu_ms(job_class, ahead)
 
 
-def rank_at(live: LiveAttempt, order: QueueOrder, now_ms: int) -> tuple[Rank, Moment]:
+def rank_at(live: LiveAttempt, order: QueueOrder, ahead: Ahead, now_ms: int) -> tuple[Rank, Moment]:
     """How an attempt ranks at `now_ms`, and when that changes next by time alone."""
     return rank_since(
         live.job_class,
         order,
+        ahead,
         submitted_at_ms=_submitted_ms(live),
         placed_at_ms=live.placed_at_ms,
         began_at_ms=live.started_at_ms or live.placed_at_ms,
@@ -88,6 +92,7 @@ def rank_at(live: LiveAttempt, order: QueueOrder, now_ms: int) -> tuple[Rank, Mo
 def rank_since(
     job_class: JobClass,
     order: QueueOrder,
+    ahead: Ahead,
     *,
     submitted_at_ms: int,
     placed_at_ms: int,
@@ -102,11 +107,13 @@ def rank_since(
     if order is not QueueOrder.SHORTEST or now_ms >= patient_ms:
         return (priority, 0), None
     if tells_length(job_class):
-        return (priority, -service_gpu_ms(job_class)), patient_ms
-    gpus, had_gpu_ms = gpus_of(job_class), job_class.had_gpu_ms
-    level = _level_above(had_gpu_ms + gpus * max(0, now_ms - began_at_ms))
-    passes_ms = began_at_ms - (had_gpu_ms - level) // gpus
-    return (priority, -level - gpus), min(passes_ms, patient_ms)
+        return (priority, -service_gpu_ms(job_class, ahead)), patient_ms
+    gpus = gpus_of(job_class)
+    had_ms = job_class.had_gpu_ms // gpus
+    level = level_of(had_ms + max(0, now_ms - began_at_ms))
+    if level + 1 < LEVELS:
+        patient_ms = min(patient_ms, began_at_ms - had_ms + begins_ms(level + 1))
+    return (priority, -gpus * ahead_ms(ahead, gpus, level)), patient_ms
 
 
 def has_aged(live: LiveAttempt) -> bool:
@@ -118,16 +125,15 @@ def with_service(job_class: JobClass, had_gpu_ms: int, order: QueueOrder) -> Job
     """The class of a job that waits again and has had so much; only levels make classes differ."""
     if order is not QueueOrder.SHORTEST or tells_length(job_class):
         return job_class
-    level = _level_above(had_gpu_ms)
-    return replace(job_class, had_gpu_ms=level >> LEVEL_DOUBLINGS if level > SERVICE_STEP else 0)
+    gpus = gpus_of(job_class)
+    return replace(job_class, had_gpu_ms=gpus * begins_ms(level_of(had_gpu_ms // gpus)))
 
 
 def with_less_service(job_class: JobClass) -> Iterator[JobClass]:
     """The classes that a job of this one was in before, when it had had less."""
-    had_gpu_ms = job_class.had_gpu_ms
-    while had_gpu_ms:
-        had_gpu_ms = had_gpu_ms >> LEVEL_DOUBLINGS if had_gpu_ms > SERVICE_STEP else 0
-        yield replace(job_class, had_gpu_ms=had_gpu_ms)
+    gpus = gpus_of(job_class)
+    for level in reversed(range(level_of(job_class.had_gpu_ms // gpus))):
+        yield replace(job_class, had_gpu_ms=gpus * begins_ms(level))
 
 
 def outranks(rank: Rank, other: Rank) -> bool:
@@ -139,9 +145,3 @@ def outranks(rank: Rank, other: Rank) -> bool:
 
 def _submitted_ms(live: LiveAttempt) -> int:
     return live.placed_at_ms if live.submitted_at_ms is None else live.submitted_at_ms
-
-
-def _level_above(had_gpu_ms: int) -> int:
-    """The least level that is above `had_gpu_ms`."""
-    steps = (had_gpu_ms // SERVICE_STEP).bit_length()
-    return SERVICE_STEP << -(-steps // LEVEL_DOUBLINGS) * LEVEL_DOUBLINGS

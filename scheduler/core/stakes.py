@@ -21,8 +21,8 @@ does: work of the victims' ranks and below shrinks, and above there is more of i
 guarantee has room for that, T rises. A placement on free capacity lowers none of the terms and
 raises a T. All terms are bounded, and so are the ranks there are: so for a given set of jobs there
 is an end to preemptions, whatever their order. Only what comes from outside can lead to more: a job
-that ends or arrives, a node that fails, another tree, or the time that work has had, which moves a
-job by a rank as often as a number can be doubled.
+that ends or arrives, a node that fails, another tree, the time that work has had, which moves a
+job by a rank once for each of a few levels, or what a day's runs tell of lengths (`lengths`).
 
 Between two ranks of those who come and go, what changes is the same. So what happens at a guarantee
 is only looked at where one of them ranks: if there it is filled with and without them, it is so at

@@ -187,6 +187,24 @@ class MixChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLengths:
+    """How long a project's work that declares no length is to be expected to go on, by the level of
+    what it has run (`core/lengths`). `kind`: of so many GPUs, to the power of two; 0: of any."""
+
+    kind: int
+    ahead_ms: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthsChanged:
+    """What a project's own jobs tell of how long they run is now this, as learned at a moment."""
+
+    tenant: TenantPath
+    lengths: tuple[RunLengths, ...] = ()
+    learned_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WindowChanged:
     """A window of time is now as said, or is no more (None)."""
 
@@ -225,15 +243,16 @@ class PlanKept:
     placed_at_ms: int
 
 
+Everywhere: TypeAlias = TenantsChanged | PolicyChanged | MixChanged | LengthsChanged
+"""Changes that may matter to whatever waits."""
+
 Change: TypeAlias = (
     SiteChanged
     | NodeChanged
-    | TenantsChanged
     | BudgetChanged
     | AgreementUsed
-    | PolicyChanged
     | WindowChanged
-    | MixChanged
+    | Everywhere
     | ReservationChanged
     | QueueLoaded
     | JobChanged

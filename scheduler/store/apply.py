@@ -80,7 +80,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         txn.tenancy.agreements.open(txn.audit, use, country, now_ms)
     _keep(txn, plan, {each.placement.key.job for each in stale}, now_ms)
     if plan.mix is not None:
-        txn.mix.put(plan.mix)
+        txn.learned.put_mix(plan.mix)
     return Applied(
         tuple([placement for placement, _, _ in kept]), tuple(stale), known_until_ms=until_ms
     )

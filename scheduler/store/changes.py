@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 
 from scheduler.core.alarm import Own
 from scheduler.core.quota import QuotaTree
-from scheduler.model.ids import JobId, NodeId, SiteId
+from scheduler.model.ids import JobId, NodeId, SiteId, TenantPath
 from scheduler.model.plan import (
     AgreementUsed,
     BudgetChanged,
@@ -32,8 +32,8 @@ from scheduler.store.bulk import Statement, inserting
 from scheduler.store.fleet import FleetReader
 from scheduler.store.job_changes import JobChangesReader
 from scheduler.store.jobs import JobsReader
+from scheduler.store.learned import LearnedReader
 from scheduler.store.link import Link
-from scheduler.store.mix import MixReader
 from scheduler.store.reservations import ReservationsReader
 from scheduler.store.schema import (
     CHANGES,
@@ -78,7 +78,7 @@ class ChangesReader:
         self._fleet = fleet
         self._tenancy = tenancy
         self._followed = JobChangesReader(link, jobs)
-        self._mix = MixReader(link)
+        self._learned = LearnedReader(link)
         self._windows = WindowsReader(link)
         self._reservations = ReservationsReader(link)
         self._usage = UsageReader(link)
@@ -138,8 +138,9 @@ class ChangesReader:
     def _everything(self) -> Iterator[Change]:
         yield PolicyChanged(self._tenancy.policy())
         yield TenantsChanged(self._tenancy.tenants())
-        if (mix := self._mix.get()).learned_at_ms:
+        if (mix := self._learned.mix()).learned_at_ms:
             yield mix
+        yield from self._learned.all_lengths()
         yield from self._settled()
         yield from self._under_agreements()
         for entry in self._fleet.sites():
@@ -169,7 +170,9 @@ class ChangesReader:
             for key in sorted(keys[ChangeKind.BUDGET]):
                 yield BudgetChanged(self._usage.changed(key))
         if keys[ChangeKind.MIX]:
-            yield self._mix.get()
+            yield self._learned.mix()
+        for tenant in sorted(map(TenantPath, keys[ChangeKind.LENGTHS])):
+            yield self._learned.lengths(tenant)
         connected = self._connected(keys[ChangeKind.SITE])
         for site in sorted(map(SiteId, keys[ChangeKind.SITE])):
             yield SiteChanged(site, self._fleet.site(site), site in connected)

@@ -6,7 +6,7 @@ from statistics import median_low
 
 from sqlalchemy import or_, select
 
-from scheduler.model.reasons import Reason
+from scheduler.store.learned import BY_THEMSELVES
 from scheduler.store.schema import ATTEMPTS, JOBS
 from scheduler.store.store import Snapshot
 
@@ -14,8 +14,6 @@ HISTORY_MAX = 200
 """Newest attempts that are looked at."""
 HISTORY_MIN = 20
 """Fewer say nothing."""
-BY_THEMSELVES = (Reason.EXIT_NONZERO, Reason.SIGNALLED, Reason.TIME_LIMIT)
-"""Ends that are the job's own; a success has no reason."""
 
 
 def used_percent(read: Snapshot) -> int:

@@ -55,6 +55,7 @@ class ChangeKind(IntEnum):
     AGREEMENT = 10
     PLACED = 11
     """Jobs that one plan placed, all in one row (`Placed`)."""
+    LENGTHS = 12
 
 
 class Placed(NamedTuple):

@@ -28,10 +28,10 @@ from scheduler.store.fleet import FleetReader, FleetWriter
 from scheduler.store.idempotency import IdempotencyReader, IdempotencyWriter
 from scheduler.store.identity import IdentityReader, IdentityWriter
 from scheduler.store.jobs import JobsReader, JobsWriter
+from scheduler.store.learned import LearnedReader, LearnedWriter
 from scheduler.store.ledger import Ledger, derive
 from scheduler.store.link import Link
 from scheduler.store.mirror import Mirror
-from scheduler.store.mix import MixReader, MixWriter
 from scheduler.store.outbox import OutboxReader, OutboxWriter
 from scheduler.store.reservations import ReservationsReader, ReservationsWriter
 from scheduler.store.schema import COUNTERS
@@ -55,7 +55,7 @@ class Snapshot:
         self._jobs = JobsReader(link, memo)
         self._waits = WaitsReader(link)
         self._windows = WindowsReader(link)
-        self._mix = MixReader(link)
+        self._learned = LearnedReader(link)
         self._reservations = ReservationsReader(link)
         self._attempts = AttemptsReader(link)
         self._fleet = FleetReader(link, memo)
@@ -85,9 +85,9 @@ class Snapshot:
         return self._windows
 
     @property
-    def mix(self) -> MixReader:
-        """What is usually asked for."""
-        return self._mix
+    def learned(self) -> LearnedReader:
+        """What was learned of the work that comes."""
+        return self._learned
 
     @property
     def reservations(self) -> ReservationsReader:
@@ -167,7 +167,7 @@ class Txn(Snapshot):
         self._jobs = JobsWriter(scratch)
         self._waits = WaitsWriter(scratch)
         self._windows = WindowsWriter(scratch)
-        self._mix = MixWriter(scratch)
+        self._learned = LearnedWriter(scratch)
         self._reservations = ReservationsWriter(scratch)
         self._attempts = AttemptsWriter(scratch)
         self._fleet = FleetWriter(scratch)
@@ -197,9 +197,9 @@ class Txn(Snapshot):
         return self._windows
 
     @property
-    def mix(self) -> MixWriter:
-        """What is usually asked for."""
-        return self._mix
+    def learned(self) -> LearnedWriter:
+        """What was learned of the work that comes."""
+        return self._learned
 
     @property
     def reservations(self) -> ReservationsWriter:

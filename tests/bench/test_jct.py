@@ -14,6 +14,7 @@ STATED = {
     ("two", "SRSF"): 50.0,
     ("one", "Tiresias"): 300.0,
     ("two", "Tiresias"): 180.0,
+    ("two_pr", "Tiresias"): 30.0,
 }
 
 
@@ -22,6 +23,13 @@ def test_the_worst_trace_counts() -> None:
     assert ratios["srsf_to_planner"] == round(100 / 104, 4)
     assert ratios["reproduction"] == 1.0
     assert ratios["tiresias_to_undeclared"] == 1.2
+
+
+def test_where_all_is_submitted_at_once_nothing_was_there_to_learn_from() -> None:
+    means = {**MEANS, "two_pr": {"SRSF": 10, "SRTF": 10, "planner": 10, UNTOLD: 60}}
+    ratios = jct.ratios(means, STATED)
+    assert ratios["tiresias_to_undeclared"] == 1.2
+    assert ratios["tiresias_to_undeclared_at_once"] == 0.5
 
 
 def test_a_policy_without_a_figure_for_every_trace_is_not_judged() -> None:

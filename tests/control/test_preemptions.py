@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from scheduler.core.elastic import GROW_EVERY_MS
-from scheduler.core.ranks import SERVICE_STEP
+from scheduler.core.lengths import begins_ms
+from scheduler.core.ranks import gpus_of
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, TenantPath
 from scheduler.model.job import JobSpec, JobState, Preemption, Priority, RankPhase
 from scheduler.model.plan import Plan, Preempt
@@ -94,14 +95,15 @@ def test_a_longer_job_makes_room_for_a_shorter_one_where_its_project_goes_by_tha
 def test_what_has_run_long_and_told_no_limit_waits_behind_what_has_not(plant: Plant) -> None:
     by_service(plant)
     first = plant.run(wish("first", Priority.NORMAL))
-    plant.now_ms += SERVICE_STEP
+    plant.now_ms += begins_ms(2)
     second = plant.submit(wish("second", Priority.NORMAL))
     assert [each.victim for each in plant.cycle().preempted] == [first]
     plant.report(plant.ended(first, exit_code=143))
     with plant.store.read() as view:
         row = view.jobs.row(first.job)
         assert row is not None
-        assert view.jobs.job_class(row.class_id).had_gpu_ms == 16 * SERVICE_STEP
+        job_class = view.jobs.job_class(row.class_id)
+        assert job_class.had_gpu_ms == gpus_of(job_class) * begins_ms(2)
     assert [placed.key.job for placed in plant.cycle().kept] == [second]
     plant.check()
 

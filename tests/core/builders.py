@@ -33,12 +33,14 @@ from scheduler.model.plan import (
     Change,
     JobChanged,
     JobClass,
+    LengthsChanged,
     LiveAttempt,
     NodeChanged,
     Plan,
     PolicyChanged,
     QueuedJob,
     ReservationChanged,
+    RunLengths,
     SiteChanged,
     TenantsChanged,
     WindowChanged,
@@ -341,6 +343,12 @@ def rebuilt(fleet: FleetState) -> FleetState:
         for name, (site, connected) in sorted(fleet.sites.items(), reverse=True)
     ]
     changes.append(fleet.usual)
+    changes += [
+        LengthsChanged(
+            tenant, tuple(RunLengths(kind, line) for kind, line in sorted(ahead.items()))
+        )
+        for tenant, ahead in fleet.evictable.lengths.items()
+    ]
     changes += [ReservationChanged(job, made) for job, made in fleet.reservations.items()]
     changes += [WindowChanged(name, window) for name, window in fleet.windows.by_id.items()]
     changes += [TenantsChanged(tuple(fleet.tree.tenants.values())), PolicyChanged(fleet.policy)]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from scheduler.core.fleet import FleetState
+from scheduler.core.lengths import begins_ms
 from scheduler.core.outlook import Claim
-from scheduler.core.ranks import SERVICE_STEP
 from scheduler.model.fleet import Health
 from scheduler.model.ids import JobId, node_id
 from scheduler.model.job import DEFAULT_TIME_LIMIT_MS, JobState, Priority, TopologyLevel
@@ -119,7 +119,7 @@ def test_what_had_its_share_of_time_leaves_for_what_had_none_if_no_limit_tells()
     fleet = fleet_of(nodes=[node("london", "n1")], tenants=tenants)
     untold = job_class(gpus=8, limit_ms=DEFAULT_TIME_LIMIT_MS)
     running(fleet, 1, untold, "n1", for_ms=0)
-    passes_ms = SERVICE_STEP // 8
+    passes_ms = begins_ms(2)
     for after_ms, victims in ((passes_ms - 1, []), (passes_ms, [1])):
         assert jobs_of(ask(fleet, queued(2, untold), now_ms=NOW_MS + after_ms)) == victims
 

@@ -12,15 +12,24 @@ from dataclasses import replace
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_plan, derived
+from scheduler.core.lengths import Run, learned
 from scheduler.core.planner import plan
+from scheduler.core.ranks import gpus_of, with_service
 from scheduler.model.fleet import Health
 from scheduler.model.ids import JobId, SiteId, TenantPath
-from scheduler.model.job import JobState, Priority, TopologyLevel, TopologyMode
+from scheduler.model.job import (
+    DEFAULT_TIME_LIMIT_MS,
+    JobState,
+    Priority,
+    TopologyLevel,
+    TopologyMode,
+)
 from scheduler.model.plan import (
     BudgetChanged,
     Change,
     JobChanged,
     JobClass,
+    LengthsChanged,
     LiveAttempt,
     MixChanged,
     MixEntry,
@@ -196,10 +205,14 @@ class _History:
     def _requeue(self, live: LiveAttempt, not_before_ms: int) -> None:
         job, attempt = live.placement.key
         submitted_ms = live.submitted_at_ms or live.placed_at_ms
+        order = self._fleet.evictable.order_of(live.tenant)
+        had_gpu_ms = live.job_class.had_gpu_ms + gpus_of(live.job_class) * (
+            self._now_ms - live.placed_at_ms
+        )
         self._apply(
             queued(
                 int(job),
-                live.job_class,
+                with_service(live.job_class, had_gpu_ms, order),
                 at_ms=submitted_ms,
                 attempt=attempt + 1,
                 not_before_ms=not_before_ms,
@@ -230,7 +243,9 @@ class _History:
     def _declare(self) -> None:
         """The tree, a window, what is usually asked for, or a site changes."""
         draw = self._draw
-        match draw.randrange(5):
+        match draw.randrange(6):
+            case 5:
+                self._apply(_drawn_lengths(draw))
             case 0:
                 settled = self._fleet.book.settlements()
                 self._apply(TenantsChanged(_drawn_tree(draw)))
@@ -285,7 +300,7 @@ def _drawn_class(draw: random.Random) -> JobClass:
         mode=draw.choice((TopologyMode.REQUIRED, TopologyMode.PREFERRED)),
         residency=Requirement(draw.choice((("GB",), ("GB", "NO")))),
         priority=draw.choice((Priority.SPOT, Priority.NORMAL, Priority.NORMAL, Priority.HIGH)),
-        limit_ms=draw.choice((HOUR_MS // 2, HOUR_MS, 5 * HOUR_MS)),
+        limit_ms=draw.choice((HOUR_MS // 2, HOUR_MS, 5 * HOUR_MS, DEFAULT_TIME_LIMIT_MS)),
         cpu_milli=draw.choice((0, 0, 1000, 12_000)),
     )
     grace_ms = draw.choice((0, MINUTE_MS, HOUR_MS))
@@ -331,3 +346,13 @@ def _drawn_tree(draw: random.Random) -> tuple[Tenant, ...]:
 def _drawn_mix(draw: random.Random) -> tuple[MixEntry, ...]:
     entries = (MixEntry(0, 0, gpus, 1000, (), draw.randint(1, 9)) for gpus in (1, 2, 4, 8))
     return tuple(entry for entry in entries if draw.randrange(3))
+
+
+def _drawn_lengths(draw: random.Random) -> LengthsChanged:
+    """What a project's jobs tell: most of them run for minutes, hours or days."""
+    usual_ms = draw.choice((5 * MINUTE_MS, 2 * HOUR_MS, 48 * HOUR_MS))
+    runs = (
+        Run(draw.choice((1, 2, 8)), draw.randrange(2 * usual_ms), bool(draw.randrange(4)))
+        for _ in range(draw.choice((2, 40)))
+    )
+    return LengthsChanged(TenantPath(draw.choice(PROJECTS)), learned(runs), NOW_MS)
