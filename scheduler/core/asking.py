@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import merge
 
-from scheduler.core.evictable import ripe_at_ms
+from scheduler.core.evictable import EVERYBODY, ripe_at_ms
 from scheduler.core.outlook import Outlook, stake_of
-from scheduler.core.ranks import Rank
+from scheduler.core.ranks import Rank, outranks
 from scheduler.core.stakes import Stake, standing
 from scheduler.model.ids import JobId
 from scheduler.model.plan import LiveAttempt
@@ -43,10 +43,13 @@ def _lines(outlook: Outlook, stake: Stake) -> Iterable[Iterable[tuple[int, JobId
     """The lines of those whom the rules let `stake` ask, lowest rank first."""
     by_rank: dict[Rank, list[list[tuple[int, JobId]]]] = {}
     for tenant, lines in outlook.evictable.lines.items():
+        own = tenant == stake.tenant
+        # Whether the rules let it ask the smallest piece of work there is. Of another tenant's, it
+        # is the same whatever its rank.
+        least = Stake(tenant, EVERYBODY, stake.gpu_class, 1)
+        if not own and not outlook.ledger.may_ask(stake, least):
+            continue
         for (gpu_class, rank), line in lines.items():
-            if gpu_class != stake.gpu_class:
-                continue
-            # Whether the rules let it ask the smallest piece of work there is.
-            if outlook.ledger.may_ask(stake, Stake(tenant, rank, gpu_class, 1)):
+            if gpu_class == stake.gpu_class and (not own or outranks(stake.rank, rank)):
                 by_rank.setdefault(standing(stake, tenant, rank), []).append(line.in_order())
     return [merge(*by_rank[rank]) for rank in sorted(by_rank)]

@@ -142,16 +142,17 @@ class _Search:
         self._views = joinable_views(self._ask.sharing, self._ask.organisation)
         self._looked = 1
         self._priced: dict[JobId, Candidate] = {}
-        # Who may be asked on each node, by the answer's class, the site and the node there.
-        self._on: dict[tuple[int, int, int], list[Candidate]] = {}
+        # Who may be asked on each node of a site, by the answer's class and the site.
+        self._on: dict[tuple[int, int], dict[int, list[Candidate]]] = {}
         for place in range(len(answer.classes)):
             self._collect(place)
         self._heap: list[tuple[Price, int, int, int, int, tuple[JobId, ...]]] = []
         self._gangs: list[Option] = []
         self._rooms: dict[tuple[GpuClass, int], tuple[int, int]] = {}
         if self._ask.nodes == 1:
-            for place, number, at in sorted(self._on):
-                self._push(place, number, at)
+            for place, number in sorted(self._on):
+                for at in sorted(self._on[place, number]):
+                    self._push(place, number, at)
 
     def take_work(self) -> int:
         """How many attempts were looked at since this was asked before."""
@@ -224,7 +225,7 @@ class _Search:
 
     def _push(self, place: int, number: int, at: int) -> None:
         """A node whose price is at least that of the cheapest who may be asked there."""
-        candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+        candidates = [c for c in self._on[place, number][at] if self._stays(c)]
         if candidates:
             least = min((c.rank, c.lost_gpu_ms) for c in candidates)
             heappush(self._heap, ((*least, 1, ()), place, number, at, -1, ()))
@@ -239,7 +240,7 @@ class _Search:
                 return Option(cost, where, number, 1 << at, leave)
             if not self._open(where, number) >> at & 1:
                 continue
-            candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+            candidates = [c for c in self._on[place, number][at] if self._stays(c)]
             found = cheapest(self._outlook.floor(record), self._ask, candidates)
             if found:
                 jobs = tuple(sorted(c.job for c in found))
@@ -253,7 +254,7 @@ class _Search:
         at, number = option.nodes.bit_length() - 1, option.number
         place = self._answer.classes.index(option.where)
         record = self._outlook.fleet.order[number][1].records[at]
-        candidates = [c for c in self._on[place, number, at] if self._stays(c)]
+        candidates = [c for c in self._on[place, number][at] if self._stays(c)]
         found = cheapest(
             self._outlook.floor(record),
             self._ask,
@@ -282,11 +283,14 @@ class _Search:
     def _gangs_at(self, place: int, where: ClassAnswer, number: int) -> Iterable[Option]:
         outlook, index = self._outlook, self._outlook.fleet.order[number][1]
         roomy = self._roomy_at(where, number)
+        open_here, on = self._open(where, number) & ~roomy, self._on.get((place, number), {})
         asked = {
             at: staying
-            for at in bits(self._open(where, number) & ~roomy)
-            if (staying := [c for c in self._on.get((place, number, at), ()) if self._stays(c)])
+            for at in sorted(on)
+            if open_here >> at & 1 and (staying := [c for c in on[at] if self._stays(c)])
         }
+        if roomy.bit_count() + len(asked) < self._ask.nodes:
+            return
         for mask in index.layout.required_domains(self._ask):
             domain = Domain(
                 roomy=roomy & mask,
@@ -360,7 +364,8 @@ class _Search:
             for part in live.placement.nodes:
                 record = fleet.nodes.get(part.node)
                 if record is not None and nodes >> record.at & 1:
-                    self._on.setdefault((place, number, record.at), []).append(candidate)
+                    on = self._on.setdefault((place, number), {})
+                    on.setdefault(record.at, []).append(candidate)
 
     def _stake(self, option: Option) -> Stake:
         """What the job will count for on the nodes of `option`."""
