@@ -219,10 +219,10 @@ def _arrive(
 
 
 def _ask(country: Country, judge: Judge) -> None:
-    """Asks for every job that waits when it will have started in nine cases of ten, as `explain`
-    would be told (`runtime/estimating`); the first answer counts."""
+    """Asks for every job that waits for its first start when it will have started in nine cases of
+    ten, as `explain` would be told (`runtime/estimating`); the first answer counts."""
     for job, told in estimates(country.state, country.now_ms, WHOLE_PERCENT).items():
-        if told.p90_ms and not judge.arrivals[job].initial:
+        if told.p90_ms and job not in judge.started_ms and not judge.arrivals[job].initial:
             judge.stated_ms.setdefault(job, told.p90_ms - BEGIN_MS)
 
 
