@@ -29,8 +29,10 @@ REPLAN_MS = 2_000
 """While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
 time alone."""
 EMPTY_REST_MS = 25
-"""After a plan that does nothing, what changes meanwhile is planned together. For callers who
-submit one job each to a full fleet there would else be a plan a commit, on a core they need."""
+EMPTY_REST_MS_MAX = 100
+"""After a plan that does nothing, what changes meanwhile is planned together; the more such plans
+in a row, the longer. For callers who submit one job each to a full fleet there would else be a plan
+a commit, on a core they need."""
 PLANNER_RETRY_MS = 500
 BACKFILL_MS = 250
 """Between copies from the store's log while there are commits: a page that changes all the time is
@@ -96,11 +98,12 @@ class Planning:
 
     async def plan_forever(self) -> None:
         """Commit, plan, apply, and again."""
+        empty = 0
         while True:
             await self._wait()
             try:
-                if not await self._plan_once():
-                    await asyncio.sleep(EMPTY_REST_MS / 1000)
+                empty = 0 if await self._plan_once() else empty + 1
+                await asyncio.sleep(rest_ms(empty) / 1000)
             except PlannerLost:
                 _log.warning("the planner process died; another one is started")
                 self._changed.set()
@@ -154,6 +157,11 @@ class Planning:
             _log.info("a placement no longer held: %s", stale.denial.detail)
         if applied.stale:
             self._changed.set()
+
+
+def rest_ms(empty: int) -> int:
+    """How long nothing is planned after so many plans in a row that did nothing."""
+    return min(EMPTY_REST_MS * empty, EMPTY_REST_MS_MAX)
 
 
 async def backfill_forever(backfill: Backfill) -> None:

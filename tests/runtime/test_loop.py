@@ -14,7 +14,7 @@ from scheduler.model.ids import SiteId
 from scheduler.model.plan import Plan, PlanBudget
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime import loop as loop_module
-from scheduler.runtime.loop import Cogs, Planning, tick_forever
+from scheduler.runtime.loop import Cogs, Planning, rest_ms, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.planner_talk import Planned
 from scheduler.runtime.reader import WAITING_MAX, Reader
@@ -150,6 +150,7 @@ async def test_what_changes_after_a_plan_that_did_nothing_is_planned_together(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop_module, "EMPTY_REST_MS", WAIT_S * 1000)
+    monkeypatch.setattr(loop_module, "EMPTY_REST_MS_MAX", WAIT_S * 1000)
     idle = NothingToDo(running.plant.store.url, restarted=lambda: None)
     planning = Planning(replace(running.cogs, planner=idle), PlanBudget())
     running_plan = asyncio.create_task(planning.plan_forever())
@@ -183,6 +184,10 @@ class FullDisk(Control):
             raise StoreFailed("database or disk is full")
         self.ticked.set()
         return super().tick(txn, silence_ms, now_ms, present=present)
+
+
+def test_plans_that_do_nothing_are_followed_by_ever_longer_rests_up_to_a_bound() -> None:
+    assert [rest_ms(empty) for empty in (0, 1, 2, 4, 5, 10_000)] == [0, 25, 50, 100, 100, 100]
 
 
 async def test_a_store_that_is_away_for_a_while_does_not_end_us(running: Running) -> None:
