@@ -90,6 +90,7 @@ def _return_pending(fleet: FleetState) -> None:
         return
     for placement, waiting in pending:
         alarm.note_relief(waiting.job_class.tenant)
+        fleet.queued.wake_apart(waiting.job_class.tenant, waiting.ask.apart)
         alarm.power |= bool(fleet.caps) or bool(fleet.agreements)
         for part in placement.nodes:
             record, index = fleet.nodes.get(part.node), fleet.index_of(site_of(part.node))

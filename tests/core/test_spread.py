@@ -63,6 +63,13 @@ def domains(nodes: list[NodeId], level: TopologyLevel) -> list[str]:
     return [name[: short.get(level, len(name))] for name in nodes]
 
 
+def test_a_plan_of_which_nothing_was_committed_leaves_every_domain_free() -> None:
+    fleet = fleet_with(replicas(TopologyLevel.SITE, required=True), 3)
+    made = plan(fleet, NOW_MS)
+    assert len(made.placements) == 2
+    assert plan(fleet, NOW_MS).placements == made.placements
+
+
 @pytest.mark.parametrize(
     ("over", "most"),
     [(TopologyLevel.SITE, 2), (TopologyLevel.LEAF, 4), (TopologyLevel.NODE, 8)],
