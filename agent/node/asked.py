@@ -53,6 +53,7 @@ class RankSpec(TypedDict):
     egress: list[str]  # host:port that the job may reach.
     nodes: list[tuple[str, int]]
     """Where the attempt's nodes reach one another, by node rank; none: by their own network."""
+    ray: bool  # It is part of a Ray cluster of the job's own.
     grant: str  # In base64.
     inputs: list[list[str]]  # Dataset, version and mount of each.
     outputs: list[list[str]]  # Dataset and path in the working directory.

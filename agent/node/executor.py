@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.node import gpu_shares, instances, networks, overlay
+from agent.node import gpu_shares, instances, networks, overlay, ray_cluster
 from agent.node.asked import Prepared, RankSpec
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
@@ -210,7 +210,7 @@ class Executor:
         warn = spec["signal_before_end"]
         return {
             **own,
-            "argv": spec["argv"],
+            "argv": self._argv(spec),
             "env": self._environment(key, spec, work, checkpoints, image),
             "image": image and str(image.place.resolve()),
             "secrets_file": opened,
@@ -229,6 +229,13 @@ class Executor:
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
+
+    def _argv(self, spec: RankSpec) -> list[str]:
+        """What a rank runs: what was granted, in a Ray cluster of its own where it asks for one."""
+        if not spec["ray"]:
+            return spec["argv"]
+        address = networks.own_address(spec, self.node.address)
+        return ray_cluster.command(spec["argv"], address, len(spec["visible_gpus"]))
 
     def _image(self, spec: RankSpec) -> Image | None:
         """The image that a rank runs in, unpacked; it runs in nothing else if it has one."""

@@ -31,6 +31,13 @@ def master_address(spec: RankSpec) -> str:
     return overlay.LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(0)
 
 
+def own_address(spec: RankSpec, node_address: str) -> str:
+    """Where the attempt's other ranks reach this one."""
+    if not has_own(spec):
+        return node_address
+    return overlay.LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(spec["node_rank"])
+
+
 def network_of(spool: Spool, key: str, spec: RankSpec, nursery: Nursery) -> dict[str, object]:
     """What the shim is told of it. A network that is shared with others, or leads somewhere, is a
     gate's, which then stands; GateFailed if it cannot. One of a rank alone is its shim's, which

@@ -273,6 +273,7 @@ def order_of(
         time_limit_ms=launch.time_limit_ms or None,
         signal_before_end=_warning(launch),
         egress=tuple(launch.egress),
+        ray=launch.ray,
         grant=base64.b64encode(launch.grant).decode(),
         inputs=tuple((i.dataset, i.version, i.mount) for i in launch.inputs),
         outputs=tuple((o.dataset, getattr(o, "from")) for o in launch.outputs),

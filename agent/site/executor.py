@@ -74,6 +74,7 @@ class LaunchOrder:
         None  # Signal number, milliseconds before the limit.
     )
     egress: tuple[str, ...] = ()  # host:port that its ranks may reach.
+    ray: bool = False  # Its ranks make a Ray cluster of their own.
     grant: str = ""  # As its nodes check it, in base64.
     inputs: tuple[tuple[str, str, str], ...] = ()  # Dataset, version, mount.
     outputs: tuple[tuple[str, str], ...] = ()  # Dataset, path in the working directory.

@@ -185,6 +185,7 @@ def _terms(launch: Launch) -> bytes:
         signal_before_ms=warning.before_ms,
         leased=launch.leased,
         mig_profile=launch.mig_profile,
+        ray=launch.ray,
     )
 
 

@@ -51,6 +51,7 @@ def rank_specs(
             "signal_before_end": (warn[0], warn[1]) if warn else None,
             "egress": list(order["egress"]),
             "nodes": nodes,
+            "ray": order["ray"],
             "grant": order["grant"],
             "inputs": [list(one) for one in order["inputs"]],
             "outputs": [list(one) for one in order["outputs"]],

@@ -264,12 +264,16 @@ def terms_digest(
     signal_before_ms: int,
     leased: bool,
     mig_profile: str = "",
+    ray: bool = False,
 ) -> bytes:
-    """Of how it runs and ends. `signal` before the time limit; empty: none."""
+    """Of how it runs and ends. `signal` before the time limit; empty: none. `ray`: in a Ray cluster
+    of its own."""
     counts = (tasks_per_node, gpus_per_node, gpu_share_milli, time_limit_ms, stop_grace_ms)
     terms: list[object] = [list(counts), signal, signal_before_ms, leased]
     if mig_profile:  # As it was, where nobody asks for an instance: agents of before agree.
         terms.append(mig_profile)
+    if ray:
+        terms.append({"ray": True})
     return _digest("terms", terms)
 
 

@@ -17,7 +17,7 @@ from scheduler.core.job_ids import JobIdCodec
 from scheduler.core.residency import asked_of, permits, under
 from scheduler.model.fleet import Isolation, Site
 from scheduler.model.ids import AttemptKey, SiteId
-from scheduler.model.job import Attempt, Job, JobSpec, OnPartition
+from scheduler.model.job import Attempt, Job, JobKind, JobSpec, OnPartition
 from scheduler.model.residency import Permit, Policy
 from scheduler.model.sitelink import Desired, DesiredAction, DesiredAttempt, Launch
 from scheduler.store import secrets
@@ -242,4 +242,5 @@ def launch(spec: JobSpec, attempt: Attempt, policy: Policy, floor: Isolation) ->
         image=spec.image,
         egress=spec.egress,
         outputs=spec.outputs,
+        ray=spec.kind is JobKind.RAY,
     )

@@ -152,10 +152,7 @@ def is_plainly_sound(own: Own) -> bool:
 
 def unsupported(spec: JobSpec) -> tuple[Denial, ...]:
     """Everything in `spec` that is part of the contract and that nothing here can do yet."""
-    asked = (
-        ("kind", spec.kind is JobKind.RAY, "Ray jobs do not run yet"),
-        ("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),
-    )
+    asked = (("max_path_latency_us", spec.max_path_latency_us != 0, "paths are not measured yet"),)
     return tuple(
         Denial(Reason.FEATURE_NOT_AVAILABLE, detail, field)
         for field, found, detail in asked
@@ -346,6 +343,10 @@ def _times(spec: JobSpec) -> Faults:
 
 def _choices(spec: JobSpec) -> Faults:
     yield from _named("kind", spec.kind, JobKind)
+    shape = spec.resources
+    if spec.kind is JobKind.RAY and (shape.tasks_per_gpu or shape.tasks_per_node > 1):
+        found = "per GPU" if shape.tasks_per_gpu else str(shape.tasks_per_node)
+        yield _fault("resources.tasks_per_node", found, "1: Ray starts a Ray job's processes")
     yield from _named("priority", spec.priority, Priority)
     yield from _named("on_partition", spec.on_partition, OnPartition)
 

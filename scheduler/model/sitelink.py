@@ -60,6 +60,8 @@ class Launch:
     key_ticket: bytes = b""
     mig_profile: str = ""
     """Of the one unit on each node: an instance that is cut so."""
+    ray: bool = False
+    """Its ranks make a Ray cluster of their own, and the command runs on rank 0."""
 
 
 @dataclass(frozen=True, slots=True)

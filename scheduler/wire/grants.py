@@ -100,4 +100,5 @@ def _terms_digest(launch: Launch) -> bytes:
         signal_before_ms=0 if warning is None else warning.before_ms,
         leased=launch.leased,
         mig_profile=launch.mig_profile,
+        ray=launch.ray,
     )

@@ -62,6 +62,7 @@ def launch_to_proto(launch: Launch) -> sitelink_pb2.Launch:
             for i in launch.inputs
         ],
         outputs=outputs_to_proto(launch.outputs),
+        ray=launch.ray,
     )
     if launch.signal_before_end is not None:
         message.signal_before_end.CopyFrom(signal_to_proto(launch.signal_before_end))
@@ -102,6 +103,7 @@ def launch_from_proto(message: sitelink_pb2.Launch, site: SiteId) -> Launch:
         grant=message.grant,
         inputs=tuple(LaunchInput(i.dataset, i.version, i.mount) for i in message.inputs),
         outputs=outputs_from_proto(message.outputs),
+        ray=message.ray,
     )
 
 

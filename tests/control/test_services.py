@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scheduler.core.restarts import ATTEMPTS_OF_REPLICA_MAX, BACK_OFF_MS
 from scheduler.model.identity import Principal
 from scheduler.model.ids import AttemptKey, JobId
-from scheduler.model.job import JobKind, JobSpec, JobState, Retries, TaskCounts
+from scheduler.model.job import TERMINAL, JobKind, JobSpec, JobState, Retries, TaskCounts
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.service import WITHOUT_END, Service
 from scheduler.store.records import JobRow
@@ -204,3 +206,28 @@ def test_a_worn_replica_is_replaced(plant: Plant, monkeypatch: pytest.MonkeyPatc
     assert len(run_all(plant, web)) == 1
     assert plant.job(web).shown_state() is JobState.RUNNING
     plant.check()
+
+
+@given(st.lists(st.sampled_from(["run", "end", "fail", "cancel", "up", "down"]), max_size=12))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_there_are_ever_as_many_replicas_as_are_wanted(plant: Plant, acts: list[str]) -> None:
+    web, wanted = plant.submit(service(2)), 2
+    for act in acts:
+        running = run_all(plant, web)
+        if act in ("up", "down"):
+            wanted = max(0, wanted + (1 if act == "up" else -1))
+            scale(plant, web, wanted)
+        elif running and act == "cancel":
+            plant.cancel(running[0].id)
+        elif running and act != "run":
+            end(plant, running[0], exit_code=int(act == "fail"))
+        for row in replicas(plant, web):
+            if row.state is JobState.CANCELLING:
+                end(plant, row, exit_code=143)
+        plant.now_ms += 300_000
+        staying = [row for row in replicas(plant, web) if row.state not in TERMINAL]
+        assert len(staying) == wanted
+        assert counts(plant, web).total == wanted
+    plant.check()
+    scale(plant, web, 0)
+    plant.cancel(web)

@@ -182,7 +182,6 @@ def test_an_image_is_named_by_its_digest_and_never_by_a_tag(image: str) -> None:
 @pytest.mark.parametrize(
     ("of", "field"),
     [
-        (spec(kind=JobKind.RAY), "kind"),
         (spec(max_path_latency_us=1), "max_path_latency_us"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -241,6 +240,11 @@ def test_limits_in_common_use_are_buckets_of_their_own(hours: int) -> None:
         (spec(kind=JobKind.SERVICE, service=Service(2), retries=Retries(-1, -1)), []),
         (spec(kind=JobKind.SERVICE), ["service"]),
         (spec(service=Service(1)), ["service"]),
+        (spec(kind=JobKind.RAY), []),
+        (
+            spec(kind=JobKind.RAY, resources=Resources(tasks_per_node=2)),
+            ["resources.tasks_per_node"],
+        ),
         (spec(retries=Retries(-1, -2)), ["retries.hardware", "retries.application"]),
         (
             spec(

@@ -159,7 +159,7 @@ class DesiredAttempt(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., attempt: _Optional[int] = ..., generation: _Optional[int] = ..., action: _Optional[_Union[DesiredAction, str]] = ..., stop_grace_ms: _Optional[int] = ..., stop_reason: _Optional[str] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ...) -> None: ...
 
 class Launch(_message.Message):
-    __slots__ = ("command", "env", "bundle_digest", "nodes", "tasks_per_node", "gpus_per_node", "time_limit_ms", "stop_grace_ms", "signal_before_end", "leased", "min_isolation", "residency", "policy_revision", "secrets", "image", "grant", "controlling_stake_milli_percent", "gpu_share_milli", "egress", "inputs", "outputs", "mig_profile", "sealed_secrets", "key_ticket")
+    __slots__ = ("command", "env", "bundle_digest", "nodes", "tasks_per_node", "gpus_per_node", "time_limit_ms", "stop_grace_ms", "signal_before_end", "leased", "min_isolation", "residency", "policy_revision", "secrets", "image", "grant", "controlling_stake_milli_percent", "gpu_share_milli", "egress", "inputs", "outputs", "mig_profile", "ray", "sealed_secrets", "key_ticket")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +203,7 @@ class Launch(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     MIG_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    RAY_FIELD_NUMBER: _ClassVar[int]
     SEALED_SECRETS_FIELD_NUMBER: _ClassVar[int]
     KEY_TICKET_FIELD_NUMBER: _ClassVar[int]
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -227,9 +228,10 @@ class Launch(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[LaunchInput]
     outputs: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.DatasetOutput]
     mig_profile: str
+    ray: bool
     sealed_secrets: _containers.ScalarMap[str, bytes]
     key_ticket: bytes
-    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., bundle_digest: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[PlacedNode, _Mapping]]] = ..., tasks_per_node: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., time_limit_ms: _Optional[int] = ..., stop_grace_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[_jobs_pb2.SignalBeforeEnd, _Mapping]] = ..., leased: _Optional[bool] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., residency: _Optional[_Union[_jobs_pb2.ResidencyRequirement, _Mapping]] = ..., policy_revision: _Optional[int] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., grant: _Optional[bytes] = ..., controlling_stake_milli_percent: _Optional[int] = ..., gpu_share_milli: _Optional[int] = ..., egress: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[LaunchInput, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_jobs_pb2.DatasetOutput, _Mapping]]] = ..., mig_profile: _Optional[str] = ..., sealed_secrets: _Optional[_Mapping[str, bytes]] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., bundle_digest: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[PlacedNode, _Mapping]]] = ..., tasks_per_node: _Optional[int] = ..., gpus_per_node: _Optional[int] = ..., time_limit_ms: _Optional[int] = ..., stop_grace_ms: _Optional[int] = ..., signal_before_end: _Optional[_Union[_jobs_pb2.SignalBeforeEnd, _Mapping]] = ..., leased: _Optional[bool] = ..., min_isolation: _Optional[_Union[_common_pb2.Isolation, str]] = ..., residency: _Optional[_Union[_jobs_pb2.ResidencyRequirement, _Mapping]] = ..., policy_revision: _Optional[int] = ..., secrets: _Optional[_Mapping[str, str]] = ..., image: _Optional[str] = ..., grant: _Optional[bytes] = ..., controlling_stake_milli_percent: _Optional[int] = ..., gpu_share_milli: _Optional[int] = ..., egress: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[LaunchInput, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_jobs_pb2.DatasetOutput, _Mapping]]] = ..., mig_profile: _Optional[str] = ..., ray: _Optional[bool] = ..., sealed_secrets: _Optional[_Mapping[str, bytes]] = ..., key_ticket: _Optional[bytes] = ...) -> None: ...
 
 class LaunchInput(_message.Message):
     __slots__ = ("dataset", "version", "mount")

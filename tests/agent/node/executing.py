@@ -58,6 +58,7 @@ def spec(text: str = "env | sort", **more: object) -> RankSpec:
         "signal_before_end": None,
         "egress": [],
         "nodes": [],
+        "ray": False,
         "grant": "",
         "inputs": [],
         "outputs": [],

@@ -29,7 +29,7 @@ COVERED = {
     "controlling_stake_milli_percent": "requirement",
     "tasks_per_node": "terms", "gpus_per_node": "terms", "gpu_share_milli": "terms",
     "time_limit_ms": "terms", "stop_grace_ms": "terms", "signal_before_end": "terms",
-    "leased": "terms", "mig_profile": "terms", "nodes": "nodes",
+    "leased": "terms", "mig_profile": "terms", "ray": "terms", "nodes": "nodes",
     "policy_revision": "policy_revision", "grant": "itself",
 }  # fmt: skip
 """What of a grant each field of a launch is bound by."""
@@ -101,6 +101,7 @@ CHANGES: dict[str, object] = {
     "inputs": [LaunchInput(dataset="a/b", version="v", mount="/d")],
     "outputs": [DatasetOutput(dataset="a/b")],
     "mig_profile": "1g.10gb",
+    "ray": True,
     "policy_revision": 2, "signal_before_end": SignalBeforeEnd(signal="USR1", before_ms=1),
 }  # fmt: skip
 
