@@ -12,7 +12,7 @@ counts as room that may come back (`pending`).
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
 from scheduler.core.occupancy import NodeRecord
@@ -31,6 +31,18 @@ class Own(NamedTuple):
 
     plan: int
     pending: Container[JobId]
+
+
+class Unfinished(Protocol):
+    """What a plan left in place in the state; see `takings`."""
+
+    def undo(self) -> None:
+        """Gives all of it back."""
+        ...
+
+    def adopt(self, placed_at_ms: int) -> None:
+        """Makes it stay: it was committed, at this time."""
+        ...
 
 
 class Alarm:
@@ -53,6 +65,7 @@ class Alarm:
         self.plan_number = 0
         self.pending: dict[JobId, Pending] = {}
         self.lapsed: list[Pending] = []
+        self.unfinished: Unfinished | None = None
         self.emptied: list[JobClass] = []
 
     def note_room(self, index: SiteIndex, record: NodeRecord) -> None:
@@ -76,6 +89,21 @@ class Alarm:
         planned = self.pending.pop(job, None)
         if planned is not None and planned[0].key != live:
             self.lapsed.append(planned)
+
+    def rewind(self) -> None:
+        """The state is what was committed again: nothing that was only planned is in it."""
+        unfinished, self.unfinished = self.unfinished, None
+        if unfinished is not None:
+            unfinished.undo()
+
+    def adopt(self, change: PlanKept) -> bool:
+        """Whether all that was planned was kept before anything else was heard: it stays."""
+        unfinished = self.unfinished
+        if unfinished is None or len(change.jobs) != len(self.pending):
+            return False
+        self.unfinished, self.pending = None, {}
+        unfinished.adopt(change.placed_at_ms)
+        return True
 
     def own(self) -> Own:
         """The newest plan, for whoever reads what became of it."""

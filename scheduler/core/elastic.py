@@ -98,7 +98,7 @@ def _is_due(live: LiveAttempt, now_ms: int) -> bool:
 def _could_have(fleet: FleetState, live: LiveAttempt, bars: Bars, now_ms: int) -> int:
     """With how many nodes a running job could go on, those that it has among them; 0: no more."""
     placement, job_class = live.placement, live.job_class
-    ask, has = fleet.ask_for(job_class), len(placement.nodes)
+    ask, has = fleet.queued.ask_for(job_class), len(placement.nodes)
     number, answer = fleet.numbers.get(placement.site), fleet.answer_to(job_class, now_ms)
     where = next((each for each in answer.classes if each.gpu_class == placement.gpu_class), None)
     if number is None or where is None or number not in where.nodes:

@@ -17,7 +17,7 @@ from typing import assert_never
 from scheduler.core.agreement_caps import AgreementCaps
 from scheduler.core.alarm import Alarm
 from scheduler.core.answers import Answer, Answers, Verdicts
-from scheduler.core.asks import Ask, ask_of
+from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
 from scheduler.core.classes import ends_by_ms
 from scheduler.core.energy import liking
@@ -55,12 +55,10 @@ from scheduler.model.plan import (
     ReservationChanged,
     SiteChanged,
     TenantsChanged,
+    Told,
     WindowChanged,
 )
 from scheduler.model.residency import Policy
-
-ASKS_MAX = 100_000
-"""Classes of live jobs whose asks are remembered."""
 
 
 class FleetState:
@@ -102,8 +100,6 @@ class FleetState:
         self._indices: dict[SiteId, SiteIndex] = {}
         self._nodes_at: dict[SiteId, set[NodeId]] = {}
         self._occupants: dict[NodeId, dict[JobId, Occupant]] = {}
-        # By the `id` of the very object: a hash of a class costs more than its ask.
-        self._asks: dict[int, tuple[JobClass, Ask]] = {}
         self._stale_sites: set[SiteId] = set()
         self._stale_order = True
 
@@ -115,9 +111,16 @@ class FleetState:
 
     def apply(self, change: Change) -> None:
         """Makes `change` so. Changes are absolute: applying one twice is applying it once."""
+        if isinstance(change, PlanKept):
+            self._apply_kept(change)
+            return
+        self.alarm.rewind()
+        self._apply(change)
+
+    def _apply(self, change: Told) -> None:
         match change:
-            case JobChanged() | PlanKept():
-                self._apply_jobs(change)
+            case JobChanged():
+                self._apply_job(change)
             case QueueLoaded():
                 self.queued.line(change.job_class).load(change.ids, change.submitted_at_ms)
             case NodeChanged():
@@ -161,6 +164,7 @@ class FleetState:
 
     def settle(self) -> None:
         """Brings the indices up to date; cheap when nothing was declared anew."""
+        self.alarm.rewind()
         if not self._stale_order and not self._stale_sites:
             return
         for site in sorted(self._stale_sites):
@@ -208,18 +212,6 @@ class FleetState:
     def answer_to(self, job_class: JobClass, now_ms: int) -> Answer:
         """The same for a class that may have no queued job."""
         return self.answer_for(self.queued.passing(job_class), now_ms)
-
-    def ask_for(self, job_class: JobClass) -> Ask:
-        """The ask of `job_class`, remembered."""
-        if (known := self.queued.ask_of(job_class)) is not None:
-            return known
-        same = self._asks.get(id(job_class))
-        if same is not None and same[0] is job_class:
-            return same[1]
-        if len(self._asks) > ASKS_MAX:
-            self._asks.clear()
-        self._asks[id(job_class)] = job_class, ask_of(job_class)
-        return self._asks[id(job_class)][1]
 
     def _occupy(self, live: LiveAttempt, ask: Ask) -> None:
         """Puts the job of `live` on its nodes; `_vacate` undoes it exactly."""
@@ -327,10 +319,10 @@ class FleetState:
             for record in (self.nodes[name] for name in kept.nodes if name in self.nodes):
                 self.alarm.note_room(index, record)
 
-    def _apply_jobs(self, change: JobChanged | PlanKept) -> None:
-        if isinstance(change, JobChanged):
-            self._apply_job(change)
+    def _apply_kept(self, change: PlanKept) -> None:
+        if self.alarm.adopt(change):
             return
+        self.alarm.rewind()
         for placement, waiting in self.alarm.kept(change):
             live = self.queued.start(placement, waiting, change.placed_at_ms)
             self._hold(live, waiting.ask)
@@ -351,23 +343,27 @@ class FleetState:
             return
         if change.live is not None:
             self.queued.remove(change.id, change.live.job_class)
-            self._hold(change.live, self.ask_for(change.live.job_class))
+            self._hold(change.live, self.queued.ask_for(change.live.job_class))
         elif before is None:
             self.queued.remove(change.id, change.job_class)
 
     def _hold(self, live: LiveAttempt, ask: Ask) -> None:
         """A live attempt is as told now; a new one takes its nodes."""
         placed = live.placement
-        job = placed.key.job
-        if job not in self.live:
+        if placed.key.job not in self.live:
             self._occupy(live, ask)
             self.spreads.enter(ask.apart, placed)
             charge(self.usage, live.tenant, placed.gpu_class, placed.gpu_milli)
             self.draws.charge(placed.site, placed.gpu_class, placed.gpu_milli)
             if self.tree.has_budgets:
                 self.book.reserve(live)
+        self.keep(live)
+
+    def keep(self, live: LiveAttempt) -> None:
+        """An attempt that has its nodes is live."""
+        job = live.placement.key.job
         self.live[job] = live
-        if live.job_class.resources.max_nodes > len(placed.nodes):
+        if live.job_class.resources.max_nodes > len(live.placement.nodes):
             self.growable[job] = None
         self.evictable.add(live)
 

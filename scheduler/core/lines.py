@@ -19,6 +19,8 @@ from scheduler.model.plan import JobClass, LiveAttempt, QueuedJob
 from scheduler.model.residency import Requirement
 from scheduler.model.topology import Apart
 
+ASKS_MAX = 100_000
+"""Classes in which nobody waits whose asks are remembered."""
 ABSENT_MAX = 10_000
 """Classes in which nobody waits that are remembered, so that a search by value is spared."""
 HOLDERS_MAX = 1_000
@@ -40,6 +42,8 @@ class Lines(Mapping[JobId, QueuedJob]):
         # Classes, by the `id` of the very object, in which nobody waits: no line is to be found.
         self._absent: dict[int, JobClass] = {}
         self._holders: dict[JobId, Waiting] = {}
+        # By the `id` of the very object: a hash of a class costs more than its ask.
+        self._asks: dict[int, tuple[JobClass, Ask]] = {}
 
     def __getitem__(self, job: JobId) -> QueuedJob:
         found = self.find(job)
@@ -81,10 +85,18 @@ class Lines(Mapping[JobId, QueuedJob]):
             self._holders.clear()
         self._holders[job] = waiting
 
-    def ask_of(self, job_class: JobClass) -> Ask | None:
-        """What a class asks for, if its very object is known here."""
+    def ask_for(self, job_class: JobClass) -> Ask:
+        """What a class asks for, whether any of it waits or not. Remembered."""
         known = self._by_object.get(id(job_class))
-        return known.ask if known is not None and known.job_class is job_class else None
+        if known is not None and known.job_class is job_class:
+            return known.ask
+        same = self._asks.get(id(job_class))
+        if same is not None and same[0] is job_class:
+            return same[1]
+        if len(self._asks) > ASKS_MAX:
+            self._asks.clear()
+        self._asks[id(job_class)] = job_class, ask_of(job_class)
+        return self._asks[id(job_class)][1]
 
     def line(self, job_class: JobClass) -> Waiting:
         """The line of `job_class`; an empty one if nobody waits. A new class is awake."""

@@ -60,7 +60,7 @@ def _jobs(fleet: FleetState) -> Iterator[tuple[Ask, int]]:
     for waiting in fleet.classes.values():
         yield waiting.ask, len(waiting)
     for live in fleet.live.values():
-        yield fleet.ask_for(live.job_class), 1
+        yield fleet.queued.ask_for(live.job_class), 1
 
 
 def _kind_of(ask: Ask) -> _Kind:

@@ -7,7 +7,7 @@ has room, until no job has one; and say why for the rest. Departures:
   plan: a plan only takes, so nothing that could help it happens before the next one. It sleeps
   until something does (`alarm`), so a plan's cost follows what changed.
 * The state itself is planned on, so that each placement sees the ones before it, and every
-  placement is undone at the end: only committed changes may move the state for good.
+  placement is undone after it: only committed changes may move the state for good (`takings`).
 * Nodes are reserved for the oldest jobs that find no room, so that smaller ones cannot starve them
   (`backfill`).
 """
@@ -16,28 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from scheduler.core.allowance import allows, give_back, hold, within_caps
+from scheduler.core.allowance import allows, within_caps
 from scheduler.core.answers import ClassAnswer
 from scheduler.core.backfill import RESERVE_AFTER_MS, Backfill
-from scheduler.core.budgets import gpu_ms
-from scheduler.core.classes import ends_by_ms
 from scheduler.core.elastic import growing
 from scheduler.core.fleet import FleetState
-from scheduler.core.gangs import Spot, Taken, make
-from scheduler.core.index import SiteIndex
+from scheduler.core.gangs import Spot
 from scheduler.core.making_room import hopeful_classes, make_room, too_much_power
 from scheduler.core.mix import learned
 from scheduler.core.no_place import NoPlace
-from scheduler.core.occupancy import NodeRecord, Occupant, View
 from scheduler.core.outlook import stake_of
 from scheduler.core.queueing import NOTHING_SHUT, FairOrder
-from scheduler.core.quota import ALL_CLASSES, ROOT, lineage
-from scheduler.core.rooms import Left
+from scheduler.core.quota import ROOT, lineage
 from scheduler.core.search import Memory, Search
+from scheduler.core.takings import Takings
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.core.waking import wake
-from scheduler.model.ids import GpuClass, JobId, TenantPath
-from scheduler.model.job import NodePlacement, Placement
+from scheduler.model.ids import TenantPath
+from scheduler.model.job import Placement
 from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Preempt
 from scheduler.model.reasons import Denial, Reason
 
@@ -62,7 +58,7 @@ def plan(
         desk.keep_room()  # 4. Reserve for those who found none,
         desk.make_room(placements)  # 5. or have others leave for them.
     finally:
-        desk.undo()  # 6. Leave the state as it was.
+        desk.takings.end(number)  # 6. Leave the state as it was, or till it is looked at.
     return Plan(
         sequence=fleet.sequence,
         policy_revision=fleet.policy.revision,
@@ -80,24 +76,18 @@ def plan(
 
 
 class Desk:
-    """Where one plan is made: what was taken so far, and how to undo it."""
+    """Where one plan is made."""
 
     def __init__(self, fleet: FleetState, now_ms: int) -> None:
         self.fleet = fleet
         self.now_ms = now_ms
         self.backfill = Backfill(fleet, now_ms)
         self.search = Search(fleet, self.backfill, now_ms, Memory.KEPT)
-        self.taken: list[Taken] = []
+        self.takings = Takings(fleet, now_ms)
+        self.taken = self.takings.all
         self.blocked: list[Blocked] = []
         self.preemptions: list[Preempt] = []
         self._anew = True
-        self._has_agreements = bool(fleet.agreements)
-        # What was held under which agreements.
-        self._agreed: list[tuple[JobClass, str, int]] = []
-        self._left: dict[NodeRecord, tuple[SiteIndex, Left, tuple[View, ...]]] = {}
-        self._shown: list[tuple[NodeRecord, JobId]] = []
-        # What the nodes' lists do not tell yet, by the site's number.
-        self._unshown: dict[int, list[Taken]] | None = None
 
     def deal(self, budget: PlanBudget, *, anew: bool) -> None:
         """Gives turns until nobody is left or the budget is spent; says who waits and why, all of
@@ -113,7 +103,7 @@ class Desk:
             waiting, at = turn
             spot = search.place(waiting, waiting.ids[at])
             if isinstance(spot, Spot):
-                self.take(waiting, at, spot)
+                self._take(waiting, at, spot)
                 order.placed(spot.gpu_class)
             else:
                 order.blocked()
@@ -131,38 +121,12 @@ class Desk:
         for at in self.backfill.holders_in(waiting, first + 1):
             spot = self.search.place(waiting, waiting.ids[at])
             if isinstance(spot, Spot):
-                self.take(waiting, at, spot)
+                self._take(waiting, at, spot)
 
-    def take(self, waiting: Waiting, at: int, spot: Spot) -> None:
+    def _take(self, waiting: Waiting, at: int, spot: Spot) -> None:
         """Puts the job on its nodes for the rest of this plan."""
-        signature, left, steps = waiting.signature, self._left, spot.ranking.steps
-        index = self.fleet.order[spot.number][1]
-        nodes: list[NodePlacement] = []
-        for record in spot.records:
-            before = record.left
-            if record not in left:
-                left[record] = index, before, record.views
-            step = steps.get(before) or spot.ranking.step(before)
-            assert step is not None, "the search saw room"
-            record.take(step[1], signature.alone)
-            index.move(record)
-            nodes.append(make(NodePlacement, (record.node.id, step[0])))
-        milli, gpu_class = signature.milli, spot.gpu_class
-        if milli is None or signature.wider:
-            milli = spot.milli(signature.ask)
-        for line in waiting.used:
-            line[gpu_class] = line.get(gpu_class, 0) + milli
-            line[ALL_CLASSES] = line.get(ALL_CLASSES, 0) + milli
-        if self.fleet.caps:
-            self.fleet.draws.charge(spot.site, gpu_class, milli)
-        if self._has_agreements:
-            self._agree(waiting, spot, milli)
-        if self.fleet.tree.has_budgets:
-            self._spend(waiting, gpu_class, milli)
-        taken = Taken(waiting, at, spot, nodes, milli)
-        self.taken.append(taken)
+        self.takings.take(waiting, at, spot)
         if waiting.ask.apart is not None:
-            self.fleet.spreads.enter(waiting.ask.apart, taken.placement)
             self.search.forget(waiting)
 
     def keep_room(self) -> None:
@@ -176,7 +140,7 @@ class Desk:
         if backfill.is_full():
             return
         for waiting, at, places in self._without_room():
-            backfill.reserve(waiting, waiting.ids[at], places, self._show)
+            backfill.reserve(waiting, waiting.ids[at], places, self.takings.show)
             if backfill.is_full():
                 return
 
@@ -192,7 +156,7 @@ class Desk:
         if not hopeful:
             return
         for number in sorted({taken.spot.number for taken in self.taken}):
-            self._show(number)
+            self.takings.show(number)
         placed = {
             placement.key.job: stake_of(fleet, placement, taken.waiting.job_class)
             for placement, taken in zip(placements, self.taken, strict=True)
@@ -213,40 +177,6 @@ class Desk:
             taken.placement.key.job: (taken.placement, taken.waiting) for taken in self.taken
         }
         return tuple([taken.placement for taken in self.taken])
-
-    def undo(self) -> None:
-        """Takes back everything."""
-        for record, job in self._shown:
-            record.hide(job)
-        for record, (index, left, views) in self._left.items():
-            record.left, record.views = left, views
-            index.move(record)
-        for job_class, name, milli in self._agreed:
-            give_back(self.fleet, job_class, name, milli, self.now_ms)
-        for taken in self.taken:
-            gpu_class, milli = taken.spot.gpu_class, taken.placement.gpu_milli
-            for line in taken.waiting.used:
-                line[gpu_class] -= milli
-                line[ALL_CLASSES] -= milli
-            if self.fleet.caps:
-                self.fleet.draws.charge(taken.spot.site, gpu_class, -milli)
-            if self.fleet.tree.has_budgets:
-                self._spend(taken.waiting, gpu_class, -milli)
-            self.fleet.spreads.leave(taken.waiting.ask.apart, taken.placement.key.job)
-
-    def _agree(self, waiting: Waiting, spot: Spot, milli: int) -> None:
-        """What a placement holds under an agreement that opens its site, if one is needed."""
-        names = self.fleet.answer_for(waiting, self.now_ms).agreed.get(spot.number)
-        if names:
-            name = hold(self.fleet, waiting.job_class, names, milli, self.now_ms)
-            self._agreed.append((waiting.job_class, name, milli))
-
-    def _spend(self, waiting: Waiting, gpu_class: GpuClass, milli: int) -> None:
-        """What a placement reserves of budgets; negative gives it back."""
-        job_class = waiting.job_class
-        cost_gpu_ms = gpu_ms(abs(milli), job_class.time_limit_bucket_ms)
-        cost_gpu_ms = cost_gpu_ms if milli >= 0 else -cost_gpu_ms
-        self.fleet.book.hold(job_class.tenant, gpu_class, cost_gpu_ms, self.now_ms)
 
     def _in_turn(self) -> list[Waiting]:
         """The classes that are awake and have their turn; the others are told why not."""
@@ -347,19 +277,3 @@ class Desk:
             for where in open_to_it.classes
             if where.sites and allows(fleet, waiting.job_class, where.gpu_class, milli, self.now_ms)
         )
-
-    def _show(self, number: int) -> None:
-        """Writes what was taken at a site into its nodes' lists of occupants, for those who read
-        these: few sites are asked about, and most of what a plan takes never is."""
-        if self._unshown is None:
-            self._unshown = {}
-            for taken in self.taken:
-                self._unshown.setdefault(taken.spot.number, []).append(taken)
-        for taken in self._unshown.pop(number, ()):
-            waiting, ask = taken.waiting, taken.waiting.ask
-            job = waiting.ids[taken.at]
-            until_ms = ends_by_ms(waiting.job_class, self.now_ms)
-            for record, part in zip(taken.spot.records, taken.placement.nodes, strict=True):
-                mask, shape = part.gpu_mask, ask.shape
-                record.show(Occupant(job, mask, shape, ask.sharing, ask.organisation, until_ms))
-                self._shown.append((record, job))

@@ -35,7 +35,7 @@ def pressed(fleet: FleetState, now_ms: int) -> tuple[SitePress, ...]:
     capacity = _capacity_milli(fleet)
     demand: dict[Reach, int] = {}
     for job_class, jobs in _classes(fleet):
-        ask = fleet.ask_for(job_class)
+        ask = fleet.queued.ask_for(job_class)
         milli = jobs * ask.nodes * ask.shape.gpu_milli()
         if milli:
             reach = _reach(fleet.answer_to(job_class, now_ms).classes)

@@ -246,7 +246,7 @@ class PlanKept:
 Everywhere: TypeAlias = TenantsChanged | PolicyChanged | MixChanged | LengthsChanged
 """Changes that may matter to whatever waits."""
 
-Change: TypeAlias = (
+Told: TypeAlias = (
     SiteChanged
     | NodeChanged
     | BudgetChanged
@@ -256,8 +256,9 @@ Change: TypeAlias = (
     | ReservationChanged
     | QueueLoaded
     | JobChanged
-    | PlanKept
 )
+"""What is told in full: absolute, whoever hears it."""
+Change: TypeAlias = Told | PlanKept
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class Estimating:
         self, fleet: FleetState, now_ms: int, used_percent: int, closed: Sequence[Connection]
     ) -> None:
         """Has a copy of this process walk from `fleet`; it first lets go of `closed`."""
+        fleet.settle()
         classes, self._classes, self._asked = tuple(self._classes), {}, False
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe(duplex=False)

@@ -106,7 +106,7 @@ class ChangesReader:
         for kind, key in self._link.rows(_SINCE, (sequence,)):
             keys[kind].append(key)
         kept = list(_taken_apart(keys, own))
-        return Feed(newest, (*self._delta(keys), *kept))
+        return Feed(newest, (*kept, *self._delta(keys)))
 
     def nodes_since(self, sequence: int, limit: int) -> tuple[NodeId, ...]:
         """The nodes that changed after `sequence`, whatever else did.

@@ -20,6 +20,7 @@ from scheduler.model.ids import JobId, SiteId, TenantPath
 from scheduler.model.job import (
     DEFAULT_TIME_LIMIT_MS,
     JobState,
+    Placement,
     Priority,
     TopologyLevel,
     TopologyMode,
@@ -35,7 +36,9 @@ from scheduler.model.plan import (
     MixEntry,
     NodeChanged,
     Plan,
+    PlanKept,
     PolicyChanged,
+    QueuedJob,
     ReservationChanged,
     SiteChanged,
     TenantsChanged,
@@ -93,6 +96,7 @@ class _History:
         self._fleet = FleetState()
         self._now_ms = NOW_MS
         self._jobs = 0
+        self._plans = 0
         self._ends_ms: dict[JobId, int] = {}
         self._classes = [_drawn_class(draw) for _ in range(CLASSES)]
         self.seen = Counter[str]()
@@ -135,10 +139,12 @@ class _History:
 
     def _plan(self) -> Plan:
         fleet, now_ms = self._fleet, self._now_ms
-        made = plan(fleet, now_ms)
-        if broken := check_plan(fleet, made, now_ms):
+        self._plans += 1
+        made = plan(fleet, now_ms, number=self._plans)
+        anew = rebuilt(fleet)
+        if broken := check_plan(anew, made, now_ms):
             raise Difference(f"the plan breaks a rule: {broken[0]}")
-        scratch = plan(rebuilt(fleet), now_ms)
+        scratch = plan(anew, now_ms)
         if made != scratch:
             parts = [of for of in COUNTED if getattr(made, of) != getattr(scratch, of)]
             told = [f"{of}: {getattr(made, of)} != {getattr(scratch, of)}" for of in parts]
@@ -149,30 +155,23 @@ class _History:
 
     def _commit(self, made: Plan) -> None:
         """Makes a plan so; now and then in part, or not at all."""
-        fate = self._draw.randrange(10)
+        draw = self._draw
+        fate = draw.randrange(10)
         if not fate:
             return
-        for placement in made.placements:
-            if fate == 1 and self._draw.randrange(2):
-                continue  # Somebody else was there first.
-            of = self._fleet.queued[placement.key.job]
-            self._apply(
-                JobChanged(
-                    of.id,
-                    None,
-                    LiveAttempt(
-                        placement,
-                        of.job_class.tenant,
-                        of.job_class,
-                        JobState.RUNNING,
-                        self._now_ms,
-                        started_at_ms=self._now_ms,
-                        submitted_at_ms=of.submitted_at_ms,
-                    ),
-                )
-            )
+        # At times somebody else was there first.
+        placed = [each for each in made.placements if fate > 1 or draw.randrange(2)]
+        queued = [self._fleet.queued[placement.key.job] for placement in placed]
+        if draw.randrange(4) == 0:
+            self._fleet.settle()  # Somebody looks at the state before that is heard.
+        if draw.randrange(2):
+            self._apply(PlanKept(tuple(of.id for of in queued), self._now_ms))
+        else:
+            for placement, of in zip(placed, queued, strict=True):
+                self._apply(JobChanged(of.id, None, self._started(placement, of)))
+        for of in queued:
             limit_ms = of.job_class.time_limit_bucket_ms
-            self._ends_ms[of.id] = self._now_ms + self._draw.choice((limit_ms, limit_ms // 3))
+            self._ends_ms[of.id] = self._now_ms + draw.choice((limit_ms, limit_ms // 3))
         for asked in made.preemptions:
             live = self._fleet.live[asked.victim.job]
             leaving = replace(live, state=JobState.PREEMPTING)
@@ -184,6 +183,18 @@ class _History:
             self._apply(ReservationChanged(kept.job, kept))
         if made.mix is not None:
             self._apply(made.mix)
+
+    def _started(self, placement: Placement, of: QueuedJob) -> LiveAttempt:
+        """A job that runs where it was placed."""
+        return LiveAttempt(
+            placement,
+            of.job_class.tenant,
+            of.job_class,
+            JobState.RUNNING,
+            self._now_ms,
+            started_at_ms=self._now_ms,
+            submitted_at_ms=of.submitted_at_ms,
+        )
 
     def _submit(self) -> None:
         self._jobs += 1
