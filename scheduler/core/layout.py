@@ -25,6 +25,7 @@ class Layout:
         self.nodes: tuple[Node, ...] = tuple(sorted(nodes, key=topology_key))
         self.all = (1 << len(self.nodes)) - 1
         self.position = {node.id: at for at, node in enumerate(self.nodes)}
+        self._alike = self._grouped()
         self.classes: tuple[GpuClass, ...] = tuple(sorted({node.gpu_class for node in self.nodes}))
         self.of_class = {
             name: self._mask(lambda node, name=name: node.gpu_class == name)
@@ -75,8 +76,23 @@ class Layout:
             if count:
                 yield rack, count
 
+    def _grouped(self) -> list[tuple[Node, int]]:
+        """The nodes of each make, and one of them: what work asks of a node's declaration is the
+        same for all of them."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for at, node in enumerate(self.nodes):
+            size = node.gpu_class, node.gpus, node.cpu_milli, node.memory_bytes, node.mig
+            make = *size, node.cpu_arch, node.interconnects
+            groups.setdefault(make, []).append(at)
+        return [(self.nodes[members[0]], mask_of(members)) for members in groups.values()]
+
     def _mask(self, suits: Callable[[Node], bool]) -> int:
-        return mask_of(at for at, node in enumerate(self.nodes) if suits(node))
+        """The nodes whose make `suits`."""
+        mask = 0
+        for node, alike in self._alike:
+            if suits(node):
+                mask |= alike
+        return mask
 
     def _domains(self, level: TopologyLevel) -> tuple[int, ...]:
         members: dict[tuple[str, ...], list[int]] = {}

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from scheduler.core.asks import Ask
 from scheduler.core.fleet import FleetState
-from scheduler.core.press import pressed
+from scheduler.core.press import live_by_class, pressed
 from scheduler.model.ids import GpuClass
 from scheduler.model.plan import MixChanged, MixEntry
 
@@ -59,8 +59,8 @@ def learned(fleet: FleetState, now_ms: int) -> MixChanged | None:
 def _jobs(fleet: FleetState) -> Iterator[tuple[Ask, int]]:
     for waiting in fleet.classes.values():
         yield waiting.ask, len(waiting)
-    for live in fleet.live.values():
-        yield fleet.queued.ask_for(live.job_class), 1
+    for job_class, running in live_by_class(fleet):
+        yield fleet.queued.ask_for(job_class), running
 
 
 def _kind_of(ask: Ask) -> _Kind:

@@ -11,6 +11,7 @@ in the placement score (`packing`). In one legal zone all is alike, and nothing 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -57,11 +58,19 @@ def pressed(fleet: FleetState, now_ms: int) -> tuple[SitePress, ...]:
     return tuple(found)
 
 
+def live_by_class(fleet: FleetState) -> Iterable[tuple[JobClass, int]]:
+    """How many of each class are live; of one that is there as several objects, by each of them: to
+    hash a class costs more than all else here."""
+    counts = Counter([id(live.job_class) for live in fleet.live.values()])
+    objects = {id(live.job_class): live.job_class for live in fleet.live.values()}
+    return [(objects[number], count) for number, count in counts.items()]
+
+
 def _classes(fleet: FleetState) -> Iterable[tuple[JobClass, int]]:
     """What waits and runs."""
     jobs: dict[JobClass, int] = {}
-    for live in fleet.live.values():
-        jobs[live.job_class] = jobs.get(live.job_class, 0) + 1
+    for job_class, running in live_by_class(fleet):
+        jobs[job_class] = jobs.get(job_class, 0) + running
     for job_class, waiting in fleet.classes.items():
         jobs[job_class] = jobs.get(job_class, 0) + len(waiting)
     return jobs.items()
