@@ -180,7 +180,7 @@ def _now(search: Search, site: Site, index: SiteIndex, waiting: Waiting) -> list
     fleet = search.fleet
     too_small = index.layout.all & ~index.layout.suits(waiting.ask.shape)[2]
     needs = node_needs(waiting.job_class.residency, fleet.policy)
-    known, _ = index.known(needs, country_of(site), search.now_ms)
+    known, _ = index.known(needs, country_of(site) if needs else "", search.now_ms)
     refuted = index.refuted
     healthy = (
         index.ready | index.spare | mask_of(at for at in bits(refuted) if index.records[at].ready())

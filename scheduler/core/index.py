@@ -8,6 +8,8 @@ bit moved. Nodes that take no work now are in lanes of their own, which only exp
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from scheduler.core.asks import Shape
 from scheduler.core.layout import Layout, bits, mask_of
@@ -21,11 +23,34 @@ from scheduler.model.residency import NodeFact
 LaneKey = tuple[GpuClass, View]
 FleetLanes = dict[LaneKey, dict[int, int]]
 """The sites, as bits, that have a node in a room, by the lane."""
+ANSWERS_MAX = 1_000
+"""Answers for explanations that one site remembers, of each kind."""
+
+_Asked = TypeVar("_Asked")
 
 
 def _is_well(record: NodeRecord) -> bool:
     """Whether new work could start on a node, were it not kept for others."""
     return record.ready() and not record.node.refuted()
+
+
+@dataclass(slots=True)
+class _Filling:
+    """Where nodes, ready or not, have room as they are filled now."""
+
+    empty: int
+    used: dict[GpuClass, dict[int, int]]
+    """The nodes that are not empty, by class and room."""
+    with_room: dict[Shape, int] = field(default_factory=lambda: {})
+    """What `SiteIndex.with_room` answered, and ..."""
+    in_views: dict[tuple[View, ...], int] = field(default_factory=lambda: {})
+    """... what `in_views` did."""
+
+    def remember(self, among: dict[_Asked, int], asked: _Asked, mask: int) -> None:
+        """Keeps an answer while there are few."""
+        if len(among) >= ANSWERS_MAX:
+            among.clear()
+        among[asked] = mask
 
 
 class SiteIndex:
@@ -49,8 +74,8 @@ class SiteIndex:
         self.fleet_lanes: FleetLanes = {}
         self._isolated: dict[Isolation, int] = {}
         self._known: dict[tuple[NodeNeeds, str], tuple[int, int | None]] = {}
-        # The nodes that are empty, and those in use by class and room; None: look again.
-        self._filling: tuple[int, dict[GpuClass, dict[int, int]]] | None = None
+        # What explanations ask; None: something changed, so look again.
+        self._filling: _Filling | None = None
         for at, record in enumerate(self.records):
             record.at = at
             record.lanes = []
@@ -218,19 +243,26 @@ class SiteIndex:
 
     def in_views(self, views: tuple[View, ...]) -> int:
         """The nodes, ready or not, full or not, in one of `views`. For explanations."""
-        mask = 0
-        for lanes in (self.up, self.down):
-            for gpu_class in self.layout.classes:
-                for view in views:
-                    if (lane := lanes.get((gpu_class, view))) is not None:
-                        mask |= lane.all()
+        filling = self._filled()
+        mask = filling.in_views.get(views)
+        if mask is None:
+            mask = 0
+            for lanes in (self.up, self.down):
+                for gpu_class in self.layout.classes:
+                    for view in views:
+                        if (lane := lanes.get((gpu_class, view))) is not None:
+                            mask |= lane.all()
+            filling.remember(filling.in_views, views, mask)
         return mask
 
     def with_room(self, shape: Shape) -> int:
         """The nodes, ready or not, with room for `shape`, whoever is on them. For explanations."""
-        empty, by_class = self._filled()
-        used = 0
-        for gpu_class, rooms in by_class.items():
+        filling = self._filled()
+        known = filling.with_room.get(shape)
+        if known is not None:
+            return known
+        used, empty = 0, filling.empty
+        for gpu_class, rooms in filling.used.items():
             fitting = self._rankings(gpu_class, shape)
             for room in rooms.keys() & fitting.keys():
                 used |= rooms[room]
@@ -240,10 +272,10 @@ class SiteIndex:
         for at in bits(used | empty & self.short & suits):
             if self.records[at].left.holds(shape):
                 mask |= 1 << at
+        filling.remember(filling.with_room, shape, mask)
         return mask
 
-    def _filled(self) -> tuple[int, dict[GpuClass, dict[int, int]]]:
-        """The nodes, ready or not, that are empty; and the others, by class and room."""
+    def _filled(self) -> _Filling:
         known = self._filling
         if known is None:
             empty, used = 0, dict[GpuClass, dict[int, int]]()
@@ -255,7 +287,7 @@ class SiteIndex:
                     rooms = used.setdefault(gpu_class, {})
                     for room, nodes in lane.masks.items():
                         rooms[room] = rooms.get(room, 0) | nodes
-            known = self._filling = empty, used
+            known = self._filling = _Filling(empty, used)
         return known
 
     def _rankings(self, gpu_class: GpuClass, shape: Shape) -> dict[int, int]:
