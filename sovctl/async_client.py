@@ -17,6 +17,7 @@ from sovctl.async_operations import AsyncOperationCalls, Joined
 from sovctl.async_secrets import AsyncSecretCalls
 from sovctl.downloads import AsyncDownloadCalls
 from sovctl.errors import ConfigError
+from sovctl.forwarding import AsyncForwardCalls
 from sovctl.link import CALL_TIMEOUT_MS, Link, open_channel, open_join_channel
 from sovshared import pki, renewal
 
@@ -30,6 +31,7 @@ class AsyncClient(
     AsyncSecretCalls,
     AsyncAgreementCalls,
     AsyncDownloadCalls,
+    AsyncForwardCalls,
 ):
     """A control plane, as one identity sees it.
 

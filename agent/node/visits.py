@@ -16,6 +16,7 @@ from typing import Protocol
 import grpc
 
 from agent.node.commands import Command
+from agent.node.connections import Connection, RankWatch
 from agent.node.entry import NoEntry
 from agent.node.link import NodeLink
 from agent.node.spool import Spool
@@ -82,6 +83,11 @@ class Visits:
         if kind == "exec":
             key = f"{opening.job_id}.{opening.attempt}.{opening.exec.rank}"
             return await Command.begin(self._spool.home(key), opening.exec)
+        if kind == "port_forward":
+            asked = opening.port_forward
+            home = self._spool.home(f"{opening.job_id}.{opening.attempt}.{asked.rank}")
+            # A connection names its session, and a session is there before it has any.
+            return await (Connection.begin(home, asked) if asked.session else RankWatch.begin(home))
         raise NoEntry("FEATURE_NOT_AVAILABLE", f"this node does not serve {kind}")
 
     async def _carry(self, opening: OpenTunnel, visit: Visit) -> None:

@@ -239,8 +239,8 @@ class ControlSession:
             self._begin(opening, LogStream(self._spools, self._place, opening))
         elif kind == "download":
             self._begin(opening, GoodsStream(self._spools, self._place, opening))
-        elif kind == "exec" and self._visited is not None:
-            rank = opening.exec.rank
+        elif kind in ("exec", "port_forward") and self._visited is not None:
+            rank = opening.exec.rank if kind == "exec" else opening.port_forward.rank
             self._begin(opening, VisitStream(self._visited, self._place, opening, rank))
         else:
             self._refuse(opening, "FEATURE_NOT_AVAILABLE", f"this agent does not serve {kind}")

@@ -83,7 +83,7 @@ RULES: Mapping[str, Rule] = {
     _V1 + "JobService/Get": _JOB_STATE,
     _V1 + "JobService/List": _JOB_STATE,
     _V1 + "JobService/Logs": _JOB_STATE,
-    _V1 + "JobService/PortForward": _TENANT,
+    _V1 + "JobService/PortForward": _JOB_STATE,
     _V1 + "JobService/Scale": _TENANT,
     _V1 + "JobService/Submit": _TENANT,
     _V1 + "JobService/SubmitMany": _TENANT,
@@ -116,13 +116,7 @@ RULES: Mapping[str, Rule] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _ANYBODY,
 }
 
-NOT_AVAILABLE: frozenset[str] = frozenset(
-    _V1 + name
-    for name in (
-        "IdentityService/Login",
-        "JobService/PortForward",
-    )
-)
+NOT_AVAILABLE = frozenset({_V1 + "IdentityService/Login"})
 """RPCs of the contract that this version does not serve; who may not call them is told that."""
 
 

@@ -266,7 +266,7 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         version=sources.version,
     )
     locations = Locations(locations_file.Declarations(parts.state.locations_file))
-    streams = Streams(tunnels, uploads)
+    streams = Streams(tunnels, uploads, sources.new_secret)
     jobs = JobService(desk, parts.feed, parts.planning.waiting, cogs.planner, streams)
     methods: dict[str, Method] = {
         **identity.methods(),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from scheduler.api import calls, pages
+from scheduler.api.commands import Commands
 from scheduler.api.desk import Desk
 from scheduler.api.downloads import Downloads
+from scheduler.api.forwards import Forwards
 from scheduler.api.intake import TOGETHER_MAX, Intake, Outcome, Outcomes
 from scheduler.api.job_logs import JobLogs
 from scheduler.api.job_watch import JobWatch, with_reasons
@@ -17,7 +19,6 @@ from scheduler.api.operator_access import eyes, touch
 from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
-from scheduler.api.visits import Visits
 from scheduler.control.admission import Asked, refusal_of, resolved_project
 from scheduler.control.operator_access import holds
 from scheduler.control.views import shown_explanation, shown_job
@@ -52,6 +53,8 @@ class Streams:
 
     tunnels: Tunnels
     uploads: Uploads
+    new_secret: Callable[[], str]
+    """Names of sessions."""
 
 
 _DRY = invalid(Denial(Reason.INVALID_ARGUMENT, "found true, allowed false among many", "dry_run"))
@@ -94,7 +97,8 @@ class JobService:
         self._watch = JobWatch(desk, feed, waiting)
         self._logs = JobLogs(desk, streams.tunnels)
         self._downloads = Downloads(desk, streams.tunnels)
-        self._visits = Visits(desk, streams.tunnels)
+        self._commands = Commands(desk, streams.tunnels)
+        self._forwards = Forwards(desk, streams.tunnels, streams.new_secret)
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -110,7 +114,8 @@ class JobService:
             "JobService/Logs": self._logs.logs,
             "JobService/Upload": self.upload,
             "JobService/Download": self._downloads.download,
-            "JobService/Exec": self._visits.exec,
+            "JobService/Exec": self._commands.exec,
+            "JobService/PortForward": self._forwards.port_forward,
         }
 
     async def submit(self, request: jobs_pb2.SubmitRequest) -> jobs_pb2.SubmitResponse:

@@ -102,6 +102,32 @@ class Tunnels:
                 return
         raise _broken(site)  # An end that nobody spoke of.
 
+    async def connection(
+        self,
+        site: SiteId,
+        opening: OpenTunnel,
+        requests: AsyncIterator[jobs_pb2.PortForwardRequest],
+        *,
+        owner: TenantPath,
+    ) -> AsyncGenerator[jobs_pb2.PortForwardResponse, None]:
+        """A connection to a port of a rank at `site`, or the watch over a session of them."""
+        opening.kind = sitelink_pb2.TUNNEL_KIND_PORT_FORWARD
+        closed = False
+
+        async def downs() -> AsyncGenerator[TunnelDown, None]:
+            async for request in requests:
+                yield TunnelDown(port_forward=request)
+            yield TunnelDown(port_forward=jobs_pb2.PortForwardRequest(closed=True))
+
+        async for up in self._relay(site, owner, opening, downs()):
+            said = up.port_forward
+            if up.WhichOneof("message") != "port_forward" or len(said.data) > CHUNK_BYTES_MAX:
+                raise _strange(site, "a connection's data")
+            closed = closed or said.closed
+            yield said
+        if not closed:
+            raise _broken(site)  # An end that nobody spoke of.
+
     async def _relay(
         self,
         site: SiteId,

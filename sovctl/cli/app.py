@@ -19,6 +19,7 @@ from sovctl.cli import (
     job_verbs,
     operate_verbs,
     policy_verbs,
+    port_forward_verb,
     quota_verbs,
     secret_verbs,
     submit_verb,
@@ -71,16 +72,7 @@ def build() -> typer.Typer:
         context_settings=_SETTINGS,
     )
     app.callback()(_root)
-    app.command("submit")(submit_verb.submit_job)
-    app.command("list")(job_verbs.list_jobs)
-    app.command("get")(job_verbs.get_job)
-    app.command("watch")(job_verbs.watch_jobs)
-    app.command("logs")(job_verbs.logs_of)
-    app.command("exec")(exec_verb.exec_command)
-    app.command("download")(download_verb.download_files)
-    app.command("cancel")(job_verbs.cancel_jobs)
-    app.command("scale")(job_verbs.scale_service)
-    app.command("explain")(job_verbs.explain_job)
+    _add_jobs(app)
     app.command("certificate")(evidence_verbs.certificate_of)
     app.command("verify")(evidence_verbs.verify_files)
     app.command("usage")(quota_verbs.show_usage)
@@ -132,6 +124,21 @@ def build() -> typer.Typer:
     for name, group in (("token", token), ("context", contexts), ("schema", schema)):
         app.add_typer(group, name=name)
     return app
+
+
+def _add_jobs(app: typer.Typer) -> None:
+    """What is done with jobs."""
+    app.command("submit")(submit_verb.submit_job)
+    app.command("list")(job_verbs.list_jobs)
+    app.command("get")(job_verbs.get_job)
+    app.command("watch")(job_verbs.watch_jobs)
+    app.command("logs")(job_verbs.logs_of)
+    app.command("exec")(exec_verb.exec_command)
+    app.command("port-forward")(port_forward_verb.forward_port)
+    app.command("download")(download_verb.download_files)
+    app.command("cancel")(job_verbs.cancel_jobs)
+    app.command("scale")(job_verbs.scale_service)
+    app.command("explain")(job_verbs.explain_job)
 
 
 def _agreements() -> typer.Typer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -77,6 +79,41 @@ def test_the_command_line_ends_as_the_command_did(world: World, job: Job) -> Non
     ):
         done = world.sovctl("trust-a", *words)
         assert (done.returncode, told in done.stderr) == (status, True), done
+
+
+SERVES = "mkdir www; echo served > www/page; exec python3 -m http.server -b 127.0.0.1 -d www 8123"
+
+
+def test_a_port_of_a_job_is_reached_from_here_and_by_nobody_else(world: World) -> None:
+    job = world.run(SERVES)
+    world.until_state(job, "RUNNING")
+    listens = "import socket; socket.create_connection(('127.0.0.1', 8123)).close()"
+
+    def is_up() -> bool:
+        try:
+            return job.exec(["python3", "-c", listens]).exit_code == 0
+        except SovError:  # Just starting.
+            return False
+
+    wait_until(is_up, "its server")
+    with world.ada.port_forward(job.id, 8123) as port:
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=60) as page:
+                assert page.read() == b"served\n"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port))
+    with pytest.raises(NotFoundError), world.grace.port_forward(job.id, 8123):
+        pass
+    with pytest.raises(SovError) as refused, world.operator.port_forward(job.id, 8123):
+        pass
+    assert refused.value.reason == "ACCESS_NOT_GRANTED"
+    bodies = [json.loads(leaf.canonical_json) for leaf in world.ada.audit_leaves(job=job.id)]
+    began, ended = (body for body in bodies if body["kind"].startswith("port_forward_"))
+    assert (began["port"], ended["connections"]) == (8123, 3)
+    assert ended["received_bytes"] > 3 * len("served\n")
+    with world.ada.port_forward(job.id, 8123):
+        job.cancel(now=True)
+        assert world.end(job).state == "CANCELLED"
 
 
 def test_each_is_two_leaves_of_its_tenants_log(world: World, job: Job) -> None:
