@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Dialect, Engine, event
+from sqlalchemy import Engine, event
 
+from bench.heard import heard_by
 from bench.record import Result
 from bench.stored import fill, opened, postgresql_database, sqlite_database
 from bench.worlds import NOW_MS
@@ -41,8 +42,7 @@ Write = tuple[str, Sequence[Any]]
 
 @dataclass(slots=True)
 class _Recorder:
-    """What reaches the database, batch by batch: heard at SQLite's driver, which not everything
-    that is written reaches by SQLAlchemy."""
+    """What reaches the database, batch by batch."""
 
     batches: list[list[Write]] = field(default_factory=lambda: [])
 
@@ -50,33 +50,6 @@ class _Recorder:
         """A statement is about to be executed with each of `rows`."""
         if self.batches and text.startswith(("INSERT", "UPDATE", "DELETE")):
             self.batches[-1].append((text, rows))
-
-    def listen(
-        self, dialect: Dialect, _record: object, _args: object, how: dict[str, object]
-    ) -> None:
-        """A connection is about to be made."""
-        if dialect.name != "sqlite":
-            return
-        recorder = self
-
-        class Heard(sqlite3.Cursor):
-            """A cursor that tells what it executes."""
-
-            def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
-                recorder.heard(sql, [values])
-                return super().execute(sql, values)
-
-            def executemany(self, sql: str, rows: Any, /) -> sqlite3.Cursor:
-                recorder.heard(sql, rows)
-                return super().executemany(sql, rows)
-
-        class Hearing(sqlite3.Connection):
-            """A connection of such cursors."""
-
-            def cursor(self, factory: Any = None) -> Any:
-                return super().cursor(factory or Heard)
-
-        how["factory"] = Hearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +99,8 @@ def run(data: Path | None) -> Result:
 
 def _place(url: str) -> _Rates:
     recorder = _Recorder()
-    event.listen(Engine, "do_connect", recorder.listen)
+    listener = heard_by(recorder.heard)
+    event.listen(Engine, "do_connect", listener)
     store = opened(url)
     follower = Follower(ReadStore(store.url))
     follower.catch_up()
@@ -152,7 +126,7 @@ def _place(url: str) -> _Rates:
     finally:
         gc.enable()
         gc.unfreeze()
-        event.remove(Engine, "do_connect", recorder.listen)
+        event.remove(Engine, "do_connect", listener)
         store.close()
     return _Rates(cpu, wall, planner_s / all_s, recorder.batches)
 

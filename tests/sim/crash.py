@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine, event
 
+from bench.heard import heard_by
+
 
 class SimulatedCrash(BaseException):
     """kill -9, as far as the code around the statement can tell: nothing may handle it."""
@@ -19,7 +21,7 @@ class Crashes:
         self._victim: object | None = None
         self._left = 0
         self._watching = False
-        event.listen(Engine, "before_cursor_execute", self._statement)
+        event.listen(Engine, "do_connect", heard_by(self._statement))
 
     def arm(self, victim: object, statements: int) -> None:
         """`victim` dies in a transaction, so many statements from now."""
