@@ -17,7 +17,6 @@ come, nobody else is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TypeAlias
 
@@ -32,33 +31,14 @@ from scheduler.core.occupancy import joinable_views
 from scheduler.core.outlook import Claim, Outlook, stake_of
 from scheduler.core.ranks import Rank
 from scheduler.core.stakes import Stake, standing
-from scheduler.model.ids import AttemptKey, GpuClass, JobId
-from scheduler.model.plan import JobClass, LiveAttempt
+from scheduler.core.victims import Option, Victims, why
+from scheduler.model.ids import GpuClass, JobId
+from scheduler.model.plan import JobClass
 
 OPTIONS_MAX = 64
 """Sets of victims tried for one job, the cheapest first: quota or a guarantee may rule them out."""
 
 Barred: TypeAlias = Callable[[JobClass, int], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Victims:
-    """Whom to end for a job, and where it starts once they are over."""
-
-    keys: tuple[AttemptKey, ...]
-    claim: Claim
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """Nodes of one site, by their bits, and who has to leave them."""
-
-    price: Price
-    where: ClassAnswer
-    number: int
-    nodes: int
-    leave: tuple[JobId, ...]
 
 
 class Preemption:
@@ -117,15 +97,6 @@ class Preemption:
         return Claim(job, job_class, site.id, option.where.gpu_class, nodes, starts_at_ms)
 
 
-def why(job_class: JobClass, victims: Sequence[LiveAttempt]) -> str:
-    """By which rule `victims` leave for a job of the class."""
-    if any(victim.tenant != job_class.tenant for victim in victims):
-        return f"to give {job_class.tenant} back what it is guaranteed"
-    if any(victim.job_class.priority == job_class.priority for victim in victims):
-        return "to make room for a shorter job of the same project"
-    return "to make room for a job of higher priority in the same project"
-
-
 class _Search:
     """Whom jobs of one class may ask, and the options that makes. Options are found lazily: each
     node's price has a lower bound that costs nothing, so most are never worked out."""
@@ -149,6 +120,11 @@ class _Search:
         self._heap: list[tuple[Price, int, int, int, int, tuple[JobId, ...]]] = []
         self._gangs: list[Option] = []
         self._rooms: dict[tuple[GpuClass, int], tuple[int, int]] = {}
+        self._lenient = True
+        self._begin()
+
+    def _begin(self) -> None:
+        self._heap.clear()
         if self._ask.nodes == 1:
             for place, number in sorted(self._on):
                 for at in sorted(self._on[place, number]):
@@ -165,7 +141,16 @@ class _Search:
 
     def find(self) -> tuple[Option, tuple[JobId, ...]] | None:
         """The cheapest option that the rules allow, with all who have to leave for it: nobody,
-        where room is about to come."""
+        where room is about to come. Where none of the cheapest is allowed, it is looked for among
+        those alone whom no guarantee covers."""
+        found = self._cheapest()
+        if found is None and self._lenient:
+            self._lenient = False
+            self._begin()
+            found = self._cheapest()
+        return found
+
+    def _cheapest(self) -> tuple[Option, tuple[JobId, ...]] | None:
         for tried in range(OPTIONS_MAX):
             option = self._next(tried)
             if option is None:
@@ -312,7 +297,7 @@ class _Search:
             for job in jobs:
                 victim = self._stake_of(job)
                 stake = stake or self._least(victim.gpu_class)
-                if not ledger.may_ask(stake, victim):
+                if not ledger.may_ask(stake, victim) or self._covered(stake, victim):
                     return False
                 ledger.shift(victim, -1)
                 gone.append(victim)
@@ -383,7 +368,14 @@ class _Search:
         return stake_of(self._outlook.fleet, live.placement, live.job_class)
 
     def _stays(self, candidate: Candidate) -> bool:
-        return candidate.job not in self._outlook.leaving
+        return candidate.job not in self._outlook.leaving and (
+            self._lenient or self._may_leave((candidate.job,))
+        )
+
+    def _covered(self, stake: Stake, victim: Stake) -> bool:
+        """Whether a guarantee covers `victim`, which `stake` cannot make up for (`stakes`)."""
+        strict = not self._lenient and victim.rank >= stake.rank
+        return strict and self._outlook.ledger.opens(victim)
 
 
 def _worth(candidate: Candidate) -> tuple[Rank, int, JobId]:

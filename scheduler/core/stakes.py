@@ -32,7 +32,8 @@ that does not hold of their sum, and all ranks in between are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -76,6 +77,8 @@ class Ledger:
         self._at = used_at
         # What comes and goes, by rank: how much, at which guarantees.
         self._moved: dict[Rank, dict[Place, int]] = {}
+        # By place: all ranks, ascending, and what each and those above used at first.
+        self._above: dict[Place, tuple[list[Rank], list[int]]] = {}
 
     @property
     def usage(self) -> Usage:
@@ -213,19 +216,37 @@ class Ledger:
                 changes.append((place, after - min(guarantee_milli, used)))
         return changes
 
+    def opens(self, victim: Stake) -> bool:
+        """Whether a guarantee is filled less by work of `victim`'s rank and above without it."""
+        for place in _counts_at(victim):
+            milli = self.tree.guarantee_milli(*place)
+            if milli and self._used(victim.rank, place) - victim.milli < milli:
+                return True
+        return False
+
     def _used(self, rank: Rank, place: Place) -> int:
         """What work of `rank` and above uses."""
         if rank > EVERYBODY:
-            return sum(self._used_by(each, place) for each in self._ranks() if each >= rank)
-        lower = sum(self._used_by(each, place) for each in self._ranks() if each < rank)
+            return self._from(rank, place) + self._came(place, lambda each: each >= rank)
+        lower = self._from(None, place) - self._from(rank, place)
+        lower += self._came(place, lambda each: each < rank)
         return used_milli(self.usage, *place) - lower
 
-    def _ranks(self) -> set[Rank]:
-        return {*self._at, *self._moved}
+    def _from(self, rank: Rank | None, place: Place) -> int:
+        """What work of `rank` and above used at first; None: of any rank but EVERYBODY."""
+        known = self._above.get(place)
+        if known is None:
+            ranks = sorted(self._at)
+            sums = [0]
+            for each in reversed(ranks):
+                sums.append(sums[-1] + used_milli(self._at[each], *place))
+            known = self._above[place] = ranks, sums[::-1]
+        ranks, above = known
+        return above[0 if rank is None else bisect_left(ranks, rank)]
 
-    def _used_by(self, rank: Rank, place: Place) -> int:
-        used = used_milli(self._at[rank], *place) if rank in self._at else 0
-        return used + self._moved.get(rank, {}).get(place, 0)
+    def _came(self, place: Place, counts: Callable[[Rank], bool]) -> int:
+        """What work of such ranks uses since."""
+        return sum(moved.get(place, 0) for each, moved in self._moved.items() if counts(each))
 
 
 Place: TypeAlias = tuple[TenantPath, GpuClass]

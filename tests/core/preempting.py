@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.outlook import Claim, Outlook
-from scheduler.core.preemption import Preemption, Victims
+from scheduler.core.preemption import Preemption
+from scheduler.core.victims import Victims
 from scheduler.model.ids import AttemptKey, JobId, SiteId, node_id
 from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.plan import JobChanged, JobClass, LiveAttempt

@@ -233,6 +233,32 @@ def test_what_is_guaranteed_covers_the_work_of_highest_priority_first() -> None:
     assert ask(fleet, queued(9, wanted)) is None, "not the HIGH one in place of those"
 
 
+@pytest.mark.parametrize("gang", [1, 2], ids=["one node", "a gang"])
+def test_a_guarantee_is_taken_back_though_those_with_least_to_lose_are_covered(gang: int) -> None:
+    """The borrower's guarantee covers its shorter work, which began last and has least to lose: 70
+    nodes of it, more than are tried one by one. The longer is what it borrows."""
+    short, lent, order = 70, 2, QueueOrder.SHORTEST
+    tenants = (
+        tenant("trust-a", guarantee=8 * lent),
+        tenant("trust-a/radiology", order=order),
+        tenant("trust-b", guarantee=8 * short),
+        tenant("trust-b/genomics", order=order),
+    )
+    slots = [f"n{number:02}" for number in range(short + lent)]
+    fleet = fleet_of(nodes=[node("london", slot) for slot in slots], tenants=tenants)
+    for number, slot in enumerate(slots[:short], 1):
+        of = job_class("trust-b/genomics", gpus=8, limit_ms=HOUR_MS)
+        running(fleet, number, of, slot, for_ms=MINUTE_MS)
+    longer = [101, 102]
+    for number, slot in zip(longer, slots[short:], strict=True):
+        of = job_class("trust-b/genomics", gpus=8, limit_ms=200 * HOUR_MS)
+        running(fleet, number, of, slot, for_ms=100 * HOUR_MS)
+    wanted = job_class("trust-a/radiology", gpus=8, nodes=gang, limit_ms=50 * HOUR_MS)
+    found = ask(fleet, queued(900, wanted))
+    assert set(jobs_of(found)) <= set(longer)
+    assert len(jobs_of(found)) == gang
+
+
 def test_reclaim_finds_all_its_victims_in_one_plan() -> None:
     fleet = fleet_of(nodes=[node("london", f"n{n}") for n in range(4)], tenants=(
         tenant("trust-a", guarantee=16), tenant("trust-a/radiology"),

@@ -19,10 +19,10 @@ from scheduler.core.gangs import find
 from scheduler.core.occupancy import NodeRecord
 from scheduler.core.outlook import stake_of
 from scheduler.core.planner import plan
-from scheduler.core.preemption import Victims
 from scheduler.core.quota import QuotaTree
 from scheduler.core.ranks import outranks
 from scheduler.core.stakes import Ledger, Stake
+from scheduler.core.victims import Victims
 from scheduler.core.waiting import Waiting
 from scheduler.model.ids import GpuClass, JobId, TenantPath, ancestry
 from scheduler.model.job import Priority
