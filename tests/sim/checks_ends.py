@@ -22,10 +22,16 @@ def ends_are_true(
                 yield from _succeeded(job, runs, asks[number])
             case "FAILED":
                 yield from _failed(job, runs)
-            case "CANCELLED" if not asks[number].cancel_asked:
+            case "CANCELLED" if not _may_cancel(job, asks[number]):
                 yield f"job {number} is CANCELLED and nobody asked for it"
             case _:
                 pass
+
+
+def _may_cancel(job: JobRow, ask: Ask) -> bool:
+    """Whether somebody asked for the end of a job; of a replica, by some change of its service."""
+    changes = ask.wish.changes if job.service is not None and ask.wish is not None else ()
+    return ask.cancel_asked or bool(changes)
 
 
 def _succeeded(job: JobRow, runs: list[Run], ask: Ask) -> Iterator[str]:
@@ -55,10 +61,11 @@ def clean_work_counts(
 ) -> Iterator[str]:
     """What ran to a clean end on every rank is not run again, and its job has succeeded.
 
-    Excepted is work under a lease: its site may be out of reach for longer than the lease.
+    Excepted is work under a lease: its site may be out of reach for longer than the lease; and a
+    replica of a service, which is started again.
     """
     for number, job in sorted(tables.jobs.items()):
-        if asks[number].leased:
+        if asks[number].leased or job.service is not None:
             continue
         for attempt in range(1, job.attempts + 1):
             clean = {run.rank for run in ledger.of(public[number], attempt) if run.clean}
@@ -77,7 +84,8 @@ def nothing_is_lost(
     accepted = {row_ids[ask.job] for ask in asks if ask.job is not None}
     for number in sorted(accepted - tables.jobs.keys()):
         yield f"job {number} was accepted and is gone"
-    unknown = sorted(tables.jobs.keys() - accepted)
+    own = {number for number, job in tables.jobs.items() if job.service in accepted}
+    unknown = sorted(tables.jobs.keys() - accepted - own)
     for number in unknown:
         yield f"job {number} of {tables.jobs[number].tenant} is there and was never answered for"
 

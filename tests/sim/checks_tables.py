@@ -6,7 +6,7 @@ Quotas, capacity, residency and moves are judged by rules of their own, not by `
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tests.sim.checks_runs import Machine
 from tests.sim.clock import WALL_AT_START_MS
@@ -40,10 +40,19 @@ def may_move(before: str, after: str) -> bool:
     return after in MOVES[before]
 
 
-def moves_are_legal(moves: list[tuple[str, str, str]]) -> Iterator[str]:
-    """Every move of a job, as the audit log tells it, is one that the life of a job has."""
+def moves_are_legal(
+    moves: list[tuple[str, str, str]], services: Collection[str] = ()
+) -> Iterator[str]:
+    """Every move of a job, as the audit log tells it, is one that the life of a job has.
+
+    The cancel of a service is told once while it waits for its replicas' ends.
+    """
     at: dict[str, str] = {}
+    marked: set[str] = set()
     for job, before, after in moves:
+        if job in services and job not in marked and before == after == at.get(job, "QUEUED"):
+            marked.add(job)
+            continue
         if before != at.get(job, "QUEUED"):
             yield f"job {job} moves from {before}, but it was {at.get(job, 'QUEUED')}"
         if not may_move(before, after):
@@ -57,11 +66,11 @@ def quotas_hold(tables: Tables, before: Tables, tenants: Mapping[str, TenantPlan
     new = [a for a in tables.holding() if (a.job, a.attempt) not in had]
     used: defaultdict[tuple[str, str], int] = defaultdict(int)
     for attempt in tables.holding():
-        for path in _ancestry(tables.jobs[attempt.job].tenant):
+        for path in ancestry(tables.jobs[attempt.job].tenant):
             used[path, attempt.gpu_class] += attempt.gpu_milli
             used[path, "*"] += attempt.gpu_milli
     for attempt in new:
-        for path in _ancestry(tables.jobs[attempt.job].tenant):
+        for path in ancestry(tables.jobs[attempt.job].tenant):
             for name, gpus in tenants[path].limits.items():
                 if name in (attempt.gpu_class, "*") and used[path, name] > gpus * 1000:
                     yield (
@@ -121,6 +130,7 @@ def placed_where_permitted(
             yield f"job {attempt.job} was placed at {attempt.site}, where {need} forbids it"
 
 
-def _ancestry(tenant: str) -> list[str]:
+def ancestry(tenant: str) -> list[str]:
+    """A tenant and all above it."""
     parts = tenant.split("/")
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]

@@ -11,7 +11,7 @@ from scheduler.model.ids import JobId
 from scheduler.model.job import TopologyLevel, TopologyMode
 from scheduler.store.rebuild import as_told, rebuild
 from scheduler.store.rebuild_usage import rebuild_usage
-from tests.sim import checks_ends, checks_runs, checks_tables
+from tests.sim import checks_ends, checks_runs, checks_services, checks_tables
 from tests.sim.checks_runs import Disturbed
 from tests.sim.clock import WALL_AT_START_MS
 from tests.sim.tables import OVER, Tables
@@ -48,8 +48,8 @@ def final(world: World, disturbed: Disturbed) -> None:
     """Every checker that looks at the whole run."""
     watch, ledger, asks = world.watch, world.ledger, world.drawn.asks
     tables = watch.tables()
-    by_job = {ask.job: ask for ask in asks if ask.job is not None}
     public = {number: world.codec.encode(JobId(number)) for number in tables.jobs}
+    by_job = {name: watch.asks[number] for number, name in public.items()}
     row_ids = {name: number for number, name in public.items()}
     # Safety, at every instant.
     watch.found("twice", checks_runs.nothing_ran_twice(ledger))
@@ -61,9 +61,11 @@ def final(world: World, disturbed: Disturbed) -> None:
     watch.found("outside", outside)
     gangs = checks_runs.gangs_start_whole_or_stop(ledger, disturbed, GANG_BOUND_MS)
     watch.found("gangs", gangs)
-    watch.found("moves", checks_tables.moves_are_legal(watch.moves()))
+    services = {public[row.id] for row, _ in checks_services.services(tables)}
+    watch.found("moves", checks_tables.moves_are_legal(watch.moves(), services))
     watch.found("ends", checks_ends.ends_are_true(tables, ledger, public, watch.asks))
     watch.found("clean", checks_ends.clean_work_counts(tables, ledger, public, watch.asks))
+    watch.found("services", checks_services.ends_of_replicas_are_right(tables, watch.asks))
     watch.found("canary", checks_ends.canaries_kept(watch.canaries, asks, watch.sites_of))
     watch.found("lost", checks_ends.nothing_is_lost(tables, row_ids, asks))
     watch.found("refused", checks_ends.refusals_are_right(asks))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sim import fleet, judge
+from tests.sim import fleet, judge, steady
 from tests.sim.chaos import Chaos
 from tests.sim.clock import Loop
 from tests.sim.faults import FaultPlan, draw_faults
@@ -96,5 +96,6 @@ def _live(world: World, faults: FaultPlan, calm_ms_max: int) -> None:
     # Phase 2: liveness with faults off.
     chaos.heal()
     world.trace.note("run", "all faults are over")
+    steady.run(world, calm_ms_max)
     loop.run_until(loop.now_ms + calm_ms_max, stop=judge.settled(world))
     judge.final(world, chaos.disturbed)

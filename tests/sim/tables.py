@@ -32,6 +32,12 @@ class JobRow:
     message: str
     exit_code: int | None
     name: str = ""
+    service: int | None = None
+    """Of a replica: whose it is."""
+    wanted: int | None = None
+    """Of a service: how many replicas it is to have."""
+    cancel_requested: bool = False
+    not_before_wall_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -89,9 +95,14 @@ class Reader:
                 row[5],
                 row[6],
                 row[7],
+                row[8],
+                row[9],
+                bool(row[10]),
+                row[11],
             )
             for row in self._rows(
-                "SELECT id, tenant, state, next_attempt, reason, message, exit_code, name"
+                "SELECT id, tenant, state, next_attempt, reason, message, exit_code, name,"
+                " array_id, replicas, cancel_requested, not_before_ms"
                 " FROM jobs JOIN job_particulars USING (id)"
             )
         }

@@ -14,6 +14,7 @@ from scheduler.model.reasons import Reason, Refused
 from tests.sim.clock import Loop
 from tests.sim.plane import Down, Plane
 from tests.sim.seeds import Dice
+from tests.sim.services import Change
 from tests.sim.trace import Trace
 from tests.sim.workload import Ask
 
@@ -68,6 +69,9 @@ class Tenants:
                 self._loop.after(self._dice.between(1, 60_000), lambda: self.submit(ask))
             if first and ask.cancel_after_ms is not None:
                 self._loop.after(ask.cancel_after_ms, lambda: self.cancel(ask))
+            if first and ask.wish is not None:
+                ask.changing = True
+                self._change(ask, list(ask.wish.changes))
 
         def refused(refusal: Refused) -> None:
             if ask.job is not None:
@@ -93,6 +97,42 @@ class Tenants:
             self._trace.note("tenant", f"cancel of {job} refused: {refusal.reason}")
 
         self._call(work, answered, refused)
+
+    def end_services(self, asks: list[Ask]) -> None:
+        """Every service that goes on is cancelled."""
+        for ask in asks:
+            if ask.wish is not None and ask.job is not None and not ask.cancel_asked:
+                self.cancel(ask)
+
+    def _change(self, ask: Ask, changes: list[Change]) -> None:
+        """Ask for one change of a service after the other."""
+        if not changes:
+            ask.changing = False
+            return
+        change, job = changes.pop(0), ask.job
+        assert job is not None
+
+        def work(plane: Plane) -> None:
+            who = principal_of(ask.user)
+            if change.replica is not None:
+                plane.cancel(who, f"{job}[{change.replica}]")
+                return
+            wanted, now_ms = change.replicas or 0, self._loop.wall_ms
+            plane.write(
+                "scale", lambda txn: plane.control.scale(txn, who, job, wanted, now_ms)
+            )  # fmt: skip
+
+        def answered(_: None) -> None:
+            self._trace.note("tenant", f"{change} of {job} is answered")
+            if change.replicas is not None:
+                ask.wanted = change.replicas
+            self._change(ask, changes)
+
+        def refused(refusal: Refused) -> None:
+            self._trace.note("tenant", f"{change} of {job} refused: {refusal.reason}")
+            self._change(ask, changes)
+
+        self._loop.after(change.after_ms, lambda: self._call(work, answered, refused))
 
     def look(self, asks: list[Ask]) -> None:
         """Everybody lists, and asks for a job of somebody else's."""

@@ -11,12 +11,16 @@ import pytest
 from agent.site import granted, guard, reconcile
 from agent.site.state import Memory, Observed, Rank, Release
 from agent.site.view import RankView, Standing, look
-from scheduler.control import outbox
+from scheduler.control import outbox, services
 from scheduler.control.control import Control
 from scheduler.core import allowance, answers, quota, residency, rooms
+from scheduler.core.spread import Spreads
+from scheduler.model.job import JobState
 from scheduler.model.residency import FactKey, Permit
 from scheduler.model.sitelink import Launch
 from scheduler.store import leaves, standing
+from scheduler.store.records import JobRow
+from scheduler.store.store import Txn
 from sovapi.v1 import jobs_pb2 as jobs
 from tests.sim import plane
 from tests.sim.faults import Fault, FaultPlan, Kind
@@ -175,3 +179,28 @@ def test_a_move_that_is_not_in_the_audit_log(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(leaves, "moved", silent)
     assert_caught(("rebuild",), CALM)
+
+
+def test_a_service_that_does_not_wait_for_the_end_of_replicas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rightly = services.due
+
+    def hasty(txn: Txn, service: JobRow) -> services.Due:
+        if (due := rightly(txn, service)).surplus:
+            return due
+        there = txn.jobs.open_tasks(service.id, 10)
+        staying = [row for row in there if row.state is not JobState.CANCELLING]
+        failed = txn.jobs.task_counts([service])[service.id].failed
+        return services.Due(missing=max(0, (service.replicas or 0) - failed - len(staying)))
+
+    monkeypatch.setattr(services, "due", hasty)
+    assert_caught(("replicas",), CALM)
+
+
+def test_a_planner_that_heeds_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    def anywhere(_self: Spreads, _apart: object, answer: object, _order: object) -> object:
+        return answer
+
+    monkeypatch.setattr(Spreads, "narrowed", anywhere)
+    assert_caught(("spread",), CALM)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.ids import JobId
-from tests.sim import checks_tables
+from tests.sim import checks_services, checks_tables
 from tests.sim.checks_runs import Machine
 from tests.sim.clock import WALL_AT_START_MS
 from tests.sim.fleet import TenantPlan
@@ -89,7 +89,8 @@ class Watch:
         for attempt in new:
             public = f"{self._codec.encode(JobId(attempt.job))}.{attempt.attempt}"
             self.placed_ms[public] = attempt.placed_wall_ms - WALL_AT_START_MS
-            self.sites_of[public.rpartition(".")[0]].add(attempt.site)
+            whose = tables.jobs[attempt.job].service or attempt.job
+            self.sites_of[self._codec.encode(JobId(whose))].add(attempt.site)
         self.found("quota", checks_tables.quotas_hold(tables, self._before, self.tree))
         self.found("fit", checks_tables.placements_fit(tables, self._machines))
         self.found("live", checks_tables.one_attempt_holds(tables))
@@ -97,6 +98,11 @@ class Watch:
             self.found("whole", checks_tables.placed_whole(tables, self.asks))
             permitted = checks_tables.placed_where_permitted(new, self.asks, self._declared)
             self.found("residency", permitted)
+            self.found("spread", checks_services.spread_is_kept(new, tables, self.asks))
+        self.found("replicas", checks_services.never_too_many(tables, self._before))
+        self.found("replicas", checks_services.nothing_is_left(tables))
+        alive = self._ledger.alive()
+        self.found("holders", checks_services.only_holders_run(tables, alive, self._codec.decode))
         self._note_moves(tables)
         self._before = tables
 
@@ -112,6 +118,8 @@ class Watch:
         names: dict[str, int] = {}
         for number, job in tables.jobs.items():
             self.asks[number] = self._by_name[job.name]
+            if job.service is not None:
+                continue
             if job.name in names:
                 self.found("idempotency", [f"{job.name} is job {names[job.name]} and {number}"])
             names[job.name] = number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler.model.ids import GpuClass, TenantPath
 from scheduler.model.job import (
@@ -19,6 +19,7 @@ from scheduler.model.job import (
 from scheduler.model.residency import Assurance, NodeSharing, Requirement, Tier
 from tests.sim.scripts import Script
 from tests.sim.seeds import Dice
+from tests.sim.services import Wish, draw_replica, draw_run_ms, draw_wish
 from tests.sim.truth import Need
 
 USERS = {
@@ -27,6 +28,8 @@ USERS = {
     "uni-b/physics": "/tenant/uni-b/user/bob",
 }
 SHARING = {"tenant": NodeSharing.TENANT, "any": NodeSharing.ANY, "none": NodeSharing.NONE}
+SERVICES_PER_MILLE = 120
+"""Of what could run, so many are services."""
 NEEDS = (
     Need(),
     Need(),
@@ -72,6 +75,12 @@ class Ask:
     """Why it must be refused, if it must."""
     leased: bool = False
     key: str = ""
+    wish: Wish | None = None
+    """Of a service: what its tenant wants of it."""
+    wanted: int = 0
+    """How many replicas it is to have, as the last answer said."""
+    changing: bool = False
+    """Whether its tenant still has changes to ask for."""
     cancel_after_ms: int | None = None
     job: str | None = None
     refused: str | None = None
@@ -92,7 +101,29 @@ class Ask:
 def draw_asks(dice: Dice, count: int, span_ms: int) -> list[Ask]:
     """`count` submissions within `span_ms`, by time."""
     moments = sorted(dice.between(0, span_ms) for _ in range(count))
-    return [_draw(dice.fork(f"job{n}"), n, at_ms) for n, at_ms in enumerate(moments)]
+    asks = [_draw(dice.fork(f"job{n}"), n, at_ms) for n, at_ms in enumerate(moments)]
+    for ask in asks:
+        own = dice.fork(f"job{ask.number}", "service")
+        if not ask.impossible and own.chance(SERVICES_PER_MILLE):
+            _become_service(own, ask)
+    return asks
+
+
+def _become_service(dice: Dice, ask: Ask) -> None:
+    """The submission is for a service instead, of small replicas, so that others find room."""
+    gang = dice.chance(150)
+    ask.shape = replace(ask.shape, nodes=2 if gang else 1, gpus=dice.pick((1, 1, 2)), tasks=1)
+    ask.wish, ask.script = draw_wish(dice), draw_replica(dice)
+    ask.wanted = ask.wish.replicas
+    resources = replace(ask.spec.resources, nodes=ask.shape.nodes, gpus_per_node=ask.shape.gpus)
+    spec = replace(
+        ask.spec,
+        command=ask.script.command(ask.canaries[2]),
+        resources=replace(resources, tasks_per_node=1),
+        topology=Topology(TopologyLevel.SITE, TopologyMode.REQUIRED),
+    )
+    ask.spec = ask.wish.made_of(spec, draw_run_ms(dice))
+    ask.cancel_after_ms = dice.between(0, 300_000) if dice.chance(400) else None
 
 
 def _draw(dice: Dice, number: int, at_ms: int) -> Ask:
