@@ -47,8 +47,7 @@ def only_holders_run(
         number = number_of(run.job)
         job = tables.jobs.get(number) if number is not None else None
         if job is None or job.state not in HOLDING or job.attempts != run.attempt:
-            found = "nothing" if job is None else f"{job.state}, attempt {job.attempts}"
-            yield f"{run.key} runs at {run.site}/{run.slot}, and its job is {found}"
+            yield f"{run.key} runs at {run.site}/{run.slot}, and its attempt holds nothing"
 
 
 def spread_is_kept(

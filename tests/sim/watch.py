@@ -57,10 +57,10 @@ class Watch:
         self.commits = 0
 
     def found(self, check: str, violations: Iterable[str]) -> None:
-        """Notes what a checker said."""
+        """Notes what a checker said, the same only once: some look after each commit."""
         for violation in violations:
-            if len(self.violations) < VIOLATIONS_MAX:
-                line = f"{check}: {violation}"
+            line = f"{check}: {violation}"
+            if len(self.violations) < VIOLATIONS_MAX and line not in self.violations:
                 self._trace.note("VIOLATION", line)
                 self.violations.append(line)
 
