@@ -59,9 +59,14 @@ class ClassAnswer:
         """How sought after a site is, in millionths."""
         return next((ppm for ppm, sites in self.tiers if sites >> number & 1), 0)
 
-    def numbers(self) -> Iterable[int]:
-        """The sites' bit numbers in that order."""
-        return (number for _, sites in self.by_press() for number in bits(sites))
+    def numbers(self, in_turn: Sequence[int] = ()) -> Iterable[int]:
+        """The sites' bit numbers in that order, and where it tells none apart in that of `in_turn`,
+        which has the bits of them all; else ascending."""
+        for _, sites in self.by_press():
+            if in_turn:
+                yield from (bit.bit_length() - 1 for bit in in_turn if sites & bit)
+            else:
+                yield from bits(sites)
 
     def without(self, numbers: Iterable[int]) -> ClassAnswer:
         """The same without some sites."""

@@ -3,13 +3,16 @@
 A preference and nothing more: it orders places that law allows and that the placement score finds
 equally good, so no work waits for it and no GPU is packed worse. What is emitted is priced and
 added to what the energy costs, and a site's cooling is paid for too. A site of which nothing is
-known comes after those of which something is; without any the names decide, as they did.
+known comes after those of which something is. Where that tells none apart the empty nodes do
+(`in_turn`), and then the names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
+from scheduler.core.index import SiteIndex
 from scheduler.model.fleet import Site
 from scheduler.model.ids import SiteId
 
@@ -39,6 +42,19 @@ def liking(site: Site) -> Liking:
     where all else is alike."""
     pence = cost_pence(site)
     return pence is None, pence or 0, site.id
+
+
+def in_turn(sites: Sequence[tuple[Site, SiteIndex, bool]]) -> tuple[int, ...]:
+    """The bits of `sites` in the order in which they are tried where they are alike: as they are
+    liked, and of those that cost the same the one with the fewest empty nodes first, so that the
+    largest hole stays whole for a gang that needs one."""
+
+    def key(at: int) -> tuple[bool, int, int, int]:
+        site, index, _ = sites[at]
+        is_unknown, pence, _ = liking(site)
+        return is_unknown, pence, index.empty_count(), at
+
+    return tuple([1 << at for at in sorted(range(len(sites)), key=key)])
 
 
 def in_words(site: Site) -> str:

@@ -20,7 +20,7 @@ from scheduler.core.answers import Answer, Answers, Verdicts
 from scheduler.core.asks import Ask
 from scheduler.core.budgets import Book
 from scheduler.core.classes import ends_by_ms
-from scheduler.core.energy import liking
+from scheduler.core.energy import in_turn, liking
 from scheduler.core.evictable import Evictable
 from scheduler.core.index import FleetLanes, SiteIndex
 from scheduler.core.lines import Lines
@@ -86,6 +86,7 @@ class FleetState:
         self.classes = self.queued.classes
         # Derived; read only after `settle`.
         self.order: list[tuple[Site, SiteIndex, bool]] = []
+        self.in_turn: tuple[int, ...] = ()
         self.numbers: dict[SiteId, int] = {}
         self.lanes: FleetLanes = {}
         self.capacity_milli: dict[GpuClass, int] = {}
@@ -165,8 +166,11 @@ class FleetState:
     def settle(self) -> None:
         """Brings the indices up to date; cheap when nothing was declared anew."""
         self.alarm.rewind()
-        if not self._stale_order and not self._stale_sites:
-            return
+        if self._stale_order or self._stale_sites:
+            self._rebuild()
+        self.in_turn = in_turn(self.order)
+
+    def _rebuild(self) -> None:
         for site in sorted(self._stale_sites):
             self._indices[site] = SiteIndex(
                 self.nodes[node] for node in sorted(self._nodes_at.get(site, ()))

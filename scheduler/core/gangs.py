@@ -2,8 +2,9 @@
 
 Simple equivalent: try every site and every set of nodes, keep the best score. Departures: one node
 is found through the fleet's lanes, the best room first; a gang looks at each site that can have it,
-and takes the first where the level of closeness that it likes holds. What all organisations may
-join is searched for one of them: those who come later learn from `Exhausted` that nothing is there.
+and takes the first where the level of closeness that it likes holds, those with fewest empty nodes
+before others (`energy.in_turn`). What all organisations may join is searched for one of them: those
+who come later learn from `Exhausted` that nothing is there.
 """
 
 from __future__ import annotations
@@ -164,8 +165,10 @@ def _node_of(
 ) -> Spot | None:
     """The first node with room among those of `sites` that are in `room`."""
     steps, records_of = ranking.steps, fleet.order
+    is_empty = lane[1] == EMPTY
     while sites:
-        low = sites & -sites
+        # Who takes an empty node leaves the largest hole whole; else the first site does.
+        low = next(filter(sites.__and__, fleet.in_turn)) if is_empty else sites & -sites
         sites ^= low
         number = low.bit_length() - 1
         site, index, _ = records_of[number]
@@ -191,7 +194,7 @@ def _find_gang(
     ask, gpu_class = signature.ask, where.gpu_class
     ranking = signature.ranking(fleet.rooms, gpu_class)
     inhabited = _inhabited(fleet, signature, ranking, gpu_class)
-    for number in where.numbers():
+    for number in where.numbers(fleet.in_turn):
         if not inhabited >> number & 1:
             continue
         index = fleet.order[number][1]

@@ -241,6 +241,11 @@ class SiteIndex:
                         mask |= nodes
         return mask
 
+    def empty_count(self) -> int:
+        """How many ready nodes nobody is on."""
+        lanes = (self.up.get((gpu_class, EMPTY)) for gpu_class in self.layout.classes)
+        return sum(lane.all().bit_count() for lane in lanes if lane is not None)
+
     def in_views(self, views: tuple[View, ...]) -> int:
         """The nodes, ready or not, full or not, in one of `views`. For explanations."""
         filling = self._filled()

@@ -14,8 +14,9 @@ from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_plan
 from scheduler.core.planner import plan
 from scheduler.model.fleet import Site, SiteEnergy, SiteProfile
+from scheduler.model.ids import JobId
 from scheduler.model.plan import SiteChanged
-from tests.core.builders import NOW_MS, fleet_of, job_class, node, queued, site
+from tests.core.builders import HOUR_MS, NOW_MS, fleet_of, job_class, node, queued, site
 
 NAMES = ("bristol", "leeds", "london")
 
@@ -97,3 +98,27 @@ def test_every_site_has_a_place_in_the_order() -> None:
     same = [of("leeds", 1, 1), of("bristol", 1, 1), site("london")]
     assert [liking(each)[2] for each in sorted(same, key=liking)] == ["bristol", "leeds", "london"]
     assert cost_pence(same[2]) is None
+
+
+def test_of_sites_that_cost_the_same_the_largest_hole_stays_whole() -> None:
+    nodes = [*(node("bristol", f"n{n}") for n in range(4)), node("leeds", "n0")]
+    fleet = fleet_of(nodes=nodes, sites=[site("bristol"), site("leeds")])
+    fleet.apply(queued(1, job_class(gpus=8)))
+    fleet.apply(queued(2, job_class(nodes=4, gpus=8, limit_ms=2 * HOUR_MS)))
+    made = {each.key.job: each.site for each in plan(fleet, NOW_MS).placements}
+    assert made == {JobId(1): "leeds", JobId(2): "bristol"}
+
+
+def test_a_gang_leaves_the_largest_hole_whole_too() -> None:
+    sizes = {"bristol": 4, "leeds": 2, "london": 3}
+    nodes = [node(name, f"n{n}") for name, count in sizes.items() for n in range(count)]
+    gang = queued(1, job_class(nodes=2, gpus=8))
+    fleet = fleet_of(gang, nodes=nodes, sites=[site(name) for name in NAMES])
+    assert [each.site for each in plan(fleet, NOW_MS).placements] == ["leeds"]
+
+
+def test_a_dearer_site_is_not_taken_for_its_smaller_hole() -> None:
+    made = fleet(of("bristol", 0, 9_000), of("leeds", 0, 8_999), of("london", 0, 9_000))
+    for number in (1, 2, 3):
+        made.apply(queued(number, job_class(gpus=8)))
+    assert [each.site for each in plan(made, NOW_MS).placements] == ["leeds", "leeds", "bristol"]
