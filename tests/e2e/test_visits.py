@@ -23,6 +23,7 @@ def job(world: World) -> Iterator[Job]:
     """One that runs at London."""
     made = world.run(LIFE, env={"SAID": "by the job"})
     world.until_said(made, "start")
+    world.until_state(made, "RUNNING")  # Its site tells so a moment after the job itself does.
     yield made
     made.cancel(now=True)
     world.end(made)
