@@ -120,7 +120,7 @@ class _Search:
         self._heap: list[tuple[Price, int, int, int, int, tuple[JobId, ...]]] = []
         self._gangs: list[Option] = []
         self._rooms: dict[tuple[GpuClass, int], tuple[int, int]] = {}
-        self._lenient = True
+        self._lenient, self._had_options = True, False
         self._begin()
 
     def _begin(self) -> None:
@@ -142,9 +142,11 @@ class _Search:
     def find(self) -> tuple[Option, tuple[JobId, ...]] | None:
         """The cheapest option that the rules allow, with all who have to leave for it: nobody,
         where room is about to come. Where none of the cheapest is allowed, it is looked for among
-        those alone whom no guarantee covers."""
+        those alone whom no guarantee covers. Of nodes that nobody can clear, fewer cannot either;
+        a gang's are cleared one by one, and with fewer to choose from that may come out well."""
+        self._had_options = self._ask.nodes > 1
         found = self._cheapest()
-        if found is None and self._lenient:
+        if found is None and self._lenient and self._had_options:
             self._lenient = False
             self._begin()
             found = self._cheapest()
@@ -155,6 +157,7 @@ class _Search:
             option = self._next(tried)
             if option is None:
                 return None
+            self._had_options = True
             stake = self._stake(option)
             leave = option.leave
             if not self._outlook.powered(option.number, stake, leave):
