@@ -14,12 +14,12 @@ from sovapi.v1 import jobs_pb2
 from sovctl.errors import InvalidArgumentError, SovError, UnavailableError
 from sovctl.link import Connected, Link
 from sovctl.rpc_errors import sov_error
+from sovshared.visits import port_faults
 
 LOOPBACK = "127.0.0.1"
 LASTS_MS_MAX = 13 * 3_600_000
 """Of a session; the control plane ends it earlier."""
 READ_BYTES = 32 * 1024
-PORT_MAX = 65_535
 
 
 Call: TypeAlias = (
@@ -160,11 +160,10 @@ class AsyncForwardCalls(Connected):
         """A port of a rank of a job on this machine's loopback, to be used in an `async with`;
         `local_port` 0 takes one that is free."""
         faults = [
-            f"{field}: found {found}, allowed {least} to {PORT_MAX}"
-            for field, found, least in (("port", port, 1), ("local_port", local_port, 0))
-            if not least <= found <= PORT_MAX
+            *port_faults(port),
+            *port_faults(local_port, field="local_port", least=0),
         ]
         if faults:
-            raise InvalidArgumentError("; ".join(faults))
+            raise InvalidArgumentError("; ".join(map(str, faults)))
         start = jobs_pb2.PortForwardStart(id=job, rank=rank, port=port)
         return PortForward(self.link, start, local_port, failed)

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import socket
 import struct
 import subprocess
@@ -25,21 +24,16 @@ from agent.node.launcher import PACKAGE, PYTHON
 from sovapi.v1.jobs_pb2 import ExecRequest, ExecResize, ExecResponse, ExecStart
 from sovapi.v1.sitelink_pb2 import TunnelDown, TunnelUp
 from sovshared.tunnels import Channel
+from sovshared.visits import SIZE_MAX, command_faults
 
 BEGIN_S_MAX = 15.0
 READ_BYTES = 64 * 1024
-WORDS_MAX = 1_000
-COMMAND_BYTES_MAX = 64 * 1024
-SIZE_MAX = 10_000
-"""Rows or columns of a terminal."""
 WORD_BYTES_MAX = 4096
 TERM_DEFAULT = "xterm"
 END_OF_INPUT = b"\x04"
 """What a terminal takes for it, at the beginning of a line."""
 KILLED = {"status": 137}
 """How a command ended whose end nobody could tell."""
-
-_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
 class Command:
@@ -60,7 +54,9 @@ class Command:
     @classmethod
     async def begin(cls, home: Path, asked: ExecStart) -> Command:
         """Starts it in the rank of this spool directory. Raises NoEntry."""
-        _check(asked)
+        size = (asked.size.rows, asked.size.columns)
+        if faults := command_faults(asked.command, rank=asked.rank, size=size, term=asked.term):
+            raise NoEntry("INVALID_ARGUMENT", "; ".join(map(str, faults)))
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         line.setblocking(False)
         with theirs:
@@ -192,27 +188,6 @@ class Command:
             self._ends.remove(self._input)
             os.close(self._input)
             self._input = None
-
-
-def _check(asked: ExecStart) -> None:
-    size = sum(len(word.encode()) for word in asked.command)
-    faults = [
-        f"{field}: found {found}, allowed {allowed}"
-        for field, found, allowed, holds in (
-            ("command", f"{len(asked.command)} words", f"1 to {WORDS_MAX}", asked.command),
-            ("command", f"{len(asked.command)} words", WORDS_MAX, len(asked.command) <= WORDS_MAX),
-            ("command", f"{size} bytes", COMMAND_BYTES_MAX, size <= COMMAND_BYTES_MAX),
-            ("command", "a zero byte", "none", not any("\0" in word for word in asked.command)),
-            ("term", repr(asked.term[:80]), "a terminal's name", _is_term(asked.term)),
-        )
-        if not holds
-    ]
-    if faults:
-        raise NoEntry("INVALID_ARGUMENT", "; ".join(faults))
-
-
-def _is_term(name: str) -> bool:
-    return not name or _TERM.fullmatch(name) is not None
 
 
 def _start(line: socket.socket) -> subprocess.Popen[bytes]:

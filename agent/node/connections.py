@@ -12,7 +12,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -21,10 +21,10 @@ from agent.node import network
 from agent.node.entry import Entry, NoEntry, entered
 from sovapi.v1.jobs_pb2 import PortForwardResponse, PortForwardStart
 from sovapi.v1.sitelink_pb2 import TunnelDown, TunnelUp
+from sovshared.visits import port_faults
 
 CONNECT_S_MAX = 10.0
 READ_BYTES = 64 * 1024
-PORT_MAX = 65_535
 LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 """Where a program listens that is meant for its own machine, in the order in which it is tried."""
 
@@ -42,9 +42,8 @@ class Connection:
     @classmethod
     async def begin(cls, home: Path, asked: PortForwardStart) -> Connection:
         """Connects to a port of the rank of this spool directory. Raises NoEntry."""
-        if not 1 <= asked.port <= PORT_MAX:
-            found = f"port: found {asked.port}, allowed 1 to {PORT_MAX}"
-            raise NoEntry("INVALID_ARGUMENT", found)
+        if faults := port_faults(asked.port):
+            raise NoEntry("INVALID_ARGUMENT", "; ".join(map(str, faults)))
         why = ""
         for family, host in LOOPBACK:
             try:
@@ -90,8 +89,8 @@ class RankWatch:
         """Finds the rank of this spool directory, with a network of its own. Raises NoEntry."""
 
         def find(entry: Entry) -> RankWatch:
-            os.close(_network_of(entry))
-            return cls(os.dup(entry.handle))
+            with _network_of(entry):
+                return cls(os.dup(entry.handle))
 
         return await _apart(home, find)
 
@@ -117,12 +116,9 @@ class RankWatch:
 
 async def _connected(home: Path, family: int, address: tuple[str, int]) -> socket.socket:
     def make(entry: Entry) -> socket.socket:
-        namespace = _network_of(entry)
-        try:
+        with _network_of(entry) as namespace:
             network.enter(namespace)  # This thread alone, which ends here.
             return socket.socket(family, socket.SOCK_STREAM)
-        finally:
-            os.close(namespace)
 
     line = await _apart(home, make)
     line.setblocking(False)
@@ -146,17 +142,18 @@ async def _apart(home: Path, work: Callable[[Entry], FoundT]) -> FoundT:
         return await asyncio.get_running_loop().run_in_executor(thread, enter)
 
 
-def _network_of(entry: Entry) -> int:
-    """A handle of the rank's own network."""
+@contextlib.contextmanager
+def _network_of(entry: Entry) -> Generator[int]:
+    """A handle of the rank's own network. Raises NoEntry."""
     namespace = os.open(f"/proc/{entry.pid}/ns/net", os.O_RDONLY)
-    alive = select.poll()
-    alive.register(entry.handle, select.POLLIN)
-    why = ""
-    if alive.poll(0):
-        why = "the rank is over"
-    elif os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/net")):
-        why = "the rank has its node's network and none of its own, so its ports may be another's"
-    if why:
+    try:
+        alive = select.poll()
+        alive.register(entry.handle, select.POLLIN)
+        if alive.poll(0):
+            raise NoEntry("ILLEGAL_TRANSITION", "the rank is over")
+        if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/net")):
+            why = "its node's network and none of its own, so its ports may be another's"
+            raise NoEntry("ISOLATION", f"the rank has {why}")
+        yield namespace
+    finally:
         os.close(namespace)
-        raise NoEntry("ISOLATION" if "network" in why else "ILLEGAL_TRANSITION", why)
-    return namespace

@@ -197,9 +197,7 @@ def _run_rank(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 (no shell: it is the point)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        os.write(2, f"sov: cannot run {spec['argv'][0]!r}: {why}\n".encode())
-        os._exit(127 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else 126)
+        program.cannot_run(spec["argv"][0], error)
 
 
 def _isolate(level: str, spec: dict[str, Any], outside: list[int]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sovshared.sealing import ARRAY_NAMES
+
 RESERVED_NAMES = frozenset(
     [
         "RANK",
@@ -18,16 +20,6 @@ RESERVED_NAMES = frozenset(
     ]
 )
 RESERVED_PREFIXES = ("SOV_", "RAY_")
-PASSED_NAMES = frozenset(
-    [
-        "SOV_ARRAY_COUNT",
-        "SOV_ARRAY_INDEX",
-        "SOV_ARRAY_JOB_ID",
-        "SOV_REPLICA",
-        "SOV_SERVICE_JOB_ID",
-    ]
-)
-"""Of those with our prefix, what the control plane sends along: no user may set them."""
 
 IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -52,6 +44,6 @@ def user_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {
         name: env[name]
         for name in sorted(env)
-        if name in PASSED_NAMES
+        if name in ARRAY_NAMES
         or (name not in RESERVED_NAMES and not name.startswith(RESERVED_PREFIXES))
     }

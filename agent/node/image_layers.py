@@ -20,14 +20,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from agent.node.data_store import has_room
+from agent.node.data_store import COPY_BYTES, has_room
 
 TREE_BYTES_MAX = 64 * 1024 * 1024 * 1024
 ENTRIES_MAX = 1_000_000
 """Files, folders and links of all layers together, what one layer takes away again included."""
 FOLDERS_DEEP_MAX = 128
 HEADER_BYTES_MAX = 1024 * 1024  # Of the archive, read at once.
-COPY_BYTES = 1024 * 1024
 FREE_LOOKED_BYTES = 64 * 1024 * 1024
 MODIFIED_S_MAX = 1 << 33
 HIDES = ".wh."  # Begins the name of what says that a file of a lower layer is gone.

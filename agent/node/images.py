@@ -9,7 +9,6 @@ is kept by that digest, whole or not at all; of what no rank uses the oldest goe
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gzip
 import hashlib
@@ -25,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from agent.node.data_store import PLAINLY
+from agent.node import confine
+from agent.node.data_store import COPY_BYTES, PLAINLY
 from agent.node.environment import user_environment
-from agent.node.image_layers import COPY_BYTES, TREE_BYTES_MAX, LayerInvalid, Room, Tree
+from agent.node.image_layers import TREE_BYTES_MAX, LayerInvalid, Room, Tree
+from agent.node.image_view import ROOT
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024  # Of a manifest, an index, a configuration.
 LAYERS_MAX = 127
@@ -46,7 +47,7 @@ LAYERS = {
 """Whether a layer of that type is packed."""
 LAYOUT_VERSION = "1.0.0"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-ROOT, ENV = "root", "env.json"
+ENV = "env.json"
 _PART, _GONE = ".part-", ".gone-"
 _DIGITS = frozenset("0123456789abcdef")
 
@@ -81,9 +82,9 @@ class ImageStore:
     def manifest(self, digits: str) -> Mapping[str, Any]:
         """The manifest of that digest, or of this machine's kind in the index of that digest."""
         self._check_layout()
-        found = self._document(_Blob("", digits, 0))
+        found = self._document(digits)
         if found.get("mediaType", MANIFEST) == INDEX or "manifests" in found:
-            found = self._document(self._of_this_machine(found))
+            found = self._document(self._of_this_machine(found).digits)
         if found.get("schemaVersion") != 2 or found.get("mediaType", MANIFEST) != MANIFEST:
             raise ImageUnavailable(f"sha256:{digits}: found no OCI manifest of version 2")
         return found
@@ -93,7 +94,7 @@ class ImageStore:
         blob = _blob(manifest.get("config"), "config")
         if blob.kind != CONFIG:
             raise ImageUnavailable(f"config.mediaType: found {blob.kind[:80]!r}, allowed {CONFIG}")
-        config = self._document(blob)
+        config = self._document(blob.digits)
         found = (config.get("os"), config.get("architecture"))
         if found != ("linux", architecture()):
             shown = "/".join(str(word)[:40] for word in found)
@@ -137,18 +138,18 @@ class ImageStore:
                 return _blob(one, "manifests")
         raise ImageUnavailable(f"the index names no image for linux/{architecture()}")
 
-    def _document(self, blob: _Blob) -> Mapping[str, Any]:
-        with self._file(blob.digits) as file:
+    def _document(self, digits: str) -> Mapping[str, Any]:
+        with self._file(digits) as file:
             body = file.read(DOCUMENT_BYTES_MAX + 1)
         if len(body) > DOCUMENT_BYTES_MAX:
-            raise ImageUnavailable(f"sha256:{blob.digits}: more than {DOCUMENT_BYTES_MAX} bytes")
-        _check_digest(hashlib.sha256(body).hexdigest(), blob.digits)
+            raise ImageUnavailable(f"sha256:{digits}: more than {DOCUMENT_BYTES_MAX} bytes")
+        _check_digest(hashlib.sha256(body).hexdigest(), digits)
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise ImageUnavailable(f"sha256:{blob.digits}: found no JSON") from error
+            raise ImageUnavailable(f"sha256:{digits}: found no JSON") from error
         if not isinstance(document, dict):
-            raise ImageUnavailable(f"sha256:{blob.digits}: found no object")
+            raise ImageUnavailable(f"sha256:{digits}: found no object")
         return cast("Mapping[str, Any]", document)
 
     def _file(self, digits: str) -> IO[bytes]:
@@ -345,8 +346,6 @@ def _sync(folder: Path) -> None:
     """Everything in the file system of `folder` is on its disk."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(opened):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(folder))
+        confine.check(confine.LIBC.syncfs(opened), f"syncfs {folder}")
     finally:
         os.close(opened)

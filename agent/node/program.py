@@ -15,8 +15,12 @@ import errno
 import os
 import signal
 from collections.abc import Collection, Mapping, Sequence
+from typing import NoReturn
 
 from agent.node import confine
+
+NOT_FOUND_CODE, NOT_EXECUTABLE_CODE = 127, 126
+"""How a shell ends whose command is not there, or cannot be executed."""
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], forwarded: Collection[int]) -> int:
@@ -32,6 +36,14 @@ def run(argv: Sequence[str], env: Mapping[str, str], forwarded: Collection[int])
             confine.send_session(pid, number)
         elif (ended := os.waitpid(pid, os.WNOHANG))[0]:
             return ended[1]
+
+
+def cannot_run(name: str, error: OSError | ValueError) -> NoReturn:
+    """End this process as a shell does whose command cannot be executed, saying why."""
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    os.write(2, f"sov: cannot run {name!r}: {why}\n".encode())
+    missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    os._exit(NOT_FOUND_CODE if missing else NOT_EXECUTABLE_CODE)
 
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:

@@ -24,7 +24,7 @@ import termios
 import time
 from typing import Any, NoReturn
 
-from agent.node import bounds, confine, network
+from agent.node import bounds, confine, network, program
 from agent.node.cradle import FORWARDED
 from agent.node.entry import Entry, NoEntry, entered
 
@@ -38,7 +38,6 @@ HANG_UP_S = 2.0
 """From being told to hang up to being killed."""
 INIT_ENDS_S = 2.0
 """Who was killed with its rank hears so once the init is gone, which is a moment later."""
-NOT_FOUND_CODE, NOT_EXECUTABLE_CODE = 127, 126
 
 
 def main(descriptor: int) -> None:
@@ -108,15 +107,12 @@ def _become(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
     except (OSError, ValueError, KeyError) as error:
         _tell(line, {"reason": "INTERNAL", "failed": f"rank set-up: {error}"})
-        os._exit(NOT_EXECUTABLE_CODE)
+        os._exit(program.NOT_EXECUTABLE_CODE)
     _tell(line, {"begun": True})
     try:
         os.execvpe(argv[0], argv, env)  # noqa: S606 (no shell: it is the point)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        os.write(2, f"sov: cannot run {argv[0]!r}: {why}\n".encode())
-        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
-        os._exit(NOT_FOUND_CODE if missing else NOT_EXECUTABLE_CODE)
+        program.cannot_run(argv[0], error)
 
 
 def _until_over(child: int, entry: Entry, line: socket.socket) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import grpc
 from agent.site import events as ev
 from agent.site.node_calls import Authority, Context, hello_of, name_of, passed_on
 from agent.site.state import Archive, StopRank
-from agent.site.tunnels import NodeAway, NotServed
+from agent.site.tunnels import NodeAway, NodeTunnel, NotServed
 from sovapi.v1 import nodelink_pb2 as pb
 from sovapi.v1.identity_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
 from sovapi.v1.nodelink_pb2 import (
@@ -36,7 +36,7 @@ from sovapi.v1.nodelink_pb2 import (
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkServicer, add_NodeLinkServicer_to_server
 from sovapi.v1.sitelink_pb2 import JobsOver, OpenTunnel, StoredJobs, TunnelDown, TunnelUp
 from sovshared import limits, pki, spiffe, tls
-from sovshared.tunnels import NobodyAsked, NotOpened, Tunnel, Tunnels
+from sovshared.tunnels import NobodyAsked, NotOpened, Tunnels
 
 ORDERS_HELD_MAX = 4096  # For one node; past this its stream is ended, and begins anew.
 READS_MAX = 256  # Under way at one node.
@@ -140,7 +140,7 @@ class NodeLinkServer(NodeLinkServicer):
         return self._questions.pop(self._asked_by)
 
     def answer(self, over: JobsOver) -> None:
-        """Which of them are; for the node that asked last. Any would do: the store is shared."""
+        """Which of them are; for the node that asked last, which may have some of its own."""
         if (line := self._lines.get(self._asked_by)) is not None:
             self._put(line, SiteOrder(jobs_over=over))
 
@@ -182,7 +182,7 @@ class NodeLinkServer(NodeLinkServicer):
             raise NodeAway(f"the agent of node {slot} answered something else")
         return answer
 
-    def ask_tunnel(self, slot: str, asked: OpenTunnel) -> Tunnel[TunnelUp, TunnelDown]:
+    def ask_tunnel(self, slot: str, asked: OpenTunnel) -> NodeTunnel:
         """A stream that a node is asked to open for a tenant; NodeAway. `close_tunnel` it."""
         line = self._lines.get(slot)
         if line is None:
@@ -193,14 +193,14 @@ class NodeLinkServer(NodeLinkServicer):
         self._put(line, order)
         return tunnel
 
-    async def joined(self, tunnel: Tunnel[TunnelUp, TunnelDown]) -> None:
+    async def joined(self, tunnel: NodeTunnel) -> None:
         """Until the node has opened it; NodeAway, or its refusal as NotServed."""
         try:
             await self._tunnels.joined(tunnel)
         except NotOpened:
             raise NodeAway(f"the agent of node {tunnel.peer} does not answer") from None
 
-    def close_tunnel(self, tunnel: Tunnel[TunnelUp, TunnelDown]) -> None:
+    def close_tunnel(self, tunnel: NodeTunnel) -> None:
         """Nobody reads it any more."""
         self._tunnels.remove(tunnel)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -16,13 +15,7 @@ from scheduler.model.operator_access import AccessAction
 from scheduler.model.reasons import Denial, Reason, invalid
 from sovapi.v1 import jobs_pb2, sitelink_pb2
 from sovshared.limits import CHUNK_BYTES_MAX
-
-WORDS_MAX = 1_000
-COMMAND_BYTES_MAX = 64 * 1024
-SIZE_MAX = 10_000
-"""Rows or columns of a terminal."""
-
-_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+from sovshared.visits import command_faults
 
 
 class Commands:
@@ -38,8 +31,14 @@ class Commands:
     ) -> AsyncGenerator[jobs_pb2.ExecResponse, None]:
         """A command inside one rank: what it writes, and at last how it ended."""
         start = (await first_of(requests)).start
-        if faults := _faults(start):
-            raise invalid(*faults)
+        size = (start.size.rows, start.size.columns)
+        if faults := command_faults(start.command, rank=start.rank, size=size, term=start.term):
+            raise invalid(
+                *(
+                    Denial(Reason.INVALID_ARGUMENT, f"found {found}, allowed {allowed}", field)
+                    for field, found, allowed in faults
+                )
+            )
         words = json.dumps(list(start.command)).encode()
         told: dict[str, object] = {
             "command_digest": f"sha256:{hashlib.sha256(words).hexdigest()}",
@@ -76,26 +75,3 @@ class Commands:
                     yield response
         finally:
             await asyncio.shield(self._visits.end(host, "exec", passed, exit_code=exit_code))
-
-
-def _faults(start: jobs_pb2.ExecStart) -> list[Denial]:
-    size_bytes = sum(len(word.encode()) for word in start.command)
-    words, numbers = len(start.command), (start.size.rows, start.size.columns)
-    empty = not start.command or not start.command[0]
-    return [
-        Denial(Reason.INVALID_ARGUMENT, f"found {found}, allowed {allowed}", field)
-        for field, fault, found, allowed in (
-            ("command", empty, "none", "a program and its arguments"),
-            ("command", words > WORDS_MAX, f"{words} words", WORDS_MAX),
-            ("command", size_bytes > COMMAND_BYTES_MAX, f"{size_bytes} bytes", COMMAND_BYTES_MAX),
-            ("command", any("\0" in word for word in start.command), "a zero byte", "none"),
-            ("rank", start.rank < 0, start.rank, "0 or more"),
-            ("size", not all(0 <= n <= SIZE_MAX for n in numbers), numbers, f"0 to {SIZE_MAX}"),
-            ("term", not _is_term(start.term), repr(start.term[:80]), "a terminal's name"),
-        )
-        if fault
-    ]
-
-
-def _is_term(name: str) -> bool:
-    return not name or _TERM.fullmatch(name) is not None

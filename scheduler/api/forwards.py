@@ -19,10 +19,10 @@ from scheduler.model.operator_access import AccessAction
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
 from sovapi.v1 import jobs_pb2, sitelink_pb2
 from sovshared.limits import CHUNK_BYTES_MAX
+from sovshared.visits import port_faults
 
 CONNECTIONS_MAX = 32
 """Of one session, at once."""
-PORT_MAX = 65_535
 
 
 @dataclass(slots=True, eq=False)
@@ -65,9 +65,9 @@ class Forwards:
         requests: AsyncIterator[jobs_pb2.PortForwardRequest],
     ) -> AsyncGenerator[jobs_pb2.PortForwardResponse, None]:
         """Its name, once the rank was found; then nothing until it is over."""
-        if not 1 <= start.port <= PORT_MAX:
-            found = f"found {start.port}, allowed 1 to {PORT_MAX}"
-            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "port"))
+        for field, found, allowed in port_faults(start.port):
+            detail = f"found {found}, allowed {allowed}"
+            raise invalid(Denial(Reason.INVALID_ARGUMENT, detail, field))
         action, kind = AccessAction.PORT_FORWARD, "port_forward"
         host = await self._visits.begin(start.id, start.rank, action, kind, {"port": start.port})
         clock = asyncio.get_running_loop().time
