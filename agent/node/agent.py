@@ -326,7 +326,8 @@ class NodeAgent:
         if status.phase is Phase.ABSENT:
             return LogChunk(request=order.request, offset=order.offset, unknown=True)
         length = min(max(order.max_bytes, 0), CHUNK_BYTES_MAX)
-        part = self._spool.read_log(order.key, max(order.offset, 0), length)
+        offset = max(order.offset, 0)
+        part = self._spool.read_log(order.key, offset, length, order.since_ms)
         return LogChunk(
             request=order.request,
             chunk=part.data,

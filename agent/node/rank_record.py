@@ -12,7 +12,8 @@ import time
 from collections import deque
 from typing import Any
 
-from agent.node.clock import start_ticks
+from agent.node.clock import start_ticks, wall_ms
+from agent.node.log_times import LogTimes
 
 LOG_LIMIT_BYTES = 64 * 1024 * 1024  # The log keeps this much of the beginning ...
 LOG_TAIL_BYTES = 256 * 1024  # ... and, once over it, this much of the end.
@@ -172,11 +173,14 @@ class Log:
         self._dropped = 0
         self._open = True
         self._file = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._room -= os.fstat(self._file).st_size
+        self._size = os.fstat(self._file).st_size
+        self._room -= self._size
+        self._times = LogTimes(self._size, wall_ms())
 
     def add(self, chunk: bytes) -> None:
         """Keep what the rank wrote, as far as there is room."""
         if self._open:
+            self._times.note(self._size, wall_ms())
             taken = self._write(chunk[: max(0, self._room)])
             self._room -= taken
             chunk = chunk[taken:]
@@ -193,9 +197,11 @@ class Log:
     def close(self) -> None:
         """Write the kept end, after a line saying how much is missing before it."""
         if self._tail:
+            self._times.note(self._size, wall_ms())
             kept = b"".join(self._tail)[-LOG_TAIL_BYTES:]
             self._dropped += self._tail_bytes - len(kept)
             self._write(f"\n[sov: {self._dropped} bytes are missing here]\n".encode() + kept)
+        self._times.close()
         os.close(self._file)
 
     def _write(self, chunk: bytes) -> int:
@@ -205,4 +211,5 @@ class Log:
                 done += os.write(self._file, chunk[done:])
             except OSError:
                 break
+        self._size += done
         return done

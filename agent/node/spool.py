@@ -11,7 +11,8 @@ One directory a rank, `<spool>/<job>.<attempt>.<rank>/`:
 | `ctl` | datagram socket of the shim, which orders go to; only one shim can ever bind it |
 | `started.json` | shim and init by pid and start time, the boot id: made before the rank may run |
 | `exit.durable`, `exit.json` | the end: first durable under one name, then visible as the other |
-| `log` | what the rank wrote, bounded (limits in `shim.py`) |
+| `log` | what the rank wrote, bounded (limits in `rank_record.py`) |
+| `log.times` | when its parts came (`log_times.py`) |
 | `work/` | the rank's working directory, its own user's |
 
 Beside them: `archive/<key>/` (log and exit record of what is forgotten), `gpu/<index>.lock`,
@@ -42,7 +43,7 @@ from collections.abc import Generator, Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
-from agent.node import claims
+from agent.node import claims, log_times
 from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.rank_record import sync_folder
 from agent.node.spool_files import (
@@ -83,7 +84,7 @@ UID_FIRST, UID_LAST = 200_000, 259_999
 
 GIVEN_UP = "given up before it ran"
 _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{1,9})\.(\d{1,6})")
-_ARCHIVED_NAMES = frozenset({"log", "exit.json"})
+_ARCHIVED_NAMES = frozenset({"log", log_times.NAME, "exit.json"})
 
 
 def job_of(key: str) -> str:
@@ -235,8 +236,10 @@ class Spool:
             return status
         return replace(status, outputs=outputs_of(read_document(home / "outputs.json")))
 
-    def read_log(self, key: str, offset: int, max_bytes: int) -> LogPart:
-        """Part of a rank's log, live or archived. A rank without a log has an empty one."""
+    def read_log(self, key: str, offset: int, max_bytes: int, since_ms: int = 0) -> LogPart:
+        """Part of a rank's log, live or archived: from `offset` on, or from where it may be younger
+        than `since_ms` (UTC), if that is later. A rank without a log has an empty one.
+        """
         job_of(key)
         if offset < 0 or max_bytes < 0:
             raise SpoolError(f"log offset {offset} and length {max_bytes}: want 0 or more")
@@ -245,6 +248,9 @@ class Spool:
                 contextlib.suppress(FileNotFoundError, NotADirectoryError),
                 open(folder / "log", "rb") as file,
             ):
+                if since_ms > 0:
+                    marks = log_times.marks_of(folder)
+                    offset = max(offset, log_times.offset_since(file.fileno(), marks, since_ms))
                 total = os.fstat(file.fileno()).st_size
                 return LogPart(
                     offset,
@@ -331,7 +337,8 @@ class Spool:
                 shutil.rmtree(folder, ignore_errors=True)
             elif kept_bytes > log_bytes_max:
                 times = folder.stat().st_atime_ns, folder.stat().st_mtime_ns
-                (folder / "log").unlink(missing_ok=True)
+                for name in ("log", log_times.NAME):
+                    (folder / name).unlink(missing_ok=True)
                 os.utime(folder, ns=times)
 
     # Users.

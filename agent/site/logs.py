@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 
 from agent.site.tunnels import NodeAway, NotServed, OneWay, Place, Spools, slot_of
 from sovapi.v1.jobs_pb2 import LogsResponse
-from sovapi.v1.nodelink_pb2 import LogChunk
+from sovapi.v1.nodelink_pb2 import LogChunk, ReadLog
 from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelUp
 
 READ_BYTES = 64 * 1024
@@ -36,9 +36,6 @@ class LogStream(OneWay):
     async def _find(self) -> dict[int, str]:
         """The ranks asked for and where their logs are."""
         asked = self._opening.logs
-        if asked.since_ms > 0:
-            detail = "since_ms: logs have no times, so they cannot be read from one on"
-            raise NotServed("FEATURE_NOT_AVAILABLE", detail)
         if not asked.all_ranks:
             slot = await self._slot(asked.rank)
             if slot is None:
@@ -96,25 +93,30 @@ class LogStream(OneWay):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self, rank: int, slot: str) -> AsyncGenerator[TunnelUp, None]:
-        """One rank's log, from the offset asked for."""
-        asked = self._opening.logs
-        offset, key, silent_s = max(0, asked.offset), f"{self._key}.{rank}", 0.0
+        """One rank's log, from the offset or the time asked for."""
+        asked, silent_s = self._opening.logs, 0.0
+        wanted = ReadLog(
+            key=f"{self._key}.{rank}",
+            offset=max(0, asked.offset),
+            max_bytes=READ_BYTES,
+            since_ms=asked.since_ms,
+        )
         while True:
             try:
-                part = await self._spools.read_log(slot, key, offset, READ_BYTES)
+                part = await self._spools.read_log(slot, wanted)
             except NodeAway:
                 if not asked.follow or silent_s >= SILENT_S_MAX:
                     raise
-                part = LogChunk(offset=offset)
+                part = LogChunk()
                 silent_s += FOLLOW_S
             else:
-                silent_s = 0.0
+                silent_s, wanted.since_ms = 0.0, 0
+                wanted.offset = part.offset + len(part.chunk)
             if part.chunk:
                 response = LogsResponse(
-                    rank=rank, chunk=part.chunk, offset=offset, attempt=self._opening.attempt
+                    rank=rank, chunk=part.chunk, offset=part.offset, attempt=self._opening.attempt
                 )
                 yield TunnelUp(logs=response)
-                offset += len(part.chunk)
             if part.over or (not part.chunk and not asked.follow):
                 return
             if not part.chunk:

@@ -160,10 +160,9 @@ class NodeLinkServer(NodeLinkServicer):
         if (line := self._lines.get(instruction.slot)) is not None:
             self._put(line, message)
 
-    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
+    async def read_log(self, slot: str, wanted: pb.ReadLog) -> LogChunk:
         """A stretch of a rank's log, or NodeAway."""
-        read = pb.ReadLog(key=key, offset=offset, max_bytes=max_bytes)
-        answer = await self._ask(slot, SiteOrder(read_log=read))
+        answer = await self._ask(slot, SiteOrder(read_log=wanted))
         if not isinstance(answer, LogChunk):
             raise NodeAway(f"the agent of node {slot} answered something else")
         return answer

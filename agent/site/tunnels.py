@@ -8,7 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
+from sovapi.v1.nodelink_pb2 import (
+    GoodsChunk,
+    GoodsPage,
+    ListGoods,
+    LogChunk,
+    ReadGoods,
+    ReadLog,
+)
 from sovapi.v1.sitelink_pb2 import OpenTunnel, TunnelDown, TunnelUp
 from sovshared.tunnels import Tunnel
 
@@ -22,7 +29,7 @@ class Spools(Protocol):
         """Nodes that can be asked."""
         ...
 
-    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
+    async def read_log(self, slot: str, wanted: ReadLog) -> LogChunk:
         """A stretch of a rank's log, or NodeAway."""
         ...
 
@@ -98,7 +105,7 @@ async def slot_of(spools: Spools, place: Place, attempt: str, rank: int) -> str 
 
     async def ask(slot: str) -> str | None:
         try:
-            chunk = await spools.read_log(slot, f"{attempt}.{rank}", 0, 0)
+            chunk = await spools.read_log(slot, ReadLog(key=f"{attempt}.{rank}"))
         except NodeAway:
             return None
         return None if chunk.unknown else slot

@@ -30,9 +30,13 @@ class JobLogs:
         control = self._desk.control
         job = await self._desk.reader.read(lambda view: control.get(view, seen, request.id))
         public = self._desk.codec.encode(job.id)
-        if request.offset < 0:
-            found = f"found {request.offset}, allowed 0 or more"
-            raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "offset"))
+        faults = [
+            Denial(Reason.INVALID_ARGUMENT, f"found {value}, allowed 0 or more", name)
+            for name, value in (("offset", request.offset), ("since_ms", request.since_ms))
+            if value < 0
+        ]
+        if faults:
+            raise invalid(*faults)
         site, number = place_of(job, request.rank, request.attempt, "there is no log yet")
         wanted = jobs_pb2.LogsRequest()
         wanted.CopyFrom(request)

@@ -17,9 +17,9 @@ from sovctl.cli.explanation import show_explanation
 from sovctl.cli.output import Output, safe, table
 from sovctl.cli.progress import JobsProgress, LogLines, sentence, write_bytes
 from sovctl.cli.session import Interrupted, session_of
+from sovctl.cli.since import since_ms
 from sovctl.errors import InvalidArgumentError, SovError
 from sovctl.results import JobInfo, TasksInfo
-from sovctl.spec_values import duration_ms
 
 STATES = (
     "queued, placed, starting, running, preempting, cancelling, lost, succeeded, failed, cancelled"
@@ -170,7 +170,7 @@ def logs_of(
         bool, typer.Option("--follow", "-f", help="Go on until the job is over.")
     ] = False,
     since: Annotated[
-        str, typer.Option(metavar="DURATION", help="Only what is younger, such as 10m.")
+        str, typer.Option(metavar="WHEN", help="Only what is younger, such as 10m, or a time.")
     ] = "",
     attempt: Annotated[
         int, typer.Option(metavar="N", min=0, help="An earlier attempt; default: the latest.")
@@ -180,14 +180,14 @@ def logs_of(
     if rank != "all" and not rank.isdecimal():
         raise InvalidArgumentError(f"--rank: found {rank!r}, allowed a number or all")
     session = session_of(ctx)
-    since_ms = clock.now_ms() - _duration("--since", since) if since else 0
+    younger_ms = since_ms(since)
     number = None if rank == "all" else int(rank)
     lines = LogLines(with_rank=number is None)
 
     async def work(client: AsyncClient) -> None:
         found = await client.get(job)
         chunks = client.logs(
-            found.id, rank=number, follow=follow, since_ms=since_ms, attempt=attempt
+            found.id, rank=number, follow=follow, since_ms=younger_ms, attempt=attempt
         )
         try:
             async for chunk in chunks:
@@ -205,13 +205,6 @@ def logs_of(
         session.run(work)
     except KeyboardInterrupt:
         raise Interrupted(f"{job} is not affected") from None
-
-
-def _duration(option: str, text: str) -> int:
-    try:
-        return duration_ms(text)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{option}: {error}") from None
 
 
 def cancel_jobs(

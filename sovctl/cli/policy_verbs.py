@@ -11,14 +11,13 @@ import typer
 from rich.text import Text
 
 from sovapi.v1 import policy_pb2
-from sovctl import clock
 from sovctl.cli.documents import message_document
 from sovctl.cli.operate_verbs import ApplyReason, DryRun, FileArgument, show_changes
 from sovctl.cli.output import Column, Listing, Output, safe
 from sovctl.cli.session import exit_with, read_file, session_of
+from sovctl.cli.since import since_ms
 from sovctl.errors import InvalidArgumentError
 from sovctl.policy_file import SIGNED_AS, Policy
-from sovctl.spec_values import duration_ms
 from sovshared import pki, signing
 
 SIGNATURE_BYTES_MAX = 1_024
@@ -91,7 +90,7 @@ def diff_policy(
     ctx: typer.Context,
     file: FileArgument,
     since: Annotated[
-        str, typer.Option("--since", metavar="DURATION", help="How far back; default: everything.")
+        str, typer.Option("--since", metavar="WHEN", help="How far back; default: everything.")
     ] = "",
 ) -> None:
     """List placements on record that FILE would judge otherwise than the policy in force.
@@ -100,11 +99,8 @@ def diff_policy(
     """
     session = session_of(ctx)
     policy = read_file(Policy, file).to_proto()
-    try:
-        since_ms = max(0, clock.now_ms() - duration_ms(since)) if since else 0
-    except ValueError as error:
-        raise InvalidArgumentError(f"--since: {error}") from None
-    found = session.run(lambda client: client.diff_policy(policy, since_ms=since_ms))
+    decided_ms = since_ms(since)
+    found = session.run(lambda client: client.diff_policy(policy, since_ms=decided_ms))
     rows = [_change_row(change) for change in found]
     documents = [message_document(change) for change in found]
     columns = [Column(name) for name in ("JOB", "SITE", "NOW", "THEN", "WHY")]

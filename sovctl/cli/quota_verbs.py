@@ -7,12 +7,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from sovctl import clock
 from sovctl.cli import quota_tables
 from sovctl.cli.session import session_of
-from sovctl.errors import InvalidArgumentError
-from sovctl.fleet_values import parse_moment
-from sovctl.spec_values import duration_ms
+from sovctl.cli.since import since_ms
 
 SHOW = "show"
 TenantArgument = Annotated[
@@ -56,15 +53,6 @@ def show_usage(
     which it was placed, however long it runs.
     """
     session = session_of(ctx)
-    since_ms = _since_ms(since)
-    response = session.run(lambda client: client.usage(tenant, since_ms=since_ms))
+    placed_ms = since_ms(since)
+    response = session.run(lambda client: client.usage(tenant, since_ms=placed_ms))
     session.output.listing(quota_tables.usage(response))
-
-
-def _since_ms(since: str) -> int:
-    if not since:
-        return 0
-    try:
-        return parse_moment(since) if "-" in since else clock.now_ms() - duration_ms(since)
-    except ValueError as error:
-        raise InvalidArgumentError(f"--since: {error}") from None

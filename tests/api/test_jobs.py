@@ -233,10 +233,14 @@ async def test_logs_flow_from_the_site_to_the_tenant(
     job = await submit(ada, spec("speaks"))
     row = await london.desires(job.id, sitelink_pb2.DESIRED_ACTION_RUN)
     london.report(world.started(row))
-    logs = stub(ada).Logs(jobs_pb2.LogsRequest(id=job.id, follow=True), timeout=WAIT_S)
+    early = stub(ada).Logs(jobs_pb2.LogsRequest(id=job.id, since_ms=-1), timeout=WAIT_S)
+    with pytest.raises(grpc.aio.AioRpcError, match="found -1, allowed 0 or more"):
+        await early.read()
+    logs = stub(ada).Logs(jobs_pb2.LogsRequest(id=job.id, follow=True, since_ms=7), timeout=WAIT_S)
     await london.wait(lambda s: any(m.HasField("open_tunnel") for m in s.received))
     opening = next(m.open_tunnel for m in london.received if m.HasField("open_tunnel"))
-    assert (opening.job_id, opening.attempt, opening.logs.follow) == (job.id, 1, True)
+    assert (opening.job_id, opening.attempt) == (job.id, 1)
+    assert (opening.logs.follow, opening.logs.since_ms) == (True, 7)
 
     def chunk(n: int) -> sitelink_pb2.TunnelUp:
         said = jobs_pb2.LogsResponse(chunk=b"line %d\n" % n, offset=7 * n, attempt=1)

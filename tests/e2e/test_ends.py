@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from agent.node.clock import wall_ms
 from tests.agent.node.rig import wait_until
 from tests.e2e.local import LIFE, LONDON, World, bearing, over
 
@@ -94,6 +95,24 @@ def test_whole_logs_of_both_ranks_arrive_byte_for_byte(world: World) -> None:
         whole = (block * (BIG_BYTES // len(block) + 1))[:BIG_BYTES]
         assert bytes(followed[rank]) == whole
         assert world.log(job, rank) == whole
+
+
+def test_a_log_is_read_since_a_time_whoever_of_its_agents_was_killed(world: World) -> None:
+    wait = "while [ ! -e $SOV_CHECKPOINT_DIR/.go ]; do sleep 0.1; done"
+    job = world.run(f"echo old; sleep 1.2; echo middle; {wait}; sleep 1.2; echo new")
+    attempt = world.until_state(job, "RUNNING").attempt
+    assert attempt is not None
+    wait_until(lambda: world.log(job) == b"old\nmiddle\n", "what comes before")
+    between_ms = wall_ms() + 500  # `new` is read 1.2 s after the word that it waits for, or later.
+    world.kill_node_agent(attempt.site, attempt.nodes[0].rpartition("/")[2])
+    world.kill_site_agent(attempt.site)
+    world.tell(job, "go")
+    followed = job.logs(follow=True, since_ms=between_ms)
+    assert [(chunk.offset, chunk.data) for chunk in followed] == [(11, b"new\n")]
+    assert world.end(job).state == "SUCCEEDED"
+    later = job.logs(rank=None, since_ms=between_ms)
+    assert b"".join(chunk.data for chunk in later) == b"new\n"
+    assert list(job.logs(since_ms=wall_ms() + 600_000)) == []
 
 
 def test_cancel_lets_a_job_end_itself_within_its_grace(world: World) -> None:

@@ -71,6 +71,7 @@ class ControlPlane:
         """A watch shows the last state only when this is set."""
         self.hold.set()
         self.log: dict[int, bytes] = {0: b"first\nsecond\n"}
+        self.since_ms = 0
         self.break_log_at = 0
         self.break_watch_after = 0
         self.left: dict[str, bytes] = {}
@@ -228,6 +229,7 @@ class ControlPlane:
     ) -> AsyncIterator[jobs_pb2.LogsResponse]:
         await self._enter("Logs", context)
         await self._job(request.id, context)
+        self.since_ms = request.since_ms
         for rank in sorted(self.log) if request.all_ranks else [request.rank]:
             content = self.log[rank]
             for at in range(request.offset, len(content), 4):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sovapi.v1 import fleet_pb2
-from sovctl import errors
+from sovctl import clock, errors
 from sovctl.cli.arguments import split
 from sovctl.cli.documents import message_document
 from sovctl.cli.exit_codes import exit_code
@@ -106,6 +106,8 @@ def test_a_refusal_shows_its_code_and_every_reason(plane: Running, sovctl: Sovct
         pytest.param(["submit", "--env", "A", "--", "x"], 2, id="a variable without a value"),
         pytest.param(["list", "--state", "happy"], 2, id="no state"),
         pytest.param(["logs", "job-1", "--rank", "x"], 2, id="no rank"),
+        pytest.param(["logs", "job-1", "--since", "soon"], 2, id="no time"),
+        pytest.param(["logs", "job-1", "--since", "2026-13-01"], 2, id="no date"),
         pytest.param(["list", "-o", "xml"], 2, id="no format"),
         pytest.param(["get", "job-unknown"], 4, id="not found"),
         pytest.param(["cancel", "job-unknown"], 4, id="not found, to cancel"),
@@ -221,6 +223,15 @@ def test_a_dry_run_queues_nothing(plane: Running, sovctl: Sovctl) -> None:
 def test_logs_are_the_jobs_own_bytes(plane: Running, sovctl: Sovctl) -> None:
     job = sovctl("submit", "-o", "name", "--wait", "--", "x").out.strip()
     assert sovctl("logs", job).out.encode() == plane.plane.log[0]
+
+
+def test_logs_are_asked_for_since_a_moment_or_for_so_long(plane: Running, sovctl: Sovctl) -> None:
+    job = sovctl("submit", "-o", "name", "--wait", "--", "x").out.strip()
+    assert sovctl("logs", job, "--since", "2026-10-01T09:30:00+01:00").code == 0
+    assert plane.plane.since_ms == 1_790_843_400_000
+    began_ms = clock.now_ms()
+    assert sovctl("logs", job, "--since", "10m").code == 0
+    assert began_ms - 600_000 <= plane.plane.since_ms <= clock.now_ms() - 600_000
 
 
 def test_a_narrow_terminal_cuts_no_id(

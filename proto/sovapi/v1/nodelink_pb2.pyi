@@ -139,16 +139,18 @@ class ArchiveRank(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class ReadLog(_message.Message):
-    __slots__ = ("request", "key", "offset", "max_bytes")
+    __slots__ = ("request", "key", "offset", "max_bytes", "since_ms")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     request: int
     key: str
     offset: int
     max_bytes: int
-    def __init__(self, request: _Optional[int] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+    since_ms: int
+    def __init__(self, request: _Optional[int] = ..., key: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class LogChunk(_message.Message):
     __slots__ = ("request", "chunk", "offset", "over", "unknown")

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from agent.node import store_expiry
+from agent.node.clock import wall_ms
 from agent.node.collectors.simulated import POWER_IDLE_MW
 from agent.node.spool import Phase
 from agent.node.store_expiry import BoundedStore, StoreExpiry, StoreLimits
@@ -18,7 +19,7 @@ from agent.site.state import Archive, StopRank
 from agent.site.tunnels import NodeAway
 from sovapi.v1 import jobs_pb2 as jobs
 from sovapi.v1.identity_pb2 import JoinRequest, RenewRequest
-from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage, SiteWelcome
+from sovapi.v1.nodelink_pb2 import NodeHello, NodeMessage, ReadLog, SiteWelcome
 from sovapi.v1.nodelink_pb2_grpc import NodeLinkStub
 from sovapi.v1.sitelink_pb2 import JobOver, JobsOver
 from sovshared import limits, pki, tls
@@ -98,8 +99,11 @@ async def test_a_rank_is_followed_from_its_start_to_its_archive(server: Server, 
         assert server.ranks()[KEY].cause == jobs.RANK_CAUSE_FENCE
         server.link.order(Archive(SLOT, KEY))
         await until(lambda: KEY not in server.ranks())
-        chunk = await server.link.read_log(SLOT, KEY, 0, 100)
+        chunk = await server.link.read_log(SLOT, ReadLog(key=KEY, max_bytes=100))
         assert (chunk.chunk, chunk.over, chunk.unknown) == (b"hello\n", True, False)
+        later = ReadLog(key=KEY, max_bytes=100, since_ms=wall_ms() + 60_000)
+        chunk = await server.link.read_log(SLOT, later)
+        assert (chunk.chunk, chunk.offset, chunk.over) == (b"", 6, True)
 
 
 async def test_a_site_knows_what_its_connected_nodes_draw(server: Server, rig: Rig) -> None:
@@ -232,7 +236,7 @@ async def test_an_older_version_of_the_protocol_is_told_what_is_allowed(server: 
 async def test_logs_of_a_node_that_is_away_are_refused(server: Server) -> None:
     assert server.link is not None
     with pytest.raises(NodeAway):
-        await server.link.read_log(SLOT, KEY, 0, 10)
+        await server.link.read_log(SLOT, ReadLog(key=KEY, max_bytes=10))
 
 
 async def test_a_renewal_is_passed_on_and_a_foreign_join_is_not(server: Server) -> None:

@@ -14,7 +14,14 @@ from agent.site import goods
 from agent.site.goods import GoodsStream
 from agent.site.tunnels import NodeAway, NotServed
 from sovapi.v1.jobs_pb2 import DownloadRequest, DownloadResponse, WrittenOutput
-from sovapi.v1.nodelink_pb2 import GoodsChunk, GoodsPage, ListGoods, LogChunk, ReadGoods
+from sovapi.v1.nodelink_pb2 import (
+    GoodsChunk,
+    GoodsPage,
+    ListGoods,
+    LogChunk,
+    ReadGoods,
+    ReadLog,
+)
 from sovapi.v1.sitelink_pb2 import OpenTunnel
 
 JOB, MODEL, VERSION = "job-a", "trust-a/model", "0" * 64
@@ -32,8 +39,8 @@ class Nodes:
     def slots(self) -> tuple[str, ...]:
         return tuple(self.shelves)
 
-    async def read_log(self, slot: str, key: str, offset: int, max_bytes: int) -> LogChunk:
-        return LogChunk(unknown=(slot, key) != ("n02", f"{JOB}.1.0"))
+    async def read_log(self, slot: str, wanted: ReadLog) -> LogChunk:
+        return LogChunk(unknown=(slot, wanted.key) != ("n02", f"{JOB}.1.0"))
 
     async def list_goods(self, slot: str, asked: ListGoods) -> GoodsPage:
         page = self.shelves[slot].page(asked)
