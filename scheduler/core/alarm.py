@@ -11,7 +11,7 @@ counts as room that may come back (`pending`).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
 from scheduler.core.index import LaneKey, SiteIndex
@@ -20,17 +20,30 @@ from scheduler.core.quota import ROOT, lineage
 from scheduler.core.waiting import Signature, Waiting
 from scheduler.model.ids import AttemptKey, JobId, TenantPath
 from scheduler.model.job import Placement
-from scheduler.model.plan import JobClass, PlanKept
+from scheduler.model.plan import JobClass, PlanBorneOut, PlanKept, Underway
 
 Pending: TypeAlias = tuple[Placement, Waiting]
 """A placement that was planned and may yet be committed, and the line of its job."""
 
 
+class Presumed(NamedTuple):
+    """A plan that is planned on as if it were committed, though that was not heard yet."""
+
+    at_ms: int
+    """As of when."""
+    jobs: set[JobId]
+    """Those of which nothing was heard since."""
+
+
 class Own(NamedTuple):
-    """A plan that was made here: its number, and the jobs of which nothing was heard since."""
+    """What was planned here: the newest plan's number, and the jobs of which nothing was heard
+    since; and older plans, by their numbers, that are presumed to be committed."""
 
     plan: int
     pending: Container[JobId]
+    presumed: Mapping[int, Presumed]
+    overdue: frozenset[JobId]
+    """Jobs that were presumed to be placed by plans of which all has been told by now."""
 
 
 class Unfinished(Protocol):
@@ -66,6 +79,7 @@ class Alarm:
         self.pending: dict[JobId, Pending] = {}
         self.lapsed: list[Pending] = []
         self.unfinished: Unfinished | None = None
+        self.presumed: dict[int, Presumed] = {}
         self.emptied: list[JobClass] = []
 
     def note_room(self, index: SiteIndex, record: NodeRecord) -> None:
@@ -86,6 +100,8 @@ class Alarm:
 
     def note_job(self, job: JobId, live: AttemptKey | None) -> None:
         """A job is another than it was: what was planned for it is `live`, or never will be."""
+        for presumed in self.presumed.values():
+            presumed.jobs.discard(job)
         planned = self.pending.pop(job, None)
         if planned is not None and planned[0].key != live:
             self.lapsed.append(planned)
@@ -105,9 +121,33 @@ class Alarm:
         unfinished.adopt(change.placed_at_ms)
         return True
 
-    def own(self) -> Own:
-        """The newest plan, for whoever reads what became of it."""
-        return Own(self.plan_number, self.pending)
+    def presume(self, underway: Underway) -> bool:
+        """Whether that plan counts as committed from here on: nothing else was heard since it was
+        made, or it did before. What is heard to be otherwise later is told whole, and is so."""
+        if underway.plan in self.presumed:
+            return True
+        unfinished, jobs = self.unfinished, set(self.pending)
+        if unfinished is None or underway.plan != self.plan_number:
+            return False
+        self.unfinished, self.pending = None, {}
+        unfinished.adopt(underway.at_ms)
+        self.presumed = {plan: each for plan, each in self.presumed.items() if each.jobs}
+        self.presumed[underway.plan] = Presumed(underway.at_ms, jobs)
+        return True
+
+    def bear_out(self, change: PlanBorneOut) -> None:
+        """What was presumed of these jobs is so."""
+        self.presumed[change.plan].jobs.difference_update(change.jobs)
+
+    def own(self, underway: int | None = None) -> Own:
+        """The newest plans, for whoever reads what became of them. `underway`: the only one that
+        may yet be committed (0: none is); None: nobody knows."""
+        overdue = [
+            presumed.jobs
+            for plan, presumed in self.presumed.items()
+            if underway is not None and plan != underway
+        ]
+        return Own(self.plan_number, self.pending, self.presumed, frozenset().union(*overdue))
 
     def kept(self, change: PlanKept) -> list[Pending]:
         """What was planned and is live now: pending no more."""

@@ -47,6 +47,7 @@ from scheduler.model.plan import (
     MixChanged,
     MixEntry,
     NodeChanged,
+    PlanBorneOut,
     PlanKept,
     PolicyChanged,
     QueuedJob,
@@ -114,6 +115,9 @@ class FleetState:
         """Makes `change` so. Changes are absolute: applying one twice is applying it once."""
         if isinstance(change, PlanKept):
             self._apply_kept(change)
+            return
+        if isinstance(change, PlanBorneOut):
+            self.alarm.bear_out(change)
             return
         self.alarm.rewind()
         self._apply(change)

@@ -243,6 +243,24 @@ class PlanKept:
     placed_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlanBorneOut:
+    """Of a plan that the follower presumed to be committed these jobs' placements were: it was
+    right, and nothing else became of them since."""
+
+    plan: int
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A plan that is being committed, as of a moment, while the next one is made."""
+
+    plan: int
+    """Its number."""
+    at_ms: int
+
+
 Everywhere: TypeAlias = TenantsChanged | PolicyChanged | MixChanged | LengthsChanged
 """Changes that may matter to whatever waits."""
 
@@ -258,7 +276,7 @@ Told: TypeAlias = (
     | JobChanged
 )
 """What is told in full: absolute, whoever hears it."""
-Change: TypeAlias = Told | PlanKept
+Change: TypeAlias = Told | PlanKept | PlanBorneOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,13 +335,12 @@ class Plan:
 
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return not (
-            self.placements
-            or self.preemptions
-            or self.reservations
-            or self.released
-            or self.mix is not None
-        )
+        return not self.placements and self.only_places()
+
+    def only_places(self) -> bool:
+        """Whether it changes nothing but where queued jobs are."""
+        asked = self.preemptions or self.reservations or self.released
+        return not asked and self.mix is None
 
 
 @dataclass(frozen=True, slots=True)

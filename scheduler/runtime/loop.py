@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scheduler.control.control import Control
-from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget
+from scheduler.model.plan import Blocked, JobClass, Plan, PlanBudget, Underway
 from scheduler.model.reasons import Reason, Refused
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.planner_talk import Planned
@@ -28,6 +28,9 @@ TICK_MS = 1_000
 REPLAN_MS = 2_000
 """While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
 time alone."""
+AHEAD_PLACEMENTS_MIN = 100
+"""While at least so many placements are committed, the next plan is made; fewer are committed
+sooner than planned on."""
 EMPTY_REST_MS = 25
 EMPTY_REST_MS_MAX = 100
 """After a plan that does nothing, what changes meanwhile is planned together; the more such plans
@@ -72,8 +75,30 @@ class Cogs:
     now_ms: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True)
+class _HandedOver:
+    """A plan that the writer has."""
+
+    plan: Plan
+    at_ms: int
+    """As of when it is committed."""
+    applied: asyncio.Task[None]
+    """Ends when it is."""
+
+    def is_worth_presuming(self) -> bool:
+        """Whether the next plan is to be made meanwhile."""
+        many = len(self.plan.placements) >= AHEAD_PLACEMENTS_MIN
+        return many and self.plan.only_places() and not self.applied.done()
+
+
 class Planning:
-    """Plans whenever something changed, one plan at a time, and has each plan applied."""
+    """Plans whenever something changed, and has each plan applied.
+
+    Equivalent to: plan, have that committed, and again. Departure: while the writer commits a plan,
+    the next one is made, as if all of it were committed (`following`), and one only: it is handed
+    over when it is known what became of the one before, whatever that was. Planner and writer are
+    two processes, and so work side by side.
+    """
 
     def __init__(self, cogs: Cogs, budget: PlanBudget) -> None:
         self._cogs = cogs
@@ -84,6 +109,7 @@ class Planning:
         self._may_grow = False
         self._unplanned_since_ms: int | None = None
         self._planning_since_ms: int | None = None
+        self._handed_over: _HandedOver | None = None
 
     def changed(self) -> None:
         """Something was committed that a plan may depend on."""
@@ -97,21 +123,25 @@ class Planning:
         return min((since for since in waiting if since is not None), default=self._cogs.now_ms())
 
     async def plan_forever(self) -> None:
-        """Commit, plan, apply, and again."""
+        """Plan, hand over, and again."""
         empty = 0
-        while True:
-            await self._wait()
-            try:
-                empty = 0 if await self._plan_once() else empty + 1
-                await asyncio.sleep(rest_ms(empty) / 1000)
-            except PlannerLost:
-                _log.warning("the planner process died; another one is started")
-                self._changed.set()
-                await asyncio.sleep(PLANNER_RETRY_MS / 1000)
-            except Refused as refused:
-                _go_on_if_store_was_away(refused)
-                self._changed.set()
-                await asyncio.sleep(STORE_RETRY_MS / 1000)
+        try:
+            while True:
+                await self._wait()
+                try:
+                    empty = 0 if await self._plan_once() else empty + 1
+                    await asyncio.sleep(rest_ms(empty) / 1000)
+                except PlannerLost:
+                    _log.warning("the planner process died; another one is started")
+                    self._changed.set()
+                    await asyncio.sleep(PLANNER_RETRY_MS / 1000)
+                except Refused as refused:
+                    _go_on_if_store_was_away(refused)
+                    self._changed.set()
+                    await asyncio.sleep(STORE_RETRY_MS / 1000)
+        finally:
+            if self._handed_over is not None:
+                self._handed_over.applied.cancel()
 
     async def _wait(self) -> None:
         """Until something changed; or, while jobs wait or may grow, for a while."""
@@ -126,31 +156,59 @@ class Planning:
 
     async def _plan_once(self) -> bool:
         """Whether there was anything to do."""
-        cogs = self._cogs
         loop = asyncio.get_running_loop()
         began = loop.time()
         if self._planning_since_ms is None:  # Else the planner died over an earlier one.
             self._planning_since_ms = self._unplanned_since_ms
         self._unplanned_since_ms = None
-        planned = await cogs.planner.plan(cogs.now_ms(), self._budget)
+        planned = await self._planned()
         self._planning_since_ms = None
-        cogs.metrics.plans.inc()
-        cogs.metrics.plan_seconds.observe(loop.time() - began)
+        metrics = self._cogs.metrics
+        metrics.plans.inc()
+        metrics.plan_seconds.observe(loop.time() - began)
         self.waiting.learn(planned)
         self.planned = True
         plan = planned.plan
         self._may_grow = plan.may_grow
         if plan.is_empty():
             return False
-        await self._apply(plan)
+        await self._applied()
+        self._hand_over(plan)
         return True
 
-    async def _apply(self, plan: Plan) -> None:
+    async def _planned(self) -> Planned:
+        """The next plan: on top of the one that the writer has, where that can be."""
+        cogs, before = self._cogs, self._handed_over
+        if before is not None and before.is_worth_presuming():
+            underway = Underway(before.plan.number, before.at_ms)
+            found = await cogs.planner.plan_ahead(cogs.now_ms(), self._budget, underway)
+            if isinstance(found, Planned):
+                return found
+        await self._applied()
+        return await cogs.planner.plan(cogs.now_ms(), self._budget)
+
+    async def _applied(self) -> None:
+        """What was handed over is committed, or never will be. Raises what the writer refused."""
+        before, self._handed_over = self._handed_over, None
+        if before is not None:
+            await before.applied
+
+    def _hand_over(self, plan: Plan) -> None:
+        now_ms = self._cogs.now_ms()
+        applied = asyncio.create_task(self._apply(plan, now_ms))
+        self._handed_over = _HandedOver(plan, now_ms, applied)
+        if len(plan.placements) >= self._budget.placements_max:
+            self._changed.set()  # There may be more to place, whether anything changes or not.
+
+    async def _apply(self, plan: Plan, now_ms: int) -> None:
         cogs = self._cogs
-        now_ms = cogs.now_ms()
-        applied: Applied = await cogs.writer.write_own(
-            lambda txn: cogs.control.apply_plan(txn, plan, now_ms)
-        )
+        try:
+            applied: Applied = await cogs.writer.write_own(
+                lambda txn: cogs.control.apply_plan(txn, plan, now_ms)
+            )
+        except Exception:
+            self._changed.set()  # So that it is heard of.
+            raise
         cogs.metrics.placements.labels("kept").inc(len(applied.kept))
         cogs.metrics.placements.labels("stale").inc(len(applied.stale))
         for stale in applied.stale:

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
+from scheduler.control.following import Following
 from scheduler.core.explain import explain, forecast
-from scheduler.core.fleet import FleetState
-from scheduler.core.planner import plan
 from scheduler.model.plan import Blocked, Explanation, Plan
 from scheduler.model.reasons import Refused
 from scheduler.model.whatif import WhatIf
@@ -30,17 +29,14 @@ from scheduler.runtime.planner_talk import (
     ExplainJob,
     Forecast,
     MakePlan,
+    NotAhead,
     Planned,
     Question,
     RefusedAnswer,
 )
 from scheduler.runtime.what_if import what_if
-from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.history import used_percent
 from scheduler.store.store import ReadStore
-
-CHANGES_MAX = 50_000
-"""Further behind than this, starting anew is cheaper than following."""
 
 RESTS_MAX = 10_000
 """Questions after which garbage is looked for among everything, and not in what is new alone."""
@@ -49,36 +45,26 @@ NOT_WAITING = Explanation("the job does not wait for a place", (), (), (), queue
 """Positions count who goes before: this job has none."""
 
 
-class Follower:
-    """The planner's state, kept in step with the store."""
+class Follower(Following):
+    """The planner's state, and what is estimated from it."""
 
     def __init__(self, store: ReadStore) -> None:
-        self._store = store
-        self.state = FleetState()
+        super().__init__(store)
         self.estimating = Estimating()
-        self._loaded = False
         self._rested = 0
 
-    def catch_up(self) -> None:
-        """Applies what was committed since the last time."""
-        with self._store.read() as snapshot:
-            if self._loaded:
-                try:
-                    own = self.state.alarm.own()
-                    feed = snapshot.changes.since(self.state.sequence, CHANGES_MAX, own)
-                except ChangesTrimmed:
-                    self._loaded = False
-                else:
-                    self.state.apply_all(feed.sequence, feed.changes)
-                    return
-            gc.unfreeze()
-            self.state = FleetState()
-            gc.collect()  # Before there is much to look at: all that is loaded lives.
-            sequence, changes = snapshot.changes.load_all()
-            self.state.apply_all(sequence, changes)
-            self._loaded = True
-        self._rested = 0
-        gc.freeze()
+    def _begin(self) -> None:
+        gc.unfreeze()
+        super()._begin()
+        gc.collect()  # Before there is much to look at: all that is loaded lives.
+
+    def catch_up(self, underway: int | None = None) -> None:
+        """As it is; what a first reading made is not looked at for garbage."""
+        before = self.state
+        super().catch_up(underway)
+        if self.state is not before:
+            self._rested = 0
+            gc.freeze()
 
     def rest(self) -> None:
         """Between two questions: collects what the last one left, once; see `main`.
@@ -93,22 +79,23 @@ class Follower:
         gc.collect()
         gc.freeze()
 
-    def answer(self, question: Question) -> Plan | Explanation | WhatIf:
+    def answer(self, question: Question) -> Plan | NotAhead | Explanation | WhatIf:
         """The answer, from the newest committed state."""
-        if isinstance(question, AskWhatIf):
-            with self._store.read() as snapshot:
-                return what_if(snapshot, question.other, question.now_ms)
-        self.catch_up()
         match question:
-            case MakePlan():
-                return plan(self.state, question.now_ms, question.budget, question.number)
+            case AskWhatIf():
+                with self.store.read() as snapshot:
+                    return what_if(snapshot, question.other, question.now_ms)
+            case MakePlan(now_ms, budget, number, underway):
+                return self.plan(now_ms, budget, number, underway) or NotAhead()
             case ExplainJob():
+                self.catch_up()
                 queued = self.state.queued.find(question.job, question.job_class)
                 if queued is None:
                     return NOT_WAITING
                 found = explain(self.state, queued, question.now_ms)
                 return self.estimating.of_job(self.state, found, queued, question.now_ms)
             case Forecast():
+                self.catch_up()
                 found = forecast(self.state, question.job_class, question.now_ms)
                 return self.estimating.of_class(
                     self.state, found, question.job_class, question.now_ms
@@ -120,7 +107,7 @@ class Follower:
         `closed`: what the process that computes them has no use for.
         """
         if self.estimating.is_asked(self.state):
-            with self._store.read() as snapshot:
+            with self.store.read() as snapshot:
                 percent = used_percent(snapshot)
             self.estimating.begin(self.state, now_ms, percent, closed)
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 from scheduler.model.ids import JobId
-from scheduler.model.plan import Explanation, JobClass, PlanBudget
+from scheduler.model.plan import Explanation, JobClass, PlanBudget, Underway
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.model.whatif import Other, WhatIf
 from scheduler.runtime.planner_talk import (
@@ -30,6 +30,7 @@ from scheduler.runtime.planner_talk import (
     ExplainJob,
     Forecast,
     MakePlan,
+    NotAhead,
     Planned,
     Question,
     RefusedAnswer,
@@ -77,6 +78,13 @@ class PlannerProcess:
         """What to place now, from the newest committed state. Raises PlannerLost."""
         asked = MakePlan(now_ms, budget, next(self._plans))
         return cast("Planned", await self._ask(asked, PLAN_S_MAX))
+
+    async def plan_ahead(
+        self, now_ms: int, budget: PlanBudget, underway: Underway
+    ) -> Planned | NotAhead:
+        """As `plan`, as if all that is `underway` were committed. Raises PlannerLost."""
+        asked = MakePlan(now_ms, budget, next(self._plans), underway)
+        return cast("Planned | NotAhead", await self._ask(asked, PLAN_S_MAX))
 
     async def explain(
         self, job: JobId, now_ms: int, job_class: JobClass | None = None
@@ -195,5 +203,5 @@ def _unwrapped(answered: Answered) -> Answer:
             raise Refused(*parts, retry_after_ms=retry_after_ms)
         case Broken(text):
             raise RuntimeError(f"the planner failed:\n{text}")
-        case Planned() | Explanation() | WhatIf() as answer:
+        case Planned() | NotAhead() | Explanation() | WhatIf() as answer:
             return answer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from scheduler.model.ids import JobId
-from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, PlanBudget
+from scheduler.model.plan import Blocked, Explanation, JobClass, Plan, PlanBudget, Underway
 from scheduler.model.whatif import Other, WhatIf
 
 
@@ -19,6 +19,8 @@ class MakePlan:
     number: int = 0
     """Tells it from every other plan of this leader, so that the planner, asked again, knows what
     was committed of it."""
+    underway: Underway | None = None
+    """The plan that is being committed meanwhile, and counts as committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,12 @@ class Planned:
     """There was no plan before: what is blocked is all here."""
 
 
-Answer: TypeAlias = Planned | Explanation | WhatIf
+@dataclass(frozen=True, slots=True)
+class NotAhead:
+    """No plan can be made on what is being committed: ask again when it is."""
+
+
+Answer: TypeAlias = Planned | NotAhead | Explanation | WhatIf
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from scheduler.model.plan import (
     Change,
     JobChanged,
     NodeChanged,
+    PlanBorneOut,
     PlanKept,
     PolicyChanged,
     ReservationChanged,
@@ -65,7 +66,7 @@ class Feed:
     changes: tuple[Change, ...]
 
 
-NOBODYS = Own(0, ())
+NOBODYS = Own(0, (), {}, frozenset())
 
 
 class ChangesReader:
@@ -91,8 +92,8 @@ class ChangesReader:
     def since(self, sequence: int, limit: int, own: Own = NOBODYS) -> Feed:
         """What changed after `sequence`; all of it, because a part would not be consistent.
 
-        `own`: the reader's newest plan. What was committed of it as it was planned need not be
-        read: the reader is told that it was, and knows the rest.
+        `own`: the reader's newest plans. What was committed of them as it was planned need not be
+        read: the reader is told that it was, and knows the rest. What it presumes in vain is read.
 
         Raises `ChangesTrimmed` when more than `limit` rows are waiting, or some are gone already.
         """
@@ -100,7 +101,7 @@ class ChangesReader:
         self._check_held(sequence, newest)
         if newest - sequence > limit:
             raise ChangesTrimmed(f"follower at {sequence}, the log ends at {newest}")
-        if sequence == newest:
+        if sequence == newest and not own.overdue:
             return Feed(newest, ())
         keys: defaultdict[int, list[str]] = defaultdict(list)
         for kind, key in self._link.rows(_SINCE, (sequence,)):
@@ -213,17 +214,24 @@ class ChangesReader:
         return connected & set(map(SiteId, sites))
 
 
-def _taken_apart(keys: defaultdict[int, list[str]], own: Own) -> Iterator[PlanKept]:
+def _taken_apart(keys: defaultdict[int, list[str]], own: Own) -> Iterator[PlanKept | PlanBorneOut]:
     """What was kept of `own`; the jobs that other plans placed join those in `keys`, and so do
-    those of which the log has more to say."""
-    changed = set(keys[ChangeKind.JOB])
+    those of which the log has more to say, or nothing although it should."""
+    changed = set(map(JobId, map(int, keys[ChangeKind.JOB])))
+    overdue = own.overdue
     for placed in map(Placed.of, keys.pop(ChangeKind.PLACED, ())):
-        kept: list[JobId] = []
-        if own.plan and placed.plan == own.plan:
-            kept = [j for j in placed.jobs if j in own.pending and str(j) not in changed]
-            yield PlanKept(tuple(kept), placed.at_ms)
-        changed.update(map(str, set(placed.jobs).difference(kept)))
-    keys[ChangeKind.JOB] = list(changed)
+        kept: tuple[JobId, ...] = ()
+        presumed = own.presumed.get(placed.plan)
+        if presumed is not None and presumed.at_ms == placed.at_ms:
+            kept = tuple([j for j in placed.jobs if j in presumed.jobs and j not in changed])
+            overdue = overdue.difference(kept)
+            yield PlanBorneOut(placed.plan, kept)
+        elif own.plan and placed.plan == own.plan:
+            kept = tuple([j for j in placed.jobs if j in own.pending and j not in changed])
+            yield PlanKept(kept, placed.at_ms)
+        changed.update(set(placed.jobs).difference(kept))
+    changed |= overdue
+    keys[ChangeKind.JOB] = list(map(str, changed))
 
 
 def _is_retry(change: JobChanged) -> bool:

@@ -36,12 +36,14 @@ from scheduler.model.plan import (
     MixEntry,
     NodeChanged,
     Plan,
+    PlanBorneOut,
     PlanKept,
     PolicyChanged,
     QueuedJob,
     ReservationChanged,
     SiteChanged,
     TenantsChanged,
+    Underway,
     WindowChanged,
 )
 from scheduler.model.residency import NodeSharing, Requirement
@@ -126,7 +128,9 @@ class _History:
             draw.choice((self._end, self._end, self._change_node, self._declare))()
         self._now_ms += draw.choice((0, 1000, MINUTE_MS, 20 * MINUTE_MS, 2 * HOUR_MS))
         self._leave()
-        self._commit(self._plan())
+        made = self._plan()
+        if draw.randrange(3) or not self._plan_ahead(made):
+            self._commit(made)
 
     def compare(self) -> None:
         """What follows from the facts is what was kept of them, before and after a plan."""
@@ -183,6 +187,25 @@ class _History:
             self._apply(ReservationChanged(kept.job, kept))
         if made.mix is not None:
             self._apply(made.mix)
+
+    def _plan_ahead(self, made: Plan) -> bool:
+        """The next plan is made while `made` is committed, now and then in part; whether it could
+        be. Then it is committed itself."""
+        draw, alarm = self._draw, self._fleet.alarm
+        queued = [self._fleet.queued[placement.key.job] for placement in made.placements]
+        if not made.only_places() or not alarm.presume(Underway(made.number, self._now_ms)):
+            return False
+        for of in queued:
+            self._ends_ms[of.id] = self._now_ms + of.job_class.time_limit_bucket_ms
+        following = self._plan()
+        self.seen["ahead"] += 1
+        dropped = [of for of in queued if not draw.randrange(6)]
+        kept = {of.id for of in queued}.difference(of.id for of in dropped)
+        self._apply(PlanBorneOut(made.number, tuple(sorted(kept))))
+        for of in dropped:
+            self._apply(JobChanged(of.id, of, None))
+        self._commit(following)
+        return True
 
     def _started(self, placement: Placement, of: QueuedJob) -> LiveAttempt:
         """A job that runs where it was placed."""

@@ -11,16 +11,17 @@ import pytest
 
 from scheduler.control.control import Control
 from scheduler.model.ids import SiteId
-from scheduler.model.plan import Plan, PlanBudget
+from scheduler.model.plan import Plan, PlanBudget, Underway
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.runtime import loop as loop_module
 from scheduler.runtime.loop import Cogs, Planning, rest_ms, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
-from scheduler.runtime.planner_talk import Planned
+from scheduler.runtime.planner_talk import NotAhead, Planned
 from scheduler.runtime.reader import WAITING_MAX, Reader
 from scheduler.runtime.sites import Sites
 from scheduler.runtime.telemetry import Metrics
 from scheduler.runtime.writer import Writer
+from scheduler.store.apply import Applied
 from scheduler.store.store import Snapshot, Store, StoreFailed, Txn
 from tests.control.plant import Plant
 from tests.runtime.test_writer import Gate
@@ -116,6 +117,104 @@ async def test_a_plan_finds_room_among_callers_who_crowd_the_writer(
     assert not running_plan.done()
     running_plan.cancel()
     await asyncio.wait({running_plan})
+
+
+class Told(PlannerProcess):
+    """A planner that remembers what it was asked to plan on, and how much it planned."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, restarted=lambda: None)
+        self.asked: list[tuple[Underway | None, int]] = []
+
+    async def plan(self, now_ms: int, budget: PlanBudget) -> Planned:
+        found = await super().plan(now_ms, budget)
+        self.asked.append((None, len(found.plan.placements)))
+        return found
+
+    async def plan_ahead(
+        self, now_ms: int, budget: PlanBudget, underway: Underway
+    ) -> Planned | NotAhead:
+        found = await super().plan_ahead(now_ms, budget, underway)
+        assert isinstance(found, Planned)
+        self.asked.append((underway, len(found.plan.placements)))
+        return found
+
+
+class Held(Control):
+    """A control plane whose first plan takes long to commit, and is committed as `fate` says."""
+
+    gate: Gate
+    fate: Callable[[], None]
+    numbers: list[int]
+
+    def apply_plan(self, txn: Txn, plan: Plan, now_ms: int) -> Applied:
+        self.numbers.append(plan.number)
+        if len(self.numbers) == 1:
+            self.gate(txn)
+            self.fate()
+        return super().apply_plan(txn, plan, now_ms)
+
+
+def held(plant: Plant, fate: Callable[[], None] = lambda: None) -> Held:
+    made = Held(
+        codec=CODEC,
+        epoch=plant.store.epoch,
+        has_bundle=lambda _tenant, _digest: False,
+        granter=plant.granting.granter,
+    )
+    made.gate, made.fate, made.numbers = Gate(), fate, []
+    return made
+
+
+async def test_the_next_plan_is_made_while_the_writer_commits_one(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "AHEAD_PLACEMENTS_MIN", 1)
+    plant = running.plant
+    plant.connect()
+    jobs = [plant.submit() for _ in range(3)]
+    planner, control = Told(plant.store.url), held(plant)
+    cogs = replace(running.cogs, planner=planner, control=control)
+    planning = Planning(cogs, PlanBudget(placements_max=1))
+    planning.changed()
+    running_plan = asyncio.create_task(planning.plan_forever())
+    assert await asyncio.to_thread(control.gate.entered.wait, WAIT_S)
+    await until(lambda: len(planner.asked) == 2)
+    assert control.numbers == [1], "the first one is being committed yet"
+    assert planner.asked == [(None, 1), (Underway(1, plant.now_ms), 1)]
+    assert not any(plant.job(job).attempts for job in jobs)
+    control.gate.open.set()
+    await until(lambda: all(plant.job(job).attempts for job in jobs))
+    running_plan.cancel()
+    await asyncio.wait({running_plan})
+    await planner.close()
+
+
+async def test_what_was_planned_on_a_plan_that_failed_is_planned_anew(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "AHEAD_PLACEMENTS_MIN", 1)
+    plant = running.plant
+    plant.connect()
+    jobs = [plant.submit() for _ in range(3)]
+
+    def fail() -> None:
+        raise StoreFailed("database or disk is full")
+
+    planner, control = Told(plant.store.url), held(plant, fail)
+    cogs = replace(running.cogs, planner=planner, control=control)
+    planning = Planning(cogs, PlanBudget(placements_max=2))
+    planning.changed()
+    running_plan = asyncio.create_task(planning.plan_forever())
+    assert await asyncio.to_thread(control.gate.entered.wait, WAIT_S)
+    await until(lambda: len(planner.asked) == 2)
+    control.gate.open.set()
+    await until(lambda: all(plant.job(job).attempts for job in jobs))
+    assert 2 not in control.numbers, "it rested on a plan that came to nothing"
+    assert not running_plan.done()
+    running_plan.cancel()
+    await asyncio.wait({running_plan})
+    await planner.close()
 
 
 async def test_callers_who_crowd_the_reader_do_not_send_us_away(running: Running) -> None:

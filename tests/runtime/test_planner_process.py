@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.control.following import CHANGES_MAX
 from scheduler.model.ids import JobId, TenantPath
 from scheduler.model.job import Resources
 from scheduler.model.plan import Blocked, Explanation, Plan, PlanBudget
 from scheduler.model.reasons import Denial, Reason
 from scheduler.runtime.loop import Waiting
-from scheduler.runtime.planner_child import CHANGES_MAX, Follower, told
+from scheduler.runtime.planner_child import Follower, told
 from scheduler.runtime.planner_process import PlannerLost, PlannerProcess
 from scheduler.runtime.planner_talk import ExplainJob, MakePlan
 from scheduler.store.apply import apply_plan

@@ -13,20 +13,18 @@ from typing import TypeVar
 
 from scheduler.control.control import Control
 from scheduler.control.declare import Declaration
+from scheduler.control.following import Following
 from scheduler.control.policies import Change
 from scheduler.control.reports import Hello
-from scheduler.core.fleet import FleetState
 from scheduler.core.job_ids import JobIdCodec
-from scheduler.core.planner import plan
 from scheduler.core.recovery import LEASE_MS
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.job import JobSpec
-from scheduler.model.plan import Plan, PlanBudget
+from scheduler.model.plan import Plan, PlanBudget, Underway
 from scheduler.model.reasons import Reason, Refused
 from scheduler.model.residency import Policy
 from scheduler.model.tenancy import Tenant
-from scheduler.store.changes import ChangesTrimmed
 from scheduler.store.store import Snapshot, Store, Txn
 from scheduler.wire.grants import Granter
 from scheduler.wire.sitelink import report_from_proto, word_to_proto
@@ -43,7 +41,6 @@ TICK_MS = 2_500
 PLAN_GAP_MS = 250  # After a commit.
 PLAN_EVERY_MS = 5_000  # Without one: back-offs end, facts expire.
 STALE_MS_MAX = 6_000
-CHANGES_MAX = 10_000
 RESEND_MS = 3_000
 QUEUED_PER_MILLE = 300
 TOLD_ROWS_MAX = 3  # So few that what a site is told often comes in parts.
@@ -86,17 +83,17 @@ class Plane:
         self._dice = dice
         self._trace = trace
         self._stale_per_mille = stale_per_mille
-        self._state = FleetState()
-        self._loaded = False
         self._sites = sites
         self._sessions: dict[str, Session] = {}
         self._told: dict[str, int] = {}
         self._sent: dict[str, tuple[int, int]] = {}
         self._heard_ms: dict[str, int] = {}
         self._incarnations: dict[str, str] = {}
+        self._following = Following(self.store)
         self._plan_due = False
         self._planning = False
         self._plans = 0
+        self._next: Plan | None = None
         self._started_ms = loop.now_ms
 
     # The process.
@@ -359,41 +356,44 @@ class Plane:
         self._plan_due = False
         if self._planning:
             return
-        self._catch_up()
+        made = self._planned(None)
+        assert made is not None, "where nothing is underway nothing is in the way"
+        self._hand_over(made)
+
+    def _planned(self, underway: Underway | None) -> Plan | None:
         self._plans += 1
-        made = plan(self._state, self._loop.wall_ms, PlanBudget(), self._plans)
+        return self._following.plan(self._loop.wall_ms, PlanBudget(), self._plans, underway)
+
+    def _hand_over(self, made: Plan) -> None:
         if not made.placements:
             return
         self._planning = True
+        at_ms = self._loop.wall_ms
         stale = self._dice.chance(self._stale_per_mille)
         delay_ms = self._dice.between(200, STALE_MS_MAX) if stale else self._dice.between(1, 40)
-        self._loop.after(delay_ms, lambda: self._apply(made), self.life)
+        if made.only_places():
+            self._loop.after(
+                self._dice.between(1, delay_ms), lambda: self._plan_ahead(made, at_ms), self.life
+            )
+        self._loop.after(delay_ms, lambda: self._apply(made, at_ms), self.life)
 
-    def _apply(self, made: Plan) -> None:
+    def _plan_ahead(self, made: Plan, at_ms: int) -> None:
+        """Plan on what is about to be committed; that plan's turn comes when it is."""
+        if self._planning:
+            self._next = self._planned(Underway(made.number, at_ms))
+
+    def _apply(self, made: Plan, at_ms: int) -> None:
         self._planning = False
-        self.serve("plan", lambda txn: self._keep(txn, made))
+        self.serve("plan", lambda txn: self._keep(txn, made, at_ms))
+        ahead, self._next = self._next, None
+        if ahead is not None:
+            self._hand_over(ahead)
 
-    def _keep(self, txn: Txn, made: Plan) -> None:
-        applied = self.control.apply_plan(txn, made, self._loop.wall_ms)
+    def _keep(self, txn: Txn, made: Plan, at_ms: int) -> None:
+        applied = self.control.apply_plan(txn, made, at_ms)
         for placement in applied.kept:
             key = f"{self._codec.encode(placement.key.job)}.{placement.key.attempt}"
             nodes = ",".join(f"{n.node}:{n.gpu_mask:x}" for n in placement.nodes)
             self._trace.note(self.name, f"places {key} on {nodes}")
         for stale in applied.stale:
             self._trace.note(self.name, f"drops {stale.placement.key}: {stale.denial.reason}")
-
-    def _catch_up(self) -> None:
-        with self.store.read() as read:
-            if self._loaded:
-                try:
-                    own = self._state.alarm.own()
-                    feed = read.changes.since(self._state.sequence, CHANGES_MAX, own)
-                except ChangesTrimmed:
-                    self._loaded = False
-                else:
-                    self._state.apply_all(feed.sequence, feed.changes)
-                    return
-            self._state = FleetState()
-            sequence, changes = read.changes.load_all()
-            self._state.apply_all(sequence, changes)
-            self._loaded = True

@@ -7,11 +7,12 @@ import pytest
 
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import derived
+from scheduler.core.planner import DEFAULT_BUDGET
 from scheduler.model.ids import AttemptKey, JobId
 from scheduler.model.job import JobState
-from scheduler.model.plan import JobChanged, Plan, PlanBudget, PlanKept
+from scheduler.model.plan import JobChanged, Plan, PlanBorneOut, PlanBudget, PlanKept, Underway
 from scheduler.runtime.planner_child import Follower
-from scheduler.runtime.planner_talk import MakePlan
+from scheduler.runtime.planner_talk import MakePlan, NotAhead
 from scheduler.store.apply import apply_plan
 from scheduler.store.store import ReadStore, Store, Txn
 from tests.store.builders import NOW_MS, lay_out, queue, report
@@ -31,9 +32,19 @@ def follower(store: Store) -> Generator[Follower]:
     reader.close()
 
 
-def planned(follower: Follower, number: int = NUMBER) -> Plan:
-    """A plan for all jobs that wait."""
-    made = follower.answer(MakePlan(NOW_MS, PlanBudget(), number))
+HANDED_OVER_MS = NOW_MS + 5
+
+
+def planned(
+    follower: Follower,
+    number: int = NUMBER,
+    *,
+    budget: PlanBudget = DEFAULT_BUDGET,
+    underway: Plan | None = None,
+) -> Plan:
+    """A plan for jobs that wait; `underway` is being committed meanwhile."""
+    before = underway and Underway(underway.number, HANDED_OVER_MS)
+    made = follower.answer(MakePlan(NOW_MS, budget, number, before))
     assert isinstance(made, Plan)
     assert made.number == number
     return made
@@ -42,7 +53,7 @@ def planned(follower: Follower, number: int = NUMBER) -> Plan:
 def commit(store: Store, made: Plan, also: Callable[[Txn], None] | None = None) -> None:
     """The plan is applied, and in the same transaction something else happens."""
     with store.transaction() as txn:
-        apply_plan(txn, made, NOW_MS + 5)
+        apply_plan(txn, made, HANDED_OVER_MS)
         if also is not None:
             also(txn)
 
@@ -140,7 +151,7 @@ def test_what_was_not_kept_is_room_again(store: Store, follower: Follower) -> No
     lost = made.placements[0].nodes[0].node
     with store.transaction() as txn:
         txn.fleet.put_report(report(lost, gpus=0), NOW_MS + 1)
-        applied = apply_plan(txn, made, NOW_MS + 5)
+        applied = apply_plan(txn, made, HANDED_OVER_MS)
     assert applied.stale
     check_in_step(store, follower)
     with store.transaction() as txn:
@@ -148,3 +159,120 @@ def test_what_was_not_kept_is_room_again(store: Store, follower: Follower) -> No
     again = planned(follower, NUMBER + 1)
     stale = sorted(each.placement.key.job for each in applied.stale)
     assert sorted(placement.key.job for placement in again.placements) == stale
+
+
+HALF = PlanBudget(placements_max=JOBS // 2)
+
+
+def jobs_of(made: Plan) -> list[JobId]:
+    return sorted(placement.key.job for placement in made.placements)
+
+
+def borne_out(store: Store, follower: Follower) -> tuple[list[JobId], list[JobId]]:
+    """As `told`, of what was presumed, when nothing is being committed any more."""
+    with store.read() as view:
+        own = follower.state.alarm.own(0)
+        feed = view.changes.since(follower.state.sequence, 1000, own)
+    right = [job for each in feed.changes if isinstance(each, PlanBorneOut) for job in each.jobs]
+    whole = [change.id for change in feed.changes if isinstance(change, JobChanged)]
+    return sorted(right), sorted(whole)
+
+
+def check_presumed_in_step(store: Store, follower: Follower) -> None:
+    """As `check_in_step`, when nothing is being committed any more."""
+    follower.catch_up(0)
+    check_in_step(store, follower)
+    assert not any(each.jobs for each in follower.state.alarm.presumed.values())
+
+
+def test_the_next_plan_is_made_while_one_is_committed(store: Store, follower: Follower) -> None:
+    first = planned(follower, budget=HALF)
+    second = planned(follower, NUMBER + 1, underway=first)
+    assert len(jobs_of(first)) == len(jobs_of(second)) == JOBS // 2
+    assert not set(jobs_of(first)) & set(jobs_of(second))
+    commit(store, first)
+    assert borne_out(store, follower) == (jobs_of(first), [])
+    third = planned(follower, NUMBER + 2, underway=second)
+    assert not third.placements
+    with store.transaction() as txn:
+        applied = apply_plan(txn, second, HANDED_OVER_MS)
+    assert not applied.stale
+    check_presumed_in_step(store, follower)
+
+
+def test_of_a_plan_that_is_underway_more_may_be_asked_for(store: Store, follower: Follower) -> None:
+    made = planned(follower)
+    for number in (1, 2):  # Submissions come while it is committed.
+        with store.transaction() as txn:
+            queue(txn)
+        again = planned(follower, NUMBER + number, underway=made)
+        assert len(again.placements) == number
+    commit(store, made)
+    check_presumed_in_step(store, follower)
+
+
+def test_what_was_presumed_in_vain_is_read_and_planned_again(
+    store: Store, follower: Follower
+) -> None:
+    first = planned(follower, budget=HALF)
+    second = planned(follower, NUMBER + 1, underway=first)
+    lost = first.placements[0].nodes[0].node
+    with store.transaction() as txn:
+        txn.fleet.put_report(report(lost, gpus=0), NOW_MS + 1)
+        applied = apply_plan(txn, first, HANDED_OVER_MS)
+    assert applied.stale
+    with store.transaction() as txn:
+        txn.fleet.put_report(report(lost), NOW_MS + 8)
+        held = apply_plan(txn, second, HANDED_OVER_MS)
+    assert len(held.kept) == len(second.placements)
+    again = planned(follower, NUMBER + 2)
+    assert jobs_of(again) == sorted(each.placement.key.job for each in applied.stale)
+    check_presumed_in_step(store, follower)
+
+
+def test_a_plan_that_is_committed_as_of_another_moment_is_read_whole(
+    store: Store, follower: Follower
+) -> None:
+    made = planned(follower)
+    planned(follower, NUMBER + 1, underway=made)
+    with store.transaction() as txn:
+        apply_plan(txn, made, HANDED_OVER_MS + 1)
+    assert borne_out(store, follower) == ([], jobs_of(made))
+    check_presumed_in_step(store, follower)
+
+
+def test_a_plan_that_was_never_committed_is_undone_with_what_rests_on_it(
+    store: Store, follower: Follower
+) -> None:
+    first = planned(follower, budget=HALF)
+    second = planned(follower, NUMBER + 1, underway=first)
+    again = planned(follower, NUMBER + 2)
+    assert jobs_of(again) == sorted(jobs_of(first) + jobs_of(second))
+    check_presumed_in_step(store, follower)
+
+
+def test_what_becomes_of_a_presumed_job_besides_is_read_whole(
+    store: Store, follower: Follower
+) -> None:
+    made = planned(follower)
+    gone, *others = jobs_of(made)
+    planned(follower, NUMBER + 1, underway=made)
+    commit(store, made, lambda txn: cancel(txn, gone))
+    assert borne_out(store, follower) == (others, [gone])
+    check_presumed_in_step(store, follower)
+
+
+def test_nothing_is_planned_on_what_is_not_known_to_be_as_planned(
+    store: Store, follower: Follower
+) -> None:
+    made = planned(follower)
+    underway = Underway(made.number, HANDED_OVER_MS)
+    with store.transaction() as txn:
+        txn.jobs.touch(jobs_of(made)[0])
+    follower.catch_up()  # Somebody asked why a job waits.
+    ask = MakePlan(NOW_MS, PlanBudget(), NUMBER + 1, underway)
+    assert follower.answer(ask) == NotAhead()
+    assert Follower(ReadStore(store.url)).answer(ask) == NotAhead(), "another child"
+    commit(store, made)
+    assert not planned(follower, NUMBER + 2).placements
+    check_presumed_in_step(store, follower)
