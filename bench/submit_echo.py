@@ -1,12 +1,12 @@
 """The yardstick of `bench submit`: a bare gRPC server that parses the same messages and answers.
 
-The same TLS and options as the control plane's main port; no caller is looked at, nothing is
-checked, kept or written. Run as `python -m bench.submit_echo CREDENTIALS`; prints its port.
+The same TLS, options and event loop as the control plane's main port; no caller is looked at,
+nothing is checked, kept or written. Run as `python -m bench.submit_echo CREDENTIALS`; prints its
+port.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from scheduler.runtime import event_loop
 from sovapi.v1 import jobs_pb2
 from sovshared import tls
 
@@ -64,4 +65,4 @@ async def serve(credentials: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    event_loop.run(serve(Path(sys.argv[1])))

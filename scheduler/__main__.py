@@ -26,7 +26,7 @@ from scheduler.api.claims import CLAIMS_LIFE_MS
 from scheduler.api.state import State
 from scheduler.model.identity import Claims, Clearance
 from scheduler.model.reasons import Refused
-from scheduler.runtime import backup, clock, logs, tiles
+from scheduler.runtime import backup, clock, event_loop, logs, tiles
 from scheduler.runtime.backup import BackupRefused
 from scheduler.runtime.clock import ClockIsBehind
 from scheduler.runtime.lineage import StoreIsOlder
@@ -237,7 +237,7 @@ def _serve(asked: Mapping[str, Any]) -> None:
     logs.set_up(settings.log_level)
     state = state_module.load(settings.state_dir, settings.trust_domain)
     try:
-        asyncio.run(_run(settings, state))
+        event_loop.run(_run(settings, state))
     except* Refused as refusals:
         # Another scheduler took over, most likely: the supervisor decides what comes next.
         _log.error("the control plane ended: %s", refusals.exceptions[0])
@@ -285,7 +285,8 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
 
 
 def _say(app: App) -> None:
-    """One line a port, for whoever started this with port 0."""
+    """What we serve on: the ports too, for whoever started this with port 0."""
+    _log.info("event loop: %s", event_loop.name())
     _log.info(
         "serving: main port %d, join port %d, telemetry port %d, metrics port %d",
         app.main_port,

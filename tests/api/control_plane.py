@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -152,7 +152,7 @@ def start(directory: Path, *, store_url: str = "") -> ControlPlane:
     return made
 
 
-def running(directory: Path) -> Iterator[ControlPlane]:
+def running(directory: Path) -> Generator[ControlPlane]:
     """Founds and runs a control plane; it must end well and its log be free of bugs."""
     found(directory)
     made = start(directory)
