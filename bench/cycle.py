@@ -36,6 +36,7 @@ from bench.stored import CODEC, opened, sqlite_database
 from bench.worlds import NOW_MS, shape_from
 from scheduler.control.admission import Asked, Rejected
 from scheduler.control.control import Control
+from scheduler.control.reports import Heard
 from scheduler.core.planner import plan
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import AttemptKey, JobId, SiteId
@@ -45,7 +46,7 @@ from scheduler.model.reasons import Refused
 from scheduler.model.sitelink import AttemptPhase, AttemptReport, SiteReport
 from scheduler.runtime.planner_child import Follower, told
 from scheduler.runtime.writer import Writer
-from scheduler.store.store import ReadStore, Store
+from scheduler.store.store import ReadStore, Store, Txn
 from scheduler.wire.written import written
 from tests.shared.granting import Granting
 
@@ -267,19 +268,23 @@ class _Nation:
     ) -> None:
         """What sites and tenants send, by the writer, until it is durable."""
         control, post, now_ms = self._control, self._writer.post, self._now_ms
-        heard: list[Future[Any]] = [
-            post(lambda txn, site=site, said=said: control.site_report(txn, site, said, now_ms))
-            for site, said in reports
+        together: list[Future[Any]] = [
+            self._writer.post_together(self._take_reports, told) for told in reports
         ]
         queued = [
             post(lambda txn, who=who, many=many: control.submit_each(txn, who, many, now_ms))
             for who, many in asked
         ]
-        for future in heard:
+        for future in together:
             future.result()
         for future in queued:
             for found in future.result():
                 assert not isinstance(found, Refused | Rejected), found
+
+    def _take_reports(
+        self, txn: Txn, told: Sequence[tuple[SiteId, SiteReport]]
+    ) -> Sequence[Heard | Refused]:
+        return self._control.site_reports(txn, told, self._now_ms)
 
 
 def _principal(kind: Kind) -> Principal:

@@ -18,11 +18,11 @@ from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
-from scheduler.control.reports import Hello
+from scheduler.control.reports import Heard, Hello
 from scheduler.core.recovery import LEASE_MS
 from scheduler.model.ids import AttemptKey, SiteId, TenantPath
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
-from scheduler.model.sitelink import Desired
+from scheduler.model.sitelink import Desired, SiteReport
 from scheduler.runtime.sites import Line, Power, Sites
 from scheduler.runtime.telemetry import Metrics
 from scheduler.store.store import Snapshot, Txn
@@ -210,10 +210,8 @@ class SiteLink:
                 line.order(sitelink_pb2.ControlMessage(heartbeat_ack=ack))
             case "report":
                 report = report_from_proto(message.report, line.site, self._desk.codec)
-                now_ms = self._desk.now_ms()
-                heard = await self._desk.writer.write(
-                    lambda txn: self._desk.control.site_report(txn, line.site, report, now_ms)
-                )
+                told = line.site, report
+                heard = await self._desk.writer.write_together(self._take_reports, told)
                 self._metrics.egress_denied.labels(line.site).inc(heard.egress_denied)
                 if heard.unanswered:
                     unwanted = "site %s reports %d attempts too many that nobody wants there"
@@ -229,6 +227,12 @@ class SiteLink:
                 raise invalid(Denial(Reason.INVALID_ARGUMENT, found, "hello"))
             case _:
                 pass  # Something that a newer agent knows and we do not.
+
+    def _take_reports(
+        self, txn: Txn, told: Sequence[tuple[SiteId, SiteReport]]
+    ) -> Sequence[Heard | Refused]:
+        """Takes the word of all sites that waited for the writer."""
+        return self._desk.control.site_reports(txn, told, self._desk.now_ms())
 
     async def _tell_over(
         self, line: Line[sitelink_pb2.ControlMessage], job_ids: Sequence[str]

@@ -1,20 +1,21 @@
 """How a job moves: row, attempt, outbox and audit leaf together, by the table in `core.lifecycle`.
 
-Every move of a job after its placement passes through here, whoever caused it.
+Every move of a job after its placement passes through here, whoever caused it. What its site is
+told of an attempt that is over is for the caller, who knows how it is known: a site that said so
+itself may forget it, any other is to stop it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from typing import NamedTuple
 
 from scheduler.control import certify
 from scheduler.control.requirements import effective
 from scheduler.core import budgets
 from scheduler.core.lifecycle import HARDWARE_REASONS, Event, Outcome, must_step
 from scheduler.core.ranks import gpus_of, tells_length, with_service
-from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState
+from scheduler.model.job import TERMINAL, Attempt, Job, JobSpec, JobState, RankStatus
 from scheduler.model.operator_access import OperatorUse
 from scheduler.model.reasons import Reason
 from scheduler.model.sitelink import DesiredAction
@@ -29,15 +30,6 @@ STOP_GRACE_MS_DEFAULT = 30_000
 """Grace of a job whose spec was erased."""
 
 
-class Witness(Enum):
-    """How it is known that an attempt is over, which decides what its site is told."""
-
-    SITE = "site"
-    """The site said so itself: it may forget the attempt."""
-    PROOF = "proof"
-    """It follows from a lapse, a boot or an operator's word: the site is to stop it, if need be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a job moves: what happened, and whose doing it was ("" for nobody's)."""
@@ -46,26 +38,23 @@ class Cause:
     actor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(NamedTuple):
     """A job with a live attempt as they were just read: its rows, and the whole, whose last
     attempt it is."""
 
     job: JobRow
     attempt: AttemptRow
     whole: Job
+    ranks: tuple[RankStatus, ...]
+    """Of the attempt as they are known now; `whole` may have them as they were before."""
     uses: tuple[OperatorUse, ...] | None = None
     """Of operators' grants on it, where they were read with those of others."""
 
-    def __post_init__(self) -> None:
-        assert self.whole.attempts[-1].key == self.attempt.key, "a live attempt is its job's last"
 
-
-def settle(
-    txn: Txn, live: Live, outcome: Outcome, *, cause: Cause, witness: Witness, now_ms: int
-) -> JobRow:
+def settle(txn: Txn, live: Live, outcome: Outcome, *, cause: Cause, now_ms: int) -> JobRow:
     """Makes `outcome` of a live attempt so; the job's row after it."""
     job, attempt = live.job, live.attempt
+    assert live.whole.attempts[-1].key == attempt.key, "a live attempt is its job's last"
     ends = outcome.ends_attempt()
     over = outcome.state in TERMINAL
     after = job._replace(
@@ -103,19 +92,17 @@ def settle(
     if settled is not None:
         txn.tenancy.agreements.close(txn.audit, attempt.key, settled.charged_gpu_ms, now_ms)
     if over:
-        past = live.whole.spec, _with_times(live.whole.attempts, attempt_after)
+        past = live.whole.spec, _as_ended(live, attempt_after)
         certify.ended(txn, after, now_ms, past, live.uses)
-    if ends and witness is Witness.SITE:
-        txn.outbox.put(attempt.site, [attempt.key], DesiredAction.FORGET)
-    elif ends:
-        txn.outbox.put(attempt.site, [attempt.key], DesiredAction.STOP, reason=cause.what)
     return after
 
 
-def _with_times(attempts: Sequence[Attempt], row: AttemptRow) -> tuple[Attempt, ...]:
-    """Attempts of which the last began and ended when its row says so."""
-    *past, last = attempts
-    return (*past, replace(last, started_at_ms=row.started_at_ms, ended_at_ms=row.ended_at_ms))
+def _as_ended(live: Live, row: AttemptRow) -> tuple[Attempt, ...]:
+    """A job's attempts, the last with what is known of its ranks and the times of its row."""
+    last = live.whole.attempts[-1]._replace(
+        ranks=live.ranks, started_at_ms=row.started_at_ms, ended_at_ms=row.ended_at_ms
+    )
+    return (*live.whole.attempts[:-1], last)
 
 
 def _class_id(txn: Txn, live: Live, now_ms: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scheduler.control.follow import follow
-from scheduler.control.life import Cause, Live, Witness, begin_stop, settle, stop, stop_grace_ms
+from scheduler.control.life import Cause, Live, begin_stop, settle, stop, stop_grace_ms
 from scheduler.core import lifecycle
 from scheduler.core import recovery as proofs
 from scheduler.core.lifecycle import Event, step
@@ -70,9 +70,11 @@ def end(txn: Txn, row: AttemptRow, over: Over, cause: Cause, now_ms: int) -> Non
     """An attempt is certainly over, although its site did not say so."""
     job = txn.jobs.row(row.key.job)
     assert job is not None
-    live = Live(job, row, _whole(txn, row))
-    outcome = lifecycle.lapsed(live.whole, over.reason, over.detail)
-    after = settle(txn, live, outcome, cause=cause, witness=Witness.PROOF, now_ms=now_ms)
+    whole = _whole(txn, row)
+    live = Live(job, row, whole, whole.attempts[-1].ranks)
+    outcome = lifecycle.lapsed(whole, over.reason, over.detail)
+    after = settle(txn, live, outcome, cause=cause, now_ms=now_ms)
+    stop(txn, row, 0, cause.what)
     follow(txn, after, now_ms)
 
 

@@ -1,4 +1,4 @@
-"""The attempts of a site's report: read from the store many at once, judged one after another.
+"""The attempts of sites' reports: read from the store many at once, judged one after another.
 
 The simple equivalent is to read what is known of each attempt when its turn comes, which costs a
 dozen questions for each. Here a batch is read before the first of it is judged; what changes in
@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from scheduler.control import evidence
 from scheduler.control.follow import follow
-from scheduler.control.life import Cause, Live, Witness, settle, short
+from scheduler.control.life import Cause, Live, settle, short
 from scheduler.core.egress import of_attempt
 from scheduler.core.lifecycle import Event, outcome
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId
-from scheduler.model.job import Attempt, Job, NodePlacement, RankPhase, RankStatus
-from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.model.job import Attempt, NodePlacement, RankPhase, RankStatus
+from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction, SiteReport
 from scheduler.store import operator_access
 from scheduler.store.records import AttemptRow, Footing, OutboxRow
 from scheduler.store.store import Txn
 
 RANKS_MAX = 65_536
 """Ranks of one attempt: 4,096 nodes of 16."""
-BATCH_MAX = 256
+BATCH_MAX = 1_000
 """Attempts that are read at once: their jobs may be large."""
 ANSWERS_OF_REPORT_MAX = 256
 """Attempts nobody wants at a site that one of its reports has us answer: what it still has, it
@@ -61,60 +62,75 @@ class Found:
     """Tries to reach elsewhere that were denied, of which nobody had told before."""
 
 
-def take_attempts(
-    txn: Txn, site: SiteId, reports: Sequence[AttemptReport], generation: int, now_ms: int
-) -> Found:
-    """Takes a site's word on its attempts, in the order of their keys. `generation`: of what we
-    told it, how much it knew when it said so."""
-    taking = _Taking(txn, site, generation, now_ms)
-    ordered = sorted(reports, key=lambda report: report.key)
-    for n in range(0, len(ordered), BATCH_MAX):
-        for report, known in _with_known(txn, site, ordered[n : n + BATCH_MAX]):
-            taking.take(report, known)
-    return taking.found
+def take_attempts(txn: Txn, told: Sequence[tuple[SiteId, SiteReport]], now_ms: int) -> list[Found]:
+    """Takes the word of sites, each of them once, on their attempts: site by site, in the order of
+    the attempts' keys. What was wrong with the word of each."""
+    takings = [_Taking(txn, site, said.generation, now_ms) for site, said in told]
+    said_of = [
+        _Said(taking, report)
+        for taking, (_, said) in zip(takings, told, strict=True)
+        for report in sorted(said.attempts, key=_key)
+    ]
+    for n in range(0, len(said_of), BATCH_MAX):
+        for said, known in _with_known(txn, said_of[n : n + BATCH_MAX]):
+            said.by.take(said.report, known)
+        for taking in takings:
+            taking.tell_forgotten()
+    return [taking.found for taking in takings]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the store has of some attempts that a site reported."""
+def _key(report: AttemptReport) -> AttemptKey:
+    return report.key
+
+
+class _Said(NamedTuple):
+    """What one site said of one attempt."""
+
+    by: _Taking
+    report: AttemptReport
+
+
+class _Known(NamedTuple):
+    """What the store has of some attempts that sites reported."""
 
     rows: Mapping[AttemptKey, AttemptRow]
     live: Mapping[AttemptKey, Live]
-    """Those that are live, and placed at the site."""
+    """Those that are live, and placed at the site that told of them."""
     footings: Mapping[AttemptKey, tuple[Footing, ...]]
     """Of those of `live` of which a rank is said to run."""
     awaited: Collection[JobId]
     """Jobs of `live` that others wait for."""
-    desired: Mapping[AttemptKey, OutboxRow]
-    """What the site was told of the others."""
+    desired: Mapping[tuple[SiteId, AttemptKey], OutboxRow]
+    """What sites were told of the others."""
 
 
-def _with_known(
-    txn: Txn, site: SiteId, batch: Sequence[AttemptReport]
-) -> Iterator[tuple[AttemptReport, _Known]]:
+def _with_known(txn: Txn, batch: Sequence[_Said]) -> Iterator[tuple[_Said, _Known]]:
     """Each of `batch` with what is known of it when its turn comes."""
     seen = txn.changes_made()
-    known = _read(txn, site, batch)
+    known = _read(txn, batch)
     stale: set[JobId] = set()
     before: AttemptKey | None = None
-    for report in batch:
+    for said in batch:
+        key = said.report.key
         stale.update(txn.jobs_changed(seen))
         seen = txn.changes_made()
         # An answer to what is past changes no job: told twice, it is looked at twice.
-        is_current = report.key.job not in stale and report.key != before
-        yield report, known if is_current else _read(txn, site, (report,))
-        before = report.key
+        is_current = key.job not in stale and key != before
+        yield said, known if is_current else _read(txn, (said,))
+        before = key
 
 
-def _read(txn: Txn, site: SiteId, reports: Sequence[AttemptReport]) -> _Known:
-    told_of = {report.key for report in reports}
-    rows = txn.attempts.rows_of_jobs(key.job for key in told_of)
-    ours = {key: row for key, row in rows.items() if key in told_of and _is_at(row, site)}
+def _read(txn: Txn, batch: Sequence[_Said]) -> _Known:
+    by_site: dict[SiteId, set[AttemptKey]] = {}
+    for by, report in batch:
+        by_site.setdefault(by.site, set()).add(report.key)
+    rows = txn.attempts.rows_of_jobs(said.report.key.job for said in batch)
+    ours = {key: row for key, row in rows.items() if row.live and key in by_site.get(row.site, ())}
     jobs = txn.jobs.rows(key.job for key in ours)
     attempts = txn.attempts.of_rows([row for key, row in rows.items() if key.job in jobs])
     found = txn.jobs.whole(tuple(jobs.values()), with_spec=True, attempts=attempts)
     wholes = {job.id: job for job in found}
-    running = [report.key for report in reports if report.key in ours and _running(report.ranks)]
+    running = [report.key for _, report in batch if report.key in ours and _running(report.ranks)]
     # Whoever asks for one of them from here on is answered from memory.
     txn.fleet.nodes_by_id(
         placed.node
@@ -123,15 +139,25 @@ def _read(txn: Txn, site: SiteId, reports: Sequence[AttemptReport]) -> _Known:
         for placed in attempt.placement.nodes
     )
     uses = operator_access.uses_of(txn, jobs)
+    desired: dict[tuple[SiteId, AttemptKey], OutboxRow] = {}
+    for site, keys in by_site.items():
+        past = (key for key in keys if key not in ours or ours[key].site != site)
+        desired.update(((site, key), row) for key, row in txn.outbox.of(site, past).items())
     return _Known(
         rows=rows,
         live={
-            key: Live(jobs[key.job], row, wholes[key.job], uses.get(key.job, ()))
+            key: Live(
+                jobs[key.job],
+                row,
+                wholes[key.job],
+                wholes[key.job].attempts[-1].ranks,
+                uses.get(key.job, ()),
+            )
             for key, row in ours.items()
         },
         footings=txn.attempts.footings_of(running),
         awaited=txn.waits.awaited(jobs),
-        desired=txn.outbox.of(site, (report.key for report in reports if report.key not in ours)),
+        desired=desired,
     )
 
 
@@ -146,13 +172,15 @@ class _Taking:
     found: Found = field(default_factory=Found)
     answers_left: int | None = None
     """How many attempts that nobody wants at the site may yet be answered, once one was."""
+    forgotten: dict[AttemptKey, None] = field(default_factory=lambda: {})
+    """Attempts that ended, of which the site is to be told that it may forget them."""
 
     def take(self, report: AttemptReport, known: _Known) -> None:
         """Takes the site's word on one attempt."""
         live = known.live.get(report.key)
-        if live is None:
+        if live is None or live.attempt.site != self.site:
             row = known.rows.get(report.key)
-            is_news = self._answer_past(report, known.desired.get(report.key))
+            is_news = self._answer_past(report, known.desired.get((self.site, report.key)))
             if row is not None and row.site != self.site and is_news:
                 self.found.foreign.append(report.key)
             return
@@ -163,11 +191,12 @@ class _Taking:
         ranks = _newer_ranks(attempt.ranks, report.ranks)
         if ranks:
             self.txn.attempts.put_ranks(report.key, ranks)
-            self._remember_boots(report.key, known.footings.get(report.key, ()), ranks)
+            if footings := known.footings.get(report.key):
+                self._remember_boots(report.key, footings, ranks)
             live = self._remember_checkpoint(live, ranks)
-            live = replace(live, whole=_with_ranks(live.whole, ranks))
+            live = live._replace(ranks=_joined(attempt.ranks, ranks))
             if any(rank.egress is not None for rank in ranks):
-                denied = _denied(live.whole.attempts[-1]) - _denied(attempt)
+                denied = _denied(attempt._replace(ranks=live.ranks)) - _denied(attempt)
                 self.found.egress_denied += max(0, denied)
         self._settle(live, report, is_awaited=report.key.job in known.awaited)
 
@@ -183,7 +212,9 @@ class _Taking:
             attempt = report.key.attempt
             evidence.keys_released(self.txn.audit, live.job, attempt, self.site, spec, self.now_ms)
         cause = Cause(f"site reported {report.phase.name}", actor=self.site)
-        after = settle(self.txn, live, made, cause=cause, witness=Witness.SITE, now_ms=self.now_ms)
+        after = settle(self.txn, live, made, cause=cause, now_ms=self.now_ms)
+        if made.ends_attempt():
+            self.forgotten[report.key] = None
         # To nobody else a job's move means anything.
         if is_awaited or after.array_id is not None:
             follow(self.txn, after, self.now_ms)
@@ -193,6 +224,8 @@ class _Taking:
 
         Whether this is news: the same answer is not given twice.
         """
+        if report.key in self.forgotten:
+            return False
         over = report.phase in _OVER_AT_SITE
         action = DesiredAction.FORGET if over else DesiredAction.STOP
         if told is None:
@@ -205,6 +238,11 @@ class _Taking:
         if told.action is not action:
             self.txn.outbox.put(self.site, [report.key], action, reason=NOT_DESIRED)
         return False
+
+    def tell_forgotten(self) -> None:
+        """Tells the site to forget what ended, all at once."""
+        self.txn.outbox.put(self.site, list(self.forgotten), DesiredAction.FORGET)
+        self.forgotten = {}
 
     def _may_answer(self) -> bool:
         """Whether one more attempt that nobody wants there is answered."""
@@ -232,17 +270,12 @@ class _Taking:
     def _remember_checkpoint(self, live: Live, ranks: Sequence[RankStatus]) -> Live:
         """That there is a checkpoint newer than the last. When it was heard is what counts, by our
         clock: the node's may be wrong."""
-        if _newest(ranks) <= _newest(live.whole.attempts[-1].ranks):
+        if _newest(ranks) <= _newest(live.ranks):
             return live
         after = live.attempt._replace(checkpoint_at_ms=self.now_ms)
         nodes = (placed.node for placed in live.whole.attempts[-1].placement.nodes)
         self.txn.attempts.save(live.job.tenant, live.attempt, after, nodes)
-        return replace(live, attempt=after)
-
-
-def _is_at(row: AttemptRow, site: SiteId) -> bool:
-    """Whether an attempt holds nodes of `site`."""
-    return row.live and row.site == site
+        return live._replace(attempt=after)
 
 
 def _plausible(ranks: Sequence[RankStatus], placed: Sequence[NodePlacement]) -> bool:
@@ -274,12 +307,10 @@ def _newer_ranks(
     return tuple(newer)
 
 
-def _with_ranks(job: Job, newer: Sequence[RankStatus]) -> Job:
-    """The job with what is now known of the ranks of its last attempt."""
-    last = job.attempts[-1]
-    known = {rank.rank: rank for rank in (*last.ranks, *newer)}
-    last = replace(last, ranks=tuple(known[number] for number in sorted(known)))
-    return replace(job, attempts=(*job.attempts[:-1], last))
+def _joined(known: Sequence[RankStatus], newer: Sequence[RankStatus]) -> tuple[RankStatus, ...]:
+    """What is now known of the ranks of an attempt, by rank."""
+    ranks = {rank.rank: rank for rank in (*known, *newer)}
+    return tuple(ranks[number] for number in sorted(ranks))
 
 
 def _denied(attempt: Attempt) -> int:

@@ -8,13 +8,14 @@ ended, and to stop what it still runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scheduler.control import evidence, failures, recovery
 from scheduler.control.knowing import attested, learn
 from scheduler.control.life import short
-from scheduler.control.reported import take_attempts
+from scheduler.control.reported import Found, take_attempts
 from scheduler.model.fleet import NodeReport, SiteContact
 from scheduler.model.ids import AttemptKey, NodeId, SiteId, site_of
 from scheduler.model.reasons import Code, Denial, Reason, Refused, invalid, not_found
@@ -54,6 +55,15 @@ class Heard:
     """Tries to reach elsewhere that were denied, of which nobody had told before."""
 
 
+class _Nodes(NamedTuple):
+    """What was found of the nodes of a report."""
+
+    foreign: list[NodeId]
+    """Another site's."""
+    undeclared: list[NodeId]
+    rebooted: list[NodeId]
+
+
 def site_hello(txn: Txn, site: SiteId, hello: Hello, epoch: int, now_ms: int) -> None:
     """A session with the agent of a declared site begins."""
     if txn.fleet.site(site) is None:
@@ -89,13 +99,70 @@ def sites_gone(txn: Txn, present: Collection[SiteId], now_ms: int) -> None:
 
 def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: int) -> Heard:
     """Takes a site's word: its nodes, its attempts, the generation that it has."""
-    _refuse_too_large(report)
-    if txn.fleet.site(site) is None:
-        raise not_found("site", site)
-    _refuse_newer_epoch(report.epoch, epoch)
-    foreign_nodes, undeclared, rebooted = _take_nodes(txn, site, report.nodes, now_ms)
-    attempts = take_attempts(txn, site, report.attempts, report.generation, now_ms)
-    for node in rebooted:
+    (heard,) = site_reports(txn, ((site, report),), epoch, now_ms)
+    if isinstance(heard, Refused):
+        raise heard
+    return heard
+
+
+def site_reports(
+    txn: Txn, told: Sequence[tuple[SiteId, SiteReport]], epoch: int, now_ms: int
+) -> list[Heard | Refused]:
+    """As `site_report` for each, in order; those of several sites are read and written together.
+
+    One that is refused has changed nothing.
+    """
+    found: list[Heard | Refused] = []
+    for some in _of_different_sites(told):
+        refusals = [_refusal(txn, site, report, epoch) for site, report in some]
+        good = [each for each, refusal in zip(some, refusals, strict=True) if refusal is None]
+        heard = iter(_hear(txn, good, now_ms))
+        found += [next(heard) if refusal is None else refusal for refusal in refusals]
+    return found
+
+
+def _of_different_sites(
+    told: Sequence[tuple[SiteId, SiteReport]],
+) -> Iterator[list[tuple[SiteId, SiteReport]]]:
+    """`told` in order, in runs in which no site speaks twice: what it says next is about what its
+    last word has changed."""
+    run: dict[SiteId, SiteReport] = {}
+    for site, report in told:
+        if site in run:
+            yield list(run.items())
+            run = {}
+        run[site] = report
+    if run:
+        yield list(run.items())
+
+
+def _refusal(txn: Txn, site: SiteId, report: SiteReport, epoch: int) -> Refused | None:
+    """Why a report is not listened to at all; None: it is."""
+    try:
+        _refuse_too_large(report)
+        if txn.fleet.site(site) is None:
+            raise not_found("site", site)
+        _refuse_newer_epoch(report.epoch, epoch)
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _hear(txn: Txn, told: Sequence[tuple[SiteId, SiteReport]], now_ms: int) -> list[Heard]:
+    """Takes the word of sites, none of which speaks twice."""
+    nodes = [_take_nodes(txn, site, report.nodes, now_ms) for site, report in told]
+    attempts = take_attempts(txn, told, now_ms)
+    return [
+        _concluded(txn, site, report, of_nodes, of_attempts, now_ms)
+        for (site, report), of_nodes, of_attempts in zip(told, nodes, attempts, strict=True)
+    ]
+
+
+def _concluded(
+    txn: Txn, site: SiteId, report: SiteReport, nodes: _Nodes, attempts: Found, now_ms: int
+) -> Heard:
+    """What follows from a site's word on its nodes and attempts, and what it has confirmed."""
+    for node in nodes.rebooted:
         recovery.conclude_reboot(txn, node, now_ms)
     failures.move_work(txn, site, report.nodes, now_ms)
     before = txn.fleet.contact(site)
@@ -106,8 +173,8 @@ def site_report(txn: Txn, site: SiteId, report: SiteReport, epoch: int, now_ms: 
     if attempts.foreign:
         evidence.misreported(txn.audit, site, attempts.foreign, now_ms)
     return Heard(
-        tuple(undeclared),
-        tuple(foreign_nodes),
+        tuple(nodes.undeclared),
+        tuple(nodes.foreign),
         tuple(attempts.implausible),
         unanswered=attempts.unanswered,
         egress_denied=attempts.egress_denied,
@@ -124,10 +191,8 @@ def _acknowledge(txn: Txn, contact: SiteContact, held: int, now_ms: int) -> Site
     return replace(contact, generation=generation, acked_generation=0)
 
 
-def _take_nodes(
-    txn: Txn, site: SiteId, reports: Sequence[NodeReport], now_ms: int
-) -> tuple[list[NodeId], list[NodeId], list[NodeId]]:
-    """Nodes that are not the site's, that nobody declared, and that have booted anew."""
+def _take_nodes(txn: Txn, site: SiteId, reports: Sequence[NodeReport], now_ms: int) -> _Nodes:
+    """Takes a site's word on its nodes."""
     foreign = sorted(r.node for r in reports if site_of(r.node) != site)
     own = {r.node: r for r in reports if site_of(r.node) == site}
     declared = txn.fleet.nodes_by_id(own)
@@ -144,7 +209,7 @@ def _take_nodes(
         txn.fleet.put_report(told, now_ms)
         if told.attestation is not None:
             learn(txn, node, attested(told, told.attestation, now_ms), now_ms)
-    return foreign, sorted(set(own) - set(declared)), rebooted
+    return _Nodes(foreign, sorted(set(own) - set(declared)), rebooted)
 
 
 def _address(told: str) -> str:

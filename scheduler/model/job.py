@@ -318,9 +318,8 @@ class Placement(NamedTuple):
     """What the placement is charged: whole nodes where the job does not share them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try at running a job."""
+class Attempt(NamedTuple):
+    """One try at running a job. A tuple: a thousand end at once, each read and told anew."""
 
     key: AttemptKey
     site: SiteId

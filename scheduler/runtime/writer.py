@@ -2,9 +2,10 @@
 
 Equivalent to: each request is a transaction, one after the other. Departures: requests that wait
 are committed together (one fsync for all), each under its own savepoint, and answered after the
-commit. When a request fails in a way that is not a refusal, its whole batch is undone and done
-again one by one, so that a bug harms only the request that meets it. Work must therefore have no
-effect but on its transaction.
+commit. Neighbours that are alike (`post_together`) are done by one call, under one savepoint. When
+a request fails in a way that is not a refusal, its whole batch is undone and done again one by one,
+so that a bug harms only the request that meets it. Work must therefore have no effect but on its
+transaction.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from itertools import groupby
+from typing import Any, TypeAlias, TypeVar
 
 from scheduler.model.reasons import Code, Reason, Refused
 from scheduler.store.scratch import News
@@ -34,6 +36,10 @@ BATCH_MAX = 256
 RETRY_AFTER_MS = 1_000
 
 T = TypeVar("T")
+P = TypeVar("P")
+Together: TypeAlias = Callable[[Txn, Sequence[P]], Sequence[T | Refused]]
+"""Does what several requests ask for, in order, and says what came of each. Of one that it refuses
+it has changed nothing."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,10 +52,20 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Work inside a transaction, and whom to tell how it went."""
+    """Work inside a transaction, and whom to tell how it went. `part` is what it alone asks for,
+    where it may be done together with its neighbours."""
 
-    work: Callable[[Txn], Any]
+    work: Callable[[Txn], Any] | None
     answer: Future[Any]
+    together: Together[Any, Any] | None = None
+    part: Any = None
+
+    def do(self, txn: Txn) -> Any:
+        """Does it by itself."""
+        if self.together is not None:
+            return self.together(txn, (self.part,))[0]
+        assert self.work is not None, "a request is for one or the other"
+        return self.work(txn)
 
 
 class Writer:
@@ -102,6 +118,17 @@ class Writer:
             Refused: RESOURCE_EXHAUSTED when too much is waiting, UNAVAILABLE when closing.
         """
         answer: Future[T] = Future()
+        self._put(_Request(work, answer), place)
+        return answer
+
+    def post_together(self, together: Together[P, T], part: P) -> Future[T]:
+        """As `post` of work that does `part`: neighbours in the queue that have the same `together`
+        are given to it at once, each by its part."""
+        answer: Future[T] = Future()
+        self._put(_Request(None, answer, together, part), Place.CALLER)
+        return answer
+
+    def _put(self, request: _Request, place: Place) -> None:
         if self._closed.is_set():
             raise Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, "the control plane is stopping")
         room = self._queue_max + (OWN_MAX if place is Place.OWN else 0)
@@ -112,12 +139,15 @@ class Writer:
                 f"more than {self._queue_max} requests wait to be written",
                 retry_after_ms=RETRY_AFTER_MS,
             )
-        self._queue.put(_Request(work, answer))
-        return answer
+        self._queue.put(request)
 
     async def write(self, work: Callable[[Txn], T]) -> T:
         """Does `work` in a transaction and waits for its commit."""
         return await asyncio.wrap_future(self.post(work))
+
+    async def write_together(self, together: Together[P, T], part: P) -> T:
+        """As `write`, of what may be done together with its neighbours."""
+        return await asyncio.wrap_future(self.post_together(together, part))
 
     async def write_own(self, work: Callable[[Txn], T]) -> T:
         """As `write`, for what the control plane does by itself: callers do not crowd it out."""
@@ -191,14 +221,10 @@ class Writer:
             return self._transact_alone(batch[0])
         outcomes: list[Any] = []
         with self._store.transaction() as txn:
-            for request in batch:
-                try:
-                    with txn.savepoint():
-                        outcomes.append(request.work(txn))
-                except Refused as refused:
-                    outcomes.append(refused)
-                except Exception as failure:
-                    raise _BatchBroken from failure
+            for together, alike in groupby(batch, key=lambda request: request.together):
+                requests = list(alike)
+                done = _together(txn, together, requests)
+                outcomes += done if done is not None else _each(txn, requests)
         return outcomes, txn.news()
 
     def _transact_alone(self, request: _Request) -> tuple[list[Any], News | None]:
@@ -206,7 +232,7 @@ class Writer:
         try:
             with self._store.transaction() as txn:
                 try:
-                    outcome = request.work(txn)
+                    outcome = request.do(txn)
                 except Refused as refused:
                     raise _Undone(refused) from None
         except _Undone as undone:
@@ -230,6 +256,35 @@ class Writer:
                 request.answer.set_exception(
                     Refused(Code.UNAVAILABLE, Reason.UNAVAILABLE, stopping)
                 )
+
+
+def _together(
+    txn: Txn, together: Together[Any, Any] | None, requests: Sequence[_Request]
+) -> Sequence[Any] | None:
+    """What came of requests that are alike; None: they are to be done each by itself."""
+    if together is None:
+        return None
+    try:
+        with txn.savepoint():
+            return together(txn, [request.part for request in requests])
+    except Refused:
+        return None
+    except Exception as failure:
+        raise _BatchBroken from failure
+
+
+def _each(txn: Txn, requests: Sequence[_Request]) -> list[Any]:
+    """What came of requests that are done one after the other."""
+    outcomes: list[Any] = []
+    for request in requests:
+        try:
+            with txn.savepoint():
+                outcomes.append(request.do(txn))
+        except Refused as refused:
+            outcomes.append(refused)
+        except Exception as failure:
+            raise _BatchBroken from failure
+    return outcomes
 
 
 class _BatchBroken(Exception):

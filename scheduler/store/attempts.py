@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.job import Attempt, JobState, NodePlacement, Placement, RankStatus
 from scheduler.model.reasons import Reason
-from scheduler.store.attempt_rows import CHANGING, NAMES, changing, row_of
+from scheduler.store.attempt_rows import CHANGING, NAMES, changing, rank_text, row_of
 from scheduler.store.bulk import IDS, How, Statement, Values, inserting
-from scheduler.store.codec import decode, encode
+from scheduler.store.codec import decode
 from scheduler.store.link import Link
 from scheduler.store.records import (
     AttemptRow,
@@ -299,7 +299,7 @@ class AttemptsWriter(AttemptsReader):
 
     def put_ranks(self, key: AttemptKey, ranks: Sequence[RankStatus]) -> None:
         """What the ranks reported now."""
-        self._link.do(_PUT_RANK, *((key.job, key.attempt, r.rank, encode(r)) for r in ranks))
+        self._link.do(_PUT_RANK, *((key.job, key.attempt, r.rank, rank_text(r)) for r in ranks))
         self._scratch.changed(ChangeKind.JOB, str(key.job))
 
     def set_boot(self, key: AttemptKey, boots: Mapping[NodeId, str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from json.encoder import encode_basestring as _string
 
 from sqlalchemy import Select, and_, or_, select, tuple_
 
@@ -19,7 +20,7 @@ from scheduler.model.ids import JobId, SiteId, TenantPath
 from scheduler.model.residency import Policy
 from scheduler.store.audit import AuditWriter
 from scheduler.store.bulk import How, Statement, inserting
-from scheduler.store.codec import decode, encode, known_canonical
+from scheduler.store.codec import decode, encode
 from scheduler.store.fleet import FleetWriter
 from scheduler.store.link import Link
 from scheduler.store.node_facts import NodeFacts
@@ -167,16 +168,7 @@ class CertificatesWriter(CertificatesReader):
         row = (seq + 1, self._audit.next_index(), account.outcome, held, digest, prev)
         self._link.do(_ADD, (job, tenant, *row, account.issued_at_ms, packed(told)))
         at_ms = account.issued_at_ms
-        leaf = known_canonical(
-            {
-                "kind": LEAF_KIND,
-                "at_ms": at_ms,
-                "tenant": tenant,
-                "job": account.job,
-                "digest": digest,
-                "tenant_seq": seq + 1,
-            }
-        )
+        leaf = leaf_text(at_ms, digest, account.job, tenant, seq + 1)
         self._audit.append_text(LEAF_KIND, at_ms, leaf, tenant=tenant, job=job)
         self._remember(tenant, (seq + 1, digest))
 
@@ -201,6 +193,14 @@ class CertificatesWriter(CertificatesReader):
 def _line(row: object) -> CertificateLine:
     found = {column.name: getattr(row, column.name) for column in _LINE}
     return CertificateLine(**found)
+
+
+def leaf_text(at_ms: int, digest: str, job: str, tenant: TenantPath, tenant_seq: int) -> str:
+    """The canonical JSON of a certificate's leaf."""
+    return (
+        f'{{"at_ms":{at_ms:d},"digest":"{digest}","job":"{job}","kind":"{LEAF_KIND}"'
+        f',"tenant":{_string(tenant)},"tenant_seq":{tenant_seq:d}}}'
+    )
 
 
 def _digest(text: str) -> str:

@@ -10,19 +10,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring as _string
-from typing import Any
 
 from scheduler.model.ids import GpuClass, NodeId, SiteId, TenantPath
 from scheduler.model.job import Awaited, Placement
 from scheduler.model.plan import Reservation
+from scheduler.model.reasons import Reason
 from scheduler.model.residency import FactKey
 from scheduler.model.tenancy import SettledUse
+from scheduler.store.attempt_rows import STATE_NAMES
 from scheduler.store.audit import AuditWriter
-from scheduler.store.codec import canonical, known_canonical
+from scheduler.store.codec import canonical
 from scheduler.store.records import Arrival, AttemptRow, JobRow
 
 MASKS_MAX = 4_096
 """Sets of GPUs of a node whose text is remembered."""
+
+_TRUTH = ("false", "true")
 
 JOB_SUBMITTED = "job_submitted"
 ATTEMPT_PLACED = "attempt_placed"
@@ -166,42 +169,60 @@ def moved(
 
     `settled`: what the attempt, which is over, has used.
     """
-    body: dict[str, Any] = {
-        "kind": JOB_MOVED,
-        "at_ms": now_ms,
-        "tenant": after.tenant,
-        "job": audit.name_of(after.id),
-        "from": before.state.name,
-        "to": after.state.name,
-        "cause": cause,
-        "actor": actor,
-        "reason": after.reason,
-        "message": after.message,
-        "exit_code": after.exit_code,
-        "cancel_requested": after.cancel_requested,
-        "not_before_ms": after.not_before_ms,
-        "ended_at_ms": after.ended_at_ms,
-    }
-    if attempt is not None:
-        told: dict[str, Any] = {
-            "number": attempt.key.attempt,
-            "state": attempt.state.name,
-            "live": attempt.live,
-            "reason": attempt.reason,
-            "message": attempt.message,
-            "started_at_ms": attempt.started_at_ms,
-            "ended_at_ms": attempt.ended_at_ms,
-        }
-        if settled is not None:
-            told["settled"] = {
-                "gpu_class": settled.gpu_class,
-                "day": settled.day,
-                "charged_gpu_ms": settled.charged_gpu_ms,
-                "refunded_gpu_ms": settled.refunded_gpu_ms,
-            }
-        body["attempt"] = told
-    text = known_canonical(body)
+    name = audit.name_of(after.id)
+    text = moved_text(
+        before, after, attempt, name, cause=cause, now_ms=now_ms, actor=actor, settled=settled
+    )
     audit.append_text(JOB_MOVED, now_ms, text, tenant=after.tenant, job=after.id)
+
+
+def moved_text(
+    before: JobRow,
+    after: JobRow,
+    attempt: AttemptRow | None,
+    name: str,
+    *,
+    cause: str,
+    now_ms: int,
+    actor: str,
+    settled: SettledUse | None,
+) -> str:
+    """The canonical JSON of a move of the job that its tenant calls `name`."""
+    told = "" if attempt is None else f',"attempt":{_attempt_text(attempt, settled)}'
+    return (
+        f'{{"actor":{_string(actor)},"at_ms":{now_ms:d}{told}'
+        f',"cancel_requested":{_TRUTH[after.cancel_requested]},"cause":{_string(cause)}'
+        f',"ended_at_ms":{after.ended_at_ms:d},"exit_code":{_number(after.exit_code)}'
+        f',"from":"{STATE_NAMES[before.state]}","job":"{name}"'
+        f',"kind":"{JOB_MOVED}","message":{_string(after.message)}'
+        f',"not_before_ms":{after.not_before_ms:d},"reason":{_reason(after.reason)}'
+        f',"tenant":{_string(after.tenant)},"to":"{STATE_NAMES[after.state]}"}}'
+    )
+
+
+def _attempt_text(attempt: AttemptRow, settled: SettledUse | None) -> str:
+    """What a job's move says of its attempt."""
+    used = ""
+    if settled is not None:
+        used = (
+            f',"settled":{{"charged_gpu_ms":{settled.charged_gpu_ms:d},"day":{settled.day:d}'
+            f',"gpu_class":{_string(settled.gpu_class)}'
+            f',"refunded_gpu_ms":{settled.refunded_gpu_ms:d}}}'
+        )
+    return (
+        f'{{"ended_at_ms":{attempt.ended_at_ms:d},"live":{_TRUTH[attempt.live]}'
+        f',"message":{_string(attempt.message)},"number":{attempt.key.attempt:d}'
+        f',"reason":{_reason(attempt.reason)}{used}'
+        f',"started_at_ms":{attempt.started_at_ms:d},"state":"{STATE_NAMES[attempt.state]}"}}'
+    )
+
+
+def _reason(reason: Reason | None) -> str:
+    return "null" if reason is None else f'"{reason.value}"'
+
+
+def _number(number: int | None) -> str:
+    return "null" if number is None else f"{number:d}"
 
 
 def _node_text(node: NodeId, gpu_mask: int) -> str:

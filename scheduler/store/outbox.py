@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from scheduler.model.ids import AttemptKey, JobId, SiteId
 from scheduler.model.sitelink import DesiredAction
@@ -26,6 +26,12 @@ ROWS_OF_GENERATION_MAX = 64
 
 
 _PUT = inserting(OUTBOX, How.REPLACE)
+_DROP = Statement(
+    OUTBOX,
+    "DELETE FROM outbox WHERE site = ? AND generation > ? AND generation <= ?"
+    f" AND action = {int(DesiredAction.FORGET)}",
+    part="confirmed",  # What is put has a later generation: neither need wait for the other.
+)
 _OF = Statement(
     OUTBOX,
     "SELECT site, job, attempt, generation, action, grace_ms, reason FROM outbox"
@@ -77,12 +83,14 @@ class OutboxWriter(OutboxReader):
         grace_ms: int = 0,
         reason: str = "",
     ) -> None:
-        """This is desired of `keys` at `site` from the next generation on."""
-        generation = self._fleet.next_generation(site)
-        rows = [
-            (site, key.job, key.attempt, generation, int(action), grace_ms, reason) for key in keys
-        ]
-        self._link.do(_PUT, *rows)
+        """This is desired of `keys` at `site` from the next generation on: many share one."""
+        for n in range(0, len(keys), ROWS_OF_GENERATION_MAX):
+            generation = self._fleet.next_generation(site)
+            rows = [
+                (site, key.job, key.attempt, generation, int(action), grace_ms, reason)
+                for key in keys[n : n + ROWS_OF_GENERATION_MAX]
+            ]
+            self._link.do(_PUT, *rows)
 
     def run(self, placed: Sequence[tuple[SiteId, AttemptKey]]) -> None:
         """New attempts to run, of many sites: as few generations each site as may be."""
@@ -90,9 +98,7 @@ class OutboxWriter(OutboxReader):
         for site, key in placed:
             by_site[site].append(key)
         for site in sorted(by_site):
-            keys = by_site[site]
-            for n in range(0, len(keys), ROWS_OF_GENERATION_MAX):
-                self.put(site, keys[n : n + ROWS_OF_GENERATION_MAX], DesiredAction.RUN)
+            self.put(site, by_site[site], DesiredAction.RUN)
 
     def renumber(self, site: SiteId, generation: int) -> int:
         """Every row of `site` gets `generation` or one after it, in the order that they had, for a
@@ -109,18 +115,11 @@ class OutboxWriter(OutboxReader):
             self._link.execute(change.values(generation=given))
         return given
 
-    def drop_forgotten(self, site: SiteId, before: int, acked: int) -> int:
+    def drop_forgotten(self, site: SiteId, before: int, acked: int) -> None:
         """Deletes rows that say FORGET, of the generations after `before` up to `acked`, which
-        `site` has confirmed now; how many."""
-        if before >= acked:
-            return 0
-        statement = delete(OUTBOX).where(
-            OUTBOX.c.site == site,
-            OUTBOX.c.generation > before,
-            OUTBOX.c.generation <= acked,
-            OUTBOX.c.action == int(DesiredAction.FORGET),
-        )
-        return self._link.execute(statement).rowcount
+        `site` has confirmed now."""
+        if before < acked:
+            self._link.do(_DROP, (site, before, acked))
 
 
 def _row(row: Any) -> OutboxRow:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from json.encoder import encode_basestring as _string
+from typing import Protocol
 
 from scheduler.core.certificates import Account, interval_told, predicate, verdict
 from scheduler.core.data_told import Egress
+from scheduler.core.stays import Interval
 from scheduler.model.ids import SiteId
 from scheduler.model.residency import Requirement
 from scheduler.store.codec import known_canonical
@@ -22,6 +25,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://sovereign-compute.example/residency/v1"
 FRAMES_MAX = 5_000
 """Frames that are remembered; past it they are all dropped and made again."""
+SUBJECTS_MAX = 5_000
+"""What statements are about, as text: the jobs of an array, and those of a sweep, are of one."""
 COMPRESSION = 1
 """The quickest: against its dictionary, a statement shrinks to a tenth all the same."""
 WINDOW_BITS = 12
@@ -30,6 +35,17 @@ WINDOW_BYTES = 1 << WINDOW_BITS
 WINDOW_BITS_LONG = 15
 """Of a statement that is longer than a short window."""
 MEMORY_LEVEL = 6
+
+
+class _Packing(Protocol):
+    """What `zlib.compressobj` makes, whose type has no name."""
+
+    def copy(self) -> _Packing: ...
+
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
 
 # It is never changed: what is kept can be read with these very bytes alone. Its name is kept with
 # each statement (its Adler-32, as RFC 1950 has it), so that another one may come beside it.
@@ -65,6 +81,16 @@ _DICTIONARY = (
     b':[{"digest":{"sha256":""},"name":"spec"}]}'
 )
 
+
+def _primed(window_bits: int) -> _Packing:
+    """Compression that has seen the dictionary: a copy of it costs less than showing it again."""
+    return zlib.compressobj(
+        COMPRESSION, wbits=window_bits, memLevel=MEMORY_LEVEL, zdict=_DICTIONARY
+    )
+
+
+_PRIMED, _PRIMED_LONG = _primed(WINDOW_BITS), _primed(WINDOW_BITS_LONG)
+
 Grounds = tuple[Requirement, str, int, Egress, tuple[tuple[SiteId, tuple[str, ...]], ...]]
 """All of a usual account that its frame is made from: the requirement, the policy's digest and
 revision, what left the job, and what was known of its sites, interval by interval."""
@@ -89,7 +115,8 @@ _GAP = '"\\u0000"'
 
 def whole_statement(of: Account, tenant_seq: int, prev: str) -> str:
     """The in-toto statement of an account as canonical JSON."""
-    return _text(predicate(of, tenant_seq, prev), _subject(of))
+    subject = _subject(of.spec_digest, of.bundle_digest, of.image)
+    return _text(predicate(of, tenant_seq, prev), subject)
 
 
 def statement(of: Account, tenant_seq: int, prev: str, frames: Frames) -> str:
@@ -106,7 +133,7 @@ def statement(of: Account, tenant_seq: int, prev: str, frames: Frames) -> str:
         frame = frames[grounds] = _frame(of)
     begin, *between, end = frame
     own = (
-        known_canonical([interval_told(interval) for interval in of.intervals]),
+        f"[{','.join([_interval(each) for each in of.intervals])}]",
         f"{of.issued_at_ms:d}",
         _string(of.job),
         _string(of.outcome),
@@ -116,7 +143,7 @@ def statement(of: Account, tenant_seq: int, prev: str, frames: Frames) -> str:
         _string(of.tenant),
         f"{tenant_seq:d}",
         _string(verdict(of).value),
-        known_canonical(_subject(of)),
+        _subject_text(of.spec_digest, of.bundle_digest, of.image),
     )
     filled = [part for pair in zip(own, (*between, end), strict=True) for part in pair]
     return begin + "".join(filled)
@@ -159,13 +186,32 @@ def _text(told: dict[str, object], subject: object) -> str:
     )
 
 
-def _subject(of: Account) -> list[dict[str, object]]:
-    """What the statement is about, by digest."""
-    named = (
-        ("spec", of.spec_digest),
-        ("bundle", of.bundle_digest),
-        ("image", of.image.rpartition("@")[2]),
+def _interval(interval: Interval) -> str:
+    """What `interval_told` says, as canonical JSON."""
+    stay = interval.stay
+    if stay.agreement or interval.denials:
+        return known_canonical(interval_told(interval))
+    return (
+        f'{{"attempt":{stay.attempt:d},"country":{_string(interval.country)}'
+        f',"facts":{_listed(interval.facts_digests)},"from":{interval.from_ms:d}'
+        f',"nodes":{_listed(stay.nodes)},"policy_revision":{interval.policy_revision:d}'
+        f',"site":{_string(stay.site)},"started":{stay.started_at_ms or "null"}'
+        f',"to":{interval.to_ms:d},"verdict":"{interval.bounds}"}}'
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"[{','.join([_string(word) for word in words])}]"
+
+
+@lru_cache(maxsize=SUBJECTS_MAX)
+def _subject_text(spec_digest: str, bundle_digest: str, image: str) -> str:
+    return known_canonical(_subject(spec_digest, bundle_digest, image))
+
+
+def _subject(spec_digest: str, bundle_digest: str, image: str) -> list[dict[str, object]]:
+    """What the statement is about, by digest."""
+    named = (("spec", spec_digest), ("bundle", bundle_digest), ("image", image.rpartition("@")[2]))
     return [
         {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
         for name, digest in named
@@ -175,8 +221,7 @@ def _subject(of: Account) -> list[dict[str, object]]:
 
 def packed(text: bytes) -> bytes:
     """A statement as it is kept."""
-    bits = WINDOW_BITS if len(text) <= WINDOW_BYTES else WINDOW_BITS_LONG
-    packing = zlib.compressobj(COMPRESSION, wbits=bits, memLevel=MEMORY_LEVEL, zdict=_DICTIONARY)
+    packing = (_PRIMED if len(text) <= WINDOW_BYTES else _PRIMED_LONG).copy()
     return packing.compress(text) + packing.flush()
 
 

@@ -1,16 +1,20 @@
 """Reports of many attempts: taken as one after another would be, with few questions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
 
 from scheduler.control import reported
-from scheduler.model.ids import AttemptKey
+from scheduler.control.reports import Heard
+from scheduler.model.ids import AttemptKey, SiteId
 from scheduler.model.job import JobArray, JobState, RankEgress, RankStatus
-from scheduler.model.reasons import Reason
-from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction
+from scheduler.model.reasons import Reason, Refused
+from scheduler.model.sitelink import AttemptPhase, AttemptReport, DesiredAction, SiteReport
 from tests.control.plant import LONDON, Plant, spec
+
+LEEDS = SiteId("leeds")
 
 
 def under_way(plant: Plant, count: int) -> list[AttemptKey]:
@@ -69,8 +73,8 @@ def test_what_is_told_twice_in_a_report_counts_once(plant: Plant) -> None:
     with plant.store.read() as view:
         told = {row.key: row.generation for row in view.outbox.since(LONDON, 0)}
         held = view.fleet.contact(LONDON).generation
-    # One generation for the end, one for the answer, and none for what was told before.
-    assert (told[key], told[unknown]) == (held - 1, held)
+    # One generation for the answer, one for the end, and none for what was told before.
+    assert (told[unknown], told[key]) == (held - 1, held)
     plant.check()
 
 
@@ -122,3 +126,61 @@ def test_what_a_site_forgot_is_dropped_whoever_tells_of_it(plant: Plant) -> None
     assert plant.action(unconfirmed) is DesiredAction.FORGET
     plant.settled(unconfirmed)
     plant.check()
+
+
+def test_sites_that_speak_together_are_heard_as_one_after_the_other(tmp_path: Path) -> None:
+    together, apart = (two_sites(tmp_path / name) for name in ("together", "apart"))
+    at_london, at_leeds = together[1:]
+    assert at_london
+    assert at_leeds
+    assert apart[1:] == (at_london, at_leeds)
+
+    def said(plant: Plant, keys: list[AttemptKey], epoch: int = 0) -> SiteReport:
+        reports = tuple(plant.ended(key) for key in keys)
+        return SiteReport(plant.store.epoch + epoch, 1, reports, (), full=False)
+
+    told = [
+        (LEEDS, said(together[0], at_leeds[:1])),
+        # Of another site's attempts its word does not count, and it is answered.
+        (LONDON, said(together[0], [*at_london, *at_leeds[1:]])),
+        (SiteId("nowhere"), said(together[0], [])),
+        # What a site says again, now of the past.
+        (LEEDS, said(together[0], at_leeds)),
+        (LONDON, said(together[0], [], epoch=1)),
+    ]
+    with together[0].store.transaction() as txn:
+        heard = together[0].control.site_reports(txn, told, together[0].now_ms)
+    alone: list[Heard | Refused] = []
+    for site, report in told:
+        with apart[0].store.transaction() as txn:
+            try:
+                alone.append(apart[0].control.site_report(txn, site, report, apart[0].now_ms))
+            except Refused as refused:
+                alone.append(refused)
+    assert list(map(str, heard)) == list(map(str, alone))
+    assert [isinstance(each, Refused) for each in heard] == [False, False, True, False, True]
+    for key in (*at_london, *at_leeds):
+        assert together[0].job(key.job) == apart[0].job(key.job)
+        assert together[0].job(key.job).state is JobState.SUCCEEDED
+        for site in (LONDON, LEEDS):
+            assert together[0].action(key, site) is apart[0].action(key, site)
+    assert together[0].action(at_leeds[1], LONDON) is DesiredAction.FORGET
+    together[0].check()
+    apart[0].check()
+
+
+def two_sites(path: Path) -> tuple[Plant, list[AttemptKey], list[AttemptKey]]:
+    """Jobs that run at London and at Leeds."""
+    path.mkdir()
+    plant = Plant(path / "s.db")
+    plant.lay_out(LONDON, LEEDS)
+    plant.connect()
+    plant.connect(LEEDS)
+    keys = [AttemptKey(plant.submit(spec(gpus=8)), 1) for _ in range(4)]
+    plant.cycle()
+    for at in (LONDON, LEEDS):
+        plant.push(at)
+    held = {at: [key for key in keys if key in plant.agents[at].rows] for at in (LONDON, LEEDS)}
+    for at, mine in held.items():
+        plant.report(*(plant.running(key) for key in mine), at=at)
+    return plant, held[LONDON], held[LEEDS]

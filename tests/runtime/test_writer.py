@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -133,6 +133,57 @@ def test_a_bug_in_one_request_harms_no_neighbour(watched: Watched) -> None:
     assert after.result(WAIT_S) == "b"
     assert watched.kinds() == ["a", "b"]
     assert not watched.ended.done()
+
+
+class Leaves:
+    """Work that adds leaves of many requests; "no" is refused, and "bug" is one."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def add(self, txn: Txn, kinds: Sequence[str]) -> Sequence[str | Refused]:
+        self.calls.append(list(kinds))
+        found: list[str | Refused] = []
+        for kind in kinds:
+            if kind == "no":
+                found.append(Refused(Code.FAILED_PRECONDITION, Reason.QUOTA_LIMIT, "no"))
+                continue
+            txn.audit.append(kind, 1, {})
+            if kind == "raised":
+                raise Refused(Code.FAILED_PRECONDITION, Reason.QUOTA_LIMIT, "late")
+            assert kind != "bug", "a bug"
+            found.append(kind)
+        return found
+
+
+def test_neighbours_that_are_alike_are_done_by_one_call(watched: Watched) -> None:
+    gate, leaves = Gate(), Leaves()
+    watched.writer.post(gate)
+    assert gate.entered.wait(WAIT_S)
+    answers = [watched.writer.post_together(leaves.add, kind) for kind in ("a", "no", "b")]
+    answers.append(watched.writer.post(leaf("c")))
+    answers.append(watched.writer.post_together(leaves.add, "d"))
+    gate.open.set()
+    told = [answer.exception(WAIT_S) or answer.result() for answer in answers]
+    assert [str(each) for each in told] == ["a", "no", "b", "c", "d"]
+    assert leaves.calls == [["a", "no", "b"], ["d"]]
+    assert watched.kinds() == ["a", "b", "c", "d"]
+    assert watched.commits == 2
+
+
+@pytest.mark.parametrize("bad", ["raised", "bug"])
+def test_what_fails_one_of_those_done_together_harms_no_other(watched: Watched, bad: str) -> None:
+    gate, leaves = Gate(), Leaves()
+    watched.writer.post(gate)
+    assert gate.entered.wait(WAIT_S)
+    answers = [watched.writer.post_together(leaves.add, kind) for kind in ("a", bad, "b")]
+    gate.open.set()
+    assert answers[0].result(WAIT_S) == "a"
+    with pytest.raises((Refused, AssertionError), match=r"late|a bug"):
+        answers[1].result(WAIT_S)
+    assert answers[2].result(WAIT_S) == "b"
+    assert leaves.calls[-3:] == [["a"], [bad], ["b"]]
+    assert watched.kinds() == ["a", "b"]
 
 
 def test_a_full_queue_refuses_and_recovers(tmp_path: Path) -> None:
