@@ -18,9 +18,11 @@ identical nodes share a score, which is remembered.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
+from typing import NamedTuple
 
 from scheduler.core.cutting import SCALE, values
 from scheduler.model.fleet import Node
@@ -36,9 +38,11 @@ PRESS_TENTHS = 7
 PPM = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """What is free on a node; `free_gpu_milli` ascending, so that equal nodes are equal."""
+class NodeState(NamedTuple):
+    """What is free on a node; `free_gpu_milli` ascending, so that equal nodes are equal.
+
+    Scores are remembered by it, so it is made, hashed and compared all the time: a tuple.
+    """
 
     gpu_class: GpuClass
     cpu_milli: int
@@ -87,15 +91,17 @@ class Packing:
         wanting = [entry for entry in asked if entry.gpus and entry.weight > 0]
         self._gpu_milli = sum(entry.weight * entry.gpus * entry.gpu_milli for entry in wanting)
         self._cpu_milli = sum(entry.weight * entry.cpu_milli for entry in wanting)
-        by_cpu = sorted(wanting, key=lambda entry: entry.cpu_milli)
+        self._kinds = sorted({(entry.gpus, entry.gpu_milli) for entry in wanting})
         self._asked = {
-            name: [each for each in by_cpu if not each.gpu_classes or name in each.gpu_classes]
+            name: [each for each in wanting if not each.gpu_classes or name in each.gpu_classes]
             for name in self._capacity_milli
         }
+        self._cpus = sorted({entry.cpu_milli for entry in wanting})
         self._memories = sorted({entry.memory_bytes for entry in wanting})
-        self._usable_by_cpu: dict[
-            tuple[GpuClass, tuple[int, ...], int], tuple[list[int], list[int]]
-        ] = {}  # fmt: skip
+        # Remembered: by what is free of the GPUs, what each kind could use of it; by class and how
+        # many steps of CPU and memory are enough, the weight of each kind's requests that fit.
+        self._rooms_of: dict[tuple[int, ...], list[int]] = {}
+        self._weights_of: dict[tuple[GpuClass, int, int], list[int]] = {}
         self._press_ppm = _press_ppm(wanting, self._capacity_milli)
         self._loss = _losses(wanting, sum(self._capacity_milli.values()) // GPU_MILLI)
         self._scores: dict[NodeState, int] = {}
@@ -134,33 +140,40 @@ class Packing:
     def _usable(self, state: NodeState) -> int:
         """Free GPU-milli that each request of the mix could use, summed over their weights.
 
-        For given GPUs and memory it grows in steps with the CPU: the steps are remembered.
+        Requests of a kind (so many GPUs, so much of each) use the same GPUs; how many of them find
+        the CPU and memory that they ask for does not depend on the GPUs.
         """
-        rank = bisect_right(self._memories, state.memory_bytes)
-        key = state.gpu_class, state.free_gpu_milli, rank
-        known = self._usable_by_cpu.get(key)
-        if known is None:
-            if len(self._usable_by_cpu) >= STATES_MAX:
-                self._usable_by_cpu.clear()
-            known = self._usable_by_cpu[key] = self._steps(state)
-        cpus, usable = known
-        return usable[bisect_right(cpus, state.cpu_milli)]
-
-    def _steps(self, state: NodeState) -> tuple[list[int], list[int]]:
-        """CPU that requests ask for, ascending, and what those up to each could use together."""
         free = state.free_gpu_milli
-        fitting: dict[tuple[int, int], int] = {}
-        cpus: list[int] = []
-        usable = [0]
+        rooms = self._rooms_of.get(free)
+        if rooms is None:
+            if len(self._rooms_of) >= STATES_MAX:
+                self._rooms_of.clear()
+            rooms = self._rooms_of[free] = self._rooms(free)
+        cpu = bisect_right(self._cpus, state.cpu_milli)
+        memory = bisect_right(self._memories, state.memory_bytes)
+        key = state.gpu_class, cpu, memory
+        weights = self._weights_of.get(key)
+        if weights is None:
+            if len(self._weights_of) >= STATES_MAX:
+                self._weights_of.clear()
+            weights = self._weights_of[key] = self._weights(state)
+        return sum(map(mul, rooms, weights))
+
+    def _rooms(self, free: tuple[int, ...]) -> list[int]:
+        """What a request of each kind could use of GPUs of which so much is free, ascending."""
+        found: list[int] = []
+        for gpus, milli in self._kinds:
+            first = bisect_left(free, milli)
+            found.append(sum(free[first:]) if len(free) - first >= gpus else 0)
+        return found
+
+    def _weights(self, state: NodeState) -> list[int]:
+        """By kind: how often it is asked for, of the class and within the CPU and memory."""
+        weights = dict.fromkeys(self._kinds, 0)
         for entry in self._asked.get(state.gpu_class, ()):
-            kind = entry.gpus, entry.gpu_milli
-            if (room := fitting.get(kind)) is None:
-                rooms = [milli for milli in free if milli >= entry.gpu_milli]
-                room = fitting[kind] = sum(rooms) if len(rooms) >= entry.gpus else 0
-            if room and entry.memory_bytes <= state.memory_bytes:
-                cpus.append(entry.cpu_milli)
-                usable.append(usable[-1] + room * entry.weight)
-        return cpus, usable
+            if entry.cpu_milli <= state.cpu_milli and entry.memory_bytes <= state.memory_bytes:
+                weights[entry.gpus, entry.gpu_milli] += entry.weight
+        return list(weights.values())
 
 
 def _in_full(entry: MixEntry, capacity: Capacity) -> MixEntry:

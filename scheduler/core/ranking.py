@@ -255,7 +255,8 @@ def growth_of(
         return 0, 0
     else:
         choices = [0]
-    before = room.state()
+    before = room.state
+    score_before = packing.score(before)
     cpu_milli = max(0, before.cpu_milli - cost[0])
     memory_bytes = max(0, before.memory_bytes - cost[1])
     growths: list[tuple[int, int]] = []
@@ -263,7 +264,7 @@ def growth_of(
         after = NodeState(
             before.gpu_class, cpu_milli, memory_bytes, _after(before.free_gpu_milli, shape, milli)
         )
-        growths.append((packing.score(after) - packing.score(before), milli))
+        growths.append((packing.score(after) - score_before, milli))
     return min(growths)
 
 

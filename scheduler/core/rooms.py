@@ -11,7 +11,7 @@ Whether a node really has the room is looked at when it is chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from scheduler.core.asks import Shape, cpu_milli_on, memory_bytes_on
@@ -166,7 +166,8 @@ class Left:
 class Room:
     """A state that nodes of one kind can be in. `partial`: what is free, in milli-GPU, of each GPU
     that is shared, ascending; `instances`: how many are free, by the kind's profiles. The steps
-    round down."""
+    round down. `state`: what is free, as the placement score sees it: no more than a node here has.
+    """
 
     number: int
     kind: NodeKind
@@ -175,6 +176,16 @@ class Room:
     cpu_step: int
     memory_step: int
     instances: tuple[int, ...] = ()
+    state: NodeState = field(init=False)
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        self.state = NodeState(
+            kind.gpu_class,
+            self.cpu_step * kind.cpu_milli // kind.steps,
+            self.memory_step * kind.memory_bytes // kind.steps,
+            (*self.partial, *([1000] * self.free)),
+        )
 
     def key(self) -> tuple[RoomKey, KindKey]:
         """Tells rooms apart whenever they were first seen."""
@@ -185,16 +196,6 @@ class Room:
         """How many instances of `profile` are free."""
         profiles = self.kind.profiles
         return self.instances[profiles.index(profile)] if profile in profiles else 0
-
-    def state(self) -> NodeState:
-        """What is free, as the placement score sees it: no more than a node here has."""
-        kind = self.kind
-        return NodeState(
-            kind.gpu_class,
-            self.cpu_step * kind.cpu_milli // kind.steps,
-            self.memory_step * kind.memory_bytes // kind.steps,
-            (*self.partial, *([1000] * self.free)),
-        )
 
     def may_hold(self, shape: Shape, cost: tuple[int, int]) -> bool:
         """Whether a node in this room can have what `shape` needs; surely not, if not."""
