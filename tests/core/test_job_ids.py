@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.job_ids import JOB_ID_MAX, PUBLIC_ID_PATTERN, JobIdCodec
+from scheduler.core.job_ids import (
+    JOB_ID_MAX,
+    NAMES_MAX,
+    NUMBERS_MAX,
+    PUBLIC_ID_PATTERN,
+    JobIdCodec,
+)
 from scheduler.model.ids import JobId
 
 CODEC = JobIdCodec(b"a key for tests, 32 bytes long..")
@@ -39,6 +45,16 @@ def test_what_decodes_is_what_would_be_encoded(text: str) -> None:
 )
 def test_malformed_ids_are_no_ids(text: str) -> None:
     assert CODEC.decode(text) is None
+
+
+def test_jobs_whose_numbers_are_remembered_in_one_place_keep_their_own_names() -> None:
+    sharing = [JobId(5 + turn * NUMBERS_MAX) for turn in range(3)]
+    first = [CODEC.encode(job) for job in sharing]
+    for other in range(NAMES_MAX):  # So that none is remembered as a whole.
+        CODEC.encode(JobId(1_000 + other))
+    again = [CODEC.encode(job) for job in reversed(sharing)]
+    assert again == first[::-1]
+    assert [CODEC.decode(name) for name in first] == sharing
 
 
 def test_the_last_character_has_one_spelling() -> None:
