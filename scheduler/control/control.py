@@ -250,7 +250,8 @@ class Control:
         present: Collection[SiteId],
     ) -> int:
         """What time alone brings: lapsed leases, drains that are due, forgotten keys; and what a
-        change of facts or policy means for work that runs.
+        change of facts or policy means for work that runs. Also the next part of the fleet is
+        remembered, until all of it is.
 
         `silence_ms`: since when each site was not heard, on this process's boot-time clock; for a
         site not heard since it leads, since then. `present`: sites with a session, when this was
@@ -266,6 +267,7 @@ class Control:
         consequences.catch_up(txn, now_ms)
         txn.idempotency.trim(now_ms)
         txn.identity.trim_join_tokens(now_ms)
+        txn.mirror.learn()
         return ended
 
     # Operators.

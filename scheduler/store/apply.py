@@ -53,7 +53,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     """Commits what still holds of `plan`."""
     assert len(plan.placements) <= PLACEMENTS_MAX, f"a plan of {len(plan.placements)} placements"
     standing = standing_of(txn, plan.placements, now_ms)
-    kept: list[tuple[Placement, PlacedLeaf, NewAttempt]] = []
+    kept: list[tuple[JobId, PlacedLeaf, NewAttempt]] = []
     agreed: list[tuple[AgreementUse, str]] = []
     stale: list[Stale] = []
     until_ms: dict[SiteId, int] = {}
@@ -74,7 +74,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
         if leaf.grounds.agreement:
             agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))
         new = NewAttempt(group.tenant, job.leased, leaf.grounds.country, placement)
-        kept.append((placement, leaf, new))
+        kept.append((job.id, leaf, new))
     _commit(txn, kept, plan.number, now_ms)
     for use, country in sorted(agreed, key=lambda each: each[0].key.job):
         txn.tenancy.agreements.open(txn.audit, use, country, now_ms)
@@ -82,7 +82,7 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
     if plan.mix is not None:
         txn.learned.put_mix(plan.mix)
     return Applied(
-        tuple([placement for placement, _, _ in kept]), tuple(stale), known_until_ms=until_ms
+        tuple([new.placement for _, _, new in kept]), tuple(stale), known_until_ms=until_ms
     )
 
 
@@ -118,18 +118,19 @@ def _use(placement: Placement, group: Group, grounds: Grounds) -> AgreementUse:
 
 
 def _commit(
-    txn: Txn, kept: Sequence[tuple[Placement, PlacedLeaf, NewAttempt]], number: int, now_ms: int
+    txn: Txn, kept: Sequence[tuple[JobId, PlacedLeaf, NewAttempt]], number: int, now_ms: int
 ) -> None:
     """State, outbox and audit of placements that hold."""
     # In the order of their jobs, as the tables have them: neighbours share pages.
-    in_order = sorted(kept, key=lambda each: each[0].key.job)
+    in_order = sorted(kept)
     added = [new for _, _, new in in_order]
     txn.attempts.add(added, first_leaf=txn.audit.next_index(), now_ms=now_ms)
-    for placement, leaf, new in in_order:
-        leaves.placed(txn.audit, leaf, placement, new.tenant)
-    placed = Placed(number, now_ms, tuple([placement.key.job for placement, _, _ in in_order]))
-    txn.jobs.save_placed(placed, Counter(new.tenant for new in added))
-    txn.outbox.run([(placement.site, placement.key) for placement, _, _ in kept])
+    leaves.placed(
+        txn.audit, ((new.placement, leaf, new.tenant) for _, leaf, new in in_order), now_ms
+    )
+    placed = Placed(number, now_ms, tuple([job for job, _, _ in in_order]))
+    txn.jobs.save_placed(placed, Counter([new.tenant for new in added]))
+    txn.outbox.run([(new.placement.site, new.placement.key) for _, _, new in kept])
 
 
 def _keep(txn: Txn, plan: Plan, unplaced: set[JobId], now_ms: int) -> None:

@@ -6,7 +6,7 @@ the body alone is hashed. Indices are dense: leaf n is the n-th of the log, from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -137,6 +137,15 @@ class AuditWriter(AuditReader):
         """As `append`, of a whole entry in its canonical form."""
         assert len(text) <= LEAF_BYTES_MAX, f"an audit leaf of {len(text)} characters"
         self._scratch.leaves.append(PendingLeaf(kind, tenant or "", job, at_ms, text))
+
+    def append_texts(
+        self, kind: str, at_ms: int, leaves: Iterable[tuple[str, TenantPath, JobId]]
+    ) -> None:
+        """As `append_text` of each, of one kind: with whose and about which job it is."""
+        made = [PendingLeaf(kind, tenant, job, at_ms, text) for text, tenant, job in leaves]
+        longest = max((len(leaf.body) for leaf in made), default=0)
+        assert longest <= LEAF_BYTES_MAX, f"an audit leaf of {longest} characters"
+        self._scratch.leaves += made
 
 
 def write_leaves(

@@ -118,6 +118,11 @@ class FleetReader:
         )
         yield from map(_node, chain.from_iterable(rows))
 
+    def ids_after(self, after: str, limit: int) -> tuple[NodeId, ...]:
+        """The ids of the next declared nodes, by id, from behind `after` on."""
+        query = select(NODES.c.id).where(NODES.c.id > after).order_by(NODES.c.id).limit(limit)
+        return tuple(map(NodeId, self._link.execute(query).scalars()))
+
     def any_known(self, site: SiteId) -> bool:
         """Whether anything is known of any node of a site."""
         query = select(NODES.c.id).where(NODES.c.site == site, NODES.c.facts.is_not(None))

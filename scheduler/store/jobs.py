@@ -74,7 +74,7 @@ class JobsReader(TasksReader):
     def standings(self, jobs: Iterable[JobId]) -> dict[JobId, JobStanding]:
         """What decides whether those of `jobs` that exist may be placed."""
         found = self._link.among(STANDINGS, sorted(set(jobs)))
-        return {row[0]: JobStanding(*row) for row in found}
+        return {row[0]: JobStanding._make(row) for row in found}
 
     def get(self, job: JobId, *, with_spec: bool = True) -> Job | None:
         """The whole job with its attempts."""

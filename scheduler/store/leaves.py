@@ -147,11 +147,20 @@ class PlacedLeaf:
         )
 
 
-def placed(audit: AuditWriter, leaf: PlacedLeaf, placement: Placement, tenant: TenantPath) -> None:
-    """An attempt was given a place."""
-    job = placement.key.job
-    text = leaf.text(placement, tenant, audit.name_of(job))
-    audit.append_text(ATTEMPT_PLACED, leaf.grounds.at_ms, text, tenant=tenant, job=job)
+def placed(
+    audit: AuditWriter, all_placed: Iterable[tuple[Placement, PlacedLeaf, TenantPath]], now_ms: int
+) -> None:
+    """Attempts were given a place."""
+    name_of = audit.name_of
+    audit.append_texts(
+        ATTEMPT_PLACED,
+        now_ms,
+        (
+            (leaf.text(placement, tenant, name_of(job)), tenant, job)
+            for placement, leaf, tenant in all_placed
+            for job in (placement.key.job,)
+        ),
+    )
 
 
 def moved(

@@ -14,12 +14,14 @@ from scheduler.core.occupancy import Occupant
 from scheduler.core.power import Cap, cap_of
 from scheduler.model.fleet import Site
 from scheduler.model.ids import JobId, NodeId
-from scheduler.model.job import NodePlacement
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.fleet import FleetReader
 from scheduler.store.jobs import CLASSES_CACHED_MAX, JobsReader
-from scheduler.store.known import Group, KnownNode
+from scheduler.store.known import Group, KnownNode, Taken
 from scheduler.store.scratch import Scratch
+
+LEARNED_MAX = 500
+"""Nodes that are learned at once: some tens of milliseconds of a transaction."""
 
 
 class Mirror:
@@ -34,6 +36,26 @@ class Mirror:
         self._scratch = scratch
         self._memo = scratch.memo
 
+    def learn(self) -> int:
+        """Remembers the next of all declared nodes; how many they were, 0 once all were learned.
+
+        A leader that began a moment ago learns its fleet little by little: a node that a plan needs
+        and that nobody asked about yet costs as much as three placements.
+        """
+        known = self._memo.known
+        if known.learned_to is None:
+            return 0
+        found = self._fleet.ids_after(known.learned_to, LEARNED_MAX)
+        self.records(found)
+        known.learned_to = found[-1] if len(found) == LEARNED_MAX else None
+        return len(found)
+
+    def groups(self, class_ids: Iterable[int]) -> dict[int, Group]:
+        """As `group`, of many."""
+        wanted = set(class_ids)
+        self._jobs.job_classes(class_id for class_id in wanted if class_id not in self._memo.groups)
+        return {class_id: self.group(class_id) for class_id in wanted}
+
     def group(self, class_id: int) -> Group:
         """A class as placements are checked by it."""
         groups = self._memo.groups
@@ -41,11 +63,14 @@ class Mirror:
         if known is None:
             if len(groups) >= CLASSES_CACHED_MAX:
                 groups.clear()
+                self._memo.known.steps.clear()
             job_class = self._jobs.job_class(class_id)
             numbers, requirement = self._memo.requirements, job_class.residency
             number = numbers.setdefault(requirement, len(numbers))
             limit_ms = job_class.time_limit_bucket_ms
-            known = Group(job_class.tenant, limit_ms, ask_of(job_class), requirement, number)
+            ask = ask_of(job_class)
+            steps = self._memo.known.steps_of(ask.shape)
+            known = Group(job_class.tenant, limit_ms, ask, requirement, number, steps)
             groups[class_id] = known
         return known
 
@@ -76,11 +101,11 @@ class Mirror:
                 known.add(entry.node, entry.report, occupants)
         return records
 
-    def take(self, job: JobId, group: Group, nodes: Iterable[NodePlacement]) -> None:
+    def take(self, job: JobId, group: Group, taken: Iterable[Taken]) -> None:
         """A job is on these nodes from now on: its attempt is about to be added."""
-        records = self._memo.known.records
-        for placed in nodes:
-            records[placed.node].add(_occupant(job, group, placed.gpu_mask))
+        for record, gpu_mask, after in taken:
+            record.show(_occupant(job, group, gpu_mask))
+            record.take(after, group.alone)
 
     def undo_with_transaction(self, nodes: Iterable[NodeId]) -> None:
         """What is about to be taken of `nodes` is forgotten when that is undone."""

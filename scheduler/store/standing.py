@@ -14,20 +14,18 @@ from typing import TypeAlias
 
 from scheduler.core import quota, residency
 from scheduler.core.agreement_caps import AgreementCaps
-from scheduler.core.asks import Ask, suits_arch, suits_interconnect
 from scheduler.core.budgets import Book, gpu_ms
 from scheduler.core.layout import domain_of
 from scheduler.core.node_facts import NodeNeeds, node_change_ms, node_denials, node_needs
-from scheduler.core.occupancy import may_join
 from scheduler.core.power import Cap, Draws
-from scheduler.model.fleet import Isolation, Node, Site, SiteStatus
+from scheduler.model.fleet import Isolation, Site, SiteStatus
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath, site_of
 from scheduler.model.job import JobState, Placement
 from scheduler.model.plan import Reservation
 from scheduler.model.reasons import Denial, Reason
 from scheduler.model.residency import Deny, NodeSharing, Permit, Policy, Requirement
 from scheduler.model.window import Window
-from scheduler.store.known import Group, KnownNode
+from scheduler.store.known import Group, KnownNode, Taken
 from scheduler.store.leaves import PlacedLeaf
 from scheduler.store.mirror import Mirror
 from scheduler.store.records import JobStanding
@@ -47,6 +45,10 @@ class Case:
     """Why nothing under it may be placed there, if so."""
     permit: Permit | None
     """On what facts it may be there; None where it may not."""
+    agreements: tuple[str, ...] = ()
+    """Those that open the site to it; empty: it needs none."""
+    ages: bool = False
+    """Time alone may change what it rests on."""
     leaves: dict[tuple[GpuClass, str], PlacedLeaf] = field(default_factory=lambda: {})
     """How placements are told, by GPU class and agreement; for `apply`."""
 
@@ -83,6 +85,8 @@ class Standing:
     checks: Sequence[Check] = ()
     """Those of `CHECKS` that have anything to ask now."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
+    taken: list[Taken] = field(default_factory=lambda: [])
+    """What the placement that was judged last takes of its nodes."""
     cases: dict[tuple[int, SiteId], Case] = field(default_factory=lambda: {})
 
     def __post_init__(self) -> None:
@@ -100,7 +104,7 @@ class Standing:
         if row is None:
             detail = f"job {placement.key.job} is not there, or was placed already"
             return Denial(Reason.NOT_FOUND, detail)
-        if (found := _job_waits(row, placement, self.now_ms)) is not None:
+        if (found := _job_waits(row, placement.key.attempt, self.now_ms)) is not None:
             return found
         group = self.groups[row.class_id]
         alike = group.requirement_number, placement.site
@@ -109,8 +113,8 @@ class Standing:
             case = self.cases[alike] = self._case(group.requirement, placement.site)
         if case.refusal is not None:
             return case.refusal
-        if (denial := self._over_agreement(placement, group, case)) is not None:
-            return denial
+        if case.agreements and (found := self._over_agreement(placement, group, case)) is not None:
+            return found
         for check in self.checks:
             if (found := check(self, placement, group)) is not None:
                 return found
@@ -132,6 +136,8 @@ class Standing:
     def known_until_ms(self, placement: Placement, group: Group, case: Case) -> int | None:
         """The first moment at which time alone changes what a placement needs known of its nodes,
         or of its site by its own word; None: there is none."""
+        if not case.ages:
+            return None
         changes: list[int | None] = []
         if asked := group.requirement.facts:
             site = self.sites[placement.site]
@@ -143,20 +149,21 @@ class Standing:
 
     def _over_agreement(self, placement: Placement, group: Group, case: Case) -> Denial | None:
         """What caps say against a placement, where no agreement that opens its site has room."""
-        names = case.permit.agreements if case.permit else ()
-        if not names:
-            return None
         milli, cost_gpu_ms = placement.gpu_milli, reserved_gpu_ms(placement, group)
-        return next(iter(self.agreements.over(names, milli, cost_gpu_ms, self.now_ms)), None)
+        return next(
+            iter(self.agreements.over(case.agreements, milli, cost_gpu_ms, self.now_ms)), None
+        )
 
     def agreement_of(self, placement: Placement, group: Group, case: Case) -> str:
         """The agreement under which a placement is made: the first by name that has room."""
-        names = case.permit.agreements if case.permit else ()
-        cost_gpu_ms = reserved_gpu_ms(placement, group) if names else 0
-        return self.agreements.admitting(names, placement.gpu_milli, cost_gpu_ms, self.now_ms)
+        if not case.agreements:
+            return ""
+        milli, cost_gpu_ms = placement.gpu_milli, reserved_gpu_ms(placement, group)
+        return self.agreements.admitting(case.agreements, milli, cost_gpu_ms, self.now_ms)
 
     def take(self, placement: Placement, group: Group, agreement: str) -> JobStanding:
-        """`placement` holds its GPUs and quota from now on; how its job stood until then."""
+        """`placement`, which was judged last, holds its GPUs and quota from now on; how its job
+        stood until then."""
         row, milli = self.jobs.pop(placement.key.job), placement.gpu_milli
         quota.charge(self.usage, group.tenant, placement.gpu_class, milli)
         if self.reservations:
@@ -168,7 +175,7 @@ class Standing:
             self.agreements.hold(agreement, milli, reserved_gpu_ms(placement, group), self.now_ms)
         if self.caps:
             self.draws.charge(placement.site, placement.gpu_class, milli)
-        self.mirror.take(row.id, group, placement.nodes)
+        self.mirror.take(row.id, group, self.taken)
         return row
 
     def _case(self, requirement: Requirement, site: SiteId) -> Case:
@@ -179,7 +186,8 @@ class Standing:
         needs = node_needs(requirement, self.policy)
         if isinstance(verdict, Deny):
             return Case(needs, verdict.denials[0], None)
-        return Case(needs, None, verdict)
+        ages = bool(requirement.facts or needs)
+        return Case(needs, None, verdict, verdict.agreements, ages)
 
 
 def reserved_gpu_ms(placement: Placement, group: Group) -> int:
@@ -213,7 +221,7 @@ def standing_of(txn: Txn, placements: Iterable[Placement], now_ms: int) -> Stand
         usage={path: dict(line) for path, line in txn.ledger().used.items()},
         mirror=txn.mirror,
         jobs=jobs,
-        groups={n: txn.mirror.group(n) for n in sorted({row.class_id for row in jobs.values()})},
+        groups=txn.mirror.groups(row.class_id for row in jobs.values()),
         doors={site: _door(txn, site, declared) for site, declared in named.items()},
         sites=sites,
         floors={site: max(least, declared.min_isolation) for site, declared in sites.items()},
@@ -237,14 +245,14 @@ def _door(txn: Txn, site: SiteId, declared: Site | None) -> Denial | None:
     return None
 
 
-def _job_waits(row: JobStanding, p: Placement, now_ms: int) -> Denial | None:
+def _job_waits(row: JobStanding, attempt: int, now_ms: int) -> Denial | None:
     if row.state != _QUEUED or row.cancel_requested:
         state = JobState(row.state).name
         return Denial(Reason.ILLEGAL_TRANSITION, f"the job is {state}, needed QUEUED")
     if row.held:
         return Denial(Reason.ILLEGAL_TRANSITION, "the job is not for placing: it waits for others")
-    if row.next_attempt != p.key.attempt:
-        detail = f"attempt {p.key.attempt} was planned, the next is {row.next_attempt}"
+    if row.next_attempt != attempt:
+        detail = f"attempt {attempt} was planned, the next is {row.next_attempt}"
         return Denial(Reason.ILLEGAL_TRANSITION, detail)
     if row.not_before_ms > now_ms:
         return Denial(Reason.BACKING_OFF, f"not before {row.not_before_ms}, it is {now_ms}")
@@ -259,9 +267,6 @@ def _gang_complete(_s: Standing, p: Placement, g: Group) -> Denial | None:
         if len(p.nodes) != len(names) or not ask.nodes <= len(names) <= most:
             return Denial(Reason.NODES_TOO_FEW, f"{len(names)} nodes, needed {ask.nodes}", p.site)
     for placed in p.nodes:
-        if site_of(placed.node) != p.site:
-            detail = f"{placed.node} is not at {p.site}: a gang is at one site"
-            return Denial(Reason.TOPOLOGY, detail, p.site)
         count = placed.gpu_mask.bit_count()
         whole = ask.sharing is NodeSharing.NONE and count >= ask.shape.gpus
         if count != ask.shape.gpus and not whole:
@@ -274,16 +279,13 @@ def _nodes_suit(s: Standing, p: Placement, g: Group) -> Denial | None:
     floor, charge = s.floors[p.site], 0
     for placed in p.nodes:
         record = s.nodes.get(placed.node)
-        if record is None:
-            return Denial(Reason.NODES_TOO_FEW, f"{placed.node} is not declared", p.site)
+        if record is None or record.site != p.site:
+            return _strange(placed.node, p.site)
         if not record.is_ready:
             return Denial(Reason.NODES_UNHEALTHY, f"{placed.node} is not ready", p.site)
-        if not record.isolated(floor):
+        if record.isolation_level < floor:
             return Denial(Reason.ISOLATION, f"{placed.node} is below {floor.name}", p.site)
-        kind = p.gpu_class, record.kind_number
-        found = g.milli_on.get(kind)
-        if found is None:
-            found = g.milli_on[kind] = _milli_on(g.ask, p.gpu_class, record.node)
+        found = g.milli_on(p.gpu_class, record)
         if isinstance(found, Denial):
             return Denial(found.reason, f"{placed.node} {found.detail}", p.site)
         charge += found
@@ -292,15 +294,10 @@ def _nodes_suit(s: Standing, p: Placement, g: Group) -> Denial | None:
     return None
 
 
-def _milli_on(ask: Ask, gpu_class: GpuClass, node: Node) -> int | Denial:
-    """What such a node is charged for `gpu_class`, or why it does not suit."""
-    if node.gpu_class != gpu_class or not ask.accepts(node.gpu_class):
-        return Denial(Reason.GPU_CLASS, f"has {node.gpu_class}")
-    if not suits_arch(ask.shape, node):
-        return Denial(Reason.CPU_ARCH, f"is {node.cpu_arch.name}")
-    if not suits_interconnect(ask.shape, node):
-        return Denial(Reason.INTERCONNECT, "lacks the interconnect")
-    return ask.milli_on(node.gpus)
+def _strange(node: NodeId, site: SiteId) -> Denial:
+    if site_of(node) != site:
+        return Denial(Reason.TOPOLOGY, f"{node} is not at {site}: a gang is at one site", site)
+    return Denial(Reason.NODES_TOO_FEW, f"{node} is not declared", site)
 
 
 def _together(s: Standing, p: Placement, g: Group) -> Denial | None:
@@ -360,14 +357,15 @@ def _waited_for(txn: Txn, kept: tuple[Reservation, ...]) -> tuple[Reservation, .
 
 
 def _room(s: Standing, p: Placement, g: Group) -> Denial | None:
-    ask = g.ask
-    for placed in p.nodes:
-        record = s.nodes[placed.node]
-        if not record.left.has_free(ask.shape, placed.gpu_mask) or not record.left.holds(ask.shape):
-            return Denial(Reason.NODES_BUSY, f"{placed.node} is not free any more", p.site)
-        others = record.occupants
-        if others and not may_join(ask.sharing, ask.organisation, others.values()):
-            return Denial(Reason.NODE_SHARING, f"{placed.node} is not to be shared", p.site)
+    s.taken = taken = list[Taken]()
+    for node, gpu_mask in p.nodes:
+        record = s.nodes[node]
+        after = g.steps.after(record.left, gpu_mask)
+        if after is None:
+            return Denial(Reason.NODES_BUSY, f"{node} is not free any more", p.site)
+        if g.joinable.isdisjoint(record.views):
+            return Denial(Reason.NODE_SHARING, f"{node} is not to be shared", p.site)
+        taken.append((record, gpu_mask, after))
     return None
 
 

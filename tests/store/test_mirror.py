@@ -12,6 +12,7 @@ from scheduler.core.occupancy import NodeRecord
 from scheduler.model.ids import AttemptKey, GpuClass, JobId, NodeId, SiteId, TenantPath, node_id
 from scheduler.model.job import JobState, NodePlacement, Placement
 from scheduler.model.residency import FactKey
+from scheduler.store import mirror
 from scheduler.store.apply import apply_plan
 from scheduler.store.codec import canonical
 from scheduler.store.leaves import Grounds, PlacedLeaf, arrived_text
@@ -50,6 +51,7 @@ def told(record: NodeRecord) -> tuple[object, ...]:
         record.report,
         sorted((o.job, o.gpu_mask, o.organisation) for o in record.occupants.values()),
         record.left.key(),
+        sorted(record.views),
     )
 
 
@@ -113,6 +115,22 @@ def test_the_mirror_is_what_the_tables_say(store: Store, seed: int) -> None:
                 pass
             check(txn)
             place_something(txn, draw)
+
+
+def test_a_leader_learns_its_fleet_part_by_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "LEARNED_MAX", 2)
+    with store.transaction() as txn:
+        lay_out(txn, slots=SLOTS)
+        place_something(txn, Random(1))
+    for learned, known in ((2, 2), (1, 3), (0, 3)):
+        with store.transaction() as txn:
+            if learned == 2:
+                txn.mirror._memo.known.records.clear()  # pyright: ignore[reportPrivateUsage]
+            assert txn.mirror.learn() == learned
+            assert len(remembered(txn)) == known
+            check(txn)
 
 
 def test_a_cap_is_that_of_the_newest_declaration(store: Store) -> None:
