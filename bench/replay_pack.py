@@ -7,7 +7,7 @@ only nodes whose state changed since the kind last arrived are scored again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -67,11 +67,17 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What one order came to, in percent of the fleet's GPUs left unallocated."""
+    """What one order came to, in percent of the fleet's GPUs left unallocated.
+
+    `at_100_pct`: where as much as the fleet has was asked for; `final_pct`: once all had arrived,
+    of whom so many were `rejected`; `churned_pct`: once the earlier half of the placed had left
+    and all had come back (None: not looked at).
+    """
 
     at_100_pct: float
     final_pct: float
     rejected: int
+    churned_pct: float | None = None
 
 
 class Token(NamedTuple):
@@ -159,43 +165,38 @@ class Placer(Protocol[TokenT]):
         ...
 
 
-def inflate(trace: PackTrace, order: Ints, placer: Placer[TokenT]) -> Packed:
-    """Arrivals only: the published experiment."""
+def replay(
+    trace: PackTrace, order: Ints, placer: Placer[TokenT], *, departures: bool = True
+) -> Packed:
+    """All arrive, as in the published experiment; then, with `departures`, the earlier half of what
+    was placed leaves and all come back: the fleet is full before and after, so what differs is what
+    the departures left behind."""
     percent, asked = capacity_milli(trace) / 100, asked_milli(trace)
-    arrived = allocated = rejected = 0
+    arrived = allocated = 0
     at_100: list[float] = []
+    placed: list[tuple[TokenT, int]] = []
     for pod in order:
-        milli = asked[trace.pods[int(pod)]]
-        arrived += milli
-        if placer.place(trace.pods[int(pod)]) is None:
-            rejected += 1
-        else:
-            allocated += milli
+        kind = trace.pods[int(pod)]
+        arrived += asked[kind]
+        token = placer.place(kind)
+        if token is not None:
+            placed.append((token, asked[kind]))
+            allocated += asked[kind]
         if round(arrived / percent) == 100:
             at_100.append(100 - allocated / percent)
     final = 100 - allocated / percent
-    return Packed(sum(at_100) / len(at_100) if at_100 else final, final, rejected)
-
-
-def churn(trace: PackTrace, order: Ints, placer: Placer[TokenT]) -> float:
-    """Percent unallocated once all arrived, the earlier half of the placed left, and all came back.
-
-    The fleet is full before and after, so what differs is what the departures left behind.
-    """
-    asked = asked_milli(trace)
-    placed: list[tuple[TokenT, int]] = []
-    for turn in range(2):
-        for pod in order:
-            kind = trace.pods[int(pod)]
-            token = placer.place(kind)
-            if token is not None:
-                placed.append((token, asked[kind]))
-        if turn == 0:
-            leaving = len(placed) // SHARE_OF_ORDER
-            for token, _ in placed[:leaving]:
-                placer.leave(token)
-            placed = placed[leaving:]
-    return 100 - 100 * sum(milli for _, milli in placed) / capacity_milli(trace)
+    packed = Packed(sum(at_100) / len(at_100) if at_100 else final, final, len(order) - len(placed))
+    if not departures:
+        return packed
+    leaving = len(placed) // SHARE_OF_ORDER
+    for token, milli in placed[:leaving]:
+        placer.leave(token)
+        allocated -= milli
+    for pod in order:
+        kind = trace.pods[int(pod)]
+        if placer.place(kind) is not None:
+            allocated += asked[kind]
+    return replace(packed, churned_pct=100 - allocated / percent)
 
 
 def capacity_milli(trace: PackTrace) -> int:

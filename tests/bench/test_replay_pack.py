@@ -9,7 +9,7 @@ import pytest
 
 from bench.policies.phi import Phi
 from bench.policies.reference import BestFit, Fgd
-from bench.replay_pack import Policy, Replay, Token, churn, inflate
+from bench.replay_pack import Policy, Replay, Token, replay
 from bench.traces import PackNode, PackRequest, PackTrace
 
 GIB = 1 << 30
@@ -41,17 +41,17 @@ POLICIES = [Phi, Fgd, BestFit]
 @pytest.mark.parametrize("make", POLICIES)
 def test_a_share_joins_the_gpu_in_use(make: type[Phi]) -> None:
     world = trace([share(400), share(600)], [0, 1], node("a", 2), node("b", 2))
-    replay = Replay(world, make(world))
-    assert where(replay.place(0)) == (0, (0,))
-    assert where(replay.place(1)) == (0, (0,))
-    assert replay.fleet.free[0].tolist()[:2] == [0, 1000]
+    here = Replay(world, make(world))
+    assert where(here.place(0)) == (0, (0,))
+    assert where(here.place(1)) == (0, (0,))
+    assert here.fleet.free[0].tolist()[:2] == [0, 1000]
 
 
 @pytest.mark.parametrize("make", POLICIES)
 def test_what_does_not_fit_is_dropped_and_counted(make: type[Phi]) -> None:
     world = trace([whole(2), share(500)], [0, 0, 1], node("a", 2), node("b", 1))
-    found = inflate(world, world.orders["all"], Replay(world, make(world)))
-    assert found.rejected == 1
+    found = replay(world, world.orders["all"], Replay(world, make(world)), departures=False)
+    assert (found.rejected, found.churned_pct) == (1, None)
     assert found.final_pct == pytest.approx(100 - 2500 / 30)
 
 
@@ -72,19 +72,20 @@ def test_every_dimension_must_fit(make: type[Phi], request_: PackRequest) -> Non
 
 def test_a_node_that_changed_is_scored_anew() -> None:
     world = trace([share(600), share(400)], [0, 1], node("a", 1), node("b", 1))
-    replay = Replay(world, BestFit(world))
-    _, second, third = replay.place(0), replay.place(0), replay.place(0)
+    here = Replay(world, BestFit(world))
+    _, second, third = here.place(0), here.place(0), here.place(0)
     assert (where(second), third) == ((1, (0,)), None)
     assert second is not None
-    replay.leave(second)
-    assert where(replay.place(0)) == (1, (0,))
+    here.leave(second)
+    assert where(here.place(0)) == (1, (0,))
 
 
 @pytest.mark.parametrize("make", POLICIES)
 def test_half_of_the_placed_leave_and_all_come_again(make: type[Phi]) -> None:
     world = trace([share(600), whole(1)], [0, 0, 1], node("a", 2))
     # Two shares fill two GPUs by more than half; the earlier leaves, and a share takes its place.
-    assert churn(world, world.orders["all"], Replay(world, make(world))) == pytest.approx(40)
+    found = replay(world, world.orders["all"], Replay(world, make(world)))
+    assert found.churned_pct == pytest.approx(40)
 
 
 def test_the_policies_are_policies() -> None:

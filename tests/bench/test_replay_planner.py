@@ -7,7 +7,7 @@ import pytest
 
 from bench.fair import tenants_with
 from bench.replay import Overhead
-from bench.replay_pack import churn, inflate
+from bench.replay_pack import replay as packed
 from bench.replay_pack_planner import PlannerPlacer
 from bench.replay_planner import ANYBODY, Limits, PlannerReplay
 from bench.shares import Shares
@@ -99,6 +99,5 @@ def test_the_planner_packs_and_what_is_full_is_full() -> None:
     kinds = (PackRequest(1000, GIB, 0, 0, ()), PackRequest(1000, GIB, 2, 1000, ("T4",)))
     nodes = (PackNode("a", 64_000, 64 * GIB, 2, "T4"), PackNode("b", 64_000, 64 * GIB, 2, "A10"))
     trace = PackTrace(nodes, kinds, (1, 1, 0), {"all": np.arange(3)})
-    found = inflate(trace, trace.orders["all"], PlannerPlacer(trace))
-    assert (found.final_pct, found.rejected) == (50, 1)
-    assert churn(trace, trace.orders["all"], PlannerPlacer(trace)) == 50
+    found = packed(trace, trace.orders["all"], PlannerPlacer(trace))
+    assert (found.final_pct, found.rejected, found.churned_pct) == (50, 1, 50)
