@@ -86,12 +86,12 @@ def fill(store: Store, size: Size) -> list[Kind]:
     numbers = iter(range(size.queued))
     while part := list(itertools.islice(numbers, FILL_BATCH)):
         with store.transaction() as txn:
-            digests = [txn.jobs.put_spec(kind.spec) for kind in found]
+            specs = [txn.jobs.put_spec(kind.spec) for kind in found]
             for number in part:
                 at = number % len(found)
                 # The whole queue came over a day, in the order of its numbers.
                 waited_ms = (size.queued - number) * 24 * HOUR_MS // size.queued
-                queued_row(txn, found[at].job_class, digests[at], NOW_MS - waited_ms)
+                queued_row(txn, found[at].job_class, specs[at], NOW_MS - waited_ms)
     return found
 
 
@@ -108,10 +108,10 @@ def _run(store: Store, size: Size, nodes: Sequence[NodeId], found: Sequence[Kind
         of_three = found[of_tenant : of_tenant + 3]
         by_gpus = {kind.spec.resources.gpus_per_node: kind for kind in of_three}
         with store.transaction() as txn:
-            digests = {gpus: txn.jobs.put_spec(kind.spec) for gpus, kind in by_gpus.items()}
+            specs = {gpus: txn.jobs.put_spec(kind.spec) for gpus, kind in by_gpus.items()}
             placements = [
                 _placed(
-                    queued_row(txn, by_gpus[gpus].job_class, digests[gpus], placed_at_ms).id,
+                    queued_row(txn, by_gpus[gpus].job_class, specs[gpus], placed_at_ms).id,
                     node,
                     mask,
                     gpus,

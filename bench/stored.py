@@ -27,7 +27,7 @@ from scheduler.model.plan import (
 )
 from scheduler.store import leaves
 from scheduler.store.apply import apply_plan
-from scheduler.store.records import JobRow
+from scheduler.store.records import JobRow, Kept
 from scheduler.store.store import Store, Txn
 from tests.store.postgres import Cluster, programs
 
@@ -104,18 +104,18 @@ def declare(store: Store, changes: Sequence[Change]) -> None:
 
 
 def _submit(txn: Txn, part: Iterator[object]) -> None:
-    digests: dict[JobClass, str] = {}
+    specs: dict[JobClass, Kept] = {}
     for change in part:
         assert isinstance(change, JobChanged)
         assert change.queued is not None
         job_class = change.queued.job_class
-        if job_class not in digests:
-            digests[job_class] = txn.jobs.put_spec(_spec(job_class))
-        queued_row(txn, job_class, digests[job_class], change.queued.submitted_at_ms)
+        if job_class not in specs:
+            specs[job_class] = txn.jobs.put_spec(_spec(job_class))
+        queued_row(txn, job_class, specs[job_class], change.queued.submitted_at_ms)
 
 
-def queued_row(txn: Txn, job_class: JobClass, digest: str, submitted_at_ms: int) -> JobRow:
-    """A job that waits, with the specification that `digest` names."""
+def queued_row(txn: Txn, job_class: JobClass, spec: Kept, submitted_at_ms: int) -> JobRow:
+    """A job that waits, with a specification that is kept."""
     row = JobRow(
         id=txn.jobs.take_id(),
         class_id=txn.jobs.intern(job_class),
@@ -125,7 +125,8 @@ def queued_row(txn: Txn, job_class: JobClass, digest: str, submitted_at_ms: int)
         state=JobState.QUEUED,
         submitted_at_ms=submitted_at_ms,
         next_attempt=1,
-        spec_digest=digest,
+        spec_digest=spec.digest,
+        spec_number=spec.number,
     )
     txn.jobs.add(row)
     leaves.submitted(txn.audit, row)
@@ -152,10 +153,10 @@ def running(store: Store, jobs: int) -> None:
     job_class = _one_gpu()
     for first in range(0, jobs, FILL_BATCH):
         with store.transaction() as txn:
-            digest = txn.jobs.put_spec(_spec(job_class))
+            spec = txn.jobs.put_spec(_spec(job_class))
             placements: list[Placement] = []
             for _ in range(min(FILL_BATCH, jobs - first)):
-                row = queued_row(txn, job_class, digest, NOW_MS)
+                row = queued_row(txn, job_class, spec, NOW_MS)
                 node, gpu = next(rooms)
                 placed = (NodePlacement(node, 1 << gpu),)
                 key = AttemptKey(row.id, 1)

@@ -64,6 +64,7 @@ def add_tasks(txn: Txn, array: JobRow, count: int, now_ms: int) -> JobRow:
             submitted_at_ms=now_ms,
             next_attempt=1,
             spec_digest=array.spec_digest,
+            spec_number=array.spec_number,
             leased=array.leased,
             array_id=array.id,
             task=task,

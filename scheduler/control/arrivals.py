@@ -74,6 +74,7 @@ class Arrivals:
     def _row(self, asked: Written, job_class: JobClass, waits_for: tuple[Awaited, ...]) -> JobRow:
         array, service = asked.spec.array, asked.spec.service
         tasks = tasks_of(asked.spec)
+        (number,) = self._txn.jobs.put_specs(((asked.digest, asked.body),))
         return JobRow(
             id=self._txn.jobs.take_id(),
             class_id=self._txn.jobs.intern(job_class),
@@ -84,6 +85,7 @@ class Arrivals:
             submitted_at_ms=self._now_ms,
             next_attempt=1,
             spec_digest=asked.digest,
+            spec_number=number,
             leased=asked.shared.leased,
             held=bool(waits_for) or tasks > 0,
             tasks=tasks,
@@ -93,7 +95,6 @@ class Arrivals:
 
     def _write(self, asked: Written, row: JobRow, waits_for: tuple[Awaited, ...]) -> None:
         txn = self._txn
-        txn.jobs.put_spec_bytes(asked.digest, asked.body)
         txn.jobs.add(row)
         txn.waits.add(row.id, waits_for)
         txn.tenancy.datasets.read_by(row.id, (mount.dataset for mount in asked.spec.inputs))

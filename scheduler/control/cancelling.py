@@ -27,7 +27,7 @@ def cancel(txn: Txn, row: JobRow, cause: Cause, *, now: bool, now_ms: int) -> Jo
         return cancel_queued(txn, row, cause=cause, now_ms=now_ms)
     attempt = txn.attempts.row(AttemptKey(row.id, row.next_attempt - 1))
     assert attempt is not None, "a live job has an attempt"
-    grace_ms = 0 if now else stop_grace_ms(txn.jobs.spec(row.spec_digest))
+    grace_ms = 0 if now else stop_grace_ms(txn.jobs.spec(row.spec_number))
     if row.state is not JobState.CANCELLING:
         return begin_stop(
             txn, row, attempt, Event.CANCEL, grace_ms=grace_ms, cause=cause, now_ms=now_ms

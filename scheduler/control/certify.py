@@ -40,7 +40,7 @@ def ended(
         spec, attempts = past
     else:
         attempts = txn.attempts.of_jobs((row.id,)).get(row.id, ()) if row.next_attempt > 1 else ()
-        spec = txn.jobs.spec(row.spec_digest)
+        spec = txn.jobs.spec(row.spec_number)
     if uses is None:
         uses = operator_access.uses_of(txn, (row.id,)).get(row.id, ())
     allowed = () if spec is None else spec.egress

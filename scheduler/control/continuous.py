@@ -140,7 +140,7 @@ class Continuous:
             if job.state in _LEAVING and late:
                 stop(txn, row, self._deadline_ms, "its site may no longer hold it")
             return job.state in _LEAVING and late
-        grace_ms = min(stop_grace_ms(txn.jobs.spec(job.spec_digest)), self._deadline_ms)
+        grace_ms = min(stop_grace_ms(txn.jobs.spec(job.spec_number)), self._deadline_ms)
         first = verdict.denials[0]
         cause = Cause(f"its site may no longer hold it: {first.detail}")
         evidence.residency_lost(txn.audit, job, row, verdict, policy.revision, grace_ms, now_ms)
@@ -161,9 +161,9 @@ def _requirements(txn: Txn, jobs: Mapping[JobId, JobRow]) -> dict[JobId, Require
     """What each of `jobs` asks of its site: as it was placed, or as its inputs' labels are now."""
     found = {job: txn.jobs.job_class(row.class_id).residency for job, row in jobs.items()}
     reading = {job for job, requirement in found.items() if requirement.data_sites is not None}
-    specs = txn.jobs.specs({jobs[job].spec_digest for job in reading})
+    specs = txn.jobs.specs({jobs[job].spec_number for job in reading})
     for job in sorted(reading):
-        spec = specs.get(jobs[job].spec_digest)
+        spec = specs.get(jobs[job].spec_number)
         if spec is not None:
             found[job] = effective(txn, spec)
     return found

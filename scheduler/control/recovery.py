@@ -89,7 +89,7 @@ def preempt(
     assert job is not None
     if step(job.state, Event.PREEMPT) is None:
         return False
-    grace_ms = 0 if because is not None else stop_grace_ms(txn.jobs.spec(job.spec_digest))
+    grace_ms = 0 if because is not None else stop_grace_ms(txn.jobs.spec(job.spec_number))
     begin_stop(
         txn,
         job,

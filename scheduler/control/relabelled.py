@@ -29,11 +29,11 @@ def judge_again(txn: Txn) -> frozenset[SiteId]:
     if not due:
         return frozenset()
     rows = txn.jobs.rows(due)
-    specs = txn.jobs.specs({row.spec_digest for row in rows.values()})
+    specs = txn.jobs.specs({row.spec_number for row in rows.values()})
     running: list[JobRow] = []
     for job in due:
         row = rows.get(job)
-        spec = specs.get(row.spec_digest) if row is not None else None
+        spec = specs.get(row.spec_number) if row is not None else None
         if row is None or row.state in TERMINAL:
             txn.tenancy.datasets.over(job)
             continue

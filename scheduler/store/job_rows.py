@@ -47,7 +47,9 @@ CHANGING = (
 """What `save` may change of a job."""
 CONSTANT = ("id", "tenant", "array_id", "task", "tasks", "running_max")
 ADD = inserting(JOBS, How.NEW, (*CONSTANT, *CHANGING))
-ADD_PARTICULARS = inserting(PARTICULARS, How.NEW, ("id", "owner", "name", "spec_digest"))
+ADD_PARTICULARS = inserting(
+    PARTICULARS, How.NEW, ("id", "owner", "name", "spec_digest", "spec_number")
+)
 STANDINGS = Statement(
     JOBS,
     "SELECT id, class_id, state, next_attempt, not_before_ms, leased, cancel_requested, held"
@@ -121,20 +123,21 @@ def row_of(row: Any) -> JobRow:
         submitted_at_ms=row[6],
         next_attempt=row[7],
         spec_digest=row[8],
-        leased=bool(row[9]),
-        not_before_ms=row[10],
-        reason=None if row[11] is None else Reason(row[11]),
-        message=row[12],
-        ended_at_ms=row[13],
-        exit_code=row[14],
-        cancel_requested=bool(row[15]),
-        held=bool(row[16]),
-        array_id=row[17],
-        task=row[18],
-        tasks=row[19],
-        unfolded=row[20],
-        running_max=row[21],
-        replicas=row[22],
+        spec_number=row[9],
+        leased=bool(row[10]),
+        not_before_ms=row[11],
+        reason=None if row[12] is None else Reason(row[12]),
+        message=row[13],
+        ended_at_ms=row[14],
+        exit_code=row[15],
+        cancel_requested=bool(row[16]),
+        held=bool(row[17]),
+        array_id=row[18],
+        task=row[19],
+        tasks=row[20],
+        unfolded=row[21],
+        running_max=row[22],
+        replicas=row[23],
     )
 
 

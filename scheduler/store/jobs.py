@@ -16,7 +16,6 @@ from scheduler.model.plan import JobClass
 from scheduler.store.attempts import AttemptsReader
 from scheduler.store.bulk import IDS, How, Statement, inserting
 from scheduler.store.codec import decode, encode
-from scheduler.store.dialect import chunks
 from scheduler.store.job_rows import (
     ADD,
     ADD_PARTICULARS,
@@ -33,9 +32,17 @@ from scheduler.store.job_rows import (
     row_of,
 )
 from scheduler.store.link import Link
-from scheduler.store.records import Arrival, JobRow, JobStanding
+from scheduler.store.records import Arrival, JobRow, JobStanding, Kept
 from scheduler.store.schema import JOB_CLASSES, JOBS, PARTICULARS, QUEUED, SPECS
-from scheduler.store.scratch import CLASS_COUNTER, JOB_COUNTER, ChangeKind, Memo, Placed, Scratch
+from scheduler.store.scratch import (
+    CLASS_COUNTER,
+    JOB_COUNTER,
+    SPEC_COUNTER,
+    ChangeKind,
+    Memo,
+    Placed,
+    Scratch,
+)
 from scheduler.store.tasks import TasksReader
 from scheduler.store.waits import WaitsReader
 from scheduler.wire.spec import spec_digest, spec_from_bytes, spec_to_bytes
@@ -44,12 +51,18 @@ PAGE_MAX = 1_000
 """Most jobs that one page of a list holds."""
 CLASSES_CACHED_MAX = 50_000
 """Decoded classes kept in memory; past it they are all dropped and read again."""
+SPECS_REMEMBERED_MAX = 10_000
+"""Digests of specs kept in memory, so that those who submit the same again share it; past it they
+are all dropped."""
 
 
 _CLASSES = Statement(JOB_CLASSES, f"SELECT id, body FROM job_classes WHERE id IN {IDS}")
 
 
-_KEEP_SPEC = inserting(SPECS, How.ABSENT, ("digest", "body"))
+_KEEP_SPEC = inserting(SPECS, How.NEW, ("number", "body"))
+_SPECS = Statement(
+    SPECS, f"SELECT number, body FROM specs WHERE body IS NOT NULL AND number IN {IDS}"
+)
 
 
 class JobsReader(TasksReader):
@@ -93,7 +106,7 @@ class JobsReader(TasksReader):
         """Jobs with their attempts, in the order of `rows`. `attempts`: where they were read."""
         if attempts is None:
             attempts = self._attempts.of_jobs(row.id for row in rows)
-        specs = self.specs({row.spec_digest for row in rows}) if with_spec else {}
+        specs = self.specs({row.spec_number for row in rows}) if with_spec else {}
         counts = self.task_counts([row for row in rows if row.tasks])
         waiting = [row.id for row in rows if row.held and row.state is JobState.QUEUED]
         waits = self._waits.of_jobs(waiting)
@@ -105,7 +118,7 @@ class JobsReader(TasksReader):
                 owner=row.owner,
                 name=row.name,
                 state=row.state,
-                spec=specs.get(row.spec_digest),
+                spec=specs.get(row.spec_number),
                 spec_digest=row.spec_digest,
                 submitted_at_ms=row.submitted_at_ms,
                 attempts=attempts.get(row.id, ()),
@@ -201,18 +214,14 @@ class JobsReader(TasksReader):
         rows = self._link.execute(query).all()
         return tuple((self.job_class(class_id), int(jobs)) for class_id, jobs in rows)
 
-    def spec(self, digest: str) -> JobSpec | None:
-        """A spec by its digest; None when it was erased."""
-        return self.specs({digest}).get(digest)
+    def spec(self, number: int) -> JobSpec | None:
+        """The spec of this number; None when it was erased."""
+        return self.specs({number}).get(number)
 
-    def specs(self, digests: Iterable[str]) -> dict[str, JobSpec]:
+    def specs(self, numbers: Iterable[int]) -> dict[int, JobSpec]:
         """Those of the specs that are still there."""
-        found: dict[str, JobSpec] = {}
-        for chunk in chunks(sorted(digests)):
-            query = select(SPECS).where(SPECS.c.digest.in_(chunk), SPECS.c.body.is_not(None))
-            for row in self._link.execute(query):
-                found[row.digest] = spec_from_bytes(row.body)
-        return found
+        found = self._link.among(_SPECS, sorted(set(numbers)))
+        return {number: spec_from_bytes(body) for number, body in found}
 
     def job_class(self, class_id: int) -> JobClass:
         """An interned class."""
@@ -242,20 +251,40 @@ class JobsWriter(JobsReader):
         """An id that no job and no refused submission ever had, nor the `skipping` ones before."""
         return JobId(self._scratch.take(JOB_COUNTER, skipping + 1) + skipping)
 
-    def put_spec(self, spec: JobSpec) -> str:
-        """Keeps a spec; its digest."""
+    def put_spec(self, spec: JobSpec) -> Kept:
+        """Keeps a spec."""
         body = spec_to_bytes(spec)
         digest = spec_digest(body)
-        self.put_spec_bytes(digest, body)
-        return digest
+        (number,) = self.put_specs(((digest, body),))
+        return Kept(digest, number)
 
-    def put_spec_bytes(self, digest: str, body: bytes) -> None:
-        """Keeps a spec whose stored form and digest are at hand."""
-        self._link.do(_KEEP_SPEC, (digest, body))
+    def put_specs(self, specs: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Keeps specs whose digests and stored forms are at hand; the number of each.
 
-    def erase_spec(self, digest: str) -> None:
-        """Removes the content of a spec; its digest stays."""
-        self._link.execute(update(SPECS).where(SPECS.c.digest == digest).values(body=None))
+        One that came lately is kept once. That is not promised: it spares room, and to find every
+        older one by its digest would cost each job more than it spares.
+        """
+        known = self._memo.spec_numbers
+        if len(known) + len(specs) > SPECS_REMEMBERED_MAX:
+            known.clear()
+        fresh = {digest: body for digest, body in specs if digest not in known}
+        if fresh:
+            first = self._scratch.take(SPEC_COUNTER, len(fresh))
+            numbers = range(first, first + len(fresh))
+            self._link.do(_KEEP_SPEC, *zip(numbers, fresh.values(), strict=True))
+            known.update(zip(fresh, numbers, strict=True))
+
+            def forget() -> None:
+                for digest in fresh:
+                    known.pop(digest, None)
+
+            self._scratch.undo.append(forget)
+        return [known[digest] for digest, _ in specs]
+
+    def erase_spec(self, number: int) -> None:
+        """Removes the content of a spec; the digests of its jobs stay."""
+        self._memo.spec_numbers.clear()
+        self._link.execute(update(SPECS).where(SPECS.c.number == number).values(body=None))
 
     def intern(self, job_class: JobClass) -> int:
         """The number of a class."""
@@ -295,15 +324,18 @@ class JobsWriter(JobsReader):
         """A new job, queued."""
         assert row.state is JobState.QUEUED, f"a new job is queued, not {row.state.name}"
         self._link.do(ADD, (*constant(row), *changing(row)))
-        self._link.do(ADD_PARTICULARS, (row.id, row.owner, row.name, row.spec_digest))
+        self._link.do(
+            ADD_PARTICULARS, (row.id, row.owner, row.name, row.spec_digest, row.spec_number)
+        )
         self._shift_queue(row.tenant, 1)
         self._scratch.changed(ChangeKind.JOB, str(row.id))
 
     def add_all(self, owner: str, arrivals: Sequence[Arrival], now_ms: int) -> None:
         """As `add`, with their specifications: plain jobs of one owner, many at once."""
-        self._link.do(_KEEP_SPEC, *((a.spec_digest, a.spec_body) for a in arrivals))
+        numbers = self.put_specs([(a.spec_digest, a.spec_body) for a in arrivals])
         self._link.do(ADD, *arrived(arrivals, now_ms))
-        self._link.do(ADD_PARTICULARS, *((a.id, owner, a.name, a.spec_digest) for a in arrivals))
+        told = zip(arrivals, numbers, strict=True)
+        self._link.do(ADD_PARTICULARS, *((a.id, owner, a.name, a.spec_digest, n) for a, n in told))
         for tenant, jobs in Counter(a.tenant for a in arrivals).items():
             self._shift_queue(tenant, jobs)
         self._scratch.changes += [(ChangeKind.JOB, str(a.id)) for a in arrivals]

@@ -25,6 +25,7 @@ from scheduler.store.schema import (
     PARTICULARS,
     SETTLED,
     SITE_STATE,
+    SPECS,
 )
 from scheduler.store.schema_agreements import AGREEMENT_TABLES
 from scheduler.store.schema_evidence import (
@@ -80,7 +81,8 @@ def _part_jobs(connection: Connection) -> None:
     """What changes of a job lies apart from what does not, and attempts know their leaf."""
     PARTICULARS.create(connection)
     for step in (
-        "INSERT INTO job_particulars SELECT id, owner, name, spec_digest FROM jobs",
+        "INSERT INTO job_particulars (id, owner, name, spec_digest, spec_number)"
+        " SELECT id, owner, name, spec_digest, 0 FROM jobs",
         "DROP INDEX ix_jobs_open",
         "ALTER TABLE jobs DROP COLUMN owner",
         "ALTER TABLE jobs DROP COLUMN name",
@@ -224,6 +226,31 @@ def _add_services(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {JOBS.name} ADD COLUMN replicas BIGINT"))
 
 
+def _number_specs(connection: Connection) -> None:
+    """A spec has the number of the first job that has it."""
+    known = {column["name"] for column in inspect(connection).get_columns(PARTICULARS.name)}
+    if "spec_number" not in known:
+        column = "spec_number BIGINT NOT NULL DEFAULT 0"
+        connection.execute(text(f"ALTER TABLE {PARTICULARS.name} ADD COLUMN {column}"))
+    for step in (
+        "CREATE TABLE spec_numbers (digest TEXT PRIMARY KEY, number BIGINT NOT NULL)",
+        "INSERT INTO spec_numbers SELECT spec_digest, MIN(id) FROM job_particulars GROUP BY 1",
+        "UPDATE job_particulars SET spec_number ="
+        " (SELECT number FROM spec_numbers WHERE digest = spec_digest)",
+        "INSERT INTO counters SELECT 'spec', COALESCE(MAX(number), 0) FROM spec_numbers",
+        "ALTER TABLE specs RENAME TO specs_by_digest",
+    ):
+        connection.execute(text(step))
+    SPECS.create(connection)
+    for step in (
+        "INSERT INTO specs (number, body) SELECT number, body FROM specs_by_digest"
+        " JOIN spec_numbers ON spec_numbers.digest = specs_by_digest.digest ORDER BY number",
+        "DROP TABLE specs_by_digest",
+        "DROP TABLE spec_numbers",
+    ):
+        connection.execute(text(step))
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _add_metrics_address),
     Migration(3, _add_arrays_and_time),
@@ -242,6 +269,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(16, _add_operator_uses),
     Migration(17, _add_consent),
     Migration(18, _add_services),
+    Migration(19, _number_specs),
 )
 """Oldest first, from version 2 on. Version 1 is the first that was ever released."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -80,6 +80,8 @@ class JobRow(NamedTuple):
     submitted_at_ms: int
     next_attempt: int
     spec_digest: str
+    spec_number: int
+    """Where its specification is kept; jobs that are alike may share it."""
     leased: bool = False
     """Its attempts run under a lease: `on_partition: requeue`."""
     not_before_ms: int = 0
@@ -99,6 +101,13 @@ class JobRow(NamedTuple):
     running_max: int = 0
     replicas: int | None = None
     """Of a service: how many it is to have now. None: it is none."""
+
+
+class Kept(NamedTuple):
+    """A specification that is kept, as a job's row names it."""
+
+    digest: str
+    number: int
 
 
 class Arrival(NamedTuple):

@@ -196,9 +196,10 @@ PARTICULARS = Table(
     _text("owner"),
     _text("name"),
     _text("spec_digest"),
+    _int("spec_number"),
     Index("ix_job_particulars_name", "name", "id"),
 )
-"""Whose a job is and what it is: written once."""
+"""Whose a job is and what it is: written once. `spec_number`: of its row in `specs`."""
 # The tasks of an array, by state: how many are where.
 Index(
     "ix_jobs_task",
@@ -209,8 +210,14 @@ Index(
     postgresql_where=JOBS.c.array_id.is_not(None),
 )
 
-SPECS = _table("specs", _key("digest"), Column("body", LargeBinary, nullable=True))
-"""Specs by digest. Erased: the row stays, its body goes."""
+SPECS = Table(
+    "specs",
+    METADATA,
+    Column("number", ROW_ID, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=True),
+)
+"""Specs in the order in which they came: by their digests, which are chance, each would lie on a
+page of its own, and a commit write that many pages. Erased: the row stays, its body goes."""
 
 ATTEMPTS = _table(
     "attempts",

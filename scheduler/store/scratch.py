@@ -34,6 +34,7 @@ from scheduler.store.statements import Frames
 
 JOB_COUNTER = "job"
 CLASS_COUNTER = "class"
+SPEC_COUNTER = "spec"
 CHANGE_COUNTER = "change"
 WINDOW_COUNTER = "window"
 DECLARED_COUNTER = "declared"
@@ -119,6 +120,8 @@ class Memo:
     class_numbers: dict[int, tuple[JobClass, int]] = field(default_factory=lambda: {})
     """As `class_ids`, by the `id` of the very object."""
     classes: dict[int, JobClass] = field(default_factory=lambda: {})
+    spec_numbers: dict[str, int] = field(default_factory=lambda: {})
+    """Of specs that came lately, by their digests."""
     sites: dict[SiteId, Site] = field(default_factory=lambda: {})
     nodes: dict[NodeId, NodeEntry] = field(default_factory=lambda: {})
     contacts: dict[SiteId, tuple[SiteContact, int]] = field(default_factory=lambda: {})

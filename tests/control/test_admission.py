@@ -71,7 +71,7 @@ def test_work_that_never_could_run_leaves_a_leaf_and_no_row(
     with plant.store.read() as view:
         assert view.jobs.row(rejected.id) is None
         leaf = view.audit.page(first=0, limit=10, job=rejected.id)[0]
-        assert view.jobs.specs([json.loads(leaf.body)["spec_digest"]]) == {}
+        assert not view.jobs.specs(range(10))  # The first would have the number 1.
     assert leaf.kind == "job_refused"
     assert leaf.tenant == RADIOLOGY
     assert reason in {denial["reason"] for denial in json.loads(leaf.body)["denials"]}

@@ -174,6 +174,7 @@ def lay_out(
 def queue(txn: Txn, of: JobClass | None = None, name: str = "train") -> JobRow:
     """A queued job with its leaf."""
     its_class = of or job_class()
+    kept = txn.jobs.put_spec(spec(name, its_class.tenant))
     row = JobRow(
         id=txn.jobs.take_id(),
         class_id=txn.jobs.intern(its_class),
@@ -183,7 +184,8 @@ def queue(txn: Txn, of: JobClass | None = None, name: str = "train") -> JobRow:
         state=JobState.QUEUED,
         submitted_at_ms=NOW_MS,
         next_attempt=1,
-        spec_digest=txn.jobs.put_spec(spec(name, its_class.tenant)),
+        spec_digest=kept.digest,
+        spec_number=kept.number,
     )
     txn.jobs.add(row)
     leaves.submitted(txn.audit, row)

@@ -12,7 +12,8 @@ from scheduler.store.dialect import writing_engine
 from scheduler.store.migrations import SCHEMA_VERSION, version_of
 from scheduler.store.schema import METADATA
 from scheduler.store.store import Store
-from tests.store.builders import ADA, CODEC, H100, LONDON, RADIOLOGY, job_class, queue, salts
+from scheduler.wire.spec import spec_to_bytes
+from tests.store.builders import ADA, CODEC, H100, LONDON, RADIOLOGY, job_class, queue, salts, spec
 
 OLD = Path(__file__).with_name("schema_2.sql")
 WAITING, PLACED = JobId(1), JobId(2)
@@ -40,6 +41,7 @@ def _script(engine: Engine) -> list[str]:
         INSERT INTO counters VALUES ('job', 2);
         INSERT INTO counters VALUES ('class', 1);
         INSERT INTO job_classes VALUES (1, '{body}');
+        INSERT INTO specs VALUES ('sha256:d', {_bytes(engine, spec_to_bytes(spec()))});
         INSERT INTO audit_tree VALUES ('log', 3, {_peaks(engine)});
     """
     for job, state in ((WAITING, JobState.QUEUED), (PLACED, JobState.PLACED)):
@@ -47,11 +49,11 @@ def _script(engine: Engine) -> list[str]:
             INSERT INTO jobs VALUES ({job}, 1, '{RADIOLOGY}', '{ADA}', 'train', {int(state)},
                 5, 2, 0, 'sha256:d', FALSE, NULL, '', 0, NULL, FALSE);
             INSERT INTO audit VALUES ({job - 1}, 'job_submitted', '{RADIOLOGY}', {job}, 5, '{{}}',
-                {_bytes(engine, 16)}, {_bytes(engine, 32)});
+                {_bytes(engine, bytes(16))}, {_bytes(engine, bytes(32))});
         """
     script += f"""
         INSERT INTO audit VALUES (2, 'attempt_placed', '{RADIOLOGY}', {PLACED}, 6, '{{}}',
-            {_bytes(engine, 16)}, {_bytes(engine, 32)});
+            {_bytes(engine, bytes(16))}, {_bytes(engine, bytes(32))});
         INSERT INTO attempts VALUES ({PLACED}, 1, '{LONDON}', {int(JobState.PLACED)}, TRUE, FALSE,
             'H100', 1000, 'GB', NULL, '', 6, 0, 0);
         INSERT INTO placements VALUES ({PLACED}, 1, 0, '{node_id(LONDON, "n01")}', 1, TRUE, '', '');
@@ -59,13 +61,13 @@ def _script(engine: Engine) -> list[str]:
     return [part for part in script.split(";") if part.strip()]
 
 
-def _bytes(engine: Engine, count: int) -> str:
-    digits = "00" * count
+def _bytes(engine: Engine, value: bytes) -> str:
+    digits = value.hex()
     return f"X'{digits}'" if engine.dialect.name == "sqlite" else f"'\\x{digits}'"
 
 
 def _peaks(engine: Engine) -> str:
-    return _bytes(engine, 64)
+    return _bytes(engine, bytes(64))
 
 
 def test_an_old_database_becomes_what_a_new_one_is(old: str) -> None:
@@ -95,6 +97,7 @@ def test_jobs_of_an_old_database_are_all_there(old: str) -> None:
             (WAITING, ADA, "sha256:d"),
             (PLACED, ADA, "sha256:d"),
         ]
+        assert [view.jobs.spec(row.spec_number) for row in rows[:2]] == [spec(), spec()]
         assert [row.key for row in view.attempts.live_at(LONDON)] == [AttemptKey(PLACED, 1)]
         leaves = view.audit.page(first=0, limit=10, job=PLACED)
         assert [leaf.kind for leaf in leaves] == ["job_submitted", "attempt_placed"]

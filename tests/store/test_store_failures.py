@@ -9,7 +9,7 @@ from scheduler.store.backfill import Backfill
 from scheduler.store.dialect import WAL_PAGE_BYTES, bound_log
 from scheduler.store.idempotency import Remembered
 from scheduler.store.store import Store, StoreFailed, Txn
-from tests.store.builders import ADA, CODEC, NOW_MS, RADIOLOGY, lay_out, queue, salts
+from tests.store.builders import ADA, CODEC, NOW_MS, RADIOLOGY, lay_out, queue, salts, spec
 
 LOG_PAGES = 100
 
@@ -99,7 +99,7 @@ def test_rows_that_waited_before_a_savepoint_survive_it(store: Store) -> None:
     with store.read() as view:
         rows = view.jobs.page(None, states=frozenset(), before=None, limit=10)
         assert [row.id for row in rows] == [before.id]
-        assert view.jobs.spec(before.spec_digest) is not None
+        assert view.jobs.spec(before.spec_number) is not None
         assert view.idempotency.get(ADA, "k", NOW_MS) == Remembered("d", before.id)
         assert view.idempotency.get(ADA, "lost", NOW_MS) is None
 
@@ -214,3 +214,20 @@ def test_other_databases_copy_by_themselves() -> None:
     backfill = Backfill("postgresql+psycopg://localhost/sov")
     assert not backfill.is_due()
     assert backfill.copy() == 0
+
+
+def test_specs_that_come_again_are_kept_once_unless_they_were_undone_or_erased(
+    store: Store,
+) -> None:
+    with store.transaction() as txn:
+        lay_out(txn)
+        with pytest.raises(Interrupted), txn.savepoint():
+            queue_and_stop(txn)
+        first, again, other = queue(txn), queue(txn), queue(txn, name="other")
+        assert again.spec_number == first.spec_number != other.spec_number
+        assert txn.jobs.spec(first.spec_number) == spec()
+        txn.jobs.erase_spec(first.spec_number)
+        anew = queue(txn)
+    with store.read() as view:
+        found = view.jobs.specs(row.spec_number for row in (first, other, anew))
+        assert found == {other.spec_number: spec("other"), anew.spec_number: spec()}
