@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.worlds import H200, NOW_MS, fleet_changes, queue, shape_from
+from bench.worlds import H200, NOW_MS, Shape, fleet_changes, queue, shape_from
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.fleet import SiteContact
 from scheduler.model.ids import AttemptKey, site_of
@@ -74,7 +74,12 @@ def _salts() -> Callable[[], bytes]:
 
 def fill(store: Store, data: Path | None, jobs: int) -> None:
     """The whole fleet, reported and connected, and `jobs` queued jobs."""
-    declare(store, list(fleet_changes(shape_from(data), TENANTS)))
+    fill_shape(store, shape_from(data), jobs)
+
+
+def fill_shape(store: Store, shape: Shape, jobs: int) -> None:
+    """As `fill`, of a fleet of this shape."""
+    declare(store, list(fleet_changes(shape, TENANTS)))
     waiting = queue(SEED, jobs, CLASSES, TENANTS, GANG_PERCENT)
     while part := list(itertools.islice(waiting, FILL_BATCH)):
         with store.transaction() as txn:

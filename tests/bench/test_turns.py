@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench import cycle, explain
+from bench import cycle, explain, place
 from bench.busy import Size, fill, kinds
 from bench.cycle import percentile
 from bench.stored import opened, sqlite_database
@@ -39,6 +39,15 @@ def test_turns_place_as_much_as_ends_and_keep_nodes_for_gangs() -> None:
     figures = cycle.measure(SMALL, turns=5).figures
     assert figures["placements_a_turn"]
     assert figures["reservations"]
+
+
+def test_plans_are_committed_while_the_next_are_made() -> None:
+    size = place.Size(Shape(4, 4, 16), jobs=900, runs=2, batches_a_run=2, batch=100)
+    result = place.measure(size)
+    assert result.runs == 2
+    assert result.figures["wall_jobs_per_s"]
+    assert result.figures["writer_us"]
+    assert result.yardstick["sqlite_jobs_per_s"]
 
 
 def test_questions_are_asked_of_what_waits() -> None:
