@@ -12,16 +12,17 @@ SEEDS ?= 50
 TESTS ?= tests
 COUNT ?= 3000
 PYTEST_ARGS ?=
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+COMPILE_ARGS ?=
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 	--universal --python-version 3.11
 
-.PHONY: help setup demo up down test cable check sim histories bench proto proto-check proto-baseline \
+.PHONY: help setup compile demo up down test cable check sim histories bench proto proto-check proto-baseline \
 	requirements clean
 
 help: ## Show these targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(EDITABLE) ## Make the private environment in .venv (nothing to do the second time).
+setup: compile ## Make the private environment in .venv, compile the planner (both once).
 
 $(STAMP): requirements/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -32,6 +33,9 @@ $(STAMP): requirements/dev.txt
 $(EDITABLE): pyproject.toml $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+compile: $(EDITABLE) ## Compile the planner anew if its sources changed; SOV_INTERPRETED=1 leaves it.
+	@$(BIN)/python -W ignore -m deploy.compile $(COMPILE_ARGS)
 
 demo: setup ## Run the whole story on this machine, then stop everything.
 	$(BIN)/python -m deploy.local demo
@@ -62,6 +66,7 @@ check: setup ## Lint, format, types, import layers, generated code, wire compati
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m contract_check generated
 	$(BIN)/python -m contract_check compatible
@@ -77,9 +82,9 @@ proto-baseline: setup ## Bless additions to the wire contract.
 	$(BIN)/python -m contract_check bless
 
 requirements: setup ## Compile requirements/*.in again.
-	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) requirements/dev.in -o requirements/dev.txt
 	for set in client scheduler agent; do \
-		$(COMPILE) -c requirements/dev.txt requirements/$$set.in -o requirements/$$set.txt; done
+		$(LOCK) -c requirements/dev.txt requirements/$$set.in -o requirements/$$set.txt; done
 
 clean: ## Remove the environment and caches.
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, Union
 
+from scheduler import compiled
+
 Number = int | float
 Figure: TypeAlias = Union[Number, "Mapping[str, Figure]"]
 """One number, or several by name: a trace, a policy."""
@@ -35,6 +37,7 @@ def conditions(runs: int) -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
+        "planner": "compiled" if compiled.RUNS else "interpreted",
         "machine": platform.machine(),
         "runs": runs,
         "versions": {name: version(name) for name in ("grpcio", "protobuf", "ray", "SQLAlchemy")},
@@ -54,6 +57,7 @@ def show(result: Result) -> None:
     lines += [f"  ratio {name:<22} {_short(value)}" for name, value in result.ratios.items()]
     had = conditions(result.runs)
     lines.append(f"  on {had['cores']} cores, load {had['load_1min']}, Python {had['python']}")
+    lines.append(f"  planner {had['planner']}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -6,10 +6,14 @@ cannot run proves nothing about it.
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+from scheduler import compiled
 
 # No deadline: a slow machine is not a failure. In CI a failure must be found again by anybody.
 settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
@@ -22,6 +26,25 @@ def service(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"needs {name}: apt-get install {package}")
     return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """A test that takes functions of the planner away runs where the sources do.
+
+    Compiled modules call one another's functions directly, whatever a test puts in their place.
+    """
+    if not compiled.RUNS or pyfuncitem.get_closest_marker("interpreted") is None:
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    environ = {**os.environ, compiled.SWITCH: "1"}
+    root = pyfuncitem.config.rootpath
+    done = subprocess.run(
+        command, cwd=root, env=environ, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"interpreted: {done.stdout}{done.stderr}", pytrace=False)
+    return True
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

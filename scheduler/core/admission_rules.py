@@ -243,8 +243,8 @@ def _resources(resources: Resources) -> Faults:
         yield from _range(field, resources.cpu_milli_per_node, CPU_MILLI_MIN, CPU_MILLI_MAX)
     if resources.memory_bytes_per_node:
         field = f"{at}.memory_bytes_per_node"
-        found = resources.memory_bytes_per_node
-        yield from _range(field, found, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+        memory_bytes = resources.memory_bytes_per_node
+        yield from _range(field, memory_bytes, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
     if len(resources.gpu_classes) > GPU_CLASSES_MAX:
         found = f"{len(resources.gpu_classes)} models"
         yield _fault(f"{at}.gpu_classes", found, f"at most {GPU_CLASSES_MAX}")

@@ -143,8 +143,8 @@ def _case(
     fleet = search.fleet
     site, index, connected = fleet.order[number]
     verdict, _ = fleet.verdicts.of(waiting.job_class.residency, site, search.now_ms)
+    outer = verdict.denials if isinstance(verdict, Deny) else ()
     lawful = not isinstance(verdict, Deny)
-    outer = () if lawful else verdict.denials
     if isinstance(verdict, Permit):
         outer += _over_agreements(fleet, waiting, index, verdict.agreements, search.now_ms)
     outer += site_denials(site, connected=connected)

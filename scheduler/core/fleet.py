@@ -175,14 +175,14 @@ class FleetState:
         self.in_turn = in_turn(self.order)
 
     def _rebuild(self) -> None:
-        for site in sorted(self._stale_sites):
-            self._indices[site] = SiteIndex(
-                self.nodes[node] for node in sorted(self._nodes_at.get(site, ()))
-            )
+        for stale in sorted(self._stale_sites):
+            here = sorted(self._nodes_at.get(stale, ()))
+            self._indices[stale] = SiteIndex(self.nodes[node] for node in here)
         self._stale_sites.clear()
         self._stale_order = False
         self.order, self.numbers, self.lanes, self.capacity_milli, self.caps = [], {}, {}, {}, {}
-        for number, (_, _, name) in enumerate(sorted(liking(s) for s, _ in self.sites.values())):
+        liked = sorted(liking(each) for each, _ in self.sites.values())
+        for number, (_, _, name) in enumerate(liked):
             site, connected = self.sites[name]
             index = self._indices.setdefault(name, SiteIndex(()))
             index.join_fleet(1 << number, self.lanes)

@@ -311,11 +311,11 @@ def spare_faults(
             racks.setdefault(rack, []).append(node)
     was, now = ({p.node for a in live for p in a.placement.nodes} for live in (before, after))
     faults: list[str] = []
-    for rack, nodes in sorted(racks.items()):
+    for domain, nodes in sorted(racks.items()):
         most = len(nodes) - max(node.nvlink_spares for node in nodes)
         used = len({node.id for node in nodes} & now)
         if used > max(most, len({node.id for node in nodes} & was)):
-            faults.append(f"{used} nodes of {'/'.join(rack)} are in use, of {most}")
+            faults.append(f"{used} nodes of {'/'.join(domain)} are in use, of {most}")
     return faults
 
 

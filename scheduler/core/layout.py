@@ -27,15 +27,9 @@ class Layout:
         self.position = {node.id: at for at, node in enumerate(self.nodes)}
         self._alike = self._grouped()
         self.classes: tuple[GpuClass, ...] = tuple(sorted({node.gpu_class for node in self.nodes}))
-        self.of_class = {
-            name: self._mask(lambda node, name=name: node.gpu_class == name)
-            for name in self.classes
-        }
+        self.of_class = {name: self._of_kind(name, None) for name in self.classes}
         kinds = sorted({(node.gpu_class, node.gpus) for node in self.nodes})
-        self.of_kind = {
-            kind: self._mask(lambda node, kind=kind: (node.gpu_class, node.gpus) == kind)
-            for kind in kinds
-        }
+        self.of_kind = {kind: self._of_kind(*kind) for kind in kinds}
         """By GPU class and GPUs a node."""
         self.domains = {level: self._domains(level) for level in LEVELS}
         self.widest = {
@@ -85,6 +79,12 @@ class Layout:
             make = *size, node.cpu_arch, node.interconnects
             groups.setdefault(make, []).append(at)
         return [(self.nodes[members[0]], mask_of(members)) for members in groups.values()]
+
+    def _of_kind(self, gpu_class: GpuClass, gpus: int | None) -> int:
+        """The nodes of that class, with so many GPUs, or with any number of them."""
+        return self._mask(
+            lambda node: node.gpu_class == gpu_class and (gpus is None or node.gpus == gpus)
+        )
 
     def _mask(self, suits: Callable[[Node], bool]) -> int:
         """The nodes whose make `suits`."""

@@ -103,7 +103,7 @@ def alone_views(sharing: NodeSharing, organisation: TenantPath) -> tuple[View, .
             return (CLOSED,)
 
 
-_NOBODY = (EMPTY,)
+_NOBODY: tuple[View, ...] = (EMPTY,)
 
 
 class Lane:
@@ -278,7 +278,7 @@ class NodeRecord:
         self.lanes: list[Lane] = []
         self.laned: tuple[View, ...] = ()
         self.room = 0
-        self.views = _NOBODY
+        self.views: tuple[View, ...] = _NOBODY
         # What `ends` and `span` found; nothing when somebody came or went since.
         self.known_ends: Ends | None = None
         self.known_span: Span | None = None

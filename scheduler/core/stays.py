@@ -104,6 +104,11 @@ def intervals(
     return tuple(found)
 
 
+def _changes(facts: Sequence[FactsThen], policies: Sequence[PolicyThen]) -> set[int]:
+    """The moments at which either changed."""
+    return {known.at_ms for known in facts} | {known.at_ms for known in policies}
+
+
 def _pieces(
     requirement: Requirement,
     stay: Stay,
@@ -112,7 +117,7 @@ def _pieces(
     nodes: Histories,
 ) -> Iterator[Interval]:
     """A stay, cut at every moment after which it may be judged otherwise."""
-    moments = {stay.placed_at_ms, *(then.at_ms for then in (*facts, *policies))}
+    moments = {stay.placed_at_ms, *_changes(facts, policies)}
     at_ms, end_ms = stay.placed_at_ms, max(stay.ended_at_ms, stay.placed_at_ms)
     unfit = _unfit(requirement, stay, facts, policies, nodes)
     moments |= {moment for time in unfit for moment in (time.from_ms, time.to_ms)}
@@ -145,8 +150,7 @@ def _unfit(
 ) -> list[Against]:
     """When something was known, or not known, against one of the nodes."""
     end_ms = max(stay.ended_at_ms, stay.placed_at_ms)
-    changes = {then.at_ms for then in (*facts, *policies)}
-    during = {at_ms for at_ms in changes if stay.placed_at_ms < at_ms <= end_ms}
+    during = {at_ms for at_ms in _changes(facts, policies) if stay.placed_at_ms < at_ms <= end_ms}
     asked: list[Asked] = []
     for at_ms in sorted({stay.placed_at_ms, *during}):
         known, policy = _as_of(facts, at_ms), _as_of(policies, at_ms)

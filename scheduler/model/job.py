@@ -15,7 +15,6 @@ from scheduler.model.service import Service
 from scheduler.model.topology import Topology as Topology
 from scheduler.model.topology import TopologyLevel as TopologyLevel
 from scheduler.model.topology import TopologyMode as TopologyMode
-from scheduler.model.travel import by_fields
 
 
 class JobKind(IntEnum):
@@ -74,7 +73,6 @@ class OnPartition(IntEnum):
     REQUEUE = 2
 
 
-@by_fields
 @dataclass(frozen=True, slots=True)
 class Resources:
     """The shape of a job. Zero CPU or memory means: in proportion to the GPUs."""

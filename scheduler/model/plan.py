@@ -19,11 +19,9 @@ from scheduler.model.reasons import Denial
 from scheduler.model.residency import Policy, Requirement
 from scheduler.model.tenancy import SettledUse, Tenant
 from scheduler.model.topology import Apart
-from scheduler.model.travel import by_fields
 from scheduler.model.window import Window
 
 
-@by_fields
 @dataclass(frozen=True, slots=True)
 class JobClass:
     """Queued jobs that are alike: what blocks one blocks all. Interned by the store."""
@@ -296,7 +294,6 @@ class Preempt:
     detail: str
 
 
-@by_fields
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why a class of jobs stays queued: its decisive reason and everything found."""

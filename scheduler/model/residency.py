@@ -10,7 +10,6 @@ from scheduler.model.agreements import Agreement
 from scheduler.model.ids import SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.rules import FactRule, Invariant, Rule
-from scheduler.model.travel import by_fields
 
 
 class Assurance(IntEnum):
@@ -135,7 +134,6 @@ class Party:
     """The stake is not known: this is its upper bound, and is judged as if it were held."""
 
 
-@by_fields
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """What must hold of a site before work may be there. An empty one permits nothing.

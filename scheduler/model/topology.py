@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from scheduler.model.ids import JobId
-from scheduler.model.travel import by_fields
 
 
 class TopologyLevel(IntEnum):
@@ -28,7 +27,6 @@ class TopologyMode(IntEnum):
     PREFERRED = 2
 
 
-@by_fields
 @dataclass(frozen=True, slots=True)
 class Topology:
     """Everything of a gang is within one domain of this level. A site is always required."""

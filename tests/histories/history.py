@@ -6,6 +6,7 @@ What is committed is not always what was planned: a plan may come to nothing, or
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -80,8 +81,9 @@ class Difference(AssertionError):
     """Two plans where there is one, or a plan that breaks a rule."""
 
 
-def walked(seed: int) -> Counter[str]:
-    """Walks the history of `seed`; how often plans said what. Raises `Difference`."""
+def walked(seed: int) -> tuple[Counter[str], bytes]:
+    """Walks the history of `seed`; how often plans said what, and a digest of every plan. Raises
+    `Difference`."""
     history = _History(random.Random(seed))
     for step in range(STEPS):
         try:
@@ -89,7 +91,7 @@ def walked(seed: int) -> Counter[str]:
         except Difference as difference:
             raise Difference(f"seed {seed}, step {step}: {difference}") from difference
     history.compare()
-    return history.seen
+    return history.seen, history.digest.digest()
 
 
 class _History:
@@ -102,6 +104,7 @@ class _History:
         self._ends_ms: dict[JobId, int] = {}
         self._classes = [_drawn_class(draw) for _ in range(CLASSES)]
         self.seen = Counter[str]()
+        self.digest = hashlib.sha256()
         self._apply(PolicyChanged(POLICY))
         self._apply(TenantsChanged(_drawn_tree(draw)))
         for name in SITES:
@@ -155,6 +158,7 @@ class _History:
             raise Difference("; ".join(told))
         self.seen.update({of: len(getattr(made, of)) for of in COUNTED})
         self.seen["plans"] += 1
+        self.digest.update(repr(made).encode())
         return made
 
     def _commit(self, made: Plan) -> None:

@@ -114,6 +114,7 @@ def test_a_site_that_gives_reservations_back_while_ranks_run(
     assert_caught(("release",), CALM)
 
 
+@pytest.mark.interpreted
 def test_a_planner_and_a_writer_that_permit_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residency, "permits", permits_anything)
     monkeypatch.setattr(answers, "permits", permits_anything)
@@ -131,12 +132,14 @@ def test_a_site_that_takes_every_grant_for_good(monkeypatch: pytest.MonkeyPatch)
     assert_caught(("outside", "twice", "gpus"), often(Kind.INTRUDER, 60_000))
 
 
+@pytest.mark.interpreted
 def test_a_planner_and_a_writer_that_know_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for judge in (allowance, quota):
         monkeypatch.setattr(judge, "within", is_within)
     assert_caught(("quota",), CALM)
 
 
+@pytest.mark.interpreted
 def test_a_planner_and_a_writer_that_give_gpus_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "choose_gpus", always_the_first)
     unchecked = tuple(check for check in standing.CHECKS if check.__name__ != "_room")
@@ -198,6 +201,7 @@ def test_a_service_that_does_not_wait_for_the_end_of_replicas(
     assert_caught(("replicas",), CALM)
 
 
+@pytest.mark.interpreted
 def test_a_planner_that_heeds_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     def anywhere(_self: Spreads, _apart: object, answer: object, _order: object) -> object:
         return answer

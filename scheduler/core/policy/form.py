@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from scheduler.model.agreements import Instrument
@@ -56,7 +56,11 @@ _NUMBERS = {
 
 def faults(policy: Policy) -> Iterator[Denial]:
     """Everything that is wrong with the facts, rules and invariants of a pack."""
-    for name, many in (("rules", policy.rules), ("invariants", policy.invariants)):
+    stated: tuple[tuple[str, Sequence[Rule | Invariant]], ...] = (
+        ("rules", policy.rules),
+        ("invariants", policy.invariants),
+    )
+    for name, many in stated:
         if len(many) > RULES_MAX:
             yield _fault(name, f"{len(many)}", f"at most {RULES_MAX}")
         for n, each in enumerate(many[:RULES_MAX]):
