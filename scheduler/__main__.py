@@ -46,9 +46,11 @@ EXIT_USAGE = 2
 EXIT_FAILED = 1
 SALTS_DRAWN = 256
 """Salts of one draw of chance."""
-GARBAGE_OBJECTS = 50_000
-"""New containers until the collector looks at the youngest: the default, 700, has it look hundreds
-of times a second while jobs come in, each time in the way of every call."""
+GARBAGE_OBJECTS = 10_000
+"""New containers until the collector looks at the youngest. With the default, 700, it looks
+hundreds of times a second while jobs come in, each time in the way of every call. Of each call gRPC
+leaves it five: after 50,000 it was in the way for 27 ms, once in 6,000 calls, and whatever call was
+under way then was among the slowest hundredth."""
 HAND_OVER_S = 0.0005
 """After so long a thread that others wait for lets them run. With the default, 5 ms, whoever calls
 waits for the writer ten times as long, at every hand-over of the interpreter's lock; what is left
