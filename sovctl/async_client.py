@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from sovctl.async_evidence import AsyncEvidenceCalls
 from sovctl.async_jobs import AsyncJobCalls
 from sovctl.async_operations import AsyncOperationCalls, Joined
 from sovctl.async_secrets import AsyncSecretCalls
+from sovctl.device_login import DeviceCode, ProviderAsked, id_token
 from sovctl.downloads import AsyncDownloadCalls
 from sovctl.errors import ConfigError
 from sovctl.forwarding import AsyncForwardCalls
@@ -76,7 +78,7 @@ class AsyncClient(
         """Renews the certificate at half its life; whether it did.
 
         Only identities kept in a directory (`credentials`) are renewed: three files that somebody
-        else placed are somebody else's to replace.
+        else placed are somebody else's to replace. Who logged in logs in again.
         """
         if not self.context.credentials:
             return False
@@ -85,10 +87,15 @@ class AsyncClient(
         if not renewal.is_due(facts.not_before_ms, facts.not_after_ms, now_ms):
             return False
         if now_ms >= facts.not_after_ms:
+            remedy = "ask for a token and join again"
+            if self.context.login is not None:
+                remedy = "log in again with `sovctl login`"
             raise ConfigError(
-                f"the certificate of {facts.spiffe_id} has expired; ask for a token and join again",
+                f"the certificate of {facts.spiffe_id} has expired; {remedy}",
                 reason="UNAUTHENTICATED",
             )
+        if self.context.login is not None:
+            return False
         joined = await self.renew(identity)
         pki.save(Path(self.context.credentials), joined.identity)
         await self.close()  # The next call connects with the new certificate.
@@ -117,3 +124,19 @@ async def join(context: config.Context, trust_pem: bytes, name: str, token: str)
     channel = open_join_channel(context, trust_pem)
     async with AsyncClient(context, channel=channel) as client:
         return await client.join_as(name, token)
+
+
+async def login(
+    context: config.Context,
+    trust_pem: bytes,
+    provider: ProviderAsked,
+    name: str,
+    show: Callable[[DeviceCode], None],
+) -> Joined:
+    """Makes a key, and exchanges an identity provider's word for a certificate; `show` tells a
+    person how to sign in. `name` may be empty where that word gives one name. Saves nothing."""
+    key = pki.new_key()
+    token = await id_token(provider, pki.public_key_digest(key.public_key()), show)
+    channel = open_join_channel(context, trust_pem)
+    async with AsyncClient(context, channel=channel) as client:
+        return await client.log_in_as(name, token, key)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from sovapi.v1 import (
     common_pb2,
     fleet_pb2,
@@ -28,7 +30,7 @@ PAGE_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a join token was exchanged for."""
+    """What a join token, or an identity provider's word, was exchanged for."""
 
     identity: pki.Identity
     spiffe_id: str
@@ -306,11 +308,26 @@ class AsyncOperationCalls(Connected):
         key = pki.new_key()
         request = identity_pb2.JoinRequest(token=token, name=name, csr_der=pki.make_csr(key, name))
         response = await self.link.call(self.link.identity.Join, request, Repeat.NEVER)
-        identity = pki.Identity(
-            pki.key_to_pem(key), response.certificate_pem, response.trust_bundle_pem
-        )
-        try:
-            facts = identity.facts()
-        except pki.PkiInvalid as error:
-            raise ConfigError(f"the control plane's certificate cannot be read: {error}") from None
-        return Joined(identity, facts.spiffe_id, facts.not_after_ms)
+        return _joined(key, response)
+
+    async def log_in_as(self, name: str, token: str, key: ec.EllipticCurvePrivateKey) -> Joined:
+        """Exchanges an ID token, made for `key`, for a certificate of `name`, or of the only name
+        that it gives."""
+        csr = pki.make_csr(key, name or "/")
+        request = identity_pb2.LoginRequest(oidc_token=token, name=name, csr_der=csr)
+        response = await self.link.call(self.link.identity.Login, request, Repeat.NEVER)
+        return _joined(key, response)
+
+
+def _joined(
+    key: ec.EllipticCurvePrivateKey,
+    response: identity_pb2.JoinResponse | identity_pb2.LoginResponse,
+) -> Joined:
+    identity = pki.Identity(
+        pki.key_to_pem(key), response.certificate_pem, response.trust_bundle_pem
+    )
+    try:
+        facts = identity.facts()
+    except pki.PkiInvalid as error:
+        raise ConfigError(f"the control plane's certificate cannot be read: {error}") from None
+    return Joined(identity, facts.spiffe_id, facts.not_after_ms)

@@ -25,7 +25,7 @@ from sovctl.errors import ConfigError, SpecError
 from sovctl.faults import check
 from sovctl.spec_fields import Written
 from sovctl.spec_values import refusal
-from sovshared import pki, spiffe, yamlio
+from sovshared import https_json, pki, spiffe, yamlio
 
 CONFIG_BYTES_MAX = 256 * 1024
 CONTEXTS_MAX = 1000
@@ -41,6 +41,27 @@ def check_endpoint(value: str) -> str:
 
 
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+
+
+def _check_issuer(value: str) -> str:
+    """`value` itself when it is an address that a provider may have."""
+    try:
+        https_json.host_of(value)
+    except https_json.HttpsFailed:
+        raise refusal(value, "https://HOST/PATH") from None
+    return value
+
+
+class ContextLogin(Written):
+    """The identity provider that a context's owner logs in by, and as which client of it.
+
+    `ca` has the CA certificates of the provider's web server. No others are believed.
+    """
+
+    issuer: Annotated[str, AfterValidator(_check_issuer)]
+    client_id: str
+    ca: str
+    scope: str = "openid profile"
 
 
 class Context(Written):
@@ -61,6 +82,8 @@ class Context(Written):
     project: str = ""
     key_service: str = ""
     """Where our key service is, such as file:DIRECTORY: bundles and secrets are sealed with it."""
+    login: ContextLogin | None = None
+    """Who vouches for us, where we log in: its certificates are short, and not renewed."""
 
 
 class ConfigFile(Written):

@@ -63,6 +63,11 @@ VIOLATIONS = [
         id="the core loads the solver",
     ),
     pytest.param(
+        "only-tokens-jose",
+        {"scheduler/api/sample.py": "from joserfc import jws"},
+        id="another module checks tokens",
+    ),
+    pytest.param(
         "proof-apart",
         {"scheduler/runtime/sample.py": "import scheduler.proof.prove"},
         id="the control plane loads what proves",

@@ -72,7 +72,7 @@ RULES: Mapping[str, Rule] = {
         frozenset({Role.OPERATOR, Role.SITE, Role.TENANT})
     ),
     _V1 + "IdentityService/Join": Rule(frozenset(Role), anonymous=True),
-    _V1 + "IdentityService/Login": _ANYBODY,
+    _V1 + "IdentityService/Login": Rule(frozenset(Role), anonymous=True),
     _V1 + "IdentityService/Renew": _ANYBODY,
     _V1 + "IdentityService/Revoke": _OPERATOR,
     _V1 + "IdentityService/Whoami": _ANYBODY,
@@ -116,9 +116,6 @@ RULES: Mapping[str, Rule] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _ANYBODY,
 }
 
-NOT_AVAILABLE = frozenset({_V1 + "IdentityService/Login"})
-"""RPCs of the contract that this version does not serve; who may not call them is told that."""
-
 
 def check(method: str, principal: Principal | None) -> None:
     """Refuses unless `principal` (None: no certificate) may call `method`."""
@@ -137,10 +134,4 @@ def check(method: str, principal: Principal | None) -> None:
             Code.PERMISSION_DENIED,
             Reason.PERMISSION_DENIED,
             f"{method}: found role {principal.role}, allowed {allowed}",
-        )
-    if method in NOT_AVAILABLE:
-        raise Refused(
-            Code.UNIMPLEMENTED,
-            Reason.FEATURE_NOT_AVAILABLE,
-            f"{method} is not available in this version",
         )

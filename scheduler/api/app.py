@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scheduler.api import locations_file, pack_keys
+from scheduler.api import locations_file, login_file, pack_keys
 from scheduler.api import state as state_module
 from scheduler.api.agreements import AgreementService
 from scheduler.api.audit import AuditService
@@ -28,14 +28,17 @@ from scheduler.api.identity import Revocations
 from scheduler.api.identity_service import IdentityService
 from scheduler.api.jobs import JobService, Streams
 from scheduler.api.locations import LocationService
+from scheduler.api.login import Logins
 from scheduler.api.monitors import Monitors, Sight, admission
 from scheduler.api.operator_access import AccessService
 from scheduler.api.policy import PolicyService
 from scheduler.api.proofs import LogKeys, ProofService, keys_of
+from scheduler.api.provider_keys import ProviderKeys
 from scheduler.api.secrets import SecretCalls
 from scheduler.api.server import Listen, Method, Server
 from scheduler.api.sitelink import SiteLink
 from scheduler.api.state import BUNDLES_FILE, STORE_FILE, State
+from scheduler.api.state_files import Declarations
 from scheduler.api.tenants import TenantService
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
@@ -265,17 +268,26 @@ def _serve(parts: Parts, listeners: Listeners) -> _Served:
         boot_ms=sources.boot_ms,
         version=sources.version,
     )
-    locations = Locations(locations_file.Declarations(parts.state.locations_file))
+    locations = Locations(Declarations(parts.state.locations_file, locations_file.load))
+    providers = Declarations(parts.state.login_file, login_file.load)
+    logins = Logins(
+        ca=parts.state.ca,
+        writer=cogs.writer,
+        now_ms=sources.now_ms,
+        declared=providers,
+        keys=ProviderKeys(sources.boot_ms),
+    )
     streams = Streams(tunnels, uploads, sources.new_secret)
     jobs = JobService(desk, parts.feed, parts.planning.waiting, cogs.planner, streams)
     methods: dict[str, Method] = {
         **identity.methods(),
+        **logins.methods(),
         **link.methods(),
         **jobs.methods(),
         **TenantService(desk, cogs.planner).methods(),
         **SecretCalls(desk).methods(),
         **DatasetService(desk).methods(),
-        **FleetService(desk, sites.power).methods(),
+        **FleetService(desk, sites.power, providers).methods(),
         **FleetWhatIf(desk, cogs.planner).methods(),
         **LocationService(desk, locations).methods(),
         **PolicyService(desk, Prover(), pack_keys.load(parts.state.directory)).methods(),

@@ -81,9 +81,10 @@ class Ca:
         names: AltNames,
         now_ms: int,
         claims: Claims = NO_CLAIMS,
+        life_ms_max: int = AGENT_LIFE_MS,
     ) -> Issued:
-        """A certificate of `name` for the holder of `key`."""
-        life_ms = PERSON_LIFE_MS if name.role in PEOPLE else AGENT_LIFE_MS
+        """A certificate of `name` for the holder of `key`, as long as its role's are, or less."""
+        life_ms = min(life_ms_max, PERSON_LIFE_MS if name.role in PEOPLE else AGENT_LIFE_MS)
         uri = name.uri(self.trust_domain)
         builder = (
             _builder(self.certificate.subject, key, now_ms - BACKDATE_MS, now_ms + life_ms)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from scheduler.api.ca import (
+    AGENT_LIFE_MS,
     LAPSED_RENEWAL_MS,
     PEOPLE,
     AltNames,
@@ -111,6 +113,9 @@ def create_token(
         )
     if principal.tenant is not None:
         _check_own_people(asked, principal.tenant)
+    if principal.claims.logged_in and name.role in PEOPLE:
+        detail = "who logged in lets no people in: they could stay when their provider says no more"
+        raise Refused(Code.PERMISSION_DENIED, Reason.PERMISSION_DENIED, detail)
     life_ms = ttl_ms or TOKEN_LIFE_MS_DEFAULT
     if not 0 < life_ms <= TOKEN_LIFE_MS_MAX:
         found = f"found {ttl_ms}, allowed 1 to {TOKEN_LIFE_MS_MAX}, or 0 for the default"
@@ -173,7 +178,7 @@ def join(txn: Txn, ca: Ca, token: str, path: str, request: Request, now_ms: int)
         txn.identity.use_join_token(found.token_hash, now_ms)
     how = "lapsed certificate" if found is None else "token"
     claims = NO_CLAIMS if found is None else _claims_of(found, now_ms)
-    return _issue(txn, ca, name_from(path), request, claims, now_ms, how=how)
+    return issue(txn, ca, name_from(path), request, Grounds(how, claims), now_ms)
 
 
 def may_join(
@@ -194,6 +199,9 @@ def may_join(
 def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Issued:
     """A fresh certificate for the caller's own name, or for a node that its agent speaks for."""
     own = spiffe.parse_path(caller.principal.path)
+    if caller.principal.claims.logged_in:
+        detail = f"{own.path} logged in: log in again, a certificate of that is not renewed"
+        raise Refused(Code.PERMISSION_DENIED, Reason.PERMISSION_DENIED, detail)
     # Asked when the call came in, too; a revocation may have been committed since.
     _check_not_revoked(txn, own, caller.certificate)
     replaced = ca.name_of(request.replaces) if request.replaces is not None else None
@@ -211,7 +219,7 @@ def renew(txn: Txn, ca: Ca, caller: Caller, request: Request, now_ms: int) -> Is
         name = replaced
     check_alt_names(name, request.names, ca.trust_domain)
     claims = caller.principal.claims if name == own else NO_CLAIMS
-    return _issue(txn, ca, name, request, claims, now_ms, how="renewal")
+    return issue(txn, ca, name, request, Grounds("renewal", claims), now_ms)
 
 
 def revoke(txn: Txn, caller: Caller, name: Name, reason: str, now_ms: int) -> Revocation:
@@ -309,20 +317,26 @@ def _tenant_of(name: Name) -> TenantPath | None:
     return TenantPath(name.tenant) if name.tenant else None
 
 
-def _issue(
-    txn: Txn,
-    ca: Ca,
-    name: Name,
-    request: Request,
-    claims: Claims,
-    now_ms: int,
-    *,
-    how: str,
-) -> Issued:
-    issued = ca.issue(name, request.public_key, request.names, now_ms, claims)
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why somebody is given a certificate, what it claims, how long it is good for at most, and
+    what its leaf tells beside that."""
+
+    how: str
+    claims: Claims = NO_CLAIMS
+    life_ms_max: int = AGENT_LIFE_MS
+    told: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def issue(txn: Txn, ca: Ca, name: Name, request: Request, grounds: Grounds, now_ms: int) -> Issued:
+    """A certificate of `name`, and the leaf that says so. Who may have it was asked before."""
+    issued = ca.issue(
+        name, request.public_key, request.names, now_ms, grounds.claims, grounds.life_ms_max
+    )
     body = {
         "name": name.path,
-        "how": how,
+        "how": grounds.how,
+        **grounds.told,
         "serial": issued.serial,
         "not_after_ms": issued.not_after_ms,
         "dns_names": sorted(request.names.dns),

@@ -14,6 +14,7 @@ from scheduler.control.views import NodeView, SiteView
 from scheduler.core.residency import country_of, permits
 from scheduler.model.fleet import Health, Isolation, NodeReport
 from scheduler.model.ids import NodeId, SiteId, site_of
+from scheduler.model.login import Providers
 from scheduler.model.reasons import Denial, Reason, invalid, not_found
 from scheduler.model.residency import Deny, NodeFactKey, Requirement
 from scheduler.runtime.sites import Power
@@ -42,9 +43,15 @@ DEADLINE_MS_MAX = 366 * 24 * 3600 * 1000
 class FleetService:
     """Serves operators, and lets auditors look."""
 
-    def __init__(self, desk: Desk, power: Callable[[], Mapping[SiteId, Power]]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        power: Callable[[], Mapping[SiteId, Power]],
+        providers: Callable[[], Providers],
+    ) -> None:
         self._desk = desk
         self._power = power
+        self._outside = OutsideCalls(desk, providers)
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -59,7 +66,7 @@ class FleetService:
             "FleetService/Fence": self.fence,
             "FleetService/Verdicts": self.verdicts,
             **WindowCalls(self._desk).methods(),
-            **OutsideCalls(self._desk).methods(),
+            **self._outside.methods(),
         }
 
     async def apply(self, request: fleet_pb2.ApplyFleetRequest) -> fleet_pb2.ApplyFleetResponse:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from scheduler.api.desk import Desk
 from scheduler.api.server import Methods
 from scheduler.control import outside
+from scheduler.model.login import Providers
 from scheduler.model.reasons import Denial, Reason, invalid
 from scheduler.wire.outside import dependency_to_proto
 from sovapi.v1 import fleet_pb2
@@ -20,8 +22,9 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 class OutsideCalls:
     """Serves operators, and lets auditors look."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, providers: Callable[[], Providers]) -> None:
         self._desk = desk
+        self._providers = providers
 
     def methods(self) -> Methods:
         """What this serves."""
@@ -42,7 +45,10 @@ class OutsideCalls:
         ]
         if faults:
             raise invalid(*faults)
-        found = await self._desk.reader.read(lambda snapshot: outside.listed(snapshot, home))
+        providers = self._providers()
+        found = await self._desk.reader.read(
+            lambda snapshot: outside.listed(snapshot, providers, home)
+        )
         return fleet_pb2.ListDependenciesResponse(
             dependencies=[dependency_to_proto(each) for each in found]
         )

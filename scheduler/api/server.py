@@ -1,17 +1,17 @@
 """The gRPC server: every RPC of the contract, on two ports.
 
-gRPC for Python either demands a client certificate of a whole port or asks for none, and Join must
-work without one. So there are two: on the main port TLS itself refuses whoever has no certificate
-of ours; on the join port nobody is asked for one, and the access table lets Join through and
-nothing else.
+gRPC for Python either demands a client certificate of a whole port or asks for none, and Join and
+Login must work without one. So there are two: on the main port TLS itself refuses whoever has no
+certificate of ours; on the join port nobody is asked for one, and the access table lets these two
+through and nothing else.
 
-Handlers are made from the descriptors, so an RPC cannot be forgotten: it is implemented, or it is
-in `access.NOT_AVAILABLE`, or the server does not start.
+Handlers are made from the descriptors, so an RPC cannot be forgotten: it is implemented, or the
+server does not start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +22,6 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from scheduler.api.access import NOT_AVAILABLE
 from scheduler.api.calls import Calls
 from sovapi.v1 import (
     access_pb2,
@@ -119,13 +118,12 @@ class Server:
 def _handlers(methods: Methods) -> list[grpc.GenericRpcHandler]:
     """Handlers of every RPC, one generic handler a service."""
     found = rpcs()
-    missing = {n for n in found if n not in methods and f"/sovapi.v1.{n}" not in NOT_AVAILABLE}
-    assert not missing, f"neither implemented nor in NOT_AVAILABLE: {sorted(missing)}"
+    assert found.keys() <= methods.keys(), f"no method: {sorted(found.keys() - methods.keys())}"
     assert methods.keys() <= found.keys(), f"no such RPC: {sorted(methods.keys() - found.keys())}"
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for name, descriptor in found.items():
         service, _, method = name.partition("/")
-        handler = _handler(descriptor, methods.get(name, _not_available))
+        handler = _handler(descriptor, methods[name])
         services.setdefault(service, {})[method] = handler
     return [
         grpc.method_handlers_generic_handler(f"sovapi.v1.{service}", handlers)
@@ -148,7 +146,3 @@ def _handler(descriptor: MethodDescriptor, method: Method) -> grpc.RpcMethodHand
         request_deserializer=GetMessageClass(descriptor.input_type).FromString,
         response_serializer=GetMessageClass(descriptor.output_type).SerializeToString,
     )
-
-
-def _not_available(_request: Any) -> Awaitable[None]:
-    raise AssertionError("the access table refuses this call before it gets here")

@@ -9,6 +9,7 @@ keys/          keys that sign statements, one for each purpose, made when first 
 witnesses      who cosigns the log, if anybody does: written by an operator (C2SP tlog-policy)
 store.db       the store; bundles.db, the bundles
 locations.yaml landmarks and the nodes they measure; made by the operator, may be absent
+login.yaml     which identity providers vouch for whom; made by the operator, may be absent
 incoming/      bundles being received, as files without a name
 """
 
@@ -34,6 +35,7 @@ JOB_ID_KEY_FILE = "job-ids.key"
 JOB_ID_KEY_BYTES = 32
 STORE_FILE = "store.db"
 LOCATIONS_FILE = "locations.yaml"
+LOGIN_FILE = "login.yaml"
 BUNDLES_FILE = "bundles.db"
 
 
@@ -59,6 +61,11 @@ class State:
     def locations_file(self) -> Path:
         """Where the operator declares landmarks and the nodes that they measure."""
         return self.directory / LOCATIONS_FILE
+
+    @property
+    def login_file(self) -> Path:
+        """Where the operator declares which identity providers vouch for whom."""
+        return self.directory / LOGIN_FILE
 
     def granter(self) -> Granter:
         """Who signs placement grants."""

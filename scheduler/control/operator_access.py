@@ -36,9 +36,12 @@ DETAIL_CHARS_MAX = 500
 OPEN_OF_OPERATOR_MAX = 100
 """Requests and grants of one operator that may be open together."""
 COUNTRIES_MAX = 50
+ISSUERS_MAX = 16
+"""Identity providers that one node of a tenant's tree may name."""
 TOLD = frozenset({Reason.ACCESS_NOT_ALLOWED, Reason.ACCESS_NOT_GRANTED})
 """Refusals that the tenant is told of."""
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_ISSUER = re.compile(r"https://[!-~]{1,2000}")
 
 
 def request(txn: Txn, principal: Principal, asked: AccessAsked, now_ms: int) -> AccessGrant:
@@ -223,6 +226,7 @@ def set_policy(txn: Txn, principal: Principal, asked: AccessPolicy, now_ms: int)
     policy = replace(
         asked,
         countries=tuple(sorted(set(asked.countries))),
+        login_issuers=tuple(sorted(set(asked.login_issuers))),
         set_by=principal.path,
         set_at_ms=now_ms,
     )
@@ -232,6 +236,7 @@ def set_policy(txn: Txn, principal: Principal, asked: AccessPolicy, now_ms: int)
         "countries": list(policy.countries),
         "min_clearance": policy.min_clearance.name,
         "break_glass": policy.break_glass,
+        "login_issuers": list(policy.login_issuers),
     }
     txn.audit.append("operator_access_policy_set", now_ms, body, tenant=policy.tenant)
     return policy
@@ -320,6 +325,12 @@ def _policy_faults(read: Snapshot, principal: Principal, asked: AccessPolicy) ->
     for country in asked.countries[:COUNTRIES_MAX]:
         if not _COUNTRY.fullmatch(country):
             yield _fault("countries", f"found {country[:20]!r}, allowed codes such as GB")
+    if len(asked.login_issuers) > ISSUERS_MAX:
+        found = f"found {len(asked.login_issuers)}, allowed {ISSUERS_MAX}"
+        yield _fault("login_issuers", found)
+    for issuer in asked.login_issuers[:ISSUERS_MAX]:
+        if not _ISSUER.fullmatch(issuer):
+            yield _fault("login_issuers", f"found {issuer[:200]!r}, allowed https://HOST/PATH")
 
 
 def _fault(field: str, detail: str) -> Denial:

@@ -7,8 +7,10 @@ that the sources name. Of the sites it is what their facts say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from urllib.parse import urlsplit
 
 from scheduler.model.fleet import Site
+from scheduler.model.login import Providers
 from scheduler.model.outside import Contact, Dependency, Setting
 from scheduler.model.residency import FactKey
 from scheduler.store.store import Snapshot
@@ -74,15 +76,6 @@ PROGRAMS: tuple[Dependency, ...] = (
         needed=False,
         state=Contact.NOT_USED,
         detail="only where a node's settings name it: `attest_program`; mirrors can be named too",
-    ),
-    Dependency(
-        name="oidc-provider",
-        hosts=(),
-        program="sov-scheduler, if it let people log in",
-        when="at a login, for the provider's keys",
-        needed=False,
-        state=Contact.NOT_USED,
-        detail="IdentityService/Login is refused in this version: identities are certificates",
     ),
     Dependency(
         name="container-registries",
@@ -157,10 +150,39 @@ _OF_FACTS = (
 )
 
 
-def listed(read: Snapshot, home: Set[str]) -> tuple[Dependency, ...]:
-    """The table, and then what each declared site has outside the countries of `home`."""
+def listed(read: Snapshot, providers: Providers, home: Set[str]) -> tuple[Dependency, ...]:
+    """The table, then the identity providers that vouch for people, and what each declared site has
+    outside the countries of `home`."""
     sites = sorted((entry.site for entry in read.fleet.sites()), key=lambda site: site.id)
-    return (*PROGRAMS, *(each for site in sites for each in _declared(site, home)))
+    declared = (each for site in sites for each in _declared(site, home))
+    return (*PROGRAMS, *_vouching(providers, home), *declared)
+
+
+def _vouching(providers: Providers, home: Set[str]) -> Iterator[Dependency]:
+    """Identity providers abroad, or that there are none."""
+    abroad = [providers[name] for name in sorted(providers) if providers[name].country not in home]
+    for provider in abroad:
+        yield Dependency(
+            name="identity-provider",
+            hosts=(urlsplit(provider.issuer).netloc,),
+            program="sov-scheduler, and sovctl where people log in",
+            when="at a login: the provider's keys, and its word for who somebody is",
+            needed=False,
+            state=Contact.DECLARED,
+            detail=f"declared in login.yaml, under the law of {provider.country}",
+            countries=(provider.country,),
+        )
+    if not abroad:
+        said = f"found {len(providers)} in login.yaml, all of the home zone" if providers else ""
+        yield Dependency(
+            name="identity-provider",
+            hosts=(),
+            program="sov-scheduler, where it lets people log in",
+            when="at a login",
+            needed=False,
+            state=Contact.NOT_USED,
+            detail=said or "login.yaml declares none: nobody logs in",
+        )
 
 
 def _declared(site: Site, home: Set[str]) -> Iterator[Dependency]:

@@ -31,12 +31,18 @@ class Clearance(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the operator `vouched_by` vouched for of a person, until `until_ms` (UTC)."""
+    """What `vouched_by`, an operator or an identity provider, vouched for of a person, until
+    `until_ms` (UTC)."""
 
     country: str = ""
     clearance: Clearance = Clearance.UNSPECIFIED
     vouched_by: str = ""
     until_ms: int = 0
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether it was an identity provider, by its address: a person's name begins with "/"."""
+        return self.vouched_by.startswith("https://")
 
 
 NO_CLAIMS = Claims()

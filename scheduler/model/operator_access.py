@@ -121,7 +121,8 @@ class OperatorUse:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """Whom a node of the tenant tree lets operators be who are given access to its data.
+    """Whom a node of the tenant tree lets operators be who are given access to its data, and which
+    identity providers it lets vouch for its own people.
 
     `set_by` is empty where nobody has set one, and this is the default.
     """
@@ -132,3 +133,4 @@ class AccessPolicy:
     break_glass: bool = False
     set_by: str = ""
     set_at_ms: int = 0
+    login_issuers: tuple[str, ...] = ()

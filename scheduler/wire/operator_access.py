@@ -71,6 +71,7 @@ def policy_from_proto(message: access_pb2.AccessPolicy, own: TenantPath) -> Acce
         break_glass=message.break_glass,
         set_by=message.set_by,
         set_at_ms=message.set_at_ms,
+        login_issuers=tuple(message.login_issuers),
     )
 
 
@@ -83,4 +84,5 @@ def policy_to_proto(policy: AccessPolicy) -> access_pb2.AccessPolicy:
         break_glass=policy.break_glass,
         set_by=policy.set_by,
         set_at_ms=policy.set_at_ms,
+        login_issuers=policy.login_issuers,
     )

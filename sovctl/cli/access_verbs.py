@@ -124,18 +124,27 @@ def set_policy(
     break_glass: Annotated[
         bool, typer.Option("--break-glass", help="Let one operator alone declare an emergency.")
     ] = False,
+    issuer: Annotated[
+        list[str] | None,
+        typer.Option("--issuer", metavar="URL", help="Who may vouch for your own people."),
+    ] = None,
     tenant: Annotated[
         str, typer.Option(metavar="PATH", help="A project below; default: your own.")
     ] = "",
 ) -> None:
-    """Say whom operators with access to your data have to be.
+    """Say whom operators with access to your data have to be, and who lets your people log in.
 
-    It replaces what was set before. Without --country no operator has access at all.
+    It replaces what was set before. Without --country no operator has access at all,
+    without --issuer nobody of yours logs in by an identity provider.
     """
     session = session_of(ctx)
     level = clearance_of(clearance)
     policy = access_pb2.AccessPolicy(
-        tenant=tenant, countries=country or (), min_clearance=level, break_glass=break_glass
+        tenant=tenant,
+        countries=country or (),
+        min_clearance=level,
+        break_glass=break_glass,
+        login_issuers=issuer or (),
     )
     found = session.run(lambda client: client.set_access_policy(policy))
     session.output.result(message_document(found), found.tenant, f"{found.tenant} is set")
@@ -268,6 +277,7 @@ def _policies(found: Sequence[access_pb2.AccessPolicy]) -> Listing:
             Column("COUNTRIES"),
             Column("CLEARANCE"),
             Column("BREAK GLASS"),
+            Column("LOGIN BY"),
             Column("SET BY"),
         ],
         rows=[
@@ -276,6 +286,7 @@ def _policies(found: Sequence[access_pb2.AccessPolicy]) -> Listing:
                 ",".join(policy.countries) or "none",
                 document["min_clearance"] or "any",
                 "allowed" if policy.break_glass else "no",
+                ",".join(policy.login_issuers) or "nobody",
                 policy.set_by or "(default)",
             ]
             for policy, document in zip(found, documents, strict=True)

@@ -17,6 +17,7 @@ from sovctl.cli import (
     fleet_verbs,
     identity_verbs,
     job_verbs,
+    login_verb,
     operate_verbs,
     policy_verbs,
     port_forward_verb,
@@ -121,6 +122,7 @@ def build() -> typer.Typer:
         app.add_typer(group, name=name)
     app.command("whoami")(identity_verbs.whoami)
     app.command("join")(identity_verbs.join)
+    app.command("login")(login_verb.login)
     for name, group in (("token", token), ("context", contexts), ("schema", schema)):
         app.add_typer(group, name=name)
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +13,10 @@ from rich.text import Text
 from sovapi.v1 import common_pb2, identity_pb2
 from sovctl import config
 from sovctl.async_client import join as exchange_token
+from sovctl.async_operations import Joined
 from sovctl.cli.documents import message_document
 from sovctl.cli.job_verbs import moment
-from sovctl.cli.output import Column, Listing
+from sovctl.cli.output import Column, Listing, Output
 from sovctl.cli.session import finished, session_of
 from sovctl.errors import InvalidArgumentError
 from sovctl.faults import check
@@ -89,15 +91,12 @@ def join(
     """Exchange a join token for credentials and a context."""
     session = session_of(ctx)
     found = config.load()
-    label = save_as or spiffe_label(name)
-    if not _CONTEXT.fullmatch(label):
-        raise InvalidArgumentError(f"--as: found {label!r}, allowed letters, digits, . _ @ and -")
-    directory = found.path.absolute().parent / "identities" / label
+    label = label_of(name, save_as)
     context = check(
         config.Context,
         {
             "endpoint": endpoint,
-            "credentials": str(directory),
+            "credentials": str(directory_of(found, label)),
             "join_endpoint": join_endpoint or None,
             "trust_domain": trust_domain,
             "project": project,
@@ -105,16 +104,41 @@ def join(
         "join",
     )
     joined = finished(exchange_token(context, load_trust(ca), name, token))
-    pki.save(directory, joined.identity)
-    config.add(found, label, context)
+    keep(session.output, found, label, context, joined, "joined")
+
+
+def keep(
+    output: Output,
+    known: config.Config,
+    label: str,
+    context: config.Context,
+    joined: Joined,
+    did: str,
+) -> None:
+    """Saves what somebody `did` as, in the context's directory, and makes the context current."""
+    pki.save(Path(context.credentials), joined.identity)
+    config.add(known, label, context)
     document = {
         "context": label,
         "spiffe_id": joined.spiffe_id,
         "not_after_ms": joined.not_after_ms,
     }
     until = moment(joined.not_after_ms)
-    sentence = f"joined as {joined.spiffe_id} until {until}; context {label} is current"
-    session.output.result(document, label, sentence)
+    sentence = f"{did} as {joined.spiffe_id} until {until}; context {label} is current"
+    output.result(document, label, sentence)
+
+
+def label_of(name: str, save_as: str) -> str:
+    """The name of somebody's context: the one asked for, or one out of theirs."""
+    label = save_as or spiffe_label(name)
+    if not _CONTEXT.fullmatch(label):
+        raise InvalidArgumentError(f"--as: found {label!r}, allowed letters, digits, . _ @ and -")
+    return label
+
+
+def directory_of(known: config.Config, label: str) -> Path:
+    """Where a context's credentials are kept."""
+    return known.path.absolute().parent / "identities" / label
 
 
 def spiffe_label(name: str) -> str:

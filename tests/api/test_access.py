@@ -37,9 +37,9 @@ def test_every_rpc_is_in_the_table_and_nothing_else() -> None:
     assert {f"/sovapi.v1.{name}" for name in RPCS} | STANDARD == set(access.RULES)
 
 
-def test_join_is_the_only_anonymous_call() -> None:
-    anonymous = [name for name, rule in access.RULES.items() if rule.anonymous]
-    assert anonymous == ["/sovapi.v1.IdentityService/Join"]
+def test_join_and_login_are_the_only_anonymous_calls() -> None:
+    anonymous = {name for name, rule in access.RULES.items() if rule.anonymous}
+    assert anonymous == {f"/sovapi.v1.IdentityService/{name}" for name in ("Join", "Login")}
 
 
 def test_nodes_and_monitors_reach_nothing_but_their_own_identity() -> None:
@@ -117,7 +117,7 @@ async def test_without_a_certificate_every_rpc_is_refused(
         assert (await refused(main, name)).code() is grpc.StatusCode.UNAVAILABLE
     async with control_plane.anonymous(control_plane.join_endpoint) as join:
         error = await refused(join, name)
-    if name == "IdentityService/Join":
+    if name in ("IdentityService/Join", "IdentityService/Login"):
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     else:
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -177,22 +177,11 @@ async def test_a_wrong_role_is_refused(
     assert reason_of(error) == "PERMISSION_DENIED"
 
 
-@pytest.mark.parametrize("method", sorted(access.NOT_AVAILABLE))
-async def test_what_is_not_available_says_so_to_who_may_call(
-    connections: dict[Role, grpc.aio.Channel], method: str
-) -> None:
-    role = min(access.RULES[method].roles)
-    error = await refused(connections[role], method.removeprefix("/sovapi.v1."))
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert reason_of(error) == "FEATURE_NOT_AVAILABLE"
-
-
-AVAILABLE = sorted(name for name in RPCS if f"/sovapi.v1.{name}" not in access.NOT_AVAILABLE)
 ENDLESS = {"JobService/Watch"}
 """Answers nothing until something happens."""
 
 
-@pytest.mark.parametrize("name", sorted(set(AVAILABLE) - ENDLESS))
+@pytest.mark.parametrize("name", sorted(set(RPCS) - ENDLESS))
 async def test_an_empty_request_never_shakes_the_server(
     connections: dict[Role, grpc.aio.Channel], name: str
 ) -> None:

@@ -18,6 +18,7 @@ from agent.landmark.prober import Landmark, Sources, Target
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.responder import Responder
 from scheduler.api import locations_file
+from scheduler.api.state_files import Declarations
 from scheduler.core.location import Located
 from scheduler.model.ids import NodeId
 from scheduler.model.reasons import Refused
@@ -77,7 +78,7 @@ def statement(seen: Observation) -> bytes:
 def locations(tmp_path: Path) -> Locations:
     file = tmp_path / "locations.yaml"
     file.write_text(yaml.safe_dump(declared()))
-    return Locations(locations_file.Declarations(file))
+    return Locations(Declarations(file, locations_file.load))
 
 
 NOW_MS = 1_800_000_000_000
@@ -163,7 +164,7 @@ def test_a_statement_counts_once(locations: Locations) -> None:
 def test_a_file_with_faults_names_them_and_leaves_what_was(tmp_path: Path) -> None:
     file = tmp_path / "locations.yaml"
     file.write_text(yaml.safe_dump(declared()))
-    kept = locations_file.Declarations(file)
+    kept = Declarations(file, locations_file.load)
     file.write_text("nodes: [{node: nowhere, address: here, key: x}]\nother: 1\n")
     assert NodeId(NODE) in kept().nodes
     with pytest.raises(pki.PkiInvalid) as faults:

@@ -14,7 +14,6 @@ import pytest
 from agent.settings import NodeSettings
 from deploy.local import ray_cell
 from deploy.local.ray_cell import CellNode, RayCell
-from scheduler.api import access
 from scheduler.control.outside import PROGRAMS
 from scheduler.model.outside import Contact, Setting
 
@@ -97,10 +96,6 @@ def test_what_is_blocked_says_by_what_and_no_name_is_there_twice() -> None:
         assert each.detail, each.name
         assert not (each.needed and each.state is Contact.BLOCKED), each.name
     assert len({each.name for each in PROGRAMS}) == len(PROGRAMS)
-
-
-def test_nobody_can_log_in_by_a_provider_yet() -> None:
-    assert "/sovapi.v1.IdentityService/Login" in access.NOT_AVAILABLE
 
 
 def test_nvidias_attestation_is_called_only_where_a_nodes_settings_name_it() -> None:

@@ -256,12 +256,6 @@ def test_help_is_plain_and_the_same_on_every_terminal(
     assert max(len(line) for line in told[0].splitlines()) <= 80
 
 
-def test_what_is_not_built_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    invoke("--help")
-    listed = capsys.readouterr().out
-    assert "\n  login " not in listed
-
-
 def test_global_options_are_taken_anywhere() -> None:
     line = split(["list", "-o", "json", "--state", "queued", "-q", "--context=a"])
     assert line.options == ("-o", "json", "-q", "--context=a", "list", "--state", "queued")

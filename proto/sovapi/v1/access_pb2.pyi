@@ -166,20 +166,22 @@ class ListAccessResponse(_message.Message):
     def __init__(self, grants: _Optional[_Iterable[_Union[AccessGrant, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class AccessPolicy(_message.Message):
-    __slots__ = ("tenant", "countries", "min_clearance", "break_glass", "set_by", "set_at_ms")
+    __slots__ = ("tenant", "countries", "min_clearance", "break_glass", "set_by", "set_at_ms", "login_issuers")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     COUNTRIES_FIELD_NUMBER: _ClassVar[int]
     MIN_CLEARANCE_FIELD_NUMBER: _ClassVar[int]
     BREAK_GLASS_FIELD_NUMBER: _ClassVar[int]
     SET_BY_FIELD_NUMBER: _ClassVar[int]
     SET_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LOGIN_ISSUERS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     countries: _containers.RepeatedScalarFieldContainer[str]
     min_clearance: _common_pb2.Clearance
     break_glass: bool
     set_by: str
     set_at_ms: int
-    def __init__(self, tenant: _Optional[str] = ..., countries: _Optional[_Iterable[str]] = ..., min_clearance: _Optional[_Union[_common_pb2.Clearance, str]] = ..., break_glass: _Optional[bool] = ..., set_by: _Optional[str] = ..., set_at_ms: _Optional[int] = ...) -> None: ...
+    login_issuers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tenant: _Optional[str] = ..., countries: _Optional[_Iterable[str]] = ..., min_clearance: _Optional[_Union[_common_pb2.Clearance, str]] = ..., break_glass: _Optional[bool] = ..., set_by: _Optional[str] = ..., set_at_ms: _Optional[int] = ..., login_issuers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SetAccessPolicyRequest(_message.Message):
     __slots__ = ("policy",)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sovapi.v1 import common_pb2 as sovapi_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sovapi/v1/identity.proto\x12\tsovapi.v1\x1a\x16sovapi/v1/common.proto\"d\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tdns_names\x18\x04 \x03(\t\x12\x14\n\x0cip_addresses\x18\x05 \x03(\t\"j\n\x0cJoinResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x18\n\x10trust_bundle_pem\x18\x02 \x01(\x0c\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x14\n\x0cnot_after_ms\x18\x04 \x01(\x03\"H\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\x12\x11\n\tdns_names\x18\x02 \x03(\t\x12\x14\n\x0cip_addresses\x18\x03 \x03(\t\"X\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x18\n\x10trust_bundle_pem\x18\x02 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x03 \x01(\x03\"E\n\x0cLoginRequest\x12\x11\n\x07\x61pi_key\x18\x01 \x01(\tH\x00\x12\x14\n\noidc_token\x18\x02 \x01(\tH\x00\x42\x0c\n\ncredential\"<\n\rLoginResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"\x0f\n\rWhoamiRequest\"\xe2\x01\n\x0eWhoamiResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x18\x63\x65rtificate_not_after_ms\x18\x04 \x01(\x03\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\x12\'\n\tclearance\x18\x07 \x01(\x0e\x32\x14.sovapi.v1.Clearance\x12\x12\n\nvouched_by\x18\x08 \x01(\t\x12\x17\n\x0f\x63laims_until_ms\x18\t \x01(\x03\"p\n\x16\x43reateJoinTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x63ountry\x18\x03 \x01(\t\x12\'\n\tclearance\x18\x04 \x01(\x0e\x32\x14.sovapi.v1.Clearance\"?\n\x17\x43reateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"-\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eRevokeResponse2\x9a\x03\n\x0fIdentityService\x12\x37\n\x04Join\x12\x16.sovapi.v1.JoinRequest\x1a\x17.sovapi.v1.JoinResponse\x12:\n\x05Renew\x12\x17.sovapi.v1.RenewRequest\x1a\x18.sovapi.v1.RenewResponse\x12:\n\x05Login\x12\x17.sovapi.v1.LoginRequest\x1a\x18.sovapi.v1.LoginResponse\x12=\n\x06Whoami\x12\x18.sovapi.v1.WhoamiRequest\x1a\x19.sovapi.v1.WhoamiResponse\x12X\n\x0f\x43reateJoinToken\x12!.sovapi.v1.CreateJoinTokenRequest\x1a\".sovapi.v1.CreateJoinTokenResponse\x12=\n\x06Revoke\x12\x18.sovapi.v1.RevokeRequest\x1a\x19.sovapi.v1.RevokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sovapi/v1/identity.proto\x12\tsovapi.v1\x1a\x16sovapi/v1/common.proto\"d\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tdns_names\x18\x04 \x03(\t\x12\x14\n\x0cip_addresses\x18\x05 \x03(\t\"j\n\x0cJoinResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x18\n\x10trust_bundle_pem\x18\x02 \x01(\x0c\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x14\n\x0cnot_after_ms\x18\x04 \x01(\x03\"H\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\x12\x11\n\tdns_names\x18\x02 \x03(\t\x12\x14\n\x0cip_addresses\x18\x03 \x03(\t\"X\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x18\n\x10trust_bundle_pem\x18\x02 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x03 \x01(\x03\"d\n\x0cLoginRequest\x12\x11\n\x07\x61pi_key\x18\x01 \x01(\tH\x00\x12\x14\n\noidc_token\x18\x02 \x01(\tH\x00\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\tB\x0c\n\ncredential\"\x82\x01\n\rLoginResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x18\n\x10trust_bundle_pem\x18\x04 \x01(\x0c\x12\x11\n\tspiffe_id\x18\x05 \x01(\t\"\x0f\n\rWhoamiRequest\"\xe2\x01\n\x0eWhoamiResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12 \n\x18\x63\x65rtificate_not_after_ms\x18\x04 \x01(\x03\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x06 \x01(\t\x12\'\n\tclearance\x18\x07 \x01(\x0e\x32\x14.sovapi.v1.Clearance\x12\x12\n\nvouched_by\x18\x08 \x01(\t\x12\x17\n\x0f\x63laims_until_ms\x18\t \x01(\x03\"p\n\x16\x43reateJoinTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x63ountry\x18\x03 \x01(\t\x12\'\n\tclearance\x18\x04 \x01(\x0e\x32\x14.sovapi.v1.Clearance\"?\n\x17\x43reateJoinTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"-\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eRevokeResponse2\x9a\x03\n\x0fIdentityService\x12\x37\n\x04Join\x12\x16.sovapi.v1.JoinRequest\x1a\x17.sovapi.v1.JoinResponse\x12:\n\x05Renew\x12\x17.sovapi.v1.RenewRequest\x1a\x18.sovapi.v1.RenewResponse\x12:\n\x05Login\x12\x17.sovapi.v1.LoginRequest\x1a\x18.sovapi.v1.LoginResponse\x12=\n\x06Whoami\x12\x18.sovapi.v1.WhoamiRequest\x1a\x19.sovapi.v1.WhoamiResponse\x12X\n\x0f\x43reateJoinToken\x12!.sovapi.v1.CreateJoinTokenRequest\x1a\".sovapi.v1.CreateJoinTokenResponse\x12=\n\x06Revoke\x12\x18.sovapi.v1.RevokeRequest\x1a\x19.sovapi.v1.RevokeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWRESPONSE']._serialized_start=347
   _globals['_RENEWRESPONSE']._serialized_end=435
   _globals['_LOGINREQUEST']._serialized_start=437
-  _globals['_LOGINREQUEST']._serialized_end=506
-  _globals['_LOGINRESPONSE']._serialized_start=508
-  _globals['_LOGINRESPONSE']._serialized_end=568
-  _globals['_WHOAMIREQUEST']._serialized_start=570
-  _globals['_WHOAMIREQUEST']._serialized_end=585
-  _globals['_WHOAMIRESPONSE']._serialized_start=588
-  _globals['_WHOAMIRESPONSE']._serialized_end=814
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=816
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=928
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=930
-  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=993
-  _globals['_REVOKEREQUEST']._serialized_start=995
-  _globals['_REVOKEREQUEST']._serialized_end=1040
-  _globals['_REVOKERESPONSE']._serialized_start=1042
-  _globals['_REVOKERESPONSE']._serialized_end=1058
-  _globals['_IDENTITYSERVICE']._serialized_start=1061
-  _globals['_IDENTITYSERVICE']._serialized_end=1471
+  _globals['_LOGINREQUEST']._serialized_end=537
+  _globals['_LOGINRESPONSE']._serialized_start=540
+  _globals['_LOGINRESPONSE']._serialized_end=670
+  _globals['_WHOAMIREQUEST']._serialized_start=672
+  _globals['_WHOAMIREQUEST']._serialized_end=687
+  _globals['_WHOAMIRESPONSE']._serialized_start=690
+  _globals['_WHOAMIRESPONSE']._serialized_end=916
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=918
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1030
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_start=1032
+  _globals['_CREATEJOINTOKENRESPONSE']._serialized_end=1095
+  _globals['_REVOKEREQUEST']._serialized_start=1097
+  _globals['_REVOKEREQUEST']._serialized_end=1142
+  _globals['_REVOKERESPONSE']._serialized_start=1144
+  _globals['_REVOKERESPONSE']._serialized_end=1160
+  _globals['_IDENTITYSERVICE']._serialized_start=1163
+  _globals['_IDENTITYSERVICE']._serialized_end=1573
 # @@protoc_insertion_point(module_scope)

@@ -54,20 +54,30 @@ class RenewResponse(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., trust_bundle_pem: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ...) -> None: ...
 
 class LoginRequest(_message.Message):
-    __slots__ = ("api_key", "oidc_token")
+    __slots__ = ("api_key", "oidc_token", "csr_der", "name")
     API_KEY_FIELD_NUMBER: _ClassVar[int]
     OIDC_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CSR_DER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     api_key: str
     oidc_token: str
-    def __init__(self, api_key: _Optional[str] = ..., oidc_token: _Optional[str] = ...) -> None: ...
+    csr_der: bytes
+    name: str
+    def __init__(self, api_key: _Optional[str] = ..., oidc_token: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
 
 class LoginResponse(_message.Message):
-    __slots__ = ("access_token", "expires_at_ms")
+    __slots__ = ("access_token", "expires_at_ms", "certificate_pem", "trust_bundle_pem", "spiffe_id")
     ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    TRUST_BUNDLE_PEM_FIELD_NUMBER: _ClassVar[int]
+    SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     access_token: str
     expires_at_ms: int
-    def __init__(self, access_token: _Optional[str] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+    certificate_pem: bytes
+    trust_bundle_pem: bytes
+    spiffe_id: str
+    def __init__(self, access_token: _Optional[str] = ..., expires_at_ms: _Optional[int] = ..., certificate_pem: _Optional[bytes] = ..., trust_bundle_pem: _Optional[bytes] = ..., spiffe_id: _Optional[str] = ...) -> None: ...
 
 class WhoamiRequest(_message.Message):
     __slots__ = ()

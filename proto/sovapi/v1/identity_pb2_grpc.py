@@ -84,7 +84,7 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """A short-lived token for an API key or an identity provider's token.
+        """A short-lived certificate for an identity provider's word: needs no client certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class IdentityServiceStub:
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
     """A fresh certificate for the caller's own name."""
     Login: _grpc.UnaryUnaryMultiCallable[_identity_pb2.LoginRequest, _identity_pb2.LoginResponse]
-    """A short-lived token for an API key or an identity provider's token."""
+    """A short-lived certificate for an identity provider's word: needs no client certificate."""
     Whoami: _grpc.UnaryUnaryMultiCallable[_identity_pb2.WhoamiRequest, _identity_pb2.WhoamiResponse]
     CreateJoinToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateJoinTokenRequest, _identity_pb2.CreateJoinTokenResponse]
     """For operators and site agents (their own nodes): a token that lets `name` join once."""
@@ -50,7 +50,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
     """A fresh certificate for the caller's own name."""
     Login: _aio.UnaryUnaryMultiCallable[_identity_pb2.LoginRequest, _identity_pb2.LoginResponse]  # type: ignore[assignment]
-    """A short-lived token for an API key or an identity provider's token."""
+    """A short-lived certificate for an identity provider's word: needs no client certificate."""
     Whoami: _aio.UnaryUnaryMultiCallable[_identity_pb2.WhoamiRequest, _identity_pb2.WhoamiResponse]  # type: ignore[assignment]
     CreateJoinToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateJoinTokenRequest, _identity_pb2.CreateJoinTokenResponse]  # type: ignore[assignment]
     """For operators and site agents (their own nodes): a token that lets `name` join once."""
@@ -79,7 +79,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.LoginResponse, _abc.Awaitable[_identity_pb2.LoginResponse]]:
-        """A short-lived token for an API key or an identity provider's token."""
+        """A short-lived certificate for an identity provider's word: needs no client certificate."""
 
     @_abc_1.abstractmethod
     def Whoami(
