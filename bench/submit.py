@@ -6,7 +6,9 @@ the whole bench, and the planner follows it and plans anew after every commit. C
 process; all three, and the planner, share the cores there are, so CPU-seconds stand beside rates.
 
 Yardstick, in the same run: an echo server (`submit_echo`) to which the same clients send messages
-of the same kind over the same kind of connection, turn by turn with the control plane.
+of the same kind over the same kind of connection, turn by turn with the control plane. And, as the
+floor of what keeping a job costs, that echo with the rows of each job on disk before its answer:
+whoever keeps what we promise cannot come nearer to the echo than `rows_to_echo`, on this machine.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import submit_load
 from bench.record import Number, Result
@@ -66,6 +69,13 @@ KINDS = (
 )
 
 
+class Server(NamedTuple):
+    """Who is asked."""
+
+    pid: int
+    port: int
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One run of one kind against one server; CPU-seconds of the server and of the planner."""
@@ -82,41 +92,51 @@ def run(data: Path | None) -> Result:
     try:
         with _control_plane(root) as plane:
             asyncio.run(_declare(plane))
-            with _echo(plane) as (echo_pid, echo_port):
-                return _measure(plane, echo_pid, echo_port)
+            with _echo(plane) as echo, _echo(plane, root / "rows.db") as least:
+                return _measure(plane, echo, least)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _measure(plane: ControlPlane, echo_pid: int, echo_port: int) -> Result:
+def _measure(plane: ControlPlane, echo_server: Server, rows_server: Server) -> Result:
     own: dict[Kind, list[Turn]] = {kind: [] for kind in KINDS}
     echo: dict[Kind, list[Turn]] = {kind: [] for kind in KINDS}
+    rows: dict[Kind, list[Turn]] = {kind: [] for kind in KINDS}
+    served = (
+        (echo, echo_server),
+        (rows, rows_server),
+        (own, Server(plane.process.pid, plane.main_port)),
+    )
     for number in range(1, RUNS + 1):
         for at, kind in enumerate(KINDS):
-            seed = number * 10 + at
-            echo[kind].append(_turn(plane, kind, seed, echo_port, echo_pid))
-            own[kind].append(_turn(plane, kind, seed, plane.main_port, plane.process.pid))
+            for turns, server in served:
+                turns[kind].append(_turn(plane, kind, number * 10 + at, server))
     figures: dict[str, Number] = {}
     yardstick: dict[str, Number] = {}
     ratios: dict[str, Number] = {}
     for kind in KINDS:
-        rate, least = _rate(kind, own[kind]), _rate(kind, echo[kind])
+        rate, most, least = (_rate(kind, turns[kind]) for turns in (own, echo, rows))
         figures[f"{kind.name}_jobs_per_s"] = round(rate)
         figures[f"{kind.name}_server_cpu_us"] = _cpu_us(kind, [t.server_cpu_s for t in own[kind]])
         figures[f"{kind.name}_planner_cpu_us"] = _cpu_us(kind, [t.planner_cpu_s for t in own[kind]])
         figures[f"{kind.name}_client_cpu_us"] = _cpu_us(kind, [t.found.cpu_s for t in own[kind]])
-        yardstick[f"{kind.name}_echo_per_s"] = round(least)
+        yardstick[f"{kind.name}_echo_per_s"] = round(most)
         yardstick[f"{kind.name}_echo_cpu_us"] = _cpu_us(kind, [t.server_cpu_s for t in echo[kind]])
-        ratios[f"{kind.name}_ratio_to_echo"] = round(rate / least, 3)
+        ratios[f"{kind.name}_ratio_to_echo"] = round(rate / most, 3)
+        yardstick[f"{kind.name}_rows_per_s"] = round(least)
+        yardstick[f"{kind.name}_rows_cpu_us"] = _cpu_us(kind, [t.server_cpu_s for t in rows[kind]])
+        yardstick[f"{kind.name}_rows_to_echo"] = round(least / most, 3)
     figures["single_p50_ms"] = _median([t.found.p50_ms for t in own[KINDS[2]]])
     figures["single_p99_ms"] = _median([t.found.p99_ms for t in own[KINDS[2]]])
     yardstick["single_echo_p99_ms"] = _median([t.found.p99_ms for t in echo[KINDS[2]]])
+    yardstick["single_rows_p99_ms"] = _median([t.found.p99_ms for t in rows[KINDS[2]]])
     ratios["ratio_to_echo"] = min(ratios.values())
     return Result("submit", figures, yardstick, ratios, RUNS)
 
 
-def _turn(plane: ControlPlane, kind: Kind, seed: int, port: int, pid: int) -> Turn:
-    order = Order(port, str(plane.credentials(USER)), kind.jobs, kind.batch, seed)
+def _turn(plane: ControlPlane, kind: Kind, seed: int, server: Server) -> Turn:
+    pid = server.pid
+    order = Order(server.port, str(plane.credentials(USER)), kind.jobs, kind.batch, seed)
     children = _children(pid)
     before_s, planner_before_s = _cpu_s([pid]), _cpu_s(children)
     answered = subprocess.run(
@@ -152,14 +172,15 @@ def _control_plane(root: Path) -> Generator[ControlPlane]:
 
 
 @contextlib.contextmanager
-def _echo(plane: ControlPlane) -> Generator[tuple[int, int]]:
-    """An echo server with the control plane's own identity; its pid and port."""
+def _echo(plane: ControlPlane, file: Path | None = None) -> Generator[Server]:
+    """An echo server with the control plane's own identity; it keeps rows in `file`, if given."""
     own = state_module.load(plane.directory / "state", spiffe.DEFAULT_TRUST_DOMAIN).server
     command = [sys.executable, "-m", "bench.submit_echo", str(own)]
+    command += [] if file is None else [str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield process.pid, int(process.stdout.readline())
+        yield Server(process.pid, int(process.stdout.readline()))
     finally:
         process.terminate()
         process.wait()
