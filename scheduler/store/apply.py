@@ -63,13 +63,13 @@ def apply_plan(txn: Txn, plan: Plan, now_ms: int) -> Applied:
             stale.append(Stale(placement, found))
             continue
         group, case = found
-        agreement = standing.agreement_of(placement, group, case)
+        agreement = standing.agreement_of(placement, group, case) if case.agreements else ""
         leaf = case.leaves.get((placement.gpu_class, agreement))
         if leaf is None:
             leaf = PlacedLeaf(_grounds(txn, standing, placement, case, agreement))
             case.leaves[placement.gpu_class, agreement] = leaf
         job = standing.take(placement, group, agreement)
-        if (change_ms := standing.known_until_ms(placement, group, case)) is not None:
+        if case.ages and (change_ms := standing.known_until_ms(placement, group, case)) is not None:
             until_ms[placement.site] = min(change_ms, until_ms.get(placement.site, change_ms))
         if leaf.grounds.agreement:
             agreed.append((_use(placement, group, leaf.grounds), leaf.grounds.country))

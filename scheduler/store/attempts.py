@@ -263,15 +263,13 @@ class AttemptsWriter(AttemptsReader):
         charged: dict[tuple[TenantPath, SiteId, GpuClass], int] = {}
         unstarted = None, "", now_ms, 0, 0, 0
         for leaf_index, (tenant, leased, country, placement) in enumerate(added, first_leaf):
-            key, gpu_class, milli = placement.key, placement.gpu_class, placement.gpu_milli
-            job, attempt = key.job, key.attempt
-            named = job, attempt, placement.site, leaf_index
+            (job, attempt), site, gpu_class, placed, milli = placement
             held = _PLACED, True, bool(leased), gpu_class, milli, country
-            rows.append((*named, *held, *unstarted))
-            for n, placed in enumerate(placement.nodes):
-                mask = signed_mask(placed.gpu_mask)
-                nodes.append((job, attempt, n, placed.node, mask, True, "", ""))
-            line = tenant, placement.site, gpu_class
+            rows.append((job, attempt, site, leaf_index, *held, *unstarted))
+            for n, (node, gpu_mask) in enumerate(placed):
+                mask = signed_mask(gpu_mask)
+                nodes.append((job, attempt, n, node, mask, True, "", ""))
+            line = tenant, site, gpu_class
             charged[line] = charged.get(line, 0) + milli
         self._link.do(_ADD, *rows)
         self._link.do(_ADD_NODE, *nodes)

@@ -140,9 +140,10 @@ class PlacedLeaf:
 
     def text(self, placement: Placement, tenant: TenantPath, job: str) -> str:
         """The leaf of `placement`, of the job that its `tenant` calls `job`."""
-        placed = ",".join([_node_text(n.node, n.gpu_mask) for n in placement.nodes])
+        (_, attempt), _, _, nodes, gpu_milli = placement
+        placed = ",".join([_node_text(node, gpu_mask) for node, gpu_mask in nodes])
         return (
-            f"{self._head}{placement.key.attempt}{self._classed}{placement.gpu_milli}"
+            f"{self._head}{attempt}{self._classed}{gpu_milli}"
             f',"job":"{job}"{self._kind}{placed}{self._tail}{_string(tenant)}}}'
         )
 

@@ -84,6 +84,8 @@ class Standing:
     """What agreements have left."""
     checks: Sequence[Check] = ()
     """Those of `CHECKS` that have anything to ask now."""
+    checks_of_one: Sequence[Check] = ()
+    """Those of them that have anything to ask of a single node."""
     placed: set[JobId] = field(default_factory=lambda: set[JobId]())
     taken: list[Taken] = field(default_factory=lambda: [])
     """What the placement that was judged last takes of its nodes."""
@@ -97,6 +99,7 @@ class Standing:
             _budget: self.book,
         }
         self.checks = [check for check in CHECKS if check not in idle or idle[check]]
+        self.checks_of_one = [check for check in self.checks if check is not _together]
 
     def judge(self, placement: Placement) -> tuple[Group, Case] | Denial:
         """The class and case of a placement that still holds; the first reason why it does not."""
@@ -115,7 +118,8 @@ class Standing:
             return case.refusal
         if case.agreements and (found := self._over_agreement(placement, group, case)) is not None:
             return found
-        for check in self.checks:
+        checks = self.checks if len(placement.nodes) > 1 else self.checks_of_one
+        for check in checks:
             if (found := check(self, placement, group)) is not None:
                 return found
         if (found := self._unknown(placement, case.needs)) is not None:
@@ -124,20 +128,18 @@ class Standing:
 
     def _unknown(self, placement: Placement, needs: NodeNeeds) -> Denial | None:
         """What is known, or not known, against one of its nodes."""
-        for placed in placement.nodes:
-            facts = self.nodes[placed.node].node.facts
-            if not facts and not needs:
+        for record, _, _ in self.taken:
+            node = record.node
+            if not node.facts and not needs:
                 continue
             country = residency.country_of(self.sites[placement.site])
-            if against := node_denials(needs, placed.node, facts, country, self.now_ms):
+            if against := node_denials(needs, node.id, node.facts, country, self.now_ms):
                 return against[0]
         return None
 
     def known_until_ms(self, placement: Placement, group: Group, case: Case) -> int | None:
         """The first moment at which time alone changes what a placement needs known of its nodes,
         or of its site by its own word; None: there is none."""
-        if not case.ages:
-            return None
         changes: list[int | None] = []
         if asked := group.requirement.facts:
             site = self.sites[placement.site]
@@ -155,9 +157,8 @@ class Standing:
         )
 
     def agreement_of(self, placement: Placement, group: Group, case: Case) -> str:
-        """The agreement under which a placement is made: the first by name that has room."""
-        if not case.agreements:
-            return ""
+        """The agreement under which a placement is made, where it needs one: the first by name that
+        has room."""
         milli, cost_gpu_ms = placement.gpu_milli, reserved_gpu_ms(placement, group)
         return self.agreements.admitting(case.agreements, milli, cost_gpu_ms, self.now_ms)
 
@@ -301,8 +302,6 @@ def _strange(node: NodeId, site: SiteId) -> Denial:
 
 
 def _together(s: Standing, p: Placement, g: Group) -> Denial | None:
-    if len(p.nodes) == 1:
-        return None
     within = g.ask.within
     domains = {domain_of(s.nodes[placed.node].node, within) for placed in p.nodes}
     if len(domains) > 1:
