@@ -36,7 +36,7 @@ from bench.stored import CODEC, fill_shape, opened, postgresql_database, sqlite_
 from bench.worlds import NOW_MS, Shape, shape_from
 from scheduler.control.control import Control
 from scheduler.model.plan import Plan, PlanBudget
-from scheduler.runtime.loop import Cogs, Planning
+from scheduler.runtime.loop import BUDGET, Cogs, Planning
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.reader import Reader
 from scheduler.runtime.sites import Sites
@@ -62,7 +62,7 @@ class Size:
     jobs: int = 100_000
     runs: int = 5
     batches_a_run: int = 7
-    batch: int = 1_000
+    batch: int = BUDGET.placements_max
 
     def batches(self) -> int:
         """How many plans are committed."""

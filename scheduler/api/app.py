@@ -43,14 +43,13 @@ from scheduler.api.tenants import TenantService
 from scheduler.api.tunnels import Tunnels
 from scheduler.api.uploads import Uploads
 from scheduler.control.control import Control
-from scheduler.model.plan import PlanBudget
 from scheduler.runtime import checkpoints, clock
 from scheduler.runtime.addresses import host_and_port
 from scheduler.runtime.feed import Feed
 from scheduler.runtime.figures import CensusTaker
 from scheduler.runtime.lineage import Lineage
 from scheduler.runtime.locations import Locations
-from scheduler.runtime.loop import Cogs, Planning, backfill_forever, tick_forever
+from scheduler.runtime.loop import BUDGET, Cogs, Planning, backfill_forever, tick_forever
 from scheduler.runtime.planner_process import PlannerProcess
 from scheduler.runtime.prover import Prover
 from scheduler.runtime.reader import Reader
@@ -187,7 +186,7 @@ async def running(
     with stores.store.transaction() as txn:
         control.start(txn, sources.now_ms())
     cogs = Cogs(control, writer, reader, planner, sites, metrics, sources.now_ms)
-    planning = Planning(cogs, PlanBudget())
+    planning = Planning(cogs, BUDGET)
     planning.changed()  # Whatever was committed before us.
     with stores.store.read() as snapshot:
         revoked = {entry.name: entry.at_ms for entry in snapshot.identity.revocations()}

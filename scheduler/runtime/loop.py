@@ -28,6 +28,9 @@ TICK_MS = 1_000
 REPLAN_MS = 2_000
 """While jobs wait, a plan is made this often although nothing changed: back-offs and facts end with
 time alone."""
+BUDGET = PlanBudget(placements_max=1_000)
+"""Of one plan. More at once cost the database less each, but nobody else writes meanwhile: so many
+take some fifty milliseconds, and while they do the next plan is made."""
 AHEAD_PLACEMENTS_MIN = 100
 """While at least so many placements are committed, the next plan is made; fewer are committed
 sooner than planned on."""
