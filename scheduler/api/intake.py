@@ -2,16 +2,17 @@
 
 The simple equivalent posts each to the writer by itself. That costs a hand-over between threads, a
 savepoint and a look for its key each; here they are shared by all that came while the writer was
-busy. Owned by the event loop.
+busy. Callers take turns, a message each: whoever sends thousands at once does not keep those
+waiting who send one. Owned by the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler.control.admission import Asked, Submission
 from scheduler.control.control import Control
@@ -22,6 +23,10 @@ from scheduler.store.store import Txn
 
 WAITING_MAX = 20_000
 """Submissions that may wait; beyond it callers are told to come back."""
+FEW_MAX = 256
+"""Submissions of one caller that are few."""
+ROOM_FOR_FEW = 5_000
+"""How many more may wait of callers of whom few do: those who send many leave them room."""
 TOGETHER_MAX = 1_000
 """Submissions in one request to the writer. One message of a stream may hold as many."""
 UNDER_WAY_MAX = 2
@@ -49,6 +54,14 @@ class _Ticket:
     answer: asyncio.Future[Outcomes]
 
 
+@dataclass(slots=True)
+class _Line:
+    """What waits of one caller."""
+
+    tickets: deque[_Ticket] = field(default_factory=lambda: deque[_Ticket]())
+    submissions: int = 0
+
+
 class Intake:
     """Has submissions decided and committed."""
 
@@ -63,7 +76,8 @@ class Intake:
         self._control = control
         self._writer = writer
         self._now_ms = now_ms
-        self._tickets: deque[_Ticket] = deque()
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        """Of each caller who waits, by name; first whose turn it is."""
         self._waiting = 0
         self._waiting_max = waiting_max
         self._under_way: set[asyncio.Task[None]] = set()
@@ -79,16 +93,23 @@ class Intake:
             Refused: RESOURCE_EXHAUSTED when too much is waiting.
         """
         assert 0 < len(asked) <= TOGETHER_MAX, f"{len(asked)} submissions at once"
-        if self._waiting + len(asked) > self._waiting_max:
+        line = self._lines.get(principal.path)
+        mine = len(asked) + (line.submissions if line is not None else 0)
+        room = self._waiting_max + (ROOM_FOR_FEW if mine <= FEW_MAX else 0)
+        if self._waiting + len(asked) > room:
             raise Refused(
                 Code.RESOURCE_EXHAUSTED,
                 Reason.RESOURCE_EXHAUSTED,
-                f"more than {self._waiting_max} submissions wait to be written",
+                f"found {self._waiting} submissions that wait to be written and {mine} of yours,"
+                f" allowed {room}",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outcomes] = loop.create_future()
-        self._tickets.append(_Ticket(principal, asked, answer))
+        if line is None:
+            line = self._lines[principal.path] = _Line()
+        line.tickets.append(_Ticket(principal, asked, answer))
+        line.submissions += len(asked)
         self._waiting += len(asked)
         if not self._called and self._is_due():
             self._called = True
@@ -98,7 +119,7 @@ class Intake:
     def _send(self) -> None:
         """Hands over what waits, as far as the writer is to have it now."""
         self._called = False
-        while self._tickets and self._is_due():
+        while self._lines and self._is_due():
             if tickets := self._take():
                 task = asyncio.create_task(self._decide(tickets))
                 self._under_way.add(task)
@@ -115,7 +136,7 @@ class Intake:
         self._under_way.discard(task)
         if not task.cancelled():
             task.result()  # A bug of ours: nothing that the writer says is raised there.
-        if self._tickets and not self._under_way and not self._gathering:
+        if self._lines and not self._under_way and not self._gathering:
             self._gathering = True
             loop = asyncio.get_running_loop()
             self._gather(loop, loop.time() + GATHER_MS_MAX / 1_000, 0)
@@ -131,15 +152,26 @@ class Intake:
         self._send()
 
     def _take(self) -> list[_Ticket]:
-        taken: list[_Ticket] = []
+        """The next ticket of each caller in turn, as many as go together; a caller's own follow one
+        another."""
+        taken: dict[str, list[_Ticket]] = {}
         count = 0
-        while self._tickets and count + len(self._tickets[0].asked) <= TOGETHER_MAX:
-            ticket = self._tickets.popleft()
+        while self._lines:
+            caller, line = next(iter(self._lines.items()))
+            ticket = line.tickets[0]
+            if count + len(ticket.asked) > TOGETHER_MAX:
+                break
+            line.tickets.popleft()
+            line.submissions -= len(ticket.asked)
             self._waiting -= len(ticket.asked)
+            if line.tickets:
+                self._lines.move_to_end(caller)
+            else:
+                del self._lines[caller]
             if not ticket.answer.cancelled():
-                taken.append(ticket)
+                taken.setdefault(caller, []).append(ticket)
                 count += len(ticket.asked)
-        return taken
+        return [ticket for mine in taken.values() for ticket in mine]
 
     async def _decide(self, tickets: Sequence[_Ticket]) -> None:
         """Has the writer decide on `tickets`; when a bug is in one of them, on each alone."""

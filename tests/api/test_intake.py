@@ -97,7 +97,7 @@ async def test_each_is_answered_with_its_own_outcomes_in_order(door: Door) -> No
         [False, True],
         [True],
     ]
-    assert door.names() == ["a", "b", "c", "d", "e"]
+    assert door.names() == ["a", "b", "d", "e", "c"]
     by_id = [
         one.job_or_raise().name for each in found for one in each if not isinstance(one, Refused)
     ]
@@ -126,15 +126,30 @@ async def test_too_many_are_told_to_come_back_and_the_rest_is_done(door: Door) -
     few = door.post(*(f"m{n}" for n in range(5)))
     with pytest.raises(Refused) as caught:
         door.post("one too many")
+    other = door.post("other", who=EVE)  # There is room for those who send few.
     assert (caught.value.code, caught.value.reason) == (
         Code.RESOURCE_EXHAUSTED,
         Reason.RESOURCE_EXHAUSTED,
     )
     assert caught.value.retry_after_ms
     gate.open.set()
-    for answer in (*first, many, few):
+    for answer in (*first, many, few, other):
         assert all(isinstance(one, Accepted) for one in await asyncio.wait_for(answer, WAIT_S))
     assert isinstance((await asyncio.wait_for(door.post("again"), WAIT_S))[0], Accepted)
+
+
+async def test_callers_take_turns(door: Door) -> None:
+    gate = await door.hold()
+    answers = [door.post("first")]
+    await asyncio.sleep(0)
+    answers.append(door.post(*(f"next{n}" for n in range(NEXT_MIN))))
+    await asyncio.sleep(0)  # The writer has enough to do: whatever comes now waits.
+    half = TOGETHER_MAX // 2
+    answers += [door.post(*(f"{part}{n}" for n in range(half))) for part in ("a", "b")]
+    answers.append(door.post("one", who=EVE))
+    gate.open.set()
+    await asyncio.wait_for(asyncio.gather(*answers), WAIT_S)
+    assert door.control.together == [1, NEXT_MIN, half, 1, half]
 
 
 async def test_who_gives_up_before_its_turn_has_asked_for_nothing(door: Door) -> None:
