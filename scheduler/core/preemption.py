@@ -143,8 +143,9 @@ class _Search:
         """The cheapest option that the rules allow, with all who have to leave for it: nobody,
         where room is about to come. Where none of the cheapest is allowed, it is looked for among
         those alone whom no guarantee covers. Of nodes that nobody can clear, fewer cannot either;
-        a gang's are cleared one by one, and with fewer to choose from that may come out well."""
-        self._had_options = self._ask.nodes > 1
+        a gang's are cleared one by one, and with fewer to choose from that may come out well, if
+        there were enough of them to begin with."""
+        self._had_options = False
         found = self._cheapest()
         if found is None and self._lenient and self._had_options:
             self._lenient = False
@@ -275,14 +276,20 @@ class _Search:
         asked = {
             at: staying
             for at in sorted(on)
-            if open_here >> at & 1 and (staying := [c for c in on[at] if self._stays(c)])
+            if open_here >> at & 1
+            and outlook.may_hold(index.records[at], self._ask, {c.job for c in on[at]})
+            and (staying := [c for c in on[at] if self._stays(c)])
         }
         if roomy.bit_count() + len(asked) < self._ask.nodes:
             return
         for mask in index.layout.required_domains(self._ask):
+            inside = {at: found for at, found in asked.items() if mask >> at & 1}
+            if (roomy & mask).bit_count() + len(inside) < self._ask.nodes:
+                continue
+            self._had_options = True
             domain = Domain(
                 roomy=roomy & mask,
-                asked={at: found for at, found in asked.items() if mask >> at & 1},
+                asked=inside,
                 floor=lambda at: outlook.floor(index.records[at]),
                 may_leave=self._may_leave,
             )
