@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from scheduler.control.admission import Rejected
+from scheduler.control.admission import Accepted, Asked, Rejected
 from scheduler.control.control import Control
 from scheduler.control.declare import Declaration
 from scheduler.control.reports import Hello
@@ -24,7 +24,7 @@ from scheduler.model.fleet import Health, Isolation, Node, NodeReport
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import AttemptKey, JobId, NodeId, SiteId, site_of
 from scheduler.model.job import JobSpec, Placement, RankCause, RankPhase, RankStatus
-from scheduler.model.plan import Plan, PlanBudget
+from scheduler.model.plan import PlanBudget
 from scheduler.model.sitelink import (
     AttemptPhase,
     AttemptReport,
@@ -33,6 +33,7 @@ from scheduler.model.sitelink import (
     SiteReport,
 )
 from scheduler.store.store import Store, Txn
+from scheduler.wire.written import written
 from tests.shared.granting import Granting
 
 BEGIN_MS = 1_800_000_000_000
@@ -44,7 +45,7 @@ STOP_MS = 1_000
 TICK_MS = 60_000
 """Time passes judgement so often: leases, windows, back-offs."""
 PLANS_MAX = 64
-"""Plans of one moment."""
+"""Plans of one moment, unless said otherwise."""
 CHANGES_MAX = 200_000
 OPERATOR = Principal("/operator/olga", Role.OPERATOR)
 BUDGET = PlanBudget()
@@ -63,12 +64,22 @@ class Work:
     saves_every_ms: int = 0
     """A checkpoint so often; 0: none."""
 
+    def takes_ms(self, nodes: int) -> int:
+        """How long what is left takes on so many nodes; `left_ms` is on all it may have."""
+        return self.left_ms * max(nodes, self.spec.resources.max_nodes) // nodes
+
+    def did(self, ran_ms: int, nodes: int) -> None:
+        """So long on so many nodes is done, and saved."""
+        self.left_ms -= ran_ms * nodes // max(nodes, self.spec.resources.max_nodes)
+
 
 @dataclass(slots=True)
 class Run:
     """One attempt at its site."""
 
     placement: Placement
+    submitted: JobId
+    """The job, or the array of which it is a task."""
     told_ms: int
     started_ms: int = -1
     ended_ms: int = -1
@@ -92,9 +103,10 @@ class Agent:
 
 
 class Country:
-    """Everything of one country. `grain_ms`: moments are multiples of it."""
+    """Everything of one country. `grain_ms`: moments are multiples of it. `plans_max`: of one
+    moment; what another plan would do is left to the next."""
 
-    def __init__(self, url: str, grain_ms: int = 1_000) -> None:
+    def __init__(self, url: str, grain_ms: int = 1_000, plans_max: int = PLANS_MAX) -> None:
         numbers = itertools.count(1)
         self.store = Store(url, salts=lambda: next(numbers).to_bytes(16, "big"), codec=CODEC)
         self.store.open()
@@ -112,11 +124,11 @@ class Country:
         self.placed: Callable[[Run], None] = lambda run: None
         """Told of each placement that was committed."""
         self.plans = 0
-        self.last: Plan | None = None
         self.state = FleetState()
+        self._arrays: dict[JobId, JobId] = {}
         self._agents: dict[SiteId, Agent] = {}
         self._boots: dict[NodeId, int] = {}
-        self._grain_ms = grain_ms
+        self._grain_ms, self._plans_max = grain_ms, plans_max
         self._due: list[tuple[int, int, Act]] = []
         self._numbers = itertools.count()
         self._reports: dict[SiteId, list[AttemptReport]] = {}
@@ -186,6 +198,20 @@ class Country:
         self.works[job] = work
         return job
 
+    def submit_each(
+        self, txn: Txn, who: Principal, many: Sequence[tuple[JobSpec, Work]]
+    ) -> list[JobId | None]:
+        """Many jobs of one caller at once, as they come in production; None: it was refused."""
+        asked = [Asked(written(spec), "") for spec, _ in many]
+        found: list[JobId | None] = []
+        for made, (_, work) in zip(
+            self.control.submit_each(txn, who, asked, self.now_ms), many, strict=True
+        ):
+            found.append(made.id if isinstance(made, Accepted) else None)
+            if isinstance(made, Accepted):
+                self.works[made.id] = work
+        return found
+
     def fail(self, txn: Txn, node: Node, for_ms: int) -> None:
         """A node goes dark, and comes back booted anew; what ran there is not heard of again."""
         for run in self.runs.values():
@@ -209,30 +235,32 @@ class Country:
 
     def _plan(self) -> None:
         """Plans and commits until a plan changes nothing."""
-        for _ in range(PLANS_MAX):
+        for _ in range(self._plans_max):
             self._catch_up()
             self.plans += 1
-            made = self.last = plan(self.state, self.now_ms, BUDGET, self.plans)
+            made = plan(self.state, self.now_ms, BUDGET, self.plans)
             if not (made.placements or made.preemptions or made.reservations or made.released):
                 return
             with self.store.transaction() as txn:
                 applied = self.control.apply_plan(txn, made, self.now_ms)
             for placement in applied.kept:
-                run = self.runs[placement.key] = Run(placement, self.now_ms)
+                submitted = self._submitted(placement.key.job)
+                run = self.runs[placement.key] = Run(placement, submitted, self.now_ms)
                 self.placed(run)
-                self._unfold(placement.key.job)
             if not applied.kept and not applied.preempted:
                 return
+        self._catch_up()
 
-    def _unfold(self, job: JobId) -> None:
-        """A task of an array has as much to do as every other."""
-        if job in self.works:
-            return
-        with self.store.read() as read:
-            row = read.jobs.row(job)
-        assert row is not None
-        assert row.array_id is not None, "what is no task was submitted here"
-        self.works[job] = replace(self.works[row.array_id])
+    def _submitted(self, job: JobId) -> JobId:
+        """What was submitted: the job, or its array, of which each task has as much to do."""
+        if job not in self._arrays and job not in self.works:
+            with self.store.read() as read:
+                row = read.jobs.row(job)
+            assert row is not None
+            assert row.array_id is not None, "what is no task was submitted here"
+            self._arrays[job] = row.array_id
+            self.works[job] = replace(self.works[row.array_id])
+        return self._arrays.get(job, job)
 
     def _catch_up(self) -> None:
         with self.store.read() as read:
@@ -277,8 +305,8 @@ class Country:
         if run.stopping or run.lost_ms >= 0:
             return
         run.started_ms = self.now_ms
-        job = run.placement.key.job
-        limit_ms, left_ms = self.works[job].spec.time_limit_ms, self.works[job].left_ms
+        work = self.works[run.placement.key.job]
+        limit_ms, left_ms = work.spec.time_limit_ms, work.takes_ms(len(run.placement.nodes))
         self._report(agent, AttemptReport(
             run.placement.key, AttemptPhase.RUNNING, _ranks(run, RankPhase.RUNNING)
         ))  # fmt: skip
@@ -311,7 +339,7 @@ class Country:
             run.useful_ms = ran_ms
         elif work.saves_every_ms:
             run.useful_ms = ran_ms // work.saves_every_ms * work.saves_every_ms
-            work.left_ms -= run.useful_ms
+            work.did(run.useful_ms, len(run.placement.nodes))
         self.over(run)
 
     def _report(self, agent: Agent, report: AttemptReport) -> None:

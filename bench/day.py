@@ -3,7 +3,8 @@
 Admission, store, planner, desired state and reports of sites are the product's; sites and the work
 are simulated (`country`). What is judged is judged outside of it, from what ran where: law, domains
 of gangs, and that no GPU is held twice; every hour all invariants are, and all who wait are asked
-about: when they will have started in nine cases of ten. Tenants go by `shortest`, as in `jct` and
+about: when they will have started in nine cases of ten. A stated part of the jobs are elastic,
+arrays, services and shares of GPUs (`day_kinds`). Tenants go by `shortest`, as in `jct` and
 `fair`. What was not in use is told by its cause (`day_account`). Beside it a queue that skips ahead
 plays the same jobs.
 
@@ -35,21 +36,23 @@ from bench.day_world import (
 from bench.record import Result
 from bench.stored import sqlite_database
 from bench.worlds import FOLDER, Shape, shape_from
-from scheduler.control.admission import Rejected
 from scheduler.control.policies import Change
 from scheduler.core.estimates import WHOLE_PERCENT, estimates
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_world, world_of
 from scheduler.model.identity import Principal, Role
 from scheduler.model.ids import JobId, NodeId, TenantPath
-from scheduler.model.job import TopologyLevel
+from scheduler.model.job import NodePlacement, TopologyLevel
 from scheduler.model.tenancy import QueueOrder, Tenant
 from scheduler.store.store import Txn
 
 GRAIN_MS = 30_000
+PLANS_AT_ONCE = 1
+"""Plans of one moment: production makes one in two seconds while anybody waits."""
 ASK_EVERY_MS = HOUR_MS
 """So often is asked when those who wait will start."""
 PERCENTILE = 95
+WHOLE_MILLI = 1000
 SIZES = ((1, "1"), (8, "2-8"), (64, "9-64"), (512, "65-512"), (1 << 30, "513-"))
 """Gangs by size: up to so many GPUs, and what they are called."""
 
@@ -60,11 +63,11 @@ class Judge:
 
     day: Day
     end_ms: int
-    used_gpu_ms: int = 0
-    """Of the day itself: what was before it is not counted."""
-    held_gpu_ms: int = 0
+    used_milli_ms: int = 0
+    """In milli-GPU times milliseconds, of the day itself: what was before it is not counted."""
+    held_milli_ms: int = 0
     """The same with what was before."""
-    useful_gpu_ms: int = 0
+    useful_milli_ms: int = 0
     placements: int = 0
     checked: int = 0
     topology_violations: int = 0
@@ -73,15 +76,17 @@ class Judge:
     arrivals: dict[JobId, Arrival] = field(default_factory=lambda: {})
     stated_ms: dict[JobId, int] = field(default_factory=lambda: {})
     held: dict[NodeId, int] = field(default_factory=lambda: {})
+    shared: dict[tuple[NodeId, int], int] = field(default_factory=lambda: {})
+    """Of GPUs that are shared, by their bit, how much is held, in thousandths."""
     countries: dict[str, str] = field(default_factory=lambda: {})
     models: dict[NodeId, str] = field(default_factory=lambda: {})
 
     def placed(self, run: Run) -> None:
         """A placement was committed."""
         self.placements += 1
-        placement, job = run.placement, run.placement.key.job
-        spec = self.arrivals[job].spec
-        self.started_ms.setdefault(job, run.told_ms - BEGIN_MS)
+        placement = run.placement
+        spec = self.arrivals[run.submitted].spec
+        self.started_ms.setdefault(run.submitted, run.told_ms - BEGIN_MS)
         wanted = spec.resources.gpu_classes
         self.residency_violations += (
             self.countries[placement.site] not in spec.residency.jurisdictions
@@ -94,9 +99,26 @@ class Judge:
         )
         self.topology_violations += apart
         for part in placement.nodes:
-            assert not self.held.get(part.node, 0) & part.gpu_mask, f"{part.node} is held twice"
             assert not wanted or self.models[part.node] in wanted, f"{part.node} is no {wanted}"
-            self.held[part.node] = self.held.get(part.node, 0) | part.gpu_mask
+            self._take(part, spec.resources.milli_each())
+
+    def _take(self, part: NodePlacement, milli_each: int) -> None:
+        held, key = self.held.get(part.node, 0), (part.node, part.gpu_mask)
+        if milli_each == WHOLE_MILLI or key not in self.shared:
+            assert not held & part.gpu_mask, f"{part.node} is held twice"
+            self.held[part.node] = held | part.gpu_mask
+        if milli_each < WHOLE_MILLI:
+            self.shared[key] = self.shared.get(key, 0) + milli_each
+            assert self.shared[key] <= WHOLE_MILLI, f"more than one GPU of {part.node} is held"
+
+    def _give_back(self, part: NodePlacement, milli_each: int) -> None:
+        if milli_each < WHOLE_MILLI:
+            key = part.node, part.gpu_mask
+            self.shared[key] -= milli_each
+            if self.shared[key]:
+                return
+            del self.shared[key]
+        self.held[part.node] &= ~part.gpu_mask
 
     def world(self, state: FleetState) -> None:
         """Every invariant of what runs: it takes too long to look more often than once an hour."""
@@ -106,25 +128,25 @@ class Judge:
 
     def over(self, run: Run) -> None:
         """Nothing of an attempt runs any more."""
-        gpus = self._count(run, run.ended_ms - BEGIN_MS)
-        self.useful_gpu_ms += gpus * run.useful_ms
+        milli = self._count(run, run.ended_ms - BEGIN_MS)
+        self.useful_milli_ms += milli * run.useful_ms
+        milli_each = self.arrivals[run.submitted].spec.resources.milli_each()
         for part in run.placement.nodes:
-            self.held[part.node] &= ~part.gpu_mask
+            self._give_back(part, milli_each)
 
     def at_the_end(self, running: Sequence[Run]) -> None:
         """What still runs is counted to the end; its work is not lost yet."""
         for run in running:
-            gpus = self._count(run, self.end_ms)
+            milli = self._count(run, self.end_ms)
             since_ms = run.started_ms if run.started_ms >= 0 else BEGIN_MS + self.end_ms
-            self.useful_gpu_ms += gpus * (BEGIN_MS + self.end_ms - since_ms)
+            self.useful_milli_ms += milli * (BEGIN_MS + self.end_ms - since_ms)
 
     def _count(self, run: Run, until_ms: int) -> int:
-        """Counts what an attempt held; how many GPUs."""
-        gpus = sum(part.gpu_mask.bit_count() for part in run.placement.nodes)
-        told_ms = run.told_ms - BEGIN_MS
-        self.held_gpu_ms += gpus * (until_ms - told_ms)
-        self.used_gpu_ms += gpus * max(0, until_ms - max(FILL_MS, told_ms))
-        return gpus
+        """Counts what an attempt held; how many milli-GPU."""
+        milli, told_ms = run.placement.gpu_milli, run.told_ms - BEGIN_MS
+        self.held_milli_ms += milli * (until_ms - told_ms)
+        self.used_milli_ms += milli * max(0, until_ms - max(FILL_MS, told_ms))
+        return milli
 
     def waits(self) -> list[tuple[int, int]]:
         """GPUs and wait in ms of each job that arrived."""
@@ -162,8 +184,9 @@ def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
 
 
 def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
-    """The day; how many jobs were refused at the door, and how often was planned."""
-    country, judge = Country(url, GRAIN_MS), Judge(day, end_ms)
+    """The day: what is to be judged of it, how many jobs were refused at the door, how often was
+    planned, and where the GPU-time went."""
+    country, judge = Country(url, GRAIN_MS, PLANS_AT_ONCE), Judge(day, end_ms)
     country.placed, country.over = judge.placed, judge.over
     for site, nodes in day.sites:
         judge.countries[site.id] = country_of(site)
@@ -179,10 +202,8 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
             txn, OPERATOR, tree, reason="day", dry_run=False, now_ms=country.now_ms
         )
     refused: list[Arrival] = []
-    for each in day.arrivals:
-        country.at(
-            BEGIN_MS + each.at_ms, lambda txn, a=each: _arrive(txn, country, judge, a, refused)
-        )
+    for at_ms, some in _together(day.arrivals):
+        country.at(BEGIN_MS + at_ms, lambda txn, s=some: _arrive(txn, country, judge, s, refused))
     for outage in day.outages:
         country.at(
             BEGIN_MS + outage.at_ms, lambda txn, o=outage: country.fail(txn, o.node, REPAIR_MS)
@@ -206,23 +227,35 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
     return judge, len(refused), country.plans, account
 
 
+def _together(arrivals: Sequence[Arrival]) -> list[tuple[int, list[Arrival]]]:
+    """What arrives in one moment of one organisation, which submits it in one call."""
+    found: dict[tuple[int, str], list[Arrival]] = {}
+    for each in arrivals:
+        moment_ms = -(-each.at_ms // GRAIN_MS) * GRAIN_MS
+        organisation = each.spec.project.partition("/")[0]
+        found.setdefault((moment_ms, organisation), []).append(each)
+    return [(moment_ms, some) for (moment_ms, _), some in found.items()]
+
+
 def _arrive(
-    txn: Txn, country: Country, judge: Judge, arrival: Arrival, refused: list[Arrival]
+    txn: Txn, country: Country, judge: Judge, some: Sequence[Arrival], refused: list[Arrival]
 ) -> None:
-    organisation = TenantPath(arrival.spec.project.partition("/")[0])
+    organisation = TenantPath(some[0].spec.project.partition("/")[0])
     who = Principal(f"/tenant/{organisation}/user/bench", Role.TENANT, organisation)
-    made = country.submit(txn, who, arrival.spec, arrival.work())
-    if isinstance(made, Rejected):
-        refused.append(arrival)
-    else:
-        judge.arrivals[made] = arrival
+    made = country.submit_each(txn, who, [(each.spec, each.work()) for each in some])
+    for job, arrival in zip(made, some, strict=True):
+        if job is None:
+            refused.append(arrival)
+        else:
+            judge.arrivals[job] = arrival
 
 
 def _ask(country: Country, judge: Judge) -> None:
     """Asks for every job that waits for its first start when it will have started in nine cases of
     ten, as `explain` would be told (`runtime/estimating`); the first answer counts."""
     for job, told in estimates(country.state, country.now_ms, WHOLE_PERCENT).items():
-        if told.p90_ms and job not in judge.started_ms and not judge.arrivals[job].initial:
+        arrival = judge.arrivals.get(job)  # Of a task nobody asks.
+        if told.p90_ms and arrival and job not in judge.started_ms and not arrival.initial:
             judge.stated_ms.setdefault(job, told.p90_ms - BEGIN_MS)
 
 
@@ -240,13 +273,16 @@ def _result(
     healthy_gpu_ms = powered * (judge.end_ms - FILL_MS) - down_ms * shape.gpus_per_node
     queue = skip_ahead(day, GRAIN_MS, FILL_MS, judge.end_ms)
     own, theirs = _p95_ms(judge.waits()), _p95_ms(queue.waits_ms)
-    used, beside = judge.used_gpu_ms / healthy_gpu_ms, queue.used_gpu_ms / healthy_gpu_ms
+    used, beside = (
+        judge.used_milli_ms / WHOLE_MILLI / healthy_gpu_ms,
+        queue.used_gpu_ms / healthy_gpu_ms,
+    )
     allowed = skip_ahead(unbound(day), GRAIN_MS, FILL_MS, judge.end_ms).used_gpu_ms
     return Result(
         bench="day",
         figures={
             "utilisation": round(used, 4),
-            "goodput": round(judge.useful_gpu_ms / max(1, judge.held_gpu_ms), 4),
+            "goodput": round(judge.useful_milli_ms / max(1, judge.held_milli_ms), 4),
             "topology_violations": judge.topology_violations,
             "residency_violations": judge.residency_violations,
             "wait_p95_ratio_by_gang": {

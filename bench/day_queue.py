@@ -2,7 +2,9 @@
 
 First come, first served over the whole fleet; who does not fit is passed over. It keeps to the same
 law, models and power caps as the planner, and loses the same nodes. It knows no tenants, no
-priorities and no time limits; what a failure ends waits again in its old place.
+priorities and no time limits; what a failure ends waits again in its old place. What is elastic
+has all of its nodes if they are there, or else the least that it does with, to its end; tasks and
+replicas are jobs; two that share may be on one GPU, and one that does not on two halves.
 """
 
 from __future__ import annotations
@@ -27,20 +29,27 @@ class Outcome:
     """GPUs and wait of every job that arrived, to the end for those that still wait."""
 
 
+HALVES = 2
+"""GPUs are counted in halves: the least that a job takes (`day_kinds`)."""
+
 Where = tuple[tuple[int, ...], int, TopologyLevel]
-"""The sites that a job may use, how many GPUs it takes, and what they must be within."""
+"""The sites that a job may use, how many halves it takes, and what they must be within."""
+
+
+Parts = tuple[tuple[int, int], ...]
+"""Nodes of a site, and how much of each, in halves."""
 
 
 class _Site:
-    """Free GPUs by node; nodes in the order of pods, leaves and slots."""
+    """What is free by node, in halves; nodes in the order of pods, leaves and slots."""
 
-    def __init__(self, nodes: Sequence[Node], powered: int) -> None:
-        self.whole = max(node.gpus for node in nodes)
-        self.powered = powered
+    def __init__(self, nodes: Sequence[Node], powered_gpus: int) -> None:
+        self.whole = HALVES * max(node.gpus for node in nodes)
+        self.powered = HALVES * powered_gpus
         self.leaves = [node.leaf for node in nodes]
-        self.free = [node.gpus for node in nodes]
+        self.free = [HALVES * node.gpus for node in nodes]
         self.down: set[int] = set()
-        # The nodes with so many GPUs free, ascending.
+        # The nodes with so much free, ascending.
         self.by_free: list[list[int]] = [[] for _ in range(self.whole + 1)]
         for at, free in enumerate(self.free):
             self.by_free[free].append(at)
@@ -57,13 +66,13 @@ class _Site:
                 return domain
         return None
 
-    def move(self, at: int, gpus: int) -> None:
-        """`gpus` of a node are given back, or taken (negative)."""
+    def move(self, at: int, halves: int) -> None:
+        """So much of a node is given back, or taken (negative)."""
         if at not in self.down:
             self.by_free[self.free[at]].remove(at)
-            insort(self.by_free[self.free[at] + gpus], at)
-        self.free[at] += gpus
-        self.powered += gpus
+            insort(self.by_free[self.free[at] + halves], at)
+        self.free[at] += halves
+        self.powered += halves
 
     def fail(self, at: int) -> None:
         """A node takes no work until it is back."""
@@ -78,13 +87,22 @@ class _Site:
 
 @dataclass(slots=True)
 class _Run:
-    """What runs, on so many GPUs of which nodes of a site."""
+    """What runs, on so much of which nodes of a site."""
 
     job: Arrival
     left_ms: int
+    """On all of its nodes."""
     began_ms: int
     site: int
-    nodes: tuple[tuple[int, int], ...]
+    nodes: Parts
+
+    def all_nodes(self) -> int:
+        """How many it would have at most."""
+        return max(len(self.nodes), self.job.spec.resources.max_nodes)
+
+    def ends_ms(self) -> int:
+        """When it is done."""
+        return self.began_ms + self.left_ms * self.all_nodes() // len(self.nodes)
 
 
 class _Queue:
@@ -99,18 +117,22 @@ class _Queue:
         self._at = {node.id: at for _, nodes in day.sites for at, node in enumerate(nodes)}
         self._waiting: list[tuple[int, int]] = []
         self._jobs: list[Arrival] = []
+        # Of each that was submitted, the first of its tasks.
+        self._firsts: list[int] = []
         self._left: dict[int, int] = {}
         self._running: dict[int, _Run] = {}
         self._ends: list[tuple[int, int, int]] = []
         self._allowed: dict[tuple[object, object], tuple[int, ...]] = {}
-        self.used_gpu_ms = 0
+        self._used_half_ms = 0
         self.started: dict[int, int] = {}
 
     def arrive(self, job: Arrival) -> None:
-        """A job waits behind all others."""
-        self._left[len(self._jobs)] = job.runs_ms
-        self._waiting.append((job.at_ms, len(self._jobs)))
-        self._jobs.append(job)
+        """A job waits behind all others, or each of its tasks."""
+        self._firsts.append(len(self._jobs))
+        for _ in range(job.tasks):
+            self._left[len(self._jobs)] = job.runs_ms
+            self._waiting.append((job.at_ms, len(self._jobs)))
+            self._jobs.append(job)
 
     def ended(self, now_ms: int) -> None:
         """Who is done by now leaves."""
@@ -133,7 +155,7 @@ class _Queue:
             ran_ms = now_ms - run.began_ms
             saved_ms = ran_ms // run.job.saves_every_ms * run.job.saves_every_ms
             self._leave(job, now_ms)
-            self._left[job] = run.left_ms - saved_ms
+            self._left[job] = run.left_ms - saved_ms * len(run.nodes) // run.all_nodes()
             insort(self._waiting, (run.job.at_ms, job))
         if at not in self._sites[number].down:
             self._sites[number].fail(at)
@@ -150,38 +172,46 @@ class _Queue:
         full: set[Where] = set()
         for entry in self._waiting:
             job = self._jobs[entry[1]]
-            kind = self._may_use(job), job.gpus, job.spec.topology.within
-            found = None if kind in full else self._find(kind)
-            if found is None:
+            found = None
+            for halves in _sizes(job):
+                kind = self._may_use(job), halves, job.spec.topology.within
+                found = None if kind in full else self._find(kind)
+                if found is not None:
+                    break
                 full.add(kind)
+            if found is None:
                 left.append(entry)
-                continue
-            number, nodes = found
-            for at, gpus in nodes:
-                self._sites[number].move(at, -gpus)
-            self.started.setdefault(entry[1], now_ms)
-            left_ms = self._left[entry[1]]
-            self._running[entry[1]] = _Run(job, left_ms, now_ms, number, nodes)
-            heapq.heappush(self._ends, (now_ms + left_ms, entry[1], now_ms))
+            else:
+                self._begin(entry[1], found, now_ms)
         self._waiting = left
+
+    def _begin(self, number: int, found: tuple[int, Parts], now_ms: int) -> None:
+        site, nodes = found
+        for at, halves in nodes:
+            self._sites[site].move(at, -halves)
+        self.started.setdefault(number, now_ms)
+        run = _Run(self._jobs[number], self._left[number], now_ms, site, nodes)
+        self._running[number] = run
+        heapq.heappush(self._ends, (run.ends_ms(), number, now_ms))
 
     def over(self) -> Outcome:
         """The day is over."""
         for number in list(self._running):
             self._leave(number, self._end_ms)
+        jobs, started = self._jobs, self.started
         waits = [
-            (job.gpus, self.started.get(number, self._end_ms) - job.at_ms)
-            for number, job in enumerate(self._jobs)
+            (jobs[first].gpus, started.get(first, self._end_ms) - jobs[first].at_ms)
+            for first in self._firsts
         ]
-        return Outcome(self.used_gpu_ms, tuple(waits))
+        return Outcome(self._used_half_ms // HALVES, tuple(waits))
 
     def _leave(self, number: int, now_ms: int) -> None:
         run = self._running.pop(number)
-        over_ms = min(run.began_ms + run.left_ms, now_ms)
+        over_ms = min(run.ends_ms(), now_ms)
         held_ms = max(0, over_ms - max(self._begins_ms, run.began_ms))
-        for at, gpus in run.nodes:
-            self._sites[run.site].move(at, gpus)
-            self.used_gpu_ms += gpus * held_ms
+        for at, halves in run.nodes:
+            self._sites[run.site].move(at, halves)
+            self._used_half_ms += halves * held_ms
 
     def _may_use(self, job: Arrival) -> tuple[int, ...]:
         law, models = job.spec.residency.jurisdictions, job.spec.resources.gpu_classes
@@ -196,23 +226,32 @@ class _Queue:
             )
         return known
 
-    def _find(self, kind: Where) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+    def _find(self, kind: Where) -> tuple[int, Parts] | None:
         """The fullest node that holds a job, or whole nodes of one domain."""
-        allowed, gpus, level = kind
-        powered = [number for number in allowed if self._sites[number].powered >= gpus]
+        allowed, halves, level = kind
+        powered = [number for number in allowed if self._sites[number].powered >= halves]
         whole = max((self._sites[number].whole for number in powered), default=0)
-        if gpus <= whole:
-            for free in range(gpus, whole + 1):
+        if halves <= whole:
+            for free in range(halves, whole + 1):
                 for number in powered:
                     if self._sites[number].by_free[free]:
-                        return number, ((self._sites[number].by_free[free][0], gpus),)
+                        return number, ((self._sites[number].by_free[free][0], halves),)
             return None
         for number in powered:
-            count = -(-gpus // whole)
+            count = -(-halves // whole)
             nodes = self._sites[number].gang(count, level)
             if nodes is not None:
-                return number, tuple((at, -(-gpus // count)) for at in nodes)
+                return number, tuple((at, -(-halves // count)) for at in nodes)
         return None
+
+
+def _sizes(job: Arrival) -> list[int]:
+    """How much a job may take, in halves, the most first."""
+    asked = job.spec.resources
+    each = HALVES * asked.gpus_per_node * asked.milli_each() // 1000
+    if asked.max_nodes > asked.nodes:
+        return [each * asked.max_nodes, each * asked.nodes]
+    return [each if asked.nodes == 1 else HALVES * job.gpus]
 
 
 def skip_ahead(day: Day, grain_ms: int, begins_ms: int, end_ms: int) -> Outcome:

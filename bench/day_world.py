@@ -2,7 +2,8 @@
 
 The trace has times, sizes, tenants, priorities and the domain that each gang must be within. What
 it lacks is drawn: the country of each site and the model of its GPUs, and for each job where it may
-be, which model it needs, what it declares as its limit and how often it saves.
+be, which model it needs, what it declares as its limit, how often it saves, and whether it is of
+another kind (`day_kinds`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from bench import traces
 from bench.country import BEGIN_MS, Work
+from bench.day_kinds import LIMIT_MS_MAX, kind_of
 from bench.worlds import Shape
 from scheduler.model.fleet import CpuArch, Interconnect, Node, Site, SiteStatus
 from scheduler.model.ids import GpuClass, SiteId, TenantPath, node_id
@@ -32,7 +34,6 @@ SEED = 42
 HOUR_MS = 3_600_000
 FAILURES_PER_1000_NODE_DAYS = 3.8
 REPAIR_MS = 30 * 60_000
-LIMIT_MS_MAX = 30 * 24 * HOUR_MS
 LIMIT_FACTORS = (1.1, 1.5, 3.0)
 """Limits that people declare, in multiples of what their work takes."""
 SAVES_MS = (15 * 60_000, 30 * 60_000, 60 * 60_000)
@@ -59,13 +60,17 @@ class Arrival:
 
     at_ms: int
     gpus: int
+    """Of all its nodes, if it is elastic."""
     initial: bool
     spec: JobSpec
     runs_ms: int
+    """On all its nodes."""
     saves_every_ms: int
+    tasks: int = 1
+    """How many such it is: tasks, or replicas."""
 
     def work(self) -> Work:
-        """What it has to do."""
+        """What it has to do, or each of its tasks."""
         return Work(self.spec, self.runs_ms, saves_every_ms=self.saves_every_ms)
 
 
@@ -89,7 +94,7 @@ class Day:
 
 def drawn(folder: Path, shape: Shape, hours: int, share_permille: int) -> Day:
     """The day, or its first `hours`; of the jobs so many in a thousand."""
-    draw = random.Random(SEED)
+    draw, other = random.Random(SEED), random.Random(SEED + 1)
     sites = tuple(_site(shape, pod) for pod in range(shape.pods))
     nodes = [node for _, own in sites for node in own]
     arrivals = traces.rows(
@@ -103,7 +108,7 @@ def drawn(folder: Path, shape: Shape, hours: int, share_permille: int) -> Day:
         if draw.randrange(1000) < share_permille and each.at_ms < FILL_MS + hours * HOUR_MS
     ]
     kept = _filling([each for each in kept if each.initial]) + [
-        each for each in kept if not each.initial
+        _of_a_kind(each, other) for each in kept if not each.initial
     ]
     kept.sort(key=lambda each: each.at_ms)
     expected = FAILURES_PER_1000_NODE_DAYS * len(nodes) / 1000 * hours / 24
@@ -126,6 +131,11 @@ def _filling(initial: Sequence[Arrival]) -> list[Arrival]:
         at_ms = FILL_MS * number // len(initial)
         found.append(replace(each, at_ms=at_ms, runs_ms=each.runs_ms + FILL_MS - at_ms))
     return found
+
+
+def _of_a_kind(job: Arrival, draw: random.Random) -> Arrival:
+    spec, runs_ms, tasks = kind_of(job.spec, job.runs_ms, draw)
+    return replace(job, spec=spec, runs_ms=runs_ms, tasks=tasks)
 
 
 def country_of(site: Site) -> str:

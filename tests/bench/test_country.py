@@ -54,3 +54,14 @@ def test_what_ran_on_a_node_that_boots_anew_is_over_before_others_run_there(
     ran_ms = FAILS_MS - (told[0][1] + START_MS)
     assert useful_ms[0] == ran_ms // MINUTE_MS * MINUTE_MS  # Nothing while it was dark.
     country.store.close()
+
+
+def test_elastic_work_takes_as_much_longer_as_it_has_fewer_nodes() -> None:
+    elastic = replace(spec("wide"), resources=Resources(nodes=2, gpus_per_node=8, max_nodes=8))
+    work = Work(elastic, WORK_MS)
+    assert (work.takes_ms(8), work.takes_ms(2)) == (WORK_MS, 4 * WORK_MS)
+    work.did(2 * WORK_MS, 2)
+    assert work.left_ms == WORK_MS // 2
+    plain = Work(whole_node("plain"), WORK_MS)
+    plain.did(MINUTE_MS, 1)
+    assert plain.takes_ms(1) == WORK_MS - MINUTE_MS
