@@ -21,6 +21,7 @@ from pathlib import Path
 from bench import traces
 from bench.country import BEGIN_MS, OPERATOR, Country, Run
 from bench.day_account import Account
+from bench.day_asked import Asked
 from bench.day_queue import skip_ahead, unbound
 from bench.day_world import (
     FILL_MS,
@@ -37,7 +38,6 @@ from bench.record import Result
 from bench.stored import sqlite_database
 from bench.worlds import FOLDER, Shape, shape_from
 from scheduler.control.policies import Change
-from scheduler.core.estimates import WHOLE_PERCENT, estimates
 from scheduler.core.fleet import FleetState
 from scheduler.core.invariants import check_world, world_of
 from scheduler.model.identity import Principal, Role
@@ -49,7 +49,7 @@ from scheduler.store.store import Txn
 GRAIN_MS = 30_000
 PLANS_AT_ONCE = 1
 """Plans of one moment: production makes one in two seconds while anybody waits."""
-ASK_EVERY_MS = HOUR_MS
+ASK_EVERY_MS = HOUR_MS // 2
 """So often is asked when those who wait will start."""
 PERCENTILE = 95
 WHOLE_MILLI = 1000
@@ -74,7 +74,6 @@ class Judge:
     residency_violations: int = 0
     started_ms: dict[JobId, int] = field(default_factory=lambda: {})
     arrivals: dict[JobId, Arrival] = field(default_factory=lambda: {})
-    stated_ms: dict[JobId, int] = field(default_factory=lambda: {})
     held: dict[NodeId, int] = field(default_factory=lambda: {})
     shared: dict[tuple[NodeId, int], int] = field(default_factory=lambda: {})
     """Of GPUs that are shared, by their bit, how much is held, in thousandths."""
@@ -155,19 +154,17 @@ class Judge:
             for job, each in self.arrivals.items()
         ]
 
-    def known(self) -> list[tuple[int, int]]:
-        """When jobs that had to wait started, and by when they were told to in nine cases of ten:
-        of those of which the day shows whether that was true."""
-        return [
-            (self.started_ms.get(job, self.end_ms + 1), stated)
-            for job, stated in self.stated_ms.items()
-            if job in self.started_ms or stated <= self.end_ms
-        ]
 
-    def coverage(self) -> float:
-        """The part of these that started in time."""
-        known = self.known()
-        return sum(at <= stated for at, stated in known) / len(known) if known else 1.0
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """A day that is over: what is to be judged of it, where its GPU-time went, what was told of
+    starts, how many jobs were refused at the door, and how often was planned."""
+
+    judge: Judge
+    account: Account
+    asked: Asked
+    refused: int
+    plans: int
 
 
 def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
@@ -178,14 +175,13 @@ def run(data: Path | None, hours: int = 24, pods: int = 0) -> Result:
     day = drawn(folder, shape, hours, 1000 * shape.pods // whole.pods)
     begun_s, cpu_s = time.monotonic(), time.process_time()
     with sqlite_database() as url:
-        judge, refused, plans, account = _live(url, day, FILL_MS + hours * HOUR_MS)
+        lived = _live(url, day, FILL_MS + hours * HOUR_MS)
     took = {"wall_s": time.monotonic() - begun_s, "cpu_s": time.process_time() - cpu_s}
-    return _result(day, shape, judge, account, took, {"refused": refused, "plans": plans})
+    return _result(day, shape, lived, took)
 
 
-def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
-    """The day: what is to be judged of it, how many jobs were refused at the door, how often was
-    planned, and where the GPU-time went."""
+def _live(url: str, day: Day, end_ms: int) -> Lived:
+    """Has the day happen."""
     country, judge = Country(url, GRAIN_MS, PLANS_AT_ONCE), Judge(day, end_ms)
     country.placed, country.over = judge.placed, judge.over
     for site, nodes in day.sites:
@@ -211,20 +207,22 @@ def _live(url: str, day: Day, end_ms: int) -> tuple[Judge, int, int, Account]:
     checked_ms = asked_ms = BEGIN_MS
     powered = {site.id: powered_gpus(site, nodes) for site, nodes in day.sites}
     account = Account(powered, FILL_MS, end_ms, HOUR_MS)
+    asked = Asked(judge.arrivals, judge.started_ms)
     while (next_ms := country.next_ms()) is not None and next_ms <= BEGIN_MS + end_ms:
         country.run_until(next_ms)
         account.note(country.state, country.now_ms)
         if next_ms >= asked_ms + ASK_EVERY_MS:
-            _ask(country, judge)
+            asked.ask(country.state, country.now_ms)
             asked_ms = next_ms
         if next_ms >= checked_ms + HOUR_MS:
             judge.world(country.state)
             checked_ms = next_ms
+    asked.hear()
     judge.world(country.state)
     judge.at_the_end([run for run in country.runs.values() if run.ended_ms < 0])
     country.store.close()
     account.until(end_ms)
-    return judge, len(refused), country.plans, account
+    return Lived(judge, account, asked, len(refused), country.plans)
 
 
 def _together(arrivals: Sequence[Arrival]) -> list[tuple[int, list[Arrival]]]:
@@ -250,23 +248,8 @@ def _arrive(
             judge.arrivals[job] = arrival
 
 
-def _ask(country: Country, judge: Judge) -> None:
-    """Asks for every job that waits for its first start when it will have started in nine cases of
-    ten, as `explain` would be told (`runtime/estimating`); the first answer counts."""
-    for job, told in estimates(country.state, country.now_ms, WHOLE_PERCENT).items():
-        arrival = judge.arrivals.get(job)  # Of a task nobody asks.
-        if told.p90_ms and arrival and job not in judge.started_ms and not arrival.initial:
-            judge.stated_ms.setdefault(job, told.p90_ms - BEGIN_MS)
-
-
-def _result(
-    day: Day,
-    shape: Shape,
-    judge: Judge,
-    account: Account,
-    took_s: Mapping[str, float],
-    counts: Mapping[str, int],
-) -> Result:
+def _result(day: Day, shape: Shape, lived: Lived, took_s: Mapping[str, float]) -> Result:
+    judge, asked = lived.judge, lived.asked
     gpus = sum(node.gpus for _, nodes in day.sites for node in nodes)
     powered = sum(powered_gpus(site, nodes) for site, nodes in day.sites)
     down_ms = sum(max(0, min(REPAIR_MS, judge.end_ms - each.at_ms)) for each in day.outages)
@@ -290,14 +273,17 @@ def _result(
                 for name in own
                 if name in theirs
             },
-            "estimate_coverage": round(judge.coverage(), 4),
+            "estimate_coverage": round(asked.coverage(judge.end_ms), 4),
             **{name: round(seconds, 1) for name, seconds in took_s.items()},
             "placements": judge.placements,
             "jobs": len(judge.arrivals),
-            **counts,
-            "estimates": len(judge.known()),
-            "unused": account.unused(),
-            "used_by_hour": {f"{hour:02}": part for hour, part in enumerate(account.by_step())},
+            "refused": lived.refused,
+            "plans": lived.plans,
+            "estimates": len(asked.known(judge.end_ms)),
+            "unused": lived.account.unused(),
+            "used_by_hour": {
+                f"{hour:02}": part for hour, part in enumerate(lived.account.by_step())
+            },
             "attempts_checked": judge.checked,
             "hours": (judge.end_ms - FILL_MS) // HOUR_MS,
             "gpus": gpus,

@@ -141,6 +141,11 @@ class Estimating:
                 return
         self._walker = process, ours
 
+    @property
+    def kept(self) -> Kept | None:
+        """The newest answer of a copy; None: there is none yet."""
+        return self._kept
+
     def waits_for(self) -> tuple[Connection, ...]:
         """What is readable when a copy has an answer, or has died."""
         return (self._walker[1],) if self._walker is not None else ()
