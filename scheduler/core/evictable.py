@@ -100,23 +100,21 @@ class Evictable:
         shortest = frozenset(
             path for path, each in tenants.items() if each.queue_order is QueueOrder.SHORTEST
         )
-        return self if shortest == self._shortest else self._with(shortest, self.lengths, live)
-
-    def told(self, change: LengthsChanged, live: Iterable[LiveAttempt]) -> Evictable:
-        """The same, now that a project's jobs told how long they run; `live` as above."""
-        lengths = {**self.lengths, change.tenant: ahead_of(change.lengths)}
-        return self._with(self._shortest, lengths, live)
-
-    def _with(
-        self,
-        shortest: frozenset[TenantPath],
-        lengths: Mapping[TenantPath, Ahead],
-        live: Iterable[LiveAttempt],
-    ) -> Evictable:
-        other = Evictable(shortest, lengths, self._now_ms)
+        if shortest == self._shortest:
+            return self
+        other = Evictable(shortest, self.lengths, self._now_ms)
         for each in live:
             other.add(each)
         return other
+
+    def tell(self, change: LengthsChanged, live: Iterable[LiveAttempt]) -> None:
+        """A project's jobs told how long they run; `live` as above. Nobody else ranks by that."""
+        own = [each for each in live if each.tenant == change.tenant]
+        for each in own:
+            self.remove(each)
+        self.lengths = {**self.lengths, change.tenant: ahead_of(change.lengths)}
+        for each in own:
+            self.add(each)
 
     def advance(self, now_ms: int) -> None:
         """It is `now_ms`: whom time alone has moved is where it ranks by now."""

@@ -164,7 +164,7 @@ class FleetState:
                 self._answers.learn(change.press)
                 self._stale_order = True
             case LengthsChanged():
-                self.evictable = self.evictable.told(change, self.live.values())
+                self.evictable.tell(change, self.live.values())
         self.alarm.everything = True
 
     def settle(self) -> None:
