@@ -162,9 +162,10 @@ def _vouching(providers: Providers, home: Set[str]) -> Iterator[Dependency]:
     """Identity providers abroad, or that there are none."""
     abroad = [providers[name] for name in sorted(providers) if providers[name].country not in home]
     for provider in abroad:
+        host = urlsplit(provider.issuer).netloc
         yield Dependency(
-            name="identity-provider",
-            hosts=(urlsplit(provider.issuer).netloc,),
+            name=f"identity-provider-{host}",
+            hosts=(host,),
             program="sov-scheduler, and sovctl where people log in",
             when="at a login: the provider's keys, and its word for who somebody is",
             needed=False,

@@ -15,7 +15,7 @@ class Contact(IntEnum):
     NOT_USED = 2
     """Nothing that runs contacts it."""
     DECLARED = 3
-    """A site's facts say that something of it is there."""
+    """A site's facts, or an operator, say that something of it is there."""
     NOT_CONTROLLED = 4
     """It may be, and nothing of ours keeps it from that."""
 

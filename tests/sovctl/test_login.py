@@ -316,10 +316,11 @@ async def test_a_file_that_declares_nothing_lets_nobody_in(place: Place) -> None
     place.declare(country="US")
     entry = await asyncio.to_thread(outside)
     assert (entry["state"], entry["countries"]) == ("DECLARED", ["US"])
+    assert entry["name"] == f"identity-provider-{entry['hosts'][0]}"
 
 
 def outside() -> dict[str, Any]:
     """What is said of identity providers abroad."""
     listed = invoke("--context", "op", "fleet", "dependencies", "-o", "json").json()
-    [entry] = [each for each in listed if each["name"] == "identity-provider"]
+    [entry] = [each for each in listed if each["name"].startswith("identity-provider")]
     return entry
