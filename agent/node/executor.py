@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import hashlib
 import os
 import shutil
 import zlib
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from agent.node import gpu_shares, instances, networks, overlay, ray_cluster
 from agent.node.asked import Prepared, RankSpec
+from agent.node.bundles import Bundles
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
 from agent.node.data_store import StoreError, data_of
@@ -44,8 +44,6 @@ from agent.node.unpacking import BundleInvalid, unpack
 from sovshared.checkpoint_keys import CheckpointOpener
 from sovshared.grants import GrantInvalid, GrantTrust
 
-BUNDLE_BYTES_MAX = 256 * 1024 * 1024  # Packed.
-BUNDLES_KEPT_MAX = 16
 RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/dbus", "/run/avahi-daemon")
 """Sockets that lie in folders are in no network, and these would ask others for a rank."""
 
@@ -60,8 +58,7 @@ class Executor:
         self.nursery = Nursery(node.level, self.spool)
         self.overlay = node.level != "none" and overlay.can_be_made()
         self.trust = GrantTrust(Path(node.trust))
-        self.bundles = Path(node.spool) / "bundle"
-        self.bundles.mkdir(mode=0o700, exist_ok=True)
+        self.bundles = Bundles(Path(node.spool) / "bundle")
         self.images = ImageCache(Path(node.spool) / "image", node.image_store)
         self.checkpoints = Path(node.checkpoint_root).resolve()
         self.checkpoints.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -74,7 +71,7 @@ class Executor:
         """Make room for a rank; the barrier of a gang. Repeating it gives the same rendezvous."""
         port = free_port(self.node.address, key, self.spool.ports())
         made = self.spool.prepare(key, Rendezvous(self.node.address, port))
-        has_bundle = bundle_digest is None or self._keep_bundle(bundle_digest)
+        has_bundle = bundle_digest is None or self.bundles.keep(bundle_digest)
         return {
             "address": made.address,
             "port": made.port,
@@ -83,43 +80,13 @@ class Executor:
             "overlay": self.overlay,
         }
 
-    def _keep_bundle(self, digest: str) -> bool:
-        """Whether the bundle is here; if so, others go before it when room is made."""
-        try:
-            os.utime(self._bundle(digest))
-        except FileNotFoundError:
-            return False
-        return True
-
     def put_bundle(self, digest: str, offset: int, content: bytes) -> None:
         """Take in a part of a bundle. Parts may come twice, and from two callers at once."""
-        if not 0 <= offset <= BUNDLE_BYTES_MAX - len(content):
-            most = f"at most {BUNDLE_BYTES_MAX}"
-            raise ExecutorError(f"bundle part of {len(content)} bytes at {offset}: {most}")
-        part = os.open(self._bundle(digest).with_suffix(".part"), os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            while content:
-                written = os.pwrite(part, content, offset)
-                content, offset = content[written:], offset + written
-        finally:
-            os.close(part)
+        self.bundles.put(digest, offset, content)
 
     def seal_bundle(self, digest: str) -> None:
         """Accept a bundle whose parts are all here, if it is what its digest says."""
-        whole = self._bundle(digest)
-        part = whole.with_suffix(".part")
-        if whole.exists():
-            return
-        with open(part, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != found:
-            part.unlink(missing_ok=True)
-            raise ExecutorError(f"bundle {digest}: what arrived has digest {found}")
-        with contextlib.suppress(FileNotFoundError):  # Another caller sealed it first.
-            part.rename(whole)
-        kept = sorted(self.bundles.glob("*.tar"), key=lambda path: -path.stat().st_mtime_ns)
-        for old in kept[BUNDLES_KEPT_MAX:]:
-            old.unlink(missing_ok=True)
+        self.bundles.seal(digest)
 
     def start(self, key: str, spec: RankSpec) -> dict[str, object]:
         """Start a rank that was prepared, or that leads nobody else; its status. What was started,
@@ -174,11 +141,6 @@ class Executor:
     def known(self) -> list[dict[str, object]]:
         """The status of every rank in the spool."""
         return [_plain(status) for status in self.spool.known()]
-
-    def _bundle(self, digest: str) -> Path:
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise ExecutorError(f"bundle digest {digest!r}: want 64 hexadecimal digits")
-        return self.bundles / f"{digest}.tar"
 
     def _shim_spec(self, key: str, spec: RankSpec) -> dict[str, object]:
         """All the shim needs, with the work directory filled and handed to the job's user."""
@@ -290,7 +252,7 @@ class Executor:
             keys=spec["keys"],
         )
         with contextlib.ExitStack() as files:
-            packed = None if digest is None else self._bundle(digest).open("rb")
+            packed = None if digest is None else self.bundles.path(digest).open("rb")
             files.enter_context(packed or contextlib.nullcontext())
             try:
                 opener = Opener(self.node.key_services, rank, packed, wall_ms())

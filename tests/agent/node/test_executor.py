@@ -13,12 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.node.bundles import BUNDLES_KEPT_MAX
 from agent.node.clock import boot_ms
-from agent.node.executor import (
-    BUNDLES_KEPT_MAX,
-    Executor,
-    ExecutorError,
-)
+from agent.node.executor import Executor, ExecutorError
 from agent.node.facts import NodeFacts, read_facts, write_facts
 from agent.node.spool import Cause, Phase, SpoolError
 from agent.node.unpacking import BundleInvalid, unpack
@@ -215,7 +212,7 @@ def test_a_bundle_that_a_rank_was_prepared_for_is_not_the_next_to_go(executor: E
     """Another launch's bundle may come in before this one's rank is started."""
     digests = [install(executor, tar((member(f"{n}"), b"x"))) for n in range(BUNDLES_KEPT_MAX)]
     for age, digest in enumerate(reversed(digests)):
-        os.utime(executor.bundles / f"{digest}.tar", (1_000_000 - age, 1_000_000 - age))
+        os.utime(executor.bundles.path(digest), (1_000_000 - age, 1_000_000 - age))
     assert executor.prepare(KEY, digests[0])["has_bundle"]
     install(executor, tar((member("new"), b"x")))
     assert executor.prepare("job-b.1.0", digests[0])["has_bundle"]
