@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import TypedDict
 
 
+class Hello(TypedDict):
+    """What a node's executor says of itself; it stays so for as long as there is one."""
+
+    address: str
+    overlay_port: int | None
+    """Where it takes what is for overlays; None: it can be part of none."""
+
+
 class Prepared(TypedDict):
     """The answer to `prepare`."""
 
@@ -12,7 +20,6 @@ class Prepared(TypedDict):
     port: int
     has_bundle: bool
     boot_ms: int
-    overlay: bool  # Whether it can be one of several nodes that reach one another by an overlay.
 
 
 class KeysAsked(TypedDict):
@@ -39,7 +46,9 @@ class RankSpec(TypedDict):
     mig_profile: str  # Of its one unit: an instance that is cut so.
     gpus: list[int]  # The rank's own share, which its shim locks.
     visible_gpus: list[int]  # All of the job's GPUs on this node, as torchrun's ranks expect.
-    master_address: str | None  # None: its own, and room is made for it as it starts.
+    master_address: str | None
+    """Of no use to ranks in a network of their own. None: it was not prepared, and room is made for
+    it as it starts."""
     master_port: int | None
     argv: list[str]
     env: dict[str, str]

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.node import gpu_shares, instances, networks, overlay, ray_cluster
-from agent.node.asked import Prepared, RankSpec
+from agent.node import gpu_shares, instances, networks, ray_cluster
+from agent.node.asked import Hello, Prepared, RankSpec
 from agent.node.bundles import Bundles
 from agent.node.checkpoint_store import CheckpointShelf, CheckpointUnreadable, give
 from agent.node.clock import boot_ms, wall_ms
@@ -30,6 +30,7 @@ from agent.node.granted import RankAsked, check
 from agent.node.images import Image, ImageCache, ImageUnavailable
 from agent.node.keys import Opener, Rank, StaysShut
 from agent.node.launcher import LEVELS, GateFailed, Nursery
+from agent.node.overlay_port import OverlayPort
 from agent.node.ports import free_port
 from agent.node.refusals import (
     DataMissing,
@@ -56,7 +57,7 @@ class Executor:
         self.spool = Spool(Path(node.spool))
         self.spool.settle()  # Before anything is started in this boot.
         self.nursery = Nursery(node.level, self.spool)
-        self.overlay = node.level != "none" and overlay.can_be_made()
+        self.overlay_port = OverlayPort(self.spool.root, node.address)
         self.trust = GrantTrust(Path(node.trust))
         self.bundles = Bundles(Path(node.spool) / "bundle")
         self.images = ImageCache(Path(node.spool) / "image", node.image_store)
@@ -66,6 +67,11 @@ class Executor:
     def ping(self) -> dict[str, object]:
         """That it answers, as which process, and for which node."""
         return {"pid": os.getpid(), "node": asdict(self.node)}
+
+    def hello(self) -> Hello:
+        """Where this node is found by the others of a gang, for as long as it is."""
+        port = None if self.node.level == "none" else self.overlay_port.number()
+        return {"address": self.node.address, "overlay_port": port}
 
     def prepare(self, key: str, bundle_digest: str | None = None) -> Prepared:
         """Make room for a rank; the barrier of a gang. Repeating it gives the same rendezvous."""
@@ -77,7 +83,6 @@ class Executor:
             "port": made.port,
             "has_bundle": has_bundle,
             "boot_ms": boot_ms(),
-            "overlay": self.overlay,
         }
 
     def put_bundle(self, digest: str, offset: int, content: bytes) -> None:
@@ -89,13 +94,12 @@ class Executor:
         self.bundles.seal(digest)
 
     def start(self, key: str, spec: RankSpec) -> dict[str, object]:
-        """Start a rank that was prepared, or that leads nobody else; its status. What was started,
-        or given up, stays so.
+        """Start a rank that was prepared, or that needs nothing told first; its status. What was
+        started, or given up, stays so.
         """
         status = self.spool.status(key)
         if spec["master_address"] is None and status.phase in (Phase.ABSENT, Phase.PREPARED):
-            made = self.prepare(key)
-            spec = {**spec, "master_address": made["address"], "master_port": made["port"]}
+            spec = self._make_room(key, spec)
             status = RankStatus(key, Phase.PREPARED)
         if status.phase is Phase.ABSENT:
             raise ExecutorError(f"rank {key} was not prepared here")
@@ -116,6 +120,14 @@ class Executor:
         if status.phase is Phase.STARTING:
             status = self.nursery.run_shim(key)
         return _plain(status)
+
+    def _make_room(self, key: str, spec: RankSpec) -> RankSpec:
+        """Room for a rank that was not prepared, and a place to meet where it needs one."""
+        if networks.rendezvous(spec) is not None:
+            self.spool.make_room(key)
+            return spec
+        made = self.prepare(key)
+        return {**spec, "master_address": made["address"], "master_port": made["port"]}
 
     def _check_grant(self, key: str, spec: RankSpec) -> None:
         """Raises NotGranted unless this very rank may begin here, now, as this work."""
@@ -150,6 +162,7 @@ class Executor:
             raise ExecutorError(
                 f"isolation {spec['isolation']!r}: this node reaches {self.node.level}"
             )
+        self._check_place(spec)
         image = self._image(spec)  # First: it may take its time.
         if (until := spec["lease_until_ms"]) is not None and until <= boot_ms():
             raise ExecutorError(f"rank {key}: its lease lapsed before it was started")
@@ -191,6 +204,17 @@ class Executor:
             "time_limit_ms": spec["time_limit_ms"],
             "signal_before_end": warn and {"signal": warn[0], "before_ms": warn[1]},
         }
+
+    def _check_place(self, spec: RankSpec) -> None:
+        """Raises ExecutorError if the rank's others were told another place of this node than it
+        has: it was told to the driver before the port had to be another.
+        """
+        if not spec["nodes"]:
+            return
+        hello, (address, port) = self.hello(), spec["nodes"][spec["node_rank"]]
+        if (address, port) != (hello["address"], hello["overlay_port"]):
+            own = f"{hello['address']} {hello['overlay_port']}"
+            raise ExecutorError(f"overlay at {address} {port}: this node is at {own}")
 
     def _argv(self, spec: RankSpec) -> list[str]:
         """What a rank runs: what was granted, in a Ray cluster of its own where it asks for one."""
@@ -293,6 +317,8 @@ class Executor:
         """A rank's environment, from nothing: what users may change, then their image's, then
         theirs, then what is ours.
         """
+        meeting = networks.rendezvous(spec)
+        assert meeting is not None, "room was made"
         start = start_environment(self.node.runtime_dir, str(work), image and image.env)
         visible = self._visible(key, spec)
         node: Mapping[str, str] = {} if spec["mig_profile"] else os.environ
@@ -302,8 +328,8 @@ class Executor:
             "WORLD_SIZE": spec["world_size"],
             "LOCAL_WORLD_SIZE": spec["local_world_size"],
             "GROUP_RANK": spec["node_rank"],
-            "MASTER_ADDR": networks.master_address(spec),
-            "MASTER_PORT": spec["master_port"],
+            "MASTER_ADDR": meeting.address,
+            "MASTER_PORT": meeting.port,
             "CUDA_VISIBLE_DEVICES": visible,  # Empty hides all; absent would show all.
             "NVIDIA_VISIBLE_DEVICES": visible or "void",  # The same to what makes containers.
             "SOV_JOB_ID": spec["job_id"],
@@ -339,6 +365,7 @@ class ResidentExecutor(Executor):
     def __init__(self) -> None:
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
+        self.hello()
 
 
 def _plain(status: RankStatus) -> dict[str, object]:

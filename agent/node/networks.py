@@ -8,15 +8,17 @@ can make an overlay.
 from __future__ import annotations
 
 import os
-import zlib
 
 from agent.node import overlay
 from agent.node.asked import RankSpec
 from agent.node.launcher import Nursery
 from agent.node.network import OWN, SHARED, write_hosts
 from agent.node.spool import Spool
+from agent.node.status import Rendezvous
 
-OVERLAY_NUMBERS = 1 << 24
+MEETING_PORT = 29_500
+"""Where rank 0 of a network of its own is found, unless a door of that network has this port:
+torchrun's own."""
 
 
 def has_own(spec: RankSpec) -> bool:
@@ -24,11 +26,18 @@ def has_own(spec: RankSpec) -> bool:
     return spec["isolation"] != "none" and (spec["num_nodes"] == 1 or bool(spec["nodes"]))
 
 
-def master_address(spec: RankSpec) -> str:
-    """Where rank 0 is for this one."""
-    if not has_own(spec):
-        return spec["master_address"] or overlay.LOOPBACK
-    return overlay.LOOPBACK if spec["num_nodes"] == 1 else overlay.address_of(0)
+def rendezvous(spec: RankSpec) -> Rendezvous | None:
+    """Where rank 0 is for this one. In a network of their own all ranks know it; None where its
+    node must offer a port, and has not.
+    """
+    if has_own(spec):
+        doors = {destination.rpartition(":")[2] for destination in spec["egress"]}
+        port = next(at for at in range(MEETING_PORT, 1 << 16) if str(at) not in doors)
+        alone = spec["num_nodes"] == 1
+        return Rendezvous(overlay.LOOPBACK if alone else overlay.address_of(0), port)
+    if spec["master_address"] is None or spec["master_port"] is None:
+        return None
+    return Rendezvous(spec["master_address"], spec["master_port"])
 
 
 def own_address(spec: RankSpec, node_address: str) -> str:
@@ -50,7 +59,7 @@ def network_of(spool: Spool, key: str, spec: RankSpec, nursery: Nursery) -> dict
     folder = spool.network(key)
     meeting: overlay.Meeting | None = None
     if spec["num_nodes"] > 1:
-        number = zlib.crc32(folder.name.encode()) % OVERLAY_NUMBERS
+        number = overlay.number_of(folder.name)
         meeting = {"nodes": spec["nodes"], "node_rank": spec["node_rank"], "number": number}
     if spec["local_world_size"] == 1 and not spec["egress"]:
         write_hosts(str(spool.home(key) / "hosts"), overlay.names(meeting))

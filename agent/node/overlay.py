@@ -1,8 +1,8 @@
 """How ranks of one attempt on several nodes reach one another, each node's in a network of its own.
 
 A VXLAN of the attempt: a link in the attempt's namespace whose packets its node carries, as UDP,
-between the addresses of the attempt's nodes. Each node has said an address and a port when it was
-asked to prepare; who is where is written down before anything starts, so nothing is learned or
+between the addresses of the attempt's nodes. Each node has one port for all its attempts
+(`overlay_port.py`); who is where is written down before anything starts, so nothing is learned or
 asked for on the way. The link is the namespace's, and gone with it.
 
 Needs a kernel with VXLAN, and nothing else. Standard library only: shims and gates load this.
@@ -11,7 +11,7 @@ Needs a kernel with VXLAN, and nothing else. Standard library only: shims and ga
 from __future__ import annotations
 
 import contextlib
-import functools
+import hashlib
 import socket
 from collections.abc import Sequence
 from typing import TypedDict
@@ -28,7 +28,10 @@ LINK, LINK_INDEX = "sov0", 4096
 """The index is far above what a namespace has by itself."""
 MTU_MIN, MTU_IF_UNKNOWN = 1280, 1500
 OVERHEAD_BYTES = {4: 50, 6: 70}  # Of the outer frame's headers, by the version of IP.
-TRIED_AT = ("127.0.0.1", 4789)
+HOLDERS = range(4)
+"""Numbers that no attempt has: of links that hold a node's port."""
+NUMBER_BITS, NUMBERS = 24, 1 << 24
+"""Of a VXLAN."""
 _IP_MTU, _IPV6_MTU = 14, 24
 
 Node = tuple[str, int]
@@ -37,11 +40,21 @@ Node = tuple[str, int]
 
 class Meeting(TypedDict):
     """Where the nodes of an attempt are, by node rank, and which of them this is; `number` is the
-    VXLAN's, 24 bits."""
+    attempt's (`number_of`)."""
 
     nodes: Sequence[Node]
     node_rank: int
     number: int
+
+
+def number_of(attempt: str) -> int:
+    """An attempt's number, 48 bits: its VXLAN's, and what is above that is in the hardware
+    addresses of its links. So what one attempt sends is no other's, even where their VXLANs have
+    one number.
+    """
+    digest = hashlib.blake2b(attempt.encode(), digest_size=6).digest()
+    above, vxlan = divmod(int.from_bytes(digest), NUMBERS)
+    return above << NUMBER_BITS | max(vxlan, HOLDERS.stop)
 
 
 def address_of(node_rank: int) -> str:
@@ -57,48 +70,36 @@ def names(meeting: Meeting | None) -> dict[str, str]:
     return {"localhost": LOOPBACK, socket.gethostname(): own}
 
 
-@functools.cache
-def can_be_made() -> bool:
-    """Whether this node has what it takes, found by making a link in a namespace of its own."""
-    try:
-        namespace = Namespace()  # This thread is in it for the moment, and nobody else.
-    except OSError:
-        return False
-    try:
-        make({"nodes": [TRIED_AT], "node_rank": 0, "number": 1}, namespace)
-    except OSError:
-        return False
-    finally:
-        namespace.close()
-    return True
-
-
 def make(meeting: Meeting, namespace: Namespace) -> None:
     """Have the link in `namespace`, its packets in the network that the caller is in. OSError says
     what could not be done.
     """
     nodes, node_rank = meeting["nodes"], meeting["node_rank"]
+    above, number = divmod(meeting["number"], NUMBERS)
     others = [(at, node) for at, node in enumerate(nodes) if at != node_rank]
     link = netlink.vxlan(
         LINK,
         LINK_INDEX,
-        number=meeting["number"],
+        number=number,
         at=nodes[node_rank],
-        hardware=_hardware(node_rank),
+        hardware=_hardware(above, node_rank),
         mtu=_mtu([node for _, node in others]),
         namespace=namespace.inside,
     )
     with contextlib.closing(Kernel()) as here:
         here.ask(f"make {LINK}", [link])
     own = netlink.address(LINK_INDEX, address_of(node_rank), NETWORK_BITS)
-    known = [netlink.neighbour(LINK_INDEX, address_of(at), _hardware(at)) for at, _ in others]
-    ways = [netlink.way(LINK_INDEX, _hardware(at), node) for at, node in others]
+    known = [
+        netlink.neighbour(LINK_INDEX, address_of(at), _hardware(above, at)) for at, _ in others
+    ]
+    ways = [netlink.way(LINK_INDEX, _hardware(above, at), node) for at, node in others]
     namespace.kernel.ask(f"set up {LINK}", [own, netlink.up(LINK_INDEX), *known, *ways])
 
 
-def _hardware(node_rank: int) -> bytes:
-    """A hardware address that is nobody's else in the attempt."""
-    return b"\x02SOV" + node_rank.to_bytes(2)
+def _hardware(above: int, node_rank: int) -> bytes:
+    """A hardware address that is nobody's else, in the attempt or in one whose VXLAN is called the
+    same."""
+    return b"\x02" + above.to_bytes(3) + node_rank.to_bytes(2)
 
 
 def _mtu(others: Sequence[Node]) -> int:

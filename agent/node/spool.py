@@ -5,7 +5,7 @@ One directory a rank, `<spool>/<job>.<attempt>.<rank>/`:
 
 | name | what |
 |---|---|
-| `prepare.json` | the rendezvous address and port offered for this rank |
+| `prepare.json` | the rendezvous address and port offered for this rank, where it needs one |
 | `gate` | a symbolic link whose text is `start` or `stop`: made once, whole, never changed |
 | `spec.json` | what the shim runs (0600) |
 | `ctl` | datagram socket of the shim, which orders go to; only one shim can ever bind it |
@@ -18,7 +18,7 @@ One directory a rank, `<spool>/<job>.<attempt>.<rank>/`:
 Beside them: `archive/<key>/` (log and exit record of what is forgotten), `gpu/<index>.lock`,
 `uid/<uid>` (a symbolic link naming the job that holds this uid), `claims/` (room for the records of
 starts, made ahead; `claims.py`), `net/<job>.<attempt>/` (the plan and the socket of the gate that
-the attempt's ranks share; `gate.py`).
+the attempt's ranks share; `gate.py`), `overlay.json` (the port of all overlays here).
 
 A key runs at most once, ever. Three swaps see to it; whoever loses one stands back: the gate
 (start, or given up before), the bind of `ctl` (one shim among several) and the making of
@@ -115,8 +115,8 @@ class Spool:
 
     # Claiming and starting.
 
-    def prepare(self, key: str, offer: Rendezvous) -> Rendezvous:
-        """Make room for a rank. The first offer stands: preparing again returns it."""
+    def make_room(self, key: str) -> None:
+        """Make room for a rank."""
         home = self.home(key)
         if not home.exists() and sum(1 for _ in self._live_keys()) >= KEYS_MAX:
             raise SpoolError(f"the spool already holds {KEYS_MAX} ranks")
@@ -129,6 +129,13 @@ class Spool:
                 home.rmdir()
             raise SpoolError(f"rank {key} is archived: it is over and never runs again")
         (home / "work").mkdir(mode=0o700, exist_ok=True)
+
+    def prepare(self, key: str, offer: Rendezvous) -> Rendezvous:
+        """Make room for a rank that may lead others. The first offer stands: preparing again
+        returns it.
+        """
+        self.make_room(key)
+        home = self.home(key)
         offered = {"address": offer.address, "port": offer.port}
         put_once(home, "prepare.json", offered)
         made = read_document(home / "prepare.json")

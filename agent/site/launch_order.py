@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,11 +46,13 @@ def ranks_of(order: Mapping[str, Any]) -> list[Rank]:
     return [Rank(f"{order['key']}.{row['rank']}", str(row["node"]), row) for row in rows]
 
 
-def starts_at_once(order: Mapping[str, Any], ranks: Sequence[Rank]) -> bool:
-    """Whether nothing has to be told, or be there, before the start: a lone rank meets nobody, and
-    without a lease and a bundle its node makes room for it as it starts it.
+def starts_at_once(order: Mapping[str, Any]) -> bool:
+    """Whether nothing has to be asked, or be there, before the start, but what nodes say of
+    themselves once: ranks without a lease and a bundle, of which each has a network of its own, or
+    is alone. Their nodes make room for them as they start them.
     """
-    return len(ranks) == 1 and not order["leased"] and order["bundle_digest"] is None
+    meets = len(order["ranks"]) > 1 and order["isolation"] == "none"
+    return not meets and not order["leased"] and order["bundle_digest"] is None
 
 
 def result(

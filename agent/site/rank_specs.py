@@ -6,19 +6,22 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.node.asked import Prepared, RankSpec
+from agent.node.asked import Hello, Prepared, RankSpec
 from agent.site.launch_order import Rank
 
 
 def rank_specs(
-    order: Mapping[str, Any], ranks: Sequence[Rank], prepared: Mapping[str, tuple[Prepared, int]]
+    order: Mapping[str, Any],
+    ranks: Sequence[Rank],
+    nodes: Sequence[tuple[str, int]],
+    prepared: Mapping[str, tuple[Prepared, int]],
 ) -> dict[str, RankSpec]:
-    """What the executors need to start each rank, by its key. `prepared`: the answer about each
-    rank, and our boot time when it had come; empty for what starts at once.
+    """What the executors need to start each rank, by its key. `nodes`: as `meeting_places` says.
+    `prepared`: the answer about each rank, and our boot time when it had come; empty for what
+    starts at once.
     """
     leader = prepared[ranks[0].key][0] if prepared else None
     warn, local_world = order["signal_before_end"], Counter(rank.node for rank in ranks)
-    nodes = meeting_places(ranks, {key: answer for key, (answer, _) in prepared.items()})
     visible: dict[str, list[int]] = defaultdict(list)
     for rank in ranks:
         visible[rank.node] += rank.order["gpus"]
@@ -50,7 +53,7 @@ def rank_specs(
             "time_limit_ms": order["time_limit_ms"],
             "signal_before_end": (warn[0], warn[1]) if warn else None,
             "egress": list(order["egress"]),
-            "nodes": nodes,
+            "nodes": list(nodes),
             "ray": order["ray"],
             "grant": order["grant"],
             "inputs": [list(one) for one in order["inputs"]],
@@ -61,20 +64,18 @@ def rank_specs(
     return {rank.key: spec(rank) for rank in ranks}
 
 
-def meeting_places(
-    ranks: Sequence[Rank], prepared: Mapping[str, Prepared]
-) -> list[tuple[str, int]]:
+def meeting_places(ranks: Sequence[Rank], hellos: Mapping[str, Hello]) -> list[tuple[str, int]]:
     """Where the nodes reach one another for this attempt, by node rank; nowhere, if one of them
-    cannot be part of that, or is alone.
+    cannot be part of that, or is alone. `hellos`: what each node said of itself.
     """
-    first = {
-        r.order["node_rank"]: prepared[r.key]
-        for r in ranks
-        if r.order["local_rank"] == 0 and r.key in prepared
-    }
-    if len(first) < 2 or not all(answer.get("overlay") for answer in first.values()):
-        return []
-    return [(first[at]["address"], first[at]["port"]) for at in sorted(first)]
+    nodes = dict(sorted((rank.order["node_rank"], rank.node) for rank in ranks))
+    found = [
+        (hello["address"], hello["overlay_port"])
+        for hello in map(hellos.get, nodes.values())
+        if hello
+    ]
+    places = [(address, port) for address, port in found if port is not None]
+    return places if len(places) == len(nodes) > 1 else []
 
 
 def _lease_until_ms(order: Mapping[str, Any], answer: Prepared, answered_ms: int) -> int | None:

@@ -6,11 +6,12 @@ order. Losing Ray's head ends this process (Ray sees to it, and `watch` if Ray d
 agent starts another, which finds everything by name: the placement group `<job>.<attempt>`, the
 executor `executor/<node>`. Ends when its input does.
 
-`launch` is: reserve the nodes (unless `reserve` did so ahead of it) and prepare every rank (the
-barrier), start every rank. Each step is
-a swap or idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a
-failed launch left is stopped by the site agent through the node agents, and its reservation
-released after that.
+`launch` is: reserve the nodes (unless `reserve` did so ahead of it), start every rank. Where ranks
+must be told what only their nodes know (a port of the node's own network, the moment that a lease
+is counted from), or need a bundle, all are prepared before one starts. Each step is a swap or
+idempotent, so a launch cut off anywhere is simply done again. It stops nothing: what a failed
+launch left is stopped by the site agent through the node agents, and its reservation released after
+that.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemEr
 from ray.util import get_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
-from agent.node.asked import Prepared
+from agent.node.asked import Hello, Prepared, RankSpec
 from agent.node.clock import boot_ms
 from agent.node.executor import ExecutorError, ResidentExecutor
 from agent.site import executor as port
@@ -44,7 +45,7 @@ from agent.site.launch_order import (
     result,
     starts_at_once,
 )
-from agent.site.rank_specs import rank_specs
+from agent.site.rank_specs import meeting_places, rank_specs
 from agent.site.watch import Watch
 
 NAMESPACE = "sov"
@@ -67,6 +68,7 @@ class Driver:
     def __init__(self, reserve_ms: int) -> None:
         self._reserve_ms = reserve_ms
         self._executors: dict[str, Any] = {}
+        self._hellos: dict[str, Hello] = {}
         self._ahead = Ahead()
         self._lock = threading.Lock()
 
@@ -89,9 +91,10 @@ class Driver:
             return self._executors[node]
 
     def forget_executor(self, node: str) -> None:
-        """Ask for its handle again next time."""
+        """Ask for its handle again next time, and for what it says of itself."""
         with self._lock:
             self._executors.pop(node, None)
+            self._hellos.pop(node, None)
 
     def warm(self) -> None:
         """Have an executor on every live node before the first launch asks for it."""
@@ -105,15 +108,15 @@ class Driver:
         key = str(order["key"])
         try:
             ranks = ranks_of(order)
-            if starts_at_once(order, ranks):
-                self._reserve(order, ranks)
-                self._start(order, ranks, {})
-                return result(key)
-            asked = self._ask_to_prepare(order, ranks)
+            at_once = starts_at_once(order)
+            asked = [] if at_once else self._ask_to_prepare(order, ranks)
             self._reserve(order, ranks)
-            prepared = self._prepare(order, ranks, asked)
-            self._deliver_bundle(order, ranks, prepared)
-            self._start(order, ranks, prepared)
+            nodes = meeting_places(ranks, self._hellos_of(order, ranks))
+            prepared: dict[str, tuple[Prepared, int]] = {}
+            if not at_once or len(nodes) < order["num_nodes"] > 1:
+                prepared = self._prepare(order, ranks, asked)
+                self._deliver_bundle(order, ranks, prepared)
+            self._start(rank_specs(order, ranks, nodes, prepared), ranks)
         except Failed as failed:
             return result(key, failed.reason, failed.detail, retryable=failed.retryable)
         except RayError as error:
@@ -138,6 +141,19 @@ class Driver:
             return outcome.result()
         nodes = [*dict(sorted((rank.order["node_rank"], rank.node) for rank in ranks)).values()]
         reserve(str(order["key"]), nodes, port.whole_gpus(order), self._reserve_ms)
+
+    def _hellos_of(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> Mapping[str, Hello]:
+        """What the nodes of a gang said of themselves, by node; asked of each once."""
+        if order["num_nodes"] == 1 or order["isolation"] == "none":
+            return {}
+        with self._lock:
+            known = {r.node: self._hellos[r.node] for r in ranks if r.node in self._hellos}
+        lacking = [*{r.node: r for r in ranks if r.node not in known}.values()]
+        answers = self._everywhere("hello", lacking, lambda actor, _: actor.hello.remote())
+        told = {rank.node: cast("Hello", answers[rank.key]) for rank in lacking}
+        with self._lock:
+            self._hellos |= told
+        return known | told
 
     def _ask_to_prepare(self, order: Mapping[str, Any], ranks: Sequence[Rank]) -> list[Asked]:
         """Room is made while Ray still reserves: it is no rank's yet, and stopping gives it up."""
@@ -187,14 +203,8 @@ class Driver:
                 offset += len(part)
         self._everywhere("bundle", one_each, lambda actor, _: actor.seal_bundle.remote(digest))
 
-    def _start(
-        self,
-        order: Mapping[str, Any],
-        ranks: Sequence[Rank],
-        prepared: Mapping[str, tuple[Prepared, int]],
-    ) -> None:
+    def _start(self, specs: Mapping[str, RankSpec], ranks: Sequence[Rank]) -> None:
         """Start every rank. One that was given up fails the launch: the gang can never be whole."""
-        specs = rank_specs(order, ranks, prepared)
         statuses = self._everywhere(
             "start", ranks, lambda actor, rank: actor.start.remote(rank.key, dict(specs[rank.key]))
         )
@@ -231,6 +241,7 @@ class Driver:
                     trouble = f"{step} on {rank.node}: {first_line(error)}"
                     self.forget_executor(rank.node)
                 except RayTaskError as error:
+                    self.forget_executor(rank.node)  # What it told us may be what it refuses.
                     raise refused(f"{step} of {rank.key} on {rank.node}", error) from error
             asked = ()
             if trouble and time.monotonic() >= give_up_at:

@@ -18,10 +18,13 @@ import pytest_asyncio
 
 from agent.node import overlay
 from agent.node.clock import boot_ms
+from agent.node.overlay_port import FILE
 from agent.node.spool import Cause, Phase, RankStatus
+from agent.node.spool_files import number, put, read_document
 from agent.site import executor as port
 from agent.site.executor import LaunchOrder, LaunchResult, RankOrder, RayDriverProcess
 from tests.agent.node.rig import AS_ROOT, LEVELS, needs_root, running
+from tests.agent.node.test_overlay import MEET
 from tests.e2e.conftest import LocalCell
 from tests.e2e.granting import granted
 
@@ -265,11 +268,15 @@ async def test_nodes_that_are_taken_or_unknown_refuse_and_keep_nothing(
 async def test_a_key_that_was_given_up_makes_the_launch_fail_for_good(
     driver: RayDriverProcess, ray_cell: LocalCell
 ) -> None:
-    what = order("sleep 1000", "n0", "n1")
+    """What began elsewhere ends with it, and never begins again."""
+    what = order("echo ran; sleep 1000", "n0", "n1")
     ray_cell.spool("n1").stop(f"{what.key}.1", 0)
-    result = await driver.launch(what)
-    assert (result.ok, result.reason, result.retryable) == (False, port.REASON_GIVEN_UP, False)
-    await end_attempt(driver, ray_cell, what.key)
+    for _ in range(2):
+        result = await driver.launch(what)
+        assert (result.ok, result.reason, result.retryable) == (False, port.REASON_GIVEN_UP, False)
+        await end_attempt(driver, ray_cell, what.key)
+        assert {status.phase for status in statuses(ray_cell, what)} == {Phase.OVER}
+    assert logs(ray_cell, what) in (["", ""], ["ran\n", ""])
 
 
 @pytest.mark.parametrize(
@@ -352,6 +359,45 @@ async def test_a_killed_executor_takes_no_work_along_and_comes_back(
     assert (await driver.launch(what)).ok
     assert logs(ray_cell, what) == ["ran\n", "ran\n"]
     assert not running(pid)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 20, 60])
+async def test_an_executor_killed_during_a_launch_costs_nothing_but_time(
+    driver: RayDriverProcess, ray_cell: LocalCell, delay_ms: int
+) -> None:
+    """The gang's other rank may have begun by then: it waits, and is not started again."""
+    (pid,) = executor_pids(ray_cell, "n1")
+    what = order("echo ran; exit 7", "n0", "n1")
+    launch = asyncio.create_task(driver.launch(what))
+    await asyncio.sleep(delay_ms / 1000)
+    os.kill(pid, signal.SIGKILL)
+    assert (await launch).ok or (await until_ok(lambda: driver.launch(what))).ok
+    assert [end.exit_code for end in await all_over(ray_cell, what)] == [7, 7]
+    assert logs(ray_cell, what) == ["ran\n", "ran\n"]
+
+
+@needs_root
+async def test_a_node_whose_overlays_get_another_port_is_met_there(
+    driver: RayDriverProcess, ray_cell: LocalCell
+) -> None:
+    """What the driver was told of it before would lead nowhere: the node refuses that, unless the
+    driver has noticed by itself, and the next attempt's are told anew."""
+    first = order("sleep 1000", "n0", "n1")
+    assert (await driver.launch(first)).ok
+    await end_attempt(driver, ray_cell, first.key)
+    spool, (pid,) = ray_cell.spool("n1").root, executor_pids(ray_cell, "n1")
+    put(spool, FILE, {"port": number(read_document(spool / FILE)["port"]) + 1})
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: executor_pids(ray_cell, "n1") not in ([], [pid]), "another executor")
+    what = order(MEET, "n0", "n1")
+    if not (result := await driver.launch(what)).ok:
+        assert (result.reason, result.retryable) == (port.REASON_RANK, False)
+        assert "this node is at" in result.detail
+        await end_attempt(driver, ray_cell, what.key)
+        what = order(MEET, "n0", "n1")
+        assert (await driver.launch(what)).ok
+    assert [end.exit_code for end in await all_over(ray_cell, what)] == [0, 0]
+    assert logs(ray_cell, what)[1].startswith("heard ")
 
 
 async def test_a_killed_raylet_takes_no_work_along_and_is_seen(

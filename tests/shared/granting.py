@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,9 @@ class Granting:
     until_ms: int = UNTIL_MS
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
-    @property
+    @functools.cached_property
     def vouched(self) -> Vouched:
+        """The key with what the CA says of it: one statement for all grants, as in earnest."""
         return grants.vouch(
             signing.signer_of(self.key),
             self.ca.key,

@@ -40,8 +40,8 @@ class Order:
 
     @property
     def at_once(self) -> bool:
-        """Whether its node makes room for it as it starts it: a lone rank without a lease."""
-        return len(self.ranks) == 1 and self.lease_ms is None
+        """Whether its nodes make room for it as they start it: one without a lease."""
+        return self.lease_ms is None
 
 
 @dataclass(slots=True)

@@ -58,17 +58,18 @@ def test_nodes_have_addresses_of_their_own_in_one_network() -> None:
 def test_ranks_on_two_nodes_meet_and_reach_nobody_else(
     site: Site, egress: list[str], told: dict[str, Any]
 ) -> None:
-    """Two spools are two nodes here: each has a network and a port of its own."""
-    assert overlay.can_be_made(), "this kernel has no VXLAN"
+    """Two spools are two nodes here: each has a network and a port of its own. Nothing is asked of
+    them before but where they are.
+    """
     sites = [site, Site(site.root / "second")]
     keys = ["job-a.1.0", "job-a.1.1"]
     sites[1].root.chmod(0o711)
     executors = [Executor(facts_at(each)) for each in sites]
-    offers = [node.prepare(key) for node, key in zip(executors, keys, strict=True)]
-    assert offers[0]["port"] != offers[1]["port"]
-    nodes = [(offer["address"], offer["port"]) for offer in offers]
+    nodes = [(said["address"], said["overlay_port"]) for said in map(Executor.hello, executors)]
+    assert None not in dict(nodes), "this kernel has no VXLAN"
+    assert nodes[0] != nodes[1]
     for at, (node, key) in enumerate(zip(executors, keys, strict=True)):
-        terms: dict[str, Any] = {"rank": at, "node_rank": at, "master_port": offers[0]["port"]}
+        terms: dict[str, Any] = {"rank": at, "node_rank": at, "master_address": None}
         what = spec("", **terms, isolation=LEVELS[-1], nodes=nodes, egress=egress)
         what["argv"] = ["/bin/sh", "-c", MEET + ASK, "ask", NOBODY]
         start(node, key, what)
