@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 
@@ -15,8 +16,9 @@ def wall_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
 
 
+@functools.cache
 def boot_id() -> str:
-    """This boot of this machine."""
+    """This boot of this machine, which no process outlives."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 

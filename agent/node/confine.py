@@ -12,6 +12,7 @@ import ctypes
 import os
 import resource
 import signal
+import stat
 from typing import Any
 
 NEWPID, NEWNS = 0x20000000, 0x00020000
@@ -133,12 +134,12 @@ def hide(paths: list[str], keep: list[str]) -> None:
     """
     os.umask(0)
     kept = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in sorted(keep)]
-    covered: list[str] = []
-    for path in sorted(os.path.realpath(path) for path in paths if os.path.exists(path)):
+    found, covered = _places(paths), list[str]()
+    for path in sorted(found):
         if not within(path, covered):
             covered.append(path)
     for path in covered:
-        if not os.path.isdir(path):
+        if not found[path]:
             mount("/dev/null", path, None, MS_BIND)
             continue
         mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=0711")
@@ -148,8 +149,22 @@ def hide(paths: list[str], keep: list[str]) -> None:
             mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)
     for path in covered:
-        if os.path.isdir(path):
+        if found[path]:
             mount("none", path, None, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _places(paths: list[str]) -> dict[str, bool]:
+    """Where those of `paths` that there are really lie, and whether each is a folder. Asked of the
+    kernel: to find the way step by step takes longer than to cover them."""
+    found: dict[str, bool] = {}
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_PATH)
+        except OSError:
+            continue
+        found[os.readlink(f"/proc/self/fd/{fd}")] = stat.S_ISDIR(os.fstat(fd).st_mode)
+        os.close(fd)
+    return found
 
 
 def drop_privileges(spec: dict[str, Any]) -> None:

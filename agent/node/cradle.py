@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from agent.node import confine, image_view, network, program
+from agent.node.clock import boot_id, start_ticks
 from agent.node.data_view import show
 from agent.node.network import Namespace
 from agent.node.secret_file import take_secrets
@@ -39,7 +40,7 @@ class Cradle:
     """An init and a rank that wait. Made by a single-threaded process that has FORWARDED blocked.
 
     `output` ends when nobody writes the rank's log any more; `report` has a line of JSON on how the
-    rank ended or why it never ran.
+    rank ended or why it never ran; `keepers` are who keeps the rank, as its record names them.
     """
 
     def __init__(self, level: str, foreign: Iterable[int]) -> None:
@@ -68,6 +69,13 @@ class Cradle:
             os.close(fd)
         os.set_blocking(self.output, False)
         self.pidfd = os.pidfd_open(self.init)
+        self.keepers: dict[str, Any] = {
+            "boot_id": boot_id(),
+            "shim_pid": os.getpid(),
+            "shim_ticks": start_ticks(os.getpid()),
+            "init_pid": self.init,
+            "init_ticks": start_ticks(self.init),
+        }
 
     def meet(self, home: str) -> None:
         """Let the rank of this spool directory get ready."""

@@ -31,6 +31,7 @@ from agent.node.images import Image, ImageCache, ImageUnavailable
 from agent.node.keys import Opener, Rank, StaysShut
 from agent.node.launcher import LEVELS, GateFailed, Nursery
 from agent.node.overlay_port import OverlayPort
+from agent.node.owners import Owners
 from agent.node.ports import free_port
 from agent.node.refusals import (
     DataMissing,
@@ -63,6 +64,7 @@ class Executor:
         self.images = ImageCache(Path(node.spool) / "image", node.image_store)
         self.checkpoints = Path(node.checkpoint_root).resolve()
         self.checkpoints.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._owners = Owners(self.checkpoints, range(node.uid_first, node.uid_last + 1))
 
     def ping(self) -> dict[str, object]:
         """That it answers, as which process, and for which node."""
@@ -307,8 +309,7 @@ class Executor:
         owner = checkpoints.stat().st_uid
         if not first <= owner <= last:
             owner = first + zlib.crc32(job.encode()) % (last - first + 1)
-        with os.scandir(self.checkpoints) as folders:
-            others = {folder.stat().st_uid for folder in folders if folder.name != job}
+        others = self._owners.others(job)
         return self.spool.uid_for(job, owner, avoid=others, first=first, last=last)
 
     def _environment(

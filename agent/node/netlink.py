@@ -111,13 +111,16 @@ class Kernel:
         for first in range(0, len(requests), AT_ONCE_MAX):
             part = requests[first : first + AT_ONCE_MAX]
             numbers = [next(self._numbers) for _ in part]
-            self._line.send(b"".join(map(_numbered, part, numbers)))
+            last = numbers[-1]
+            asked = [
+                _numbered(one, at, told=at == last) for one, at in zip(part, numbers, strict=True)
+            ]
+            self._line.send(b"".join(asked))
             answers: dict[int, int] = {}
-            while len(answers) < len(part):
+            while last not in answers:  # Of the others, only what is refused is answered.
                 answers |= dict(_answers(self._line.recv(ANSWER_BYTES)))
-            for code in (answers[number] for number in numbers):
-                if code:
-                    raise OSError(code, f"{what}: {os.strerror(code)}")
+            if code := next((answers[at] for at in numbers if answers.get(at)), 0):
+                raise OSError(code, f"{what}: {os.strerror(code)}")
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -139,12 +142,14 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _request(kind: int, flags: int, body: bytes) -> bytes:
     """Without its number, which `ask` gives it."""
-    flags |= _REQUEST | _ACK
+    flags |= _REQUEST
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body
 
 
-def _numbered(request: bytes, number: int) -> bytes:
+def _numbered(request: bytes, number: int, *, told: bool) -> bytes:
+    """`told`: it is answered though it be done."""
     size, kind, flags, _, port = _HEADER.unpack_from(request)
+    flags |= _ACK if told else 0
     return _HEADER.pack(size, kind, flags, number, port) + request[_HEADER.size :]
 
 

@@ -185,9 +185,10 @@ def _be_shim(level: str, rooms: str, orders: Orders) -> None:
         cradle.meet(os.fsdecode(home))
     orders.taken()
     os.chdir(home)
-    if shim.read_spec()["isolation"] != level:  # Whoever waits will start one that can do it.
+    spec = shim.read_spec()
+    if spec["isolation"] != level:  # Whoever waits will start one that can do it.
         return _leave(room)
-    shim.keep_rank(ready, cradle, room)
+    shim.keep_rank(ready, spec=spec, cradle=cradle, room=room)
 
 
 def _leave(room: Room | None) -> None:

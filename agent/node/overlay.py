@@ -104,16 +104,21 @@ def _hardware(above: int, node_rank: int) -> bytes:
 
 def _mtu(others: Sequence[Node]) -> int:
     """What goes to every one of these nodes in one packet, with the outer headers taken off."""
+    four = [node for node in others if ":" not in node[0]]
+    six = [node for node in others if ":" in node[0]]
+    ways = (
+        (four, socket.AF_INET, socket.IPPROTO_IP, _IP_MTU, OVERHEAD_BYTES[4]),
+        (six, socket.AF_INET6, socket.IPPROTO_IPV6, _IPV6_MTU, OVERHEAD_BYTES[6]),
+    )
     least: list[int] = []
-    for address, port in others:
-        six = ":" in address
-        family = socket.AF_INET6 if six else socket.AF_INET
-        found = MTU_IF_UNKNOWN
-        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect((address, port))
-            level, option = (
-                (socket.IPPROTO_IPV6, _IPV6_MTU) if six else (socket.IPPROTO_IP, _IP_MTU)
-            )
-            found = probe.getsockopt(level, option)
-        least.append(min(found, 65_535) - OVERHEAD_BYTES[6 if six else 4])
+    for nodes, family, level, option, overhead in ways:
+        if not nodes:
+            continue
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            for node in nodes:
+                found = MTU_IF_UNKNOWN
+                with contextlib.suppress(OSError):
+                    probe.connect((node[0], node[1]))  # A list, where it was JSON.
+                    found = probe.getsockopt(level, option)
+                least.append(min(found, 65_535) - overhead)
     return max(MTU_MIN, min(least, default=MTU_IF_UNKNOWN))

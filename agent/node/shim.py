@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.node import confine, image_view, overlay
-from agent.node.clock import boot_id, boot_ms, start_ticks, wall_ms
+from agent.node.clock import boot_id, boot_ms, wall_ms
 from agent.node.cradle import FORWARDED, Cradle
 from agent.node.data_store import OutputFailed, Store
 from agent.node.gpu_shares import lock_gpus
@@ -102,10 +102,8 @@ class Shim:
             self.end_at = now + limit
             if (before := self.spec.get("signal_before_end")) is not None:
                 self.warn_at = max(now, self.end_at - before["before_ms"])
-        shim = {"shim_pid": os.getpid(), "shim_ticks": start_ticks(os.getpid())}
-        init = {"init_pid": self.init, "init_ticks": start_ticks(self.init)}
-        own = {"key": os.path.basename(os.getcwd()), "boot_id": boot_id()}
-        run = claim_start({**own, **shim, **init, **self.started}, room)
+        key = os.path.basename(os.getcwd())
+        run = claim_start({"key": key, **cradle.keepers, **self.started}, room)
         if run:
             cradle.go()
         else:
@@ -288,19 +286,27 @@ def read_spec() -> dict[str, Any]:
         return json.load(file)
 
 
-def keep_rank(ready: int, cradle: Cradle | None = None, room: Room | None = None) -> None:
+def keep_rank(
+    ready: int,
+    *,
+    spec: dict[str, Any] | None = None,
+    cradle: Cradle | None = None,
+    room: Room | None = None,
+) -> None:
     """Everything from the claim of the key to its record. Only one process ever gets past the
-    bind. Without a `cradle`, whose rank is getting ready, one is made, and without room for the
-    record of the start.
+    bind. A `spec` that was not read before is read, without a `cradle`, whose rank is getting
+    ready, one is made, and without room for the record of the start.
     """
     try:
-        _keep_rank(ready, cradle, room)
+        _keep_rank(ready, spec, cradle, room)
     finally:
         if room is not None:
             room.leave()
 
 
-def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
+def _keep_rank(
+    ready: int, spec: dict[str, Any] | None, cradle: Cradle | None, room: Room | None
+) -> None:
     ctl = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         ctl.bind("ctl")
@@ -311,7 +317,7 @@ def _keep_rank(ready: int, cradle: Cradle | None, room: Room | None) -> None:
     shim, locks = None, []
     try:
         reserve_record()
-        spec = read_spec()
+        spec = spec or read_spec()
         locks = lock_gpus(spec)
         locks += image_view.hold(spec)
         shim = Shim(spec, ctl)

@@ -17,6 +17,7 @@ from agent.node.bundles import BUNDLES_KEPT_MAX
 from agent.node.clock import boot_ms
 from agent.node.executor import Executor, ExecutorError
 from agent.node.facts import NodeFacts, read_facts, write_facts
+from agent.node.owners import Owners
 from agent.node.spool import Cause, Phase, SpoolError
 from agent.node.unpacking import BundleInvalid, unpack
 from tests.agent.node.executing import KEY, facts_at, spec, start
@@ -296,6 +297,23 @@ def test_checkpoints_outlive_the_attempt_and_stay_their_jobs(site: Site, facts: 
     start(executor, "job-a.2.0", spec("cat $SOV_CHECKPOINT_DIR/state"))
     site.end("job-a.2.0")
     assert site.log("job-a.2.0") == "kept\n"
+
+
+def test_whose_checkpoints_are_is_asked_again_where_it_may_have_changed(tmp_path: Path) -> None:
+    users = range(os.getuid(), os.getuid() + 1)
+    given = Owners(tmp_path, users)
+    for name in ("job-a", "job-b"):
+        (tmp_path / name).mkdir()
+    assert given.others("job-c") == {os.getuid()}
+    (tmp_path / "job-a").rmdir()
+    assert given.others("job-b") == frozenset()
+    if os.getuid() == 0:
+        later = Owners(tmp_path, range(200_000, 200_010))
+        assert later.others("job-c") == {0}  # Not a job's user yet ...
+        os.chown(tmp_path / "job-b", 200_001, -1)
+        assert later.others("job-c") == {200_001}
+        os.rename(tmp_path / "job-b", tmp_path / "job-c")  # ... and again another's.
+        assert later.others("job-b") == {200_001}
 
 
 def test_facts_come_back_as_they_were_written(tmp_path: Path, facts: NodeFacts) -> None:
