@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from agent.node import instances, telemetry
 from agent.node.attestation import Attester
 from agent.node.checkpoints import Checkpoints
-from agent.node.clock import boot_id, boot_ms
+from agent.node.clock import SETTLED_S, boot_id, boot_ms
 from agent.node.goods import GoodsShelf
 from agent.node.link import NodeLink
 from agent.node.notice import SpoolNotice
@@ -43,10 +43,9 @@ from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
 
 LOOK_S = 0.5  # While something in the spool lives: a shim that is killed leaves no word of it.
 LOOK_AT_ALL_S = 2.0
-SETTLE_S, STARTED_S = 0.02, 0.1
-"""From the kernel's word to the look: what comes with it is looked at together. After starts
-alone it is longer, for what has just started, here and on the node next door, needs the processor
-more."""
+SETTLE_S = 0.02
+"""From the kernel's word to the look: what comes with it is looked at together. After a start it is
+longer (`clock.SETTLED_S`)."""
 REPORT_S = 10.0
 RETENTION_S = 60.0
 CHECKPOINTS_S = 20.0
@@ -200,9 +199,18 @@ class NodeAgent:
         start and end, and we look now and then besides.
         """
         loop, look_now = asyncio.get_running_loop(), self._look_now.set
-        notice = SpoolNotice(
-            self._spool.root, look_now, lambda: loop.call_later(STARTED_S, look_now)
-        )
+        busy_until = loop.time()
+
+        def started() -> None:
+            nonlocal busy_until
+            busy_until = loop.time() + SETTLED_S
+            loop.call_at(busy_until, look_now)
+
+        def changed() -> None:  # Soon after a start it is told with that.
+            if loop.time() >= busy_until:
+                look_now()
+
+        notice = SpoolNotice(self._spool.root, changed, started)
         try:
             while True:
                 self._look_now.clear()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 import time
 
+SETTLED_S = 0.1
+"""After a start. What else has just started, here and on the node next door, needs the processor
+more than what there is to do about a start, or about an end so soon: that waits until then."""
+
 
 def boot_ms() -> int:
     """Milliseconds since boot, suspended time included: the clock of leases and limits."""

@@ -18,11 +18,12 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from agent.node import confine, image_view, network, program
-from agent.node.clock import boot_id, start_ticks
+from agent.node.clock import SETTLED_S, boot_id, start_ticks
 from agent.node.data_view import show
 from agent.node.network import Namespace
 from agent.node.secret_file import take_secrets
@@ -200,7 +201,9 @@ def _run_rank(
         os._exit(0)
     try:
         if level != "none":
+            settled = time.monotonic() + SETTLED_S
             _tell(report, {"status": program.run(spec["argv"], env, FORWARDED)})
+            time.sleep(max(0.0, settled - time.monotonic()))
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 (no shell: it is the point)
