@@ -93,7 +93,8 @@ def _program_below(init: int) -> int | None:
     """What the rank's program runs as: the init's first child, which makes everything ready, or the
     one child of that (`program.py`). It is one once it is no copy of the init any more."""
     found = sorted(confine.processes().items())
-    copy = _read(init, "cmdline")
+    if not (copy := _read(init, "cmdline")):
+        return None  # It is ending: its memory goes before those below it do.
     for pid, (parent, _) in found:
         if parent == init and _pid_inside(pid) == MAKER_PID_INSIDE:
             below = [child for child, (its_parent, _) in found if its_parent == pid]
