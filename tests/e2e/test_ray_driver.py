@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import itertools
 import os
 import signal
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,102 +17,28 @@ import pytest_asyncio
 
 from agent.node import overlay
 from agent.node.clock import boot_ms
-from agent.node.overlay_port import FILE
-from agent.node.spool import Cause, Phase, RankStatus
-from agent.node.spool_files import number, put, read_document
+from agent.node.spool import Cause, Phase
 from agent.site import executor as port
-from agent.site.executor import LaunchOrder, LaunchResult, RankOrder, RayDriverProcess
-from tests.agent.node.rig import AS_ROOT, LEVELS, needs_root, running
-from tests.agent.node.test_overlay import MEET
+from agent.site.executor import LaunchResult, RayDriverProcess
+from tests.agent.node.rig import AS_ROOT, needs_root, running
 from tests.e2e.conftest import LocalCell
-from tests.e2e.granting import granted
-
-DEADLINE_S = 90
-_numbers = itertools.count(1)
-
-
-async def until(holds: Callable[[], Awaitable[bool] | bool], what: str) -> None:
-    """Until `holds()`, or fail saying what did not come."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            answer = holds()
-            if await answer if isinstance(answer, Awaitable) else answer:
-                return
-            await asyncio.sleep(0.05)
-    raise AssertionError(what)
+from tests.e2e.driving import (
+    all_over,
+    driving,
+    end_attempt,
+    executor_pids,
+    logs,
+    order,
+    statuses,
+    until,
+    until_ok,
+)
 
 
 @pytest_asyncio.fixture
 async def driver(ray_cell: LocalCell) -> AsyncIterator[RayDriverProcess]:
-    config = {"address": ray_cell.cell.address, "reserve_ms": 4000}
-    process = RayDriverProcess(config, environment=ray_cell.cell.driver_environment())
-    async with process, asyncio.timeout(170):
-        await process.wait_ready()
+    async with driving(ray_cell) as process:
         yield process
-        for reservation in await process.reservations():
-            await end_attempt(process, ray_cell, reservation.key)
-
-
-def order(text: str, *nodes: str, **more: object) -> LaunchOrder:
-    """A rank a node, one GPU each; GPU ids differ between orders as the planner's would."""
-    number = next(_numbers)
-    job = f"job-{os.getpid()}-{number}"
-    ranks = tuple(
-        RankOrder(rank=rank, node=node, node_rank=rank, local_rank=0, gpus=(number % 4,))
-        for rank, node in enumerate(nodes)
-    )
-    made = LaunchOrder(
-        key=f"{job}.1",
-        job_id=job,
-        attempt=1,
-        ranks=ranks,
-        argv=("/bin/sh", "-c", text),
-        env={},
-        gpus_per_node=1,
-        num_nodes=len(set(nodes)),
-        isolation=LEVELS[-1],
-        grace_ms=1000,
-    )
-    return granted(replace(made, **more))  # type: ignore[arg-type]
-
-
-def statuses(cell: LocalCell, what: LaunchOrder) -> list[RankStatus]:
-    return [cell.spool(rank.node).status(f"{what.key}.{rank.rank}") for rank in what.ranks]
-
-
-def logs(cell: LocalCell, what: LaunchOrder) -> list[str]:
-    read = (cell.spool(r.node).read_log(f"{what.key}.{r.rank}", 0, 1 << 20) for r in what.ranks)
-    return [part.data.decode() for part in read]
-
-
-async def all_over(cell: LocalCell, what: LaunchOrder) -> list[RankStatus]:
-    await until(
-        lambda: all(status.phase is Phase.OVER for status in statuses(cell, what)),
-        f"the end of {what.key}",
-    )
-    return statuses(cell, what)
-
-
-async def end_attempt(driver: RayDriverProcess, cell: LocalCell, key: str) -> None:
-    """What a site agent does: stop every rank through its node, then give the nodes back."""
-    for slot in ("n0", "n1"):
-        spool = cell.spool(slot)
-        for status in spool.known():
-            if status.key.rpartition(".")[0] == key:
-                await until(
-                    lambda spool=spool, rank=status.key: spool.stop(rank, 0).phase is Phase.OVER,
-                    f"the end of {status.key}",
-                )
-    await until_ok(lambda: driver.release(key))
-
-
-async def until_ok(call: Callable[[], Awaitable[LaunchResult]]) -> LaunchResult:
-    """Repeat a call as a site agent does while the answer is that it may be."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not (result := await call()).ok:
-            assert result.retryable, result
-            await asyncio.sleep(0.2)
-    return result
 
 
 async def test_one_rank_runs_where_it_was_placed_and_its_code_comes_back(
@@ -333,18 +258,6 @@ async def test_a_killed_driver_takes_no_work_along_and_finds_its_reservations_ag
     assert logs(ray_cell, what) == ["ran\n", "ran\n"]
 
 
-def executor_pids(cell: LocalCell, slot: str) -> list[int]:
-    found = [p.pid for p in cell.cell.processes() if p.slot == slot]
-    return [pid for pid in found if b"ResidentExecutor" in cmdline(pid)]
-
-
-def cmdline(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
 async def test_a_killed_executor_takes_no_work_along_and_comes_back(
     driver: RayDriverProcess, ray_cell: LocalCell
 ) -> None:
@@ -359,45 +272,6 @@ async def test_a_killed_executor_takes_no_work_along_and_comes_back(
     assert (await driver.launch(what)).ok
     assert logs(ray_cell, what) == ["ran\n", "ran\n"]
     assert not running(pid)
-
-
-@pytest.mark.parametrize("delay_ms", [0, 5, 20, 60])
-async def test_an_executor_killed_during_a_launch_costs_nothing_but_time(
-    driver: RayDriverProcess, ray_cell: LocalCell, delay_ms: int
-) -> None:
-    """The gang's other rank may have begun by then: it waits, and is not started again."""
-    (pid,) = executor_pids(ray_cell, "n1")
-    what = order("echo ran; exit 7", "n0", "n1")
-    launch = asyncio.create_task(driver.launch(what))
-    await asyncio.sleep(delay_ms / 1000)
-    os.kill(pid, signal.SIGKILL)
-    assert (await launch).ok or (await until_ok(lambda: driver.launch(what))).ok
-    assert [end.exit_code for end in await all_over(ray_cell, what)] == [7, 7]
-    assert logs(ray_cell, what) == ["ran\n", "ran\n"]
-
-
-@needs_root
-async def test_a_node_whose_overlays_get_another_port_is_met_there(
-    driver: RayDriverProcess, ray_cell: LocalCell
-) -> None:
-    """What the driver was told of it before would lead nowhere: the node refuses that, unless the
-    driver has noticed by itself, and the next attempt's are told anew."""
-    first = order("sleep 1000", "n0", "n1")
-    assert (await driver.launch(first)).ok
-    await end_attempt(driver, ray_cell, first.key)
-    spool, (pid,) = ray_cell.spool("n1").root, executor_pids(ray_cell, "n1")
-    put(spool, FILE, {"port": number(read_document(spool / FILE)["port"]) + 1})
-    os.kill(pid, signal.SIGKILL)
-    await until(lambda: executor_pids(ray_cell, "n1") not in ([], [pid]), "another executor")
-    what = order(MEET, "n0", "n1")
-    if not (result := await driver.launch(what)).ok:
-        assert (result.reason, result.retryable) == (port.REASON_RANK, False)
-        assert "this node is at" in result.detail
-        await end_attempt(driver, ray_cell, what.key)
-        what = order(MEET, "n0", "n1")
-        assert (await driver.launch(what)).ok
-    assert [end.exit_code for end in await all_over(ray_cell, what)] == [0, 0]
-    assert logs(ray_cell, what)[1].startswith("heard ")
 
 
 async def test_a_killed_raylet_takes_no_work_along_and_is_seen(
