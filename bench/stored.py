@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.worlds import H200, NOW_MS, Shape, fleet_changes, queue, shape_from
+from bench.worlds import H200, HOUR_MS, NOW_MS, Shape, fleet_changes, queue, shape_from
 from scheduler.core.job_ids import JobIdCodec
 from scheduler.model.fleet import SiteContact
 from scheduler.model.ids import AttemptKey, site_of
@@ -34,6 +34,8 @@ from tests.store.postgres import Cluster, programs
 CODEC = JobIdCodec(b"a key for benches of the store..")
 SEED, CLASSES, TENANTS, GANG_PERCENT = 42, 2_000, 50, 2
 FILL_BATCH = 10_000
+KNOWN_FOR_MS = 30 * 24 * HOUR_MS
+"""For so long sites have been as they are: longer than anything has run."""
 
 
 @contextmanager
@@ -92,11 +94,12 @@ def declare(store: Store, changes: Sequence[Change]) -> None:
         for change in changes:
             match change:
                 case PolicyChanged():
-                    txn.tenancy.add_policy(change.policy, NOW_MS)
+                    txn.tenancy.add_policy(change.policy, NOW_MS - KNOWN_FOR_MS)
                 case TenantsChanged():
                     txn.tenancy.replace_tenants(change.tenants)
                 case SiteChanged(site=site) if site is not None:
                     txn.fleet.put_site(site)
+                    txn.certificates.know(site, NOW_MS - KNOWN_FOR_MS)
                     txn.fleet.put_contact(SiteContact(site.id, True, 0, 0), NOW_MS)
                 case NodeChanged(node=node) if node is not None:
                     txn.fleet.add_node(node)

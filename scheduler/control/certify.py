@@ -62,7 +62,9 @@ def ended(
         issued_at_ms=now_ms,
         requirement=job_class.residency,
         policy=policies[-1],
-        intervals=intervals(job_class.residency, stays, facts, policies, nodes),
+        intervals=intervals(
+            job_class.residency, stays, facts, policies, nodes, txn.certificates.verdicts()
+        ),
         facts=facts,
         data=_data(txn, row, spec, attempts, egress, now_ms),
         nodes=nodes,

@@ -99,6 +99,8 @@ def verdict(account: Account) -> Bounds:
     """The worst of all intervals."""
     if account.tasks:
         return Bounds.PER_TASK
+    if len(account.intervals) == 1:
+        return account.intervals[0].bounds
     held = {interval.bounds for interval in account.intervals}
     for worst in (Bounds.OUT_OF_BOUNDS, Bounds.INDETERMINATE, Bounds.IN_BOUNDS):
         if worst in held:

@@ -8,9 +8,9 @@ are one interval.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from scheduler.core import residency
 from scheduler.core.node_facts import node_needs
@@ -21,6 +21,8 @@ from scheduler.model.ids import NodeId, SiteId
 from scheduler.model.reasons import Denial
 from scheduler.model.residency import Deny, Policy, Requirement
 
+VERDICTS_MAX = 5_000
+"""Verdicts that are remembered; past it they are all dropped and found again."""
 PIECES_MAX = 1_000
 """Pieces of one stay; beyond it the rest of the stay counts as not known."""
 
@@ -69,8 +71,7 @@ class PolicyThen:
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """A time at a site during which one verdict held. Times are UTC milliseconds."""
 
     stay: Stay
@@ -83,18 +84,50 @@ class Interval:
     denials: tuple[Denial, ...]
 
 
+class Verdict(NamedTuple):
+    """What was found of an uncut stay: it holds for others from `from_ms` until `until_ms` (None:
+    for good) where neither facts nor policy are others."""
+
+    known: FactsThen
+    policy: PolicyThen
+    from_ms: int
+    until_ms: int | None
+    judged: Interval
+
+    def holds(self, known: FactsThen, policy: PolicyThen, from_ms: int) -> bool:
+        """Whether it is that on a stay which begins then."""
+        if self.known is not known or self.policy is not policy or from_ms < self.from_ms:
+            return False
+        return self.until_ms is None or from_ms < self.until_ms
+
+
+Verdicts = dict[tuple[Requirement, SiteId, str], Verdict]
+"""By what work asks, site, and the agreement that admitted it there."""
+
+
 def intervals(
     requirement: Requirement,
     stays: Sequence[Stay],
     facts: Mapping[SiteId, Sequence[FactsThen]],
     policies: Sequence[PolicyThen],
     nodes: Histories,
+    remembered: Verdicts | None = None,
 ) -> tuple[Interval, ...]:
-    """Where work with `requirement` was, piece by piece, judged; histories are oldest first."""
+    """Where work with `requirement` was, piece by piece, judged; histories are oldest first.
+
+    `remembered`: verdicts of earlier calls, which may grow by this one's. They change how fast the
+    answer comes, and not what it is.
+    """
     found: list[Interval] = []
+    verdicts = {} if remembered is None else remembered
     for stay in stays:
+        history = facts.get(stay.site, ())
+        uncut = _uncut(requirement, stay, history, policies, nodes, verdicts)
+        if uncut is not None:
+            found.append(uncut)
+            continue
         before: Interval | None = None
-        for piece in _pieces(requirement, stay, facts.get(stay.site, ()), policies, nodes):
+        for piece in _pieces(requirement, stay, history, policies, nodes):
             joined = None if before is None else _joined(before, piece)
             if joined is None:
                 found.append(piece)
@@ -139,6 +172,39 @@ def _pieces(
             return
         at_ms = to_ms
     yield _judged(requirement, stay, (at_ms, end_ms), None, None, ())
+
+
+def _uncut(
+    requirement: Requirement,
+    stay: Stay,
+    facts: Sequence[FactsThen],
+    policies: Sequence[PolicyThen],
+    nodes: Histories,
+    verdicts: Verdicts,
+) -> Interval | None:
+    """A stay during which nothing changed, and nodes do not count, as one piece: most are such, and
+    that is soon seen. None: it has to be looked at."""
+    if nodes or not (facts and policies):
+        return None
+    known, policy = facts[-1], policies[-1]
+    if max(known.at_ms, policy.at_ms) > stay.placed_at_ms:
+        return None
+    if requirement.node_facts or policy.policy.node_facts:
+        return None
+    from_ms, to_ms = stay.placed_at_ms, max(stay.ended_at_ms, stay.placed_at_ms)
+    like = requirement, stay.site, stay.agreement
+    found = verdicts.get(like)
+    if found is None or not found.holds(known, policy, from_ms):
+        until_ms = residency.next_change_ms(known.site, policy.policy, from_ms, requirement.facts)
+        judged = _judged(requirement, stay, (from_ms, to_ms), known, policy, ())
+        found = Verdict(known, policy, from_ms, until_ms, judged)
+        if len(verdicts) >= VERDICTS_MAX:
+            verdicts.clear()
+        if not judged.denials:  # They tell how long ago something was, at the beginning of a stay.
+            verdicts[like] = found
+    if found.until_ms is not None and found.until_ms < to_ms:
+        return None
+    return found.judged._replace(stay=stay, from_ms=from_ms, to_ms=to_ms)
 
 
 def _unfit(
@@ -187,7 +253,7 @@ def _joined(before: Interval, after: Interval) -> Interval | None:
     if said != (after.stay, after.bounds, after.country, after.denials):
         return None
     digests = tuple(dict.fromkeys((*before.facts_digests, *after.facts_digests)))
-    return replace(before, to_ms=after.to_ms, facts_digests=digests)
+    return before._replace(to_ms=after.to_ms, facts_digests=digests)
 
 
 def agreements_of(stays: Sequence[Stay], policies: Sequence[PolicyThen]) -> tuple[Agreement, ...]:

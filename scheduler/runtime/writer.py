@@ -2,10 +2,11 @@
 
 Equivalent to: each request is a transaction, one after the other. Departures: requests that wait
 are committed together (one fsync for all), each under its own savepoint, and answered after the
-commit. Neighbours that are alike (`post_together`) are done by one call, under one savepoint. When
-a request fails in a way that is not a refusal, its whole batch is undone and done again one by one,
-so that a bug harms only the request that meets it. Work must therefore have no effect but on its
-transaction.
+commit. Neighbours that are alike (`post_together`) are done by one call, and under no savepoint: in
+one that holds much, SQLite looks through all of that for each row that it changes. When a request
+fails in a way that is not a refusal, or one of several that are done by one call raises anything at
+all, the whole batch is undone and done again one by one, so that a bug harms only the request that
+meets it. Work must therefore have no effect but on its transaction.
 """
 
 from __future__ import annotations
@@ -223,8 +224,10 @@ class Writer:
         with self._store.transaction() as txn:
             for together, alike in groupby(batch, key=lambda request: request.together):
                 requests = list(alike)
-                done = _together(txn, together, requests)
-                outcomes += done if done is not None else _each(txn, requests)
+                if together is None:
+                    outcomes += _each(txn, requests)
+                else:
+                    outcomes += _together(txn, together, requests)
         return outcomes, txn.news()
 
     def _transact_alone(self, request: _Request) -> tuple[list[Any], News | None]:
@@ -259,16 +262,14 @@ class Writer:
 
 
 def _together(
-    txn: Txn, together: Together[Any, Any] | None, requests: Sequence[_Request]
-) -> Sequence[Any] | None:
-    """What came of requests that are alike; None: they are to be done each by itself."""
-    if together is None:
-        return None
+    txn: Txn, together: Together[Any, Any], requests: Sequence[_Request]
+) -> Sequence[Any]:
+    """What came of requests that are alike."""
     try:
-        with txn.savepoint():
-            return together(txn, [request.part for request in requests])
-    except Refused:
-        return None
+        outcomes = together(txn, [request.part for request in requests])
+        # Now, because a savepoint of the next request would be around all that waits.
+        txn.link.send()
+        return outcomes
     except Exception as failure:
         raise _BatchBroken from failure
 

@@ -14,7 +14,7 @@ from json.encoder import encode_basestring as _string
 from sqlalchemy import Select, and_, or_, select, tuple_
 
 from scheduler.core.certificates import Account, verdict
-from scheduler.core.stays import FactsThen, PolicyThen
+from scheduler.core.stays import FactsThen, PolicyThen, Verdicts
 from scheduler.model.fleet import Site
 from scheduler.model.ids import JobId, SiteId, TenantPath
 from scheduler.model.residency import Policy
@@ -155,6 +155,10 @@ class CertificatesWriter(CertificatesReader):
             found[-1] = replace(found[-1], policy=now)
             memo.policies = tuple(found)
         return memo.policies
+
+    def verdicts(self) -> Verdicts:
+        """Those on earlier stays, for `intervals`."""
+        return self._scratch.memo.verdicts
 
     def issue(self, job: JobId, account: Account) -> None:
         """Certifies `account` as the next of its tenant."""

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from scheduler.core.budgets import Book
 from scheduler.core.power import Cap
 from scheduler.core.quota import QuotaTree
-from scheduler.core.stays import FactsThen, PolicyThen
+from scheduler.core.stays import FactsThen, PolicyThen, Verdicts
 from scheduler.model.fleet import Site, SiteContact
 from scheduler.model.ids import GpuClass, JobId, NodeId, SiteId, TenantPath
 from scheduler.model.plan import JobClass
@@ -150,6 +150,8 @@ class Memo:
     """Number and digest of the newest certificate of tenants."""
     frames: Frames = field(default_factory=lambda: {})
     """What statements on the same grounds have in common."""
+    verdicts: Verdicts = field(default_factory=lambda: {})
+    """On stays that nothing cut."""
     settled: dict[tuple[TenantPath, GpuClass, int], SettledUse] = field(default_factory=lambda: {})
     """What was used, by tenant, GPU class and day."""
     has_agreements: bool | None = None

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.certificates import Account, predicate, verdict
-from scheduler.core.stays import PIECES_MAX, Bounds, FactsThen, PolicyThen, Stay, intervals
+from scheduler.core.stays import (
+    PIECES_MAX,
+    Bounds,
+    FactsThen,
+    PolicyThen,
+    Stay,
+    Verdicts,
+    intervals,
+)
 from scheduler.model.fleet import Site, SiteStatus
 from scheduler.model.ids import SiteId, node_id
 from scheduler.model.reasons import Reason
@@ -135,6 +143,37 @@ def test_intervals_cover_the_stay_and_judge_every_moment_of_it(
         assert told == (want or Bounds.INDETERMINATE)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 100),
+            st.integers(0, 100),
+            st.sampled_from([None, 40, 60]),
+            st.sampled_from(["GB", "US"]),
+            st.booleans(),
+        ),
+        min_size=2,
+        max_size=10,
+    )
+)
+def test_remembered_verdicts_change_nothing(
+    drawn: list[tuple[int, int, int | None, str, bool]],
+) -> None:
+    remembered: Verdicts = {}
+    histories = {
+        (expires, parent): (FactsThen(10, "sha256:a", site(expires_at_ms=expires, parent=parent)),)
+        for _, _, expires, parent, _ in drawn
+    }
+    narrow = (OLD, PolicyThen(20, "sha256:p2", Policy(allowed_jurisdictions=("FR",))))
+    for one, other, expires, parent, is_narrow in drawn:
+        placed, ended = sorted((one, other))
+        stay = replace(STAY, placed_at_ms=placed, ended_at_ms=ended)
+        facts = {LONDON: histories[expires, parent]}
+        policies = narrow if is_narrow else (OLD,)
+        found = intervals(AT_HOME, [stay], facts, policies, {}, remembered)
+        assert found == intervals(AT_HOME, [stay], facts, policies, {})
+
+
 @pytest.mark.parametrize(
     ("held", "tasks", "want"),
     [
@@ -160,7 +199,7 @@ def test_the_worst_interval_decides(held: list[Bounds], tasks: int, want: Bounds
         issued_at_ms=ENDED_MS,
         requirement=AT_HOME,
         policy=OLD,
-        intervals=tuple(replace(one, bounds=bounds) for bounds in held),
+        intervals=tuple(one._replace(bounds=bounds) for bounds in held),
         facts={LONDON: history},
         tasks=tasks,
     )
