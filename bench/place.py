@@ -209,10 +209,11 @@ async def _placing(store: Store, control: _Counting, size: Size) -> list[_Moment
     enough = size.batches()
 
     def committed(_news: object) -> None:
+        if len(moments) == enough:  # One more was under way when that was enough.
+            return
         assert planner.pid is not None, "somebody made the plan"
-        if len(moments) < enough:
-            clocks = time.perf_counter(), time.process_time(), _cpu_s(planner.pid)
-            moments.append(_Moment(control.placed, *clocks))
+        clocks = time.perf_counter(), time.process_time(), _cpu_s(planner.pid)
+        moments.append(_Moment(control.placed, *clocks))
         loop.call_soon_threadsafe(planning.changed)
         if len(moments) == enough:
             loop.call_soon_threadsafe(done.set)
