@@ -77,6 +77,8 @@ def _build(target: Path) -> None:
     ready = WORK / "ready"
     ready.mkdir(parents=True)
     extensions = _generated()
+    if compiled.digest() != target.name:
+        raise SystemExit("the planner's sources changed while they were read: compile them again")
     objects = {name: WORK / f"{number}.o" for number, name in enumerate(_c_files(extensions))}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as hands:
         made = [hands.submit(_object, extensions[0], *pair) for pair in objects.items()]
