@@ -34,7 +34,7 @@ $(EDITABLE): pyproject.toml $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-compile: $(EDITABLE) ## Compile the planner anew if its sources changed; SOV_INTERPRETED=1 leaves it.
+compile: $(EDITABLE) ## Compile the planner anew if its sources changed; SOV_COMPILED=0 leaves it.
 	@$(BIN)/python -W ignore -m deploy.compile $(COMPILE_ARGS)
 
 demo: setup ## Run the whole story on this machine, then stop everything.

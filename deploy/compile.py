@@ -7,6 +7,8 @@ interpreted, unless `--require`.
 from __future__ import annotations
 
 import argparse
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -45,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.compile", description=__doc__)
     parser.add_argument("--require", action="store_true", help="fail where it cannot be compiled")
     required = parser.parse_args().require
-    if os.environ.get(compiled.SWITCH):
+    if os.environ.get(compiled.SWITCH, compiled.YES) != compiled.YES:
         return
     missing = _missing()
     if missing:
@@ -87,6 +89,7 @@ def _build(target: Path) -> None:
         linked = [hands.submit(_linked, each, objects, ready) for each in extensions]
         for each in linked:
             each.result()
+    (ready / compiled.ANNOTATIONS).write_text(json.dumps(_annotations()), encoding="utf-8")
     compiled.BUILT.mkdir(exist_ok=True)
     for older in compiled.BUILT.iterdir():
         shutil.rmtree(older)
@@ -115,6 +118,20 @@ def _generated() -> Sequence[Extension]:
             )
     except SystemExit as error:
         raise SystemExit(said.getvalue()) from error
+
+
+def _annotations() -> Mapping[str, Mapping[str, str]]:
+    """What the classes' attributes are annotated with, word for word."""
+    found: dict[str, dict[str, str]] = {}
+    for source in compiled.to_compile():
+        for made in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(made, ast.ClassDef):
+                found[f"{compiled.name_of(source)}.{made.name}"] = {
+                    line.target.id: ast.unparse(line.annotation)
+                    for line in made.body
+                    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+                }
+    return found
 
 
 def _c_files(extensions: Sequence[Extension]) -> Sequence[str]:

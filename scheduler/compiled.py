@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import copyreg
 import hashlib
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
@@ -21,6 +22,7 @@ from importlib.util import spec_from_file_location
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 PACKAGE = Path(__file__).resolve().parent
 BUILT = PACKAGE.parent / "build" / "compiled"
@@ -58,9 +60,13 @@ AS_THEY_ARE = frozenset(
     ]
 )
 """Modules no plan waits for: they are not compiled, which takes time too."""
-SWITCH = "SOV_INTERPRETED"
-"""An environment variable; when set, the sources run whatever was compiled."""
+SWITCH = "SOV_COMPILED"
+"""An environment variable: with "1" a process runs what was compiled. The planner's process is told
+so unless the variable is set to something else; every other process runs the sources."""
+YES = "1"
 SUFFIX = EXTENSION_SUFFIXES[0]
+ANNOTATIONS = "annotations.json"
+"""Beside what was compiled: those of classes, as the sources have them, by module and name."""
 
 
 def sources() -> Sequence[Path]:
@@ -84,8 +90,9 @@ def to_compile() -> Sequence[Path]:
 
 
 def digest() -> str:
-    """Of the sources, which of them are compiled, and the interpreter they are compiled for."""
+    """Of the sources, of this one too, which are compiled, and the interpreter they are for."""
     found = hashlib.sha256(SUFFIX.encode())
+    found.update(Path(__file__).read_bytes())  # What it looks for may be another.
     for source in sources():
         text, name = source.read_bytes(), name_of(source)
         found.update(f"\n{name} {len(text)} {name in AS_THEY_ARE}\n".encode())
@@ -93,10 +100,20 @@ def digest() -> str:
     return found.hexdigest()[:32]
 
 
+def told(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment of a process that is to run compiled, unless `environ` says otherwise."""
+    return {SWITCH: YES, **environ}
+
+
+def ready(environ: Mapping[str, str]) -> bool:
+    """Whether a process that is `told` so runs compiled."""
+    return told(environ)[SWITCH] == YES and (BUILT / digest()).is_dir()
+
+
 def install() -> bool:
-    """Has modules imported from now on be the compiled ones, if there are such of these sources;
-    whether there are. Warns where all that was compiled is of other sources."""
-    if os.environ.get(SWITCH) or not BUILT.is_dir():
+    """Has modules imported from now on be the compiled ones, if this process is to and there are
+    such of these sources; whether so. Warns where all that was compiled is of other sources."""
+    if os.environ.get(SWITCH) != YES or not BUILT.is_dir():
         return False
     at = BUILT / digest()
     if not at.is_dir():
@@ -112,7 +129,10 @@ class _Compiled(MetaPathFinder):
     """Finds the modules in one folder: each a file named by its module."""
 
     def __init__(self, at: Path) -> None:
-        self._files = {path.name.removesuffix(SUFFIX): str(path) for path in at.iterdir()}
+        self._files = {path.name.removesuffix(SUFFIX): str(path) for path in at.glob(f"*{SUFFIX}")}
+        self._annotations: Mapping[str, dict[str, str]] = json.loads(
+            (at / ANNOTATIONS).read_text(encoding="utf-8")
+        )
         # Of those, the modules whose dataclasses know how they are pickled; and how many imports
         # of compiled modules are under way.
         self._known: set[str] = set()
@@ -127,17 +147,23 @@ class _Compiled(MetaPathFinder):
         return spec_from_file_location(fullname, file, loader=_Loader(fullname, file, self))
 
     def imported(self) -> None:
-        """Gives dataclasses of compiled modules back how they are pickled.
+        """Gives dataclasses of compiled modules back their annotations, which the store reads, and
+        how they are pickled.
 
-        A dataclass with slots pickles as its fields; its compiled twin does not know how, and a
-        frozen one would refuse to be filled. By their fields in their order, and made again by
-        calling, they also travel in a third to half of the time.
+        mypyc leaves `type` of an annotation such as `tuple[str, ...]`. And a dataclass with slots
+        pickles as its fields; its compiled twin does not know how, and a frozen one would refuse
+        to be filled. By their fields in their order, and made again by calling, they also travel
+        in a third to half of the time.
         """
         for name in self._files.keys() & sys.modules.keys() - self._known:
             self._known.add(name)
             for value in vars(sys.modules[name]).values():
                 if is_dataclass(value) and isinstance(value, type):
+                    stated = self._annotations.get(f"{value.__module__}.{value.__name__}")
+                    if stated is not None:
+                        value.__annotations__ = stated
                     copyreg.pickle(value, _by_fields(value))
+                    type.__setattr__(value, "__setstate__", _fill)
 
 
 class _Loader(ExtensionFileLoader):
@@ -161,6 +187,18 @@ class _Loader(ExtensionFileLoader):
             self._finder.imported()
 
 
+def _fill(made: object, state: list[object] | tuple[None, Mapping[str, object]]) -> None:
+    """Fills a value whose twin in a process that runs the sources was pickled: as the list of its
+    fields, or, where it is not frozen, as nothing and its fields by name."""
+    if isinstance(state, tuple):
+        found = list(state[1].items())
+    else:
+        names = [field.name for field in fields(cast("Any", made))]
+        found = list(zip(names, state, strict=True))
+    for name, value in found:
+        object.__setattr__(made, name, value)
+
+
 def _by_fields(kind: type) -> Callable[[object], tuple[type, tuple[object, ...]]]:
     """How values of a dataclass are pickled."""
     names = [field.name for field in fields(kind) if field.init]
@@ -171,4 +209,4 @@ def _by_fields(kind: type) -> Callable[[object], tuple[type, tuple[object, ...]]
 
 
 RUNS = install()
-"""Whether this process runs the compiled planner."""
+"""Whether this process runs the compiled modules."""

@@ -1,22 +1,15 @@
 """Compiled modules run if they are of exactly these sources, and decide what the sources decide."""
 
-import copyreg
 import os
-import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import is_dataclass
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from scheduler import compiled
-from scheduler.model.ids import JobId
-from scheduler.model.plan import QueuedJob
-from tests.core.builders import job_class
 
 ROOT = Path(__file__).resolve().parent.parent
 HISTORIES = 60
@@ -25,7 +18,41 @@ import scheduler
 from scheduler.core import planner
 print(scheduler.compiled.RUNS, not planner.__file__.endswith(".py"))
 """
-BOTH: tuple[Mapping[str, str], ...] = ({}, {compiled.SWITCH: "1"})
+FIELDS = """
+import copyreg
+import pickle
+from dataclasses import is_dataclass
+from importlib import import_module
+from typing import get_type_hints
+
+from scheduler import compiled
+from scheduler.model.ids import JobId, SiteId
+from scheduler.model.plan import QueuedJob
+from scheduler.model.residency import Requirement
+from tests.core.builders import job_class
+
+assert compiled.RUNS
+modules = [import_module(compiled.name_of(path)) for path in compiled.to_compile()]
+kinds = [k for m in modules for k in vars(m).values() if isinstance(k, type) and is_dataclass(k)]
+assert len(kinds) > 50
+assert not [kind for kind in kinds if kind not in copyreg.dispatch_table]
+assert get_type_hints(QueuedJob)["id"] is JobId
+assert get_type_hints(Requirement)["data_sites"] == tuple[SiteId, ...] | None
+job = QueuedJob(JobId(7), job_class("trust-a/pathology"), 1, 1)
+assert pickle.loads(pickle.dumps(job)) == job
+"""
+VALUES = """
+import pickle
+from scheduler.model.ids import JobId
+from scheduler.model.plan import PlanBudget, QueuedJob
+from scheduler.model.reasons import Denial, Reason
+from tests.core.builders import job_class
+
+of = job_class("trust-a/pathology")
+values = [PlanBudget(3), QueuedJob(JobId(7), of, 1, 1), Denial(Reason.QUOTA_LIMIT, "full"), of]
+"""
+SOURCES = {compiled.SWITCH: "0"}
+BOTH: tuple[Mapping[str, str], ...] = ({}, SOURCES)
 
 pytestmark = pytest.mark.skipif(
     not (compiled.BUILT / compiled.digest()).is_dir(),
@@ -51,7 +78,7 @@ def copy(tmp_path: Path) -> Path:
 
 def python(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, with the package of that folder and what else the tests have."""
-    known = {name: value for name, value in os.environ.items() if name != compiled.SWITCH}
+    known = {**os.environ, compiled.SWITCH: compiled.YES}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=root,
@@ -94,7 +121,7 @@ def test_a_module_more_or_fewer_makes_other_sources(copy: Path) -> None:
 
 
 def test_the_sources_run_if_somebody_says_so_or_nothing_was_compiled(copy: Path) -> None:
-    assert runs(copy, **{compiled.SWITCH: "1"}) == ("False False", "")
+    assert runs(copy, **SOURCES) == ("False False", "")
     shutil.rmtree(copy / "build")
     assert runs(copy) == ("False False", "")
 
@@ -106,16 +133,16 @@ def test_both_make_the_same_plans() -> None:
     assert said[0][1:] == said[1][1:], "the first line says how long it took"
 
 
-@pytest.mark.skipif(not compiled.RUNS, reason=f"needs {compiled.SWITCH} unset")
-def test_every_compiled_dataclass_knows_how_it_is_pickled() -> None:
+def test_every_compiled_dataclass_knows_its_fields_and_how_it_is_pickled() -> None:
     """One that did not would be made, sent, and refuse to be filled where it arrives."""
-    kinds = [
-        value
-        for path in compiled.to_compile()
-        for value in vars(import_module(compiled.name_of(path))).values()
-        if isinstance(value, type) and is_dataclass(value)
-    ]
-    assert len(kinds) > 50
-    assert [kind for kind in kinds if kind not in copyreg.dispatch_table] == []
-    job = QueuedJob(JobId(7), job_class("trust-a/pathology"), 1, 1)
-    assert pickle.loads(pickle.dumps(job)) == job
+    python(ROOT, "-W", "error", "-c", FIELDS)
+
+
+@pytest.mark.parametrize("sender", BOTH)
+@pytest.mark.parametrize("receiver", BOTH)
+def test_values_travel_between_processes_of_both_kinds(
+    sender: Mapping[str, str], receiver: Mapping[str, str]
+) -> None:
+    sent = python(ROOT, "-c", f"{VALUES}print(pickle.dumps(values).hex())", **sender).stdout
+    heard = f"{VALUES}assert pickle.loads(bytes.fromhex({sent.strip()!r})) == values"
+    python(ROOT, "-c", heard, **receiver)
