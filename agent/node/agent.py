@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from agent.node import instances, telemetry
 from agent.node.attestation import Attester
 from agent.node.checkpoints import Checkpoints
-from agent.node.clock import SETTLED_S, boot_id, boot_ms
+from agent.node.clock import boot_id, boot_ms
 from agent.node.goods import GoodsShelf
 from agent.node.link import NodeLink
 from agent.node.notice import SpoolNotice
@@ -44,8 +44,7 @@ from sovshared.limits import CHUNK_BYTES_MAX, SITE_PROTOCOL_VERSION
 LOOK_S = 0.5  # While something in the spool lives: a shim that is killed leaves no word of it.
 LOOK_AT_ALL_S = 2.0
 SETTLE_S = 0.02
-"""From the kernel's word to the look: what comes with it is looked at together. After a start it is
-longer (`clock.SETTLED_S`)."""
+"""From the kernel's word to the look: what comes with it is looked at together."""
 REPORT_S = 10.0
 RETENTION_S = 60.0
 CHECKPOINTS_S = 20.0
@@ -198,19 +197,7 @@ class NodeAgent:
         """Tell of every change in the spool, soon after it happened: the kernel says when ranks
         start and end, and we look now and then besides.
         """
-        loop, look_now = asyncio.get_running_loop(), self._look_now.set
-        busy_until = loop.time()
-
-        def started() -> None:
-            nonlocal busy_until
-            busy_until = loop.time() + SETTLED_S
-            loop.call_at(busy_until, look_now)
-
-        def changed() -> None:  # Soon after a start it is told with that.
-            if loop.time() >= busy_until:
-                look_now()
-
-        notice = SpoolNotice(self._spool.root, changed, started)
+        notice = SpoolNotice(self._spool.root, self._look_now.set)
         try:
             while True:
                 self._look_now.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import gc
 import os
 import shutil
 import zlib
@@ -367,6 +368,7 @@ class ResidentExecutor(Executor):
         super().__init__(read_facts(Path(os.environ[FACTS_VARIABLE])))
         self.nursery.warm_up()
         self.hello()
+        gc.freeze()  # What is here stays: no collection need look at it in the midst of a start.
 
 
 def _plain(status: RankStatus) -> dict[str, object]:

@@ -1,5 +1,5 @@
-"""Tells when the ranks of a spool come, start, end or go, by inotify: nothing runs while nothing
-happens, and what a start writes besides wakes nobody.
+"""Tells when the ranks of a spool start, end or go, by inotify: nothing runs while nothing happens,
+and little while something starts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
+
+from agent.node.clock import SETTLED_S
 
 IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x40, 0x80, 0x100, 0x200
 IN_Q_OVERFLOW, IN_IGNORED, IN_ONLYDIR, IN_ISDIR = 0x4000, 0x8000, 0x1000000, 0x40000000
@@ -26,26 +28,29 @@ class Word(IntEnum):
     """What one look at the kernel's events came to; the greater says more."""
 
     NOTHING = 0
-    STARTED = 1
-    CHANGED = 2
+    COMES = 1
+    STARTED = 2
+    CHANGED = 3
 
 
 TELLING = {b"started.json": Word.STARTED, b"exit.json": Word.CHANGED}
 
 
 class SpoolNotice:
-    """Calls `started` or `changed` on the running loop when a rank's directory went, or came with
-    the record of a start or an end in it, and when one of these was made in one that is there.
-    Several changes may be one call, which is of `started` if there were only starts.
+    """Calls `changed` on the running loop when a rank's directory went, or came with the record of
+    a start or an end in it, and when one of these was made in one that is there. Several changes
+    may be one call.
+
+    A start is told SETTLED_S after it; from when its rank's directory came, nothing is listened to
+    for as long, for a start writes much.
 
     A directory that cannot be watched, the kernel limits how many, is not told of.
     """
 
-    def __init__(
-        self, spool: Path, changed: Callable[[], object], started: Callable[[], object]
-    ) -> None:
+    def __init__(self, spool: Path, changed: Callable[[], object]) -> None:
         self._spool = os.fsencode(spool)
-        self._changed, self._started = changed, started
+        self._changed = changed
+        self._settling: asyncio.TimerHandle | None = None
         self._homes: dict[int, bytes] = {}
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         _refuse_failure(self._fd, spool)
@@ -54,25 +59,40 @@ class SpoolNotice:
             self._root = _libc.inotify_add_watch(self._fd, self._spool, wanted)
             _refuse_failure(self._root, spool)
             self._watch_all()
-            asyncio.get_running_loop().add_reader(self._fd, self._read)
+            asyncio.get_running_loop().add_reader(self._fd, self._listen)
         except BaseException:
             os.close(self._fd)
             raise
 
     def close(self) -> None:
         """No more calls."""
+        if self._settling is not None:
+            self._settling.cancel()
         asyncio.get_running_loop().remove_reader(self._fd)
         os.close(self._fd)
 
-    def _read(self) -> None:
+    def _listen(self) -> None:
+        heard = self._heard()
+        if heard is Word.CHANGED:
+            self._changed()
+        elif heard is not Word.NOTHING:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._fd)
+            self._settling = loop.call_later(SETTLED_S, self._settled, heard)
+
+    def _settled(self, heard: Word) -> None:
+        """What began has had its time; `heard` is what was known of it then."""
+        self._settling = None
+        asyncio.get_running_loop().add_reader(self._fd, self._listen)
+        if max(heard, self._heard()) > Word.COMES:
+            self._changed()
+
+    def _heard(self) -> Word:
+        """What the kernel has to tell, taken together."""
         told = b""
         with contextlib.suppress(BlockingIOError):
             told = os.read(self._fd, EVENTS_BYTES_MAX)
-        heard = max((self._hear(*event) for event in _events(told)), default=Word.NOTHING)
-        if heard is Word.CHANGED:
-            self._changed()
-        elif heard is Word.STARTED:
-            self._started()
+        return max((self._hear(*event) for event in _events(told)), default=Word.NOTHING)
 
     def _hear(self, watch: int, mask: int, name: bytes) -> Word:
         """Take in one event; what is to be told of it."""
@@ -102,7 +122,7 @@ class SpoolNotice:
         if watch >= 0:
             self._homes[watch] = name
         there = (each for each in TELLING if os.path.lexists(os.path.join(path, each)))
-        return max((TELLING[each] for each in there), default=Word.NOTHING)
+        return max((TELLING[each] for each in there), default=Word.COMES)
 
     def _unwatch(self, name: bytes) -> None:
         for watch in [watch for watch, home in self._homes.items() if home == name]:

@@ -16,6 +16,7 @@ that.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -358,6 +359,7 @@ def main() -> None:
     driver = Driver(int(config.get("reserve_ms", RESERVE_MS)))
     driver.warm()
     Watch(ray.nodes, every_s=WATCH_EVERY_S, silence_s=GCS_SILENT_S).start()
+    gc.freeze()  # What is here stays: no collection need look at it in the midst of a launch.
     send({"ready": os.getpid()})
     methods: dict[str, Method] = {
         "launch": driver.launch,
