@@ -32,8 +32,9 @@ def lock_gpus(spec: Mapping[str, Any]) -> list[int]:
     """
     held: list[int] = []
     folder = os.path.join("..", "gpu")
-    for index in spec.get("gpus", []):
+    if gpus := spec.get("gpus", []):
         os.makedirs(folder, 0o700, exist_ok=True)
+    for index in gpus:
         fd = os.open(os.path.join(folder, f"{index}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         give_up_at = boot_ms() + WAIT_MS
         while not _hold(fd, int(spec.get("gpu_milli", WHOLE_MILLI))):

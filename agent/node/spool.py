@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -87,6 +88,7 @@ _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{1,9})\.(\d{1,6})")
 _ARCHIVED_NAMES = frozenset({"log", log_times.NAME, "exit.json"})
 
 
+@functools.lru_cache(KEYS_MAX)
 def job_of(key: str) -> str:
     """The job a rank key belongs to. A malformed key is a SpoolError: it would become a path."""
     match = _KEY.fullmatch(key)
