@@ -10,7 +10,7 @@ one that is refused needs no savepoint of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -130,6 +130,8 @@ class Admission:
         """What becomes of each, in order; one that is refused holds up no other."""
         keys = {a.key for a in many if 0 < len(a.key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX}
         earlier = txn.idempotency.get_many(principal.path, keys, now_ms)
+        repeated = txn.jobs.rows(seen.job for seen in earlier.values())
+        jobs = {job.id: job for job in txn.jobs.whole(tuple(repeated.values()), with_spec=True)}
         standing = self._standing(txn)
         arrivals = Arrivals(txn, principal.path, now_ms)
         outcomes: list[Submission | Refused] = []
@@ -139,7 +141,7 @@ class Admission:
                 _refuse_long_key(key)
                 if key in earlier:
                     arrivals.settle()  # It may be one of them.
-                    outcomes.append(_replayed(txn, earlier[key], key, digest))
+                    outcomes.append(_replayed(txn, earlier[key], key, digest, jobs))
                     continue
                 if not asked.written.shared.plain:
                     arrivals.settle()  # It may wait for one of them.
@@ -317,14 +319,17 @@ def _refuse_full_queue(
         )
 
 
-def _replayed(txn: Txn, earlier: Remembered, key: str, digest: str) -> Accepted:
+def _replayed(
+    txn: Txn, earlier: Remembered, key: str, digest: str, jobs: Mapping[JobId, Job]
+) -> Accepted:
+    """The job of an earlier request; `jobs` are those there were before this transaction's."""
     if earlier.request_digest != digest:
         raise Refused(
             Code.ABORTED,
             Reason.IDEMPOTENCY_CONFLICT,
             f"idempotency key {key!r} was used for another specification",
         )
-    job = txn.jobs.get(earlier.job)
+    job = jobs.get(earlier.job) or txn.jobs.get(earlier.job)
     assert job is not None, "a remembered job is there"
     return Accepted(job.id, True, lambda: job)
 
