@@ -47,7 +47,13 @@ class Town:
             assert job is not None
             of = job.job_class
             live = LiveAttempt(
-                placement, of.tenant, of, JobState.RUNNING, self.now_ms, started_at_ms=self.now_ms
+                placement,
+                of.tenant,
+                of,
+                JobState.RUNNING,
+                self.now_ms,
+                started_at_ms=self.now_ms,
+                submitted_at_ms=job.submitted_at_ms,
             )
             self.fleet.apply(JobChanged(placement.key.job, None, live))
             self.started += 1
@@ -69,6 +75,7 @@ class Town:
         if live.state is JobState.PREEMPTING:
             if self.now_ms >= self.asked_at_ms[job] + live.job_class.grace_ms:
                 again = live.placement.key.attempt + 1
-                self.fleet.apply(queued(int(job), live.job_class, attempt=again))
+                since_ms = live.submitted_at_ms
+                self.fleet.apply(queued(int(job), live.job_class, at_ms=since_ms, attempt=again))
         elif self.now_ms >= live.started_at_ms + self.needs_ms.get(int(job), 1 << 60):
             self.fleet.apply(gone(int(job)))
