@@ -67,6 +67,8 @@ class Backfill:
         self._levels: dict[int, Held] = {}
         # Of those that stand: those for whom others leave, or who start about now.
         self._soon: set[JobId] = set()
+        # By the site's number: nodes that nobody else is promised before who claimed them is.
+        self._claimed: dict[int, int] = {}
         self.made: list[Reservation] = []
         self.released: list[JobId] = []
         for job in sorted(fleet.reservations):
@@ -167,11 +169,14 @@ class Backfill:
     def serves(self, waiting: Waiting) -> bool:
         """Whether nodes may be kept for the first of a class. In a project that goes by `shortest`
         they are not before it goes by age: what is shorter is to have them until then."""
+        order = self._fleet.evictable.order_of(waiting.job_class.tenant)
+        return order is not QueueOrder.SHORTEST or self.has_waited(waiting, waiting.spent)
+
+    def has_waited(self, waiting: Waiting, at: int) -> bool:
+        """Whether a job has waited for the whole of its bound (`ageing`)."""
         of = waiting.job_class
         order = self._fleet.evictable.order_of(of.tenant)
-        if order is not QueueOrder.SHORTEST:
-            return True
-        waited_ms = self._now_ms - waiting.submitted_at_ms[waiting.spent]
+        waited_ms = self._now_ms - waiting.submitted_at_ms[at]
         return waited_ms >= 2 * ageing_ms(order, of.time_limit_bucket_ms)
 
     def is_full(self) -> bool:
@@ -202,10 +207,14 @@ class Backfill:
                 index = self._fleet.order[number][1]
                 nodes = where.nodes[number] & index.ready & ~self._others(number)
                 nodes &= ~self._set_aside(number, waiting.job_class.tenant)
+                nodes &= ~self._claimed.get(number, 0)
                 found = self._departures.soonest(number, waiting.ask, nodes)
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found[0], number, where.gpu_class, found[1]
         if best is None:
+            at = waiting.find(job)
+            if at is not None and self.has_waited(waiting, at):
+                self._claim(waiting, places, show)
             return
         starts_at_ms, number, gpu_class, nodes = best
         site, index, _ = self._fleet.order[number]
@@ -216,6 +225,21 @@ class Backfill:
         self.made.append(made)
         if job in self.released:
             self.released.remove(job)
+
+    def _claim(
+        self, waiting: Waiting, places: tuple[ClassAnswer, ...], show: Callable[[int], None]
+    ) -> None:
+        """Sees to it that a job which has waited for its bound has nodes kept for it next: what
+        others are promised where it could go stands, and in this plan no more is promised there.
+        Else small jobs could take turns for ever in having some of its nodes kept for them."""
+        for where in places:
+            for number in list(where.numbers())[:SITES_TRIED_MAX]:
+                show(number)
+                nodes = where.nodes[number] & self._fleet.order[number][1].ready
+                nodes &= ~self._set_aside(number, waiting.job_class.tenant)
+                if self._departures.soonest(number, waiting.ask, nodes) is not None:
+                    self._claimed[number] = self._claimed.get(number, 0) | nodes
+                    return
 
     def _stand(self, made: Reservation, nodes: int, waiting: Waiting) -> None:
         self._standing[made.job] = made

@@ -255,9 +255,15 @@ class Desk:
         waiting.denials = denials
 
     def _without_room(self) -> Iterator[tuple[Waiting, int, tuple[ClassAnswer, ...]]]:
-        """The first ready job of each class that lacks room and no quota and has waited, in fair
-        order, with where it may go."""
-        order = self._order(self.backfill.in_need())
+        """The first ready job of each class that lacks room and no quota and has waited, with where
+        it may go: who has waited for its whole bound first, by age, whoever's it is, so that the
+        small jobs of others cannot have its nodes kept for them for ever; then in fair order."""
+        in_need = self.backfill.in_need()
+        for waiting, at in self._overdue(in_need):
+            places = self._within_quota(waiting)
+            if places:
+                yield waiting, at, places
+        order = self._order(in_need)
         while (turn := order.next()) is not None:
             waiting, at = turn
             waited_ms = self.now_ms - waiting.submitted_at_ms[at]
@@ -266,6 +272,19 @@ class Desk:
                 if places:
                     yield waiting, at, places
             order.blocked()
+
+    def _overdue(self, classes: list[Waiting]) -> list[tuple[Waiting, int]]:
+        """The first ready job of each class that has waited for its bound, the oldest first."""
+        begin = {taken.waiting: taken.at + 1 for taken in self.taken}
+        found: list[tuple[int, Waiting, int]] = []
+        for waiting in classes:
+            at = begin.get(waiting, waiting.spent)
+            if waiting.odd:
+                at = waiting.next_ready(at, self.now_ms)
+            if at < len(waiting.ids) and self.backfill.has_waited(waiting, at):
+                found.append((waiting.submitted_at_ms[at], waiting, at))
+        found.sort(key=lambda each: (each[0], each[1].ids[each[2]]))
+        return [(waiting, at) for _, waiting, at in found]
 
     def _within_quota(self, waiting: Waiting) -> tuple[ClassAnswer, ...]:
         """Where a class may go by law, shape, agreements and quota."""
