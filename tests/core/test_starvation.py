@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.ageing import SHORTEST_PATIENCE, STARVATION_BOUND_MS
@@ -24,7 +24,7 @@ LIMIT_HOURS_MAX = 12
 STEP_MS = 4 * HOUR_MS
 QUEUE_MIN_GPUS = NODES * NODE_GPUS
 """The stream sees to it that at least so much of each project waits."""
-THOROUGH = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,20 @@ def bound_ms(victim: Work, order: QueueOrder) -> int:
     works(),
     st.lists(works((OWN, OTHERS)), max_size=4),
     st.sampled_from([QueueOrder.AGE, QueueOrder.SHORTEST]),
+)
+@example(
+    Work(2, 1, 1, Priority.SPOT),
+    [Work(1, 1, 1, Priority.SPOT)] * 3 + [Work(1, 1, 4, Priority.SPOT, OTHERS)],
+    QueueOrder.SHORTEST,
+)
+@example(
+    Work(2, 1, 3, Priority.NORMAL),
+    [
+        Work(1, 4, 5, Priority.SPOT),
+        Work(1, 1, 6, Priority.SPOT),
+        Work(1, 8, 11, Priority.SPOT),
+    ],
+    QueueOrder.AGE,
 )
 def test_every_job_has_run_by_its_bound_whatever_comes_after_it(
     victim: Work, stream: list[Work], order: QueueOrder
