@@ -44,7 +44,7 @@ RANKS = st.builds(
     egress=st.none() | EGRESS,
     outputs=st.lists(st.builds(WrittenOutput, WORDS, WORDS, TIMES), max_size=2).map(tuple),
 )
-JOB = JobRow(JobId(7), 1, TenantPath("t"), "o", "n", JobState.QUEUED, 0, 2, "sha256:s")
+JOB = JobRow(JobId(7), 1, TenantPath("t"), "o", "n", JobState.QUEUED, 0, 2, "sha256:s", 1)
 JOBS = st.builds(
     JOB._replace,
     tenant=WORDS.map(TenantPath),
