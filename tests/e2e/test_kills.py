@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -37,10 +38,14 @@ class Case:
 
     world: World
     kill: Callable[[World], None]
+    folder: Path
+    """To make a bundle of."""
 
-    def submit(self) -> Job:
+    def submit(self, working_dir: str | None = None) -> Job:
         """A gang on both nodes of the site."""
-        return self.world.run(LIFE, nodes=2, env={"CODE": str(CODE)}, grace_s=60)
+        return self.world.run(
+            LIFE, nodes=2, env={"CODE": str(CODE)}, grace_s=60, working_dir=working_dir
+        )
 
     def running(self) -> Job:
         """A gang that runs, both ranks, and is known to."""
@@ -72,15 +77,28 @@ def before_start(case: Case, victim: str) -> Job:
 
 
 def in_prepare(case: Case, _victim: str) -> Job:
-    """The first rank is prepared; the second one's executor has not answered."""
+    """The first rank is prepared; the second one's executor has not answered. All ranks of a gang
+    with a bundle are prepared before one starts."""
     world = case.world
     with stopped(world.executor(LONDON, "n02")):
-        job = case.submit()
+        job = case.submit(working_dir=str(case.folder))
         first = f"{job.id}.1.0"
         spool = world.spool(LONDON, "n01")
         wait_until(lambda: spool.status(first).phase == "prepared", f"{first} prepared")
         case.kill(world)
         assert world.said(job) == []
+    return job
+
+
+def in_start(case: Case, _victim: str) -> Job:
+    """The first rank runs; the second one's executor has not answered."""
+    world = case.world
+    # A gang before it: the driver has to know where each node's ranks are found.
+    world.end(world.run("true", nodes=2))
+    with stopped(world.executor(LONDON, "n02")):
+        job = case.submit()
+        world.until_said(job, "start", 1)
+        case.kill(world)
     return job
 
 
@@ -115,6 +133,7 @@ def after_the_end(case: Case, _victim: str) -> Job:
 MOMENTS: dict[str, Callable[[Case, str], Job]] = {
     "before start": before_start,
     "in prepare": in_prepare,
+    "in start": in_start,
     "running": while_running,
     "ending": while_ending,
     "after the exit was spooled": after_the_end,
@@ -124,12 +143,12 @@ MOMENTS: dict[str, Callable[[Case, str], Job]] = {
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_whoever_is_killed_when_a_job_runs_once_and_all_of_it_arrives(
-    world: World, victim: str, moment: str
+    world: World, tmp_path: Path, victim: str, moment: str
 ) -> None:
     world.cluster.wait_ready()
-    case = Case(world, VICTIMS[victim])
+    case = Case(world, VICTIMS[victim], tmp_path)
     job = MOMENTS[moment](case, victim)
-    if moment in ("before start", "in prepare", "running"):
+    if moment in ("before start", "in prepare", "in start", "running"):
         world.until_said(job, "start", 2)
         case.finish(job)
     info = world.end(job)
