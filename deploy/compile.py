@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.compile", description=__doc__)
     parser.add_argument("--require", action="store_true", help="fail where it cannot be compiled")
     required = parser.parse_args().require
-    if os.environ.get(compiled.SWITCH, compiled.YES) != compiled.YES:
+    if os.environ.get(compiled.SWITCH) == compiled.SOURCES:
         return
     missing = _missing()
     if missing:

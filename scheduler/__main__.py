@@ -290,7 +290,7 @@ async def _run(settings: SchedulerSettings, state: State) -> None:
 def _say(app: App) -> None:
     """What we serve on: the ports too, for whoever started this with port 0."""
     _log.info("event loop: %s", event_loop.name())
-    _log.info("planner: %s", "compiled" if compiled.ready(os.environ) else "interpreted")
+    _log.info("planner: %s", "compiled" if compiled.RUNS else "interpreted")
     _log.info(
         "serving: main port %d, join port %d, telemetry port %d, metrics port %d",
         app.main_port,

@@ -60,20 +60,23 @@ AS_THEY_ARE = frozenset(
     ]
 )
 """Modules no plan waits for: they are not compiled, which takes time too."""
+BEYOND = ("scheduler.store.known",)
+"""Modules of other rooms that take from those two alone, and are compiled with them: a class that
+inherits from a compiled one has to be."""
 SWITCH = "SOV_COMPILED"
-"""An environment variable: with "1" a process runs what was compiled. The planner's process is told
-so unless the variable is set to something else; every other process runs the sources."""
-YES = "1"
+"""An environment variable: where it is "0" a process runs the sources whatever was compiled."""
+SOURCES = "0"
 SUFFIX = EXTENSION_SUFFIXES[0]
 ANNOTATIONS = "annotations.json"
 """Beside what was compiled: those of classes, as the sources have them, by module and name."""
 
 
 def sources() -> Sequence[Path]:
-    """The rooms' modules, in order."""
+    """The rooms' modules and those beyond, in order."""
     # Not by `rglob`, which takes longer than all the rest that each process does here.
     walks = (walk for room in ROOMS for walk in os.walk(PACKAGE / room))
-    paths = (f"{at}/{name}" for at, _, names in walks for name in names if name.endswith(".py"))
+    paths = {f"{at}/{name}" for at, _, names in walks for name in names if name.endswith(".py")}
+    paths.update(f"{PACKAGE.parent}/{name.replace('.', '/')}.py" for name in BEYOND)
     return [Path(path) for path in sorted(paths)]
 
 
@@ -85,8 +88,12 @@ def name_of(source: Path) -> str:
 def to_compile() -> Sequence[Path]:
     """The sources that are compiled: of the rooms themselves, not of packages inside them."""
     rooms = [PACKAGE / room for room in ROOMS]
-    own = [path for path in sources() if path.parent in rooms and path.stem != "__init__"]
-    return [path for path in own if name_of(path) not in AS_THEY_ARE]
+    own = {path for path in sources() if path.parent in rooms and path.stem != "__init__"}
+    return [
+        path
+        for path in sources()
+        if name_of(path) in BEYOND or (path in own and name_of(path) not in AS_THEY_ARE)
+    ]
 
 
 def digest() -> str:
@@ -100,20 +107,10 @@ def digest() -> str:
     return found.hexdigest()[:32]
 
 
-def told(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment of a process that is to run compiled, unless `environ` says otherwise."""
-    return {SWITCH: YES, **environ}
-
-
-def ready(environ: Mapping[str, str]) -> bool:
-    """Whether a process that is `told` so runs compiled."""
-    return told(environ)[SWITCH] == YES and (BUILT / digest()).is_dir()
-
-
 def install() -> bool:
-    """Has modules imported from now on be the compiled ones, if this process is to and there are
-    such of these sources; whether so. Warns where all that was compiled is of other sources."""
-    if os.environ.get(SWITCH) != YES or not BUILT.is_dir():
+    """Has modules imported from now on be the compiled ones, if there are such of these sources;
+    whether so. Warns where all that was compiled is of other sources."""
+    if os.environ.get(SWITCH) == SOURCES or not BUILT.is_dir():
         return False
     at = BUILT / digest()
     if not at.is_dir():

@@ -37,7 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     if not compiled.RUNS or pyfuncitem.get_closest_marker("interpreted") is None:
         return None
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    environ = {**os.environ, compiled.SWITCH: "0"}
+    environ = {**os.environ, compiled.SWITCH: compiled.SOURCES}
     root = pyfuncitem.config.rootpath
     done = subprocess.run(
         command, cwd=root, env=environ, capture_output=True, text=True, check=False

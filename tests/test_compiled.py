@@ -51,7 +51,7 @@ from tests.core.builders import job_class
 of = job_class("trust-a/pathology")
 values = [PlanBudget(3), QueuedJob(JobId(7), of, 1, 1), Denial(Reason.QUOTA_LIMIT, "full"), of]
 """
-SOURCES = {compiled.SWITCH: "0"}
+SOURCES = {compiled.SWITCH: compiled.SOURCES}
 BOTH: tuple[Mapping[str, str], ...] = ({}, SOURCES)
 
 pytestmark = pytest.mark.skipif(
@@ -63,13 +63,14 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the sources that a plan takes, and of what was compiled from them."""
-    for part in ("__init__.py", "compiled.py", *compiled.ROOMS):
+    beyond = (f"{name.replace('.', '/')}.py".removeprefix("scheduler/") for name in compiled.BEYOND)
+    for part in ("__init__.py", "compiled.py", *compiled.ROOMS, *beyond):
         at = compiled.PACKAGE / part
         to = tmp_path / "scheduler" / part
         if at.is_dir():
             shutil.copytree(at, to, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            to.parent.mkdir(exist_ok=True)
+            to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(at, to)
     whole = compiled.digest()
     shutil.copytree(compiled.BUILT / whole, tmp_path / "build" / "compiled" / whole)
@@ -78,7 +79,7 @@ def copy(tmp_path: Path) -> Path:
 
 def python(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, with the package of that folder and what else the tests have."""
-    known = {**os.environ, compiled.SWITCH: compiled.YES}
+    known = {**os.environ, compiled.SWITCH: ""}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=root,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import cast
 
-from scheduler import compiled
 from scheduler.model.ids import JobId
 from scheduler.model.plan import Explanation, JobClass, PlanBudget, Underway
 from scheduler.model.reasons import Code, Reason, Refused
@@ -180,7 +178,6 @@ class PlannerProcess:
                     str(theirs.fileno()),
                 ],
                 pass_fds=(theirs.fileno(),),
-                env=compiled.told(os.environ),
                 stdin=subprocess.DEVNULL,
             )
         self._pipe = Connection(ours.detach())
