@@ -14,6 +14,7 @@ from sovapi.v1 import common_pb2, identity_pb2
 from sovctl import config
 from sovctl.async_client import join as exchange_token
 from sovctl.async_operations import Joined
+from sovctl.cli.context_options import Project, SaveAs, TrustDomain
 from sovctl.cli.documents import message_document
 from sovctl.cli.job_verbs import moment
 from sovctl.cli.output import Column, Listing, Output
@@ -78,15 +79,9 @@ def join(
         str,
         typer.Option(metavar="HOST:PORT", help="Where joining is served; default: --endpoint."),
     ] = "",
-    trust_domain: Annotated[
-        str, typer.Option(metavar="DOMAIN", help="Trust domain.")
-    ] = spiffe.DEFAULT_TRUST_DOMAIN,
-    project: Annotated[
-        str, typer.Option(metavar="PATH", help="Project of jobs that name none.")
-    ] = "",
-    save_as: Annotated[
-        str, typer.Option("--as", metavar="NAME", help="The context's name; default: from yours.")
-    ] = "",
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN,
+    project: Project = "",
+    save_as: SaveAs = "",
 ) -> None:
     """Exchange a join token for credentials and a context."""
     session = session_of(ctx)

@@ -10,6 +10,7 @@ import typer
 
 from sovctl import config
 from sovctl.async_client import login as sign_in
+from sovctl.cli.context_options import Project, SaveAs, TrustDomain
 from sovctl.cli.identity_verbs import directory_of, keep, label_of
 from sovctl.cli.output import Output, safe
 from sovctl.cli.session import Session, finished, session_of
@@ -48,15 +49,9 @@ def login(
         str,
         typer.Option(metavar="HOST:PORT", help="Where logging in is served; default: --endpoint."),
     ] = "",
-    trust_domain: Annotated[
-        str, typer.Option(metavar="DOMAIN", help="Trust domain.")
-    ] = spiffe.DEFAULT_TRUST_DOMAIN,
-    project: Annotated[
-        str, typer.Option(metavar="PATH", help="Project of jobs that name none.")
-    ] = "",
-    save_as: Annotated[
-        str, typer.Option("--as", metavar="NAME", help="The context's name; default: from yours.")
-    ] = "",
+    trust_domain: TrustDomain = spiffe.DEFAULT_TRUST_DOMAIN,
+    project: Project = "",
+    save_as: SaveAs = "",
 ) -> None:
     """Log in by your identity provider, in any browser.
 
